@@ -1,0 +1,39 @@
+"""The Environment contract: unbatched, pure, never resets itself, knows no time limit."""
+
+from __future__ import annotations
+
+from flax import struct
+
+from jaxrl.types import Array, Key, PyTree, Space, Timestep
+
+
+class Environment(struct.PyTreeNode):
+    """A Markov decision process as two pure functions of arrays.
+
+    Subclasses give `reset`, `step`, the two spaces and `horizon`. Dataclass fields are pytree leaves (so
+    dynamics can be batched and randomised); mark a size with `struct.field(pytree_node=False)`. `horizon`
+    is the suite's usual time limit: VectorEnv applies it, the environment itself never does.
+    """
+
+    @property
+    def observation_space(self) -> Space:
+        """Shape, type and bounds of one observation."""
+        raise NotImplementedError
+
+    @property
+    def action_space(self) -> Space:
+        """Shape, type and bounds of one action."""
+        raise NotImplementedError
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which the suite cuts an episode (truncation, not termination)."""
+        raise NotImplementedError
+
+    def reset(self, key: Key) -> tuple[PyTree, PyTree]:
+        """Draw a first state: (state, observation)."""
+        raise NotImplementedError
+
+    def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
+        """Apply one action: (next state, Timestep of that next state)."""
+        raise NotImplementedError

@@ -1,0 +1,61 @@
+"""Errors in the user's words: what was given, what is allowed, and the nearest valid choice.
+
+Every check here runs on the host, before anything is traced or compiled.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class JaxrlError(ValueError):
+    """A request that cannot be served; the message says what was given and what would work."""
+
+
+def unknown(kind: str, given: str, options: Iterable[str]) -> JaxrlError:
+    """An error for a name that is not among `options`, with the nearest valid ones."""
+    options = sorted(options)
+    lowered = {option.lower(): option for option in options}
+    near = [lowered[name] for name in difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.5)]
+    advice = f"Did you mean {' or '.join(near)}?" if near else f"Choose one of: {', '.join(options)}."
+    return JaxrlError(f"unknown {kind} {given!r}. {advice}")
+
+
+def check_range(
+    name: str,
+    value: Any,
+    low: float = -np.inf,
+    high: float = np.inf,
+    *,
+    open_low: bool = False,
+) -> None:
+    """Refuse numbers outside [low, high] (or (low, high]); arrays are checked element by element.
+
+    Traced values pass: they were checked on the host before they were traced.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = np.asarray(value, dtype=np.float64)
+    below = array <= low if open_low else array < low
+    bad = array[below | (array > high) | np.isnan(array)]
+    if bad.size:
+        bracket = "(" if open_low else "["
+        raise JaxrlError(f"{name} is {bad.flat[0]:g}, but must lie in {bracket}{low:g}, {high:g}].")
+
+
+def check_positive_int(name: str, value: Any) -> None:
+    """Refuse sizes that are not whole numbers of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise JaxrlError(f"{name} is {value!r}, but must be a whole number of at least 1.")
+
+
+def check_choice(name: str, value: str, options: Iterable[str]) -> None:
+    """Refuse a choice that is not among `options`."""
+    options = tuple(options)
+    if value not in options:
+        raise unknown(name, str(value), options)
