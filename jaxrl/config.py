@@ -1,0 +1,67 @@
+"""Declaring a configuration: each field says what it may be, and one function checks them all.
+
+A configuration is a frozen `flax.struct.dataclass`. A `number` only enters arithmetic: it is a pytree leaf, so a
+sweep over it is a vmap and compiles once. A `size` or an `option` decides shapes or code: it is static.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from typing import Any
+
+from flax import struct
+
+from jaxrl.errors import JaxrlError, check_choice, check_positive_int, check_range
+
+
+def number(default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
+    """A sweepable number in [low, high], or in (low, high] with `open_low`."""
+    return struct.field(default=default, metadata={"range": (low, high, open_low)})
+
+
+def size(default: Any) -> Any:
+    """A whole number of at least one (or a tuple of them); static."""
+    return struct.field(pytree_node=False, default=default, metadata={"size": True})
+
+
+def option(default: Any) -> Any:
+    """A choice (checked against its Literal annotation), a switch, or an optional number; static."""
+    return struct.field(pytree_node=False, default=default)
+
+
+def check(config: Any) -> None:
+    """Refuse a configuration with a field outside of what it declares. Nested configurations are checked too."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check(value)
+        elif "range" in field.metadata:
+            low, high, open_low = field.metadata["range"]
+            check_range(name, value, low, high, open_low=open_low)
+        elif "size" in field.metadata:
+            for entry in value if isinstance(value, tuple) else (value,):
+                check_positive_int(name, entry)
+        elif typing.get_origin(hints[name]) is typing.Literal:
+            check_choice(name, value, typing.get_args(hints[name]))
+        elif hints[name] is bool and not isinstance(value, bool):
+            raise JaxrlError(f"{name} is {value!r}, but must be True or False.")
+
+
+def sweepable(config: Any) -> list[str]:
+    """Names of the numbers that a sweep can vary."""
+    return [field.name for field in dataclasses.fields(config) if "range" in field.metadata]
+
+
+def field_names(config: Any) -> dict[str, tuple[str, ...]]:
+    """Flat field name -> path, e.g. {"gamma": ("gamma",), "hidden_sizes": ("network", "hidden_sizes")}."""
+    names: dict[str, tuple[str, ...]] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names |= {inner: (field.name, *path) for inner, path in field_names(value).items()}
+        else:
+            names[field.name] = (field.name,)
+    return names

@@ -1,0 +1,34 @@
+"""Reward scaling: divide rewards by the running deviation of the discounted return (Engstrom et al. 2020).
+
+The deviation is the one known *before* the rollout, and is renewed after it, like every normaliser here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.core import moments
+from jaxrl.core.moments import Moments
+from jaxrl.types import Array
+
+
+class RewardScaler(NamedTuple):
+    """Running discounted return of each environment [N], and the moments of all of them."""
+
+    discounted_return: Array
+    moments: Moments
+
+
+def init(num_envs: int) -> RewardScaler:
+    """Scale 1 until the first rollout has been seen."""
+    return RewardScaler(jnp.zeros(num_envs), moments.init(()))
+
+
+def scale(scaler: RewardScaler, reward: Array, ended: Array, gamma: Array) -> tuple[RewardScaler, Array]:
+    """Rewards [T, N] over the deviation so far, and the scaler renewed by them."""
+    running, returns = moments.discounted_returns(scaler.discounted_return, reward, ended, gamma)
+    scaled = reward * jax.lax.rsqrt(scaler.moments.variance + 1e-8)
+    return RewardScaler(running, moments.update(scaler.moments, returns)), scaled

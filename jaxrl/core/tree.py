@@ -1,0 +1,42 @@
+"""Small operations on pytrees of arrays."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, PyTree
+
+
+def expand(mask: Array, ndim: int) -> Array:
+    """Append axes of length one until `mask` has `ndim` axes."""
+    return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    """Row by row, `on_true` where `mask` [N] holds and `on_false` elsewhere; leaves are [N, ...]."""
+
+    def select(left: Array, right: Array) -> Array:
+        return jnp.where(expand(mask, right.ndim), left.astype(right.dtype), right)
+
+    return jax.tree.map(select, on_true, on_false)
+
+
+def strip_weak_types(tree: PyTree) -> PyTree:
+    """Make every leaf strongly typed: a weak type at init would compile everything a second time."""
+
+    def strip(leaf: Array) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype) if leaf.weak_type else leaf
+
+    return jax.tree.map(strip, tree)
+
+
+def copy(tree: PyTree) -> PyTree:
+    """Fresh buffers with the same bits, which survive the donation of the originals."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def select_tree(condition: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    """`on_true` if the scalar `condition` holds, else `on_false`, without branching."""
+    return jax.tree.map(lambda left, right: jnp.where(condition, left, right), on_true, on_false)

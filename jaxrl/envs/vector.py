@@ -1,0 +1,99 @@
+"""VectorEnv: many environments as one pure function, with time limits, auto-reset and episode statistics."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl.core.tree import select_rows, strip_weak_types
+from jaxrl.envs.api import Environment
+from jaxrl.envs.starts import Starts
+from jaxrl.types import Array, Key, Mean, Metrics, PyTree, Transition
+
+
+class VectorState(NamedTuple):
+    """The state of `N` environments; every leaf but `starts` has N rows."""
+
+    env_state: PyTree
+    observation: PyTree  # what the policy sees next: of the new episode where the last one ended
+    clock: Array  # int32, steps taken in the running episode
+    limit: Array  # int32, steps granted to it
+    origin: Array  # int32, where it began (see starts.Draw)
+    episode_return: Array  # float32, undiscounted, so far
+    starts: PyTree  # state of the start distribution
+
+
+class VectorEnv(struct.PyTreeNode):
+    """`num_envs` copies of `env`, begun and begun again from `starts`; batch axis first."""
+
+    env: Environment
+    starts: Starts
+    num_envs: int = struct.field(pytree_node=False)
+
+    def init(self, key: Key) -> VectorState:
+        """Begin every environment at step 0 of its own episode."""
+        key_starts, key_draw = jax.random.split(key)
+        starts = self.starts.init(key_starts)
+        draw = self.starts.draw(starts, key_draw, self.num_envs)
+        zeros = jnp.zeros(self.num_envs, jnp.int32)
+        state = VectorState(
+            env_state=draw.state,
+            observation=draw.observation,
+            clock=zeros,
+            limit=draw.limit,
+            origin=draw.origin,
+            episode_return=jnp.zeros(self.num_envs, jnp.float32),
+            starts=starts,
+        )
+        return strip_weak_types(state)
+
+    def refresh(self, state: VectorState, key: Key) -> VectorState:
+        """Renew the start distribution; once an iteration, between rollouts."""
+        return state._replace(starts=self.starts.refresh(state.starts, key))
+
+    def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:
+        """Step every environment once; those whose episode ends begin a new one in the same step.
+
+        truncated = the step budget is used up and the environment did not terminate by itself.
+        """
+        key_env, key_draw = jax.random.split(key)
+        keys = jax.random.split(key_env, self.num_envs)
+        env_state, timestep = jax.vmap(self.env.step)(keys, state.env_state, action)
+        clock = state.clock + 1
+        episode_return = state.episode_return + timestep.reward
+        truncated = (clock >= state.limit) & ~timestep.terminated
+        ended = truncated | timestep.terminated
+        transition = Transition(
+            observation=state.observation,
+            action=action,
+            reward=timestep.reward,
+            terminated=timestep.terminated,
+            truncated=truncated,
+            final_observation=timestep.observation,
+            episode_return=episode_return,
+            episode_length=clock,
+        )
+        draw = self.starts.draw(state.starts, key_draw, self.num_envs)
+        following = VectorState(
+            env_state=select_rows(ended, draw.state, env_state),
+            observation=select_rows(ended, draw.observation, timestep.observation),
+            clock=jnp.where(ended, 0, clock),
+            limit=jnp.where(ended, draw.limit, state.limit),
+            origin=jnp.where(ended, draw.origin, state.origin),
+            episode_return=jnp.where(ended, 0.0, episode_return),
+            starts=state.starts,
+        )
+        return following, transition
+
+
+def episode_metrics(seen: Transition) -> Metrics:
+    """Return, length and share of time limits among the episodes that ended in this vector step."""
+    ended = seen.terminated | seen.truncated
+    return {
+        "episode_return": Mean.of(seen.episode_return, ended),
+        "episode_length": Mean.of(seen.episode_length, ended),
+        "truncated_fraction": Mean.of(seen.truncated, ended),
+    }

@@ -1,0 +1,132 @@
+"""Actor-critic: an observation to a distribution over actions and a value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl.config import option, size
+from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
+from jaxrl.errors import JaxrlError
+from jaxrl.nn.torsos import dense, make_torso
+from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
+
+Distribution = Categorical | MultiCategorical | Normal | TanhNormal
+
+# A head that starts near zero makes the first policy nearly uniform (or nearly centred) whatever it sees.
+POLICY_GAIN = 0.01
+VALUE_GAIN = 1.0
+# exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+@struct.dataclass
+class NetworkConfig:
+    """Layers of an actor-critic."""
+
+    torso: Literal["mlp", "cnn"] = option("mlp")
+    """Layers between observation and heads; cnn (a 3x3 convolution, then the mlp) is for image-like grids."""
+    hidden_sizes: tuple[int, ...] = size((64, 64))
+    """Units of each hidden layer."""
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option("tanh")
+    """Nonlinearity between layers."""
+    shared_torso: bool = option(False)
+    """Let policy and value share their hidden layers."""
+    squash_actions: bool = option(False)
+    """Continuous actions pass through tanh, with its density corrected, where they would be clipped."""
+    state_dependent_std: bool = option(False)
+    """Let the deviation of continuous actions depend on the observation."""
+    initial_log_std: float = option(0.0)
+    """Logarithm of the first deviation of continuous actions, where [-1, 1] spans the action space."""
+
+
+class ActorCritic(nn.Module):
+    """Policy and value heads over separate torsos, or over one shared torso.
+
+    Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them out.
+    """
+
+    config: NetworkConfig
+    action_space: Space
+    event_ndim: int
+
+    def setup(self) -> None:
+        config = self.config
+
+        def torso() -> nn.Module:
+            return make_torso(config.torso, config.hidden_sizes, config.activation, self.event_ndim)
+
+        self.actor_torso = torso()
+        if not config.shared_torso:
+            self.critic_torso = torso()
+        self.value_head = dense(1, VALUE_GAIN)
+        space = self.action_space
+        if isinstance(space, Box):
+            size = int(jnp.prod(jnp.asarray(space.shape)))
+            self.policy_head = dense(size, POLICY_GAIN)
+            if self.config.state_dependent_std:
+                self.log_std_head = dense(size, POLICY_GAIN)
+            else:
+                self.log_std = self.param("log_std", nn.initializers.constant(self.config.initial_log_std), (size,))
+        elif isinstance(space, MultiDiscrete):
+            self.policy_head = dense(sum(space.nvec), POLICY_GAIN)
+        else:
+            self.policy_head = dense(space.n, POLICY_GAIN)
+
+    def __call__(self, observation: Array) -> tuple[Distribution, Array]:
+        """[..., *shape] -> (distribution with batch shape [...], value [...])."""
+        features = self.actor_torso(observation)
+        return self._distribution(features), self._value(observation, features)
+
+    def value(self, observation: Array) -> Array:
+        """[..., *shape] -> [...], the critic alone."""
+        features = self.actor_torso(observation) if self.config.shared_torso else None
+        return self._value(observation, features)
+
+    def _value(self, observation: Array, actor_features: Array | None) -> Array:
+        features = actor_features if self.config.shared_torso else self.critic_torso(observation)
+        return jnp.squeeze(self.value_head(features), -1)
+
+    def _distribution(self, features: Array) -> Distribution:
+        output = self.policy_head(features)
+        if isinstance(self.action_space, Discrete):
+            return Categorical(output)
+        if isinstance(self.action_space, MultiDiscrete):
+            return MultiCategorical(output, self.action_space.nvec)
+        if self.config.state_dependent_std:
+            log_std = self.config.initial_log_std + self.log_std_head(features)
+        else:
+            log_std = jnp.broadcast_to(self.log_std, output.shape)
+        log_std = jnp.clip(log_std, *LOG_STD_RANGE)
+        return TanhNormal(output, log_std) if self.config.squash_actions else Normal(output, log_std)
+
+
+def scale_action(action: Array, space: Space, squash: bool) -> Array:
+    """A policy's sample in the environment's units.
+
+    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then mapped
+    linearly onto [low, high]; in an unbounded Box they pass through. The sample itself is what PPO stores,
+    so its log-density belongs to the sample and not to the clipped action. [..., size] -> [..., *shape].
+    """
+    if not isinstance(space, Box):
+        return action
+    action = action.reshape(*action.shape[:-1], *space.shape)
+    if not space.bounded:
+        return action
+    unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
+    low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), action.shape)
+    high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), action.shape)
+    return (low + 0.5 * (unit + 1.0) * (high - low)).astype(space.dtype)
+
+
+def check_network(config: NetworkConfig, observation_space: Space, action_space: Space) -> None:
+    """Refuse layers that do not fit the spaces."""
+    shape = list(observation_space.shape)
+    if config.torso == "cnn" and len(shape) != 3:
+        raise JaxrlError(f"torso=cnn needs observations [height, width, channels], but they are {shape}: use mlp.")
+    for name in ("squash_actions", "state_dependent_std"):
+        if getattr(config, name) and not isinstance(action_space, Box):
+            raise JaxrlError(f"{name} is for continuous actions, but this environment has {action_space}.")

@@ -1,0 +1,75 @@
+"""Torsos: flax modules from an observation [..., *shape] to features [..., width]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.types import Array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "swish": nn.swish,
+    "gelu": nn.gelu,
+    "elu": nn.elu,
+}
+
+
+def dense(width: int, scale: float, name: str | None = None) -> nn.Dense:
+    """A linear layer with orthogonal weights of gain `scale` and zero bias, as PPO is usually initialised."""
+    return nn.Dense(width, kernel_init=nn.initializers.orthogonal(scale), name=name)
+
+
+class MLP(nn.Module):
+    """Hidden layers of `hidden_sizes` units; flattens the `event_ndim` axes of an observation first."""
+
+    hidden_sizes: Sequence[int]
+    activation: str
+    event_ndim: int = 1
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        """[..., *shape] -> [..., hidden_sizes[-1]]."""
+        batch_shape = observation.shape[: observation.ndim - self.event_ndim]
+        features = observation.reshape(*batch_shape, -1).astype(jnp.float32)
+        for width in self.hidden_sizes:
+            features = ACTIVATIONS[self.activation](dense(width, np.sqrt(2))(features))
+        return features
+
+
+class GridCNN(nn.Module):
+    """The MinAtar network: one 3×3 convolution with `channels` filters, then hidden layers as in MLP.
+
+    Source: Young & Tian 2019 (arXiv 1903.03176), which uses 16 filters and 128 hidden units.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: str
+    channels: int = 16
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        """[..., height, width, channels] -> [..., hidden_sizes[-1]]."""
+        batch_shape = observation.shape[:-3]
+        grid = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
+        kernel_init = nn.initializers.orthogonal(np.sqrt(2))
+        features = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=kernel_init)(grid)
+        features = ACTIVATIONS[self.activation](features).reshape(*batch_shape, -1)
+        return MLP(self.hidden_sizes, self.activation)(features)
+
+
+def make_torso(kind: str, hidden_sizes: Sequence[int], activation: str, event_ndim: int) -> nn.Module:
+    """The torso named by `kind` ("mlp" or "cnn") for observations with `event_ndim` axes."""
+    if kind == "cnn":
+        return GridCNN(hidden_sizes, activation)
+    return MLP(hidden_sizes, activation, event_ndim)
+
+
+def parameter_count(params: dict) -> int:
+    """How many numbers a parameter tree holds."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
