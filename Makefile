@@ -1,0 +1,73 @@
+# `make train` trains an agent on a fresh clone; `make test` runs every check; `make help` lists the rest.
+# PYTHON=... chooses the interpreter of a new environment, VENV=... its folder, UV= makes do without uv.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+UV ?= $(shell command -v uv 2>/dev/null)
+
+BIN := $(VENV)/bin
+CANDIDATES := python3.11 python3.12 python3.13 python3
+USABLE := import sys; assert sys.version_info >= (3, 11)$(if $(UV),,; import ensurepip, venv)
+INSTALL = $(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install) -c constraints.txt
+
+.DEFAULT_GOAL := install
+.PHONY: install train test test-slow lint types format clean distclean help
+
+install: $(VENV)/.installed  ## install jaxrl and its pinned dependencies into .venv (the default)
+
+train: $(VENV)/.installed  ## train PPO on CartPole into runs/quickstart (again from the start, if it is there)
+	$(BIN)/jaxrl train ppo --env CartPole-v1 --total-steps 500000 --folder runs/quickstart --overwrite $(ARGS)
+
+test: lint types  ## lint, check types, run the tests (ARGS="-k gae" chooses some)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-test  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-test  ## check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed-test  ## check types
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test  ## rewrite the code as `make lint` wants it
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove caches and build products
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find jaxrl tests experiments benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove .venv (runs/ stays)
+	rm -rf "$(VENV)"
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+# A stamp is as new as the last installation, so nothing is installed twice.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+# The first interpreter that runs: a version manager may put a `python3.12` on PATH that only reports an error.
+$(BIN)/python:
+	@if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; else set -- $(CANDIDATES); fi; \
+	for candidate in "$$@"; do \
+		if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then \
+			found=$$("$$candidate" -c 'import sys; print(sys.executable)'); break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "jaxrl needs Python 3.11 or later with its venv module; tried without success: $$*." >&2; \
+		echo "Install one, or name it: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	echo "creating $(VENV) with $$("$$found" -V) ($$found)"; \
+	$(if $(UV),"$(UV)" venv --quiet --allow-existing --python "$$found" "$(VENV)",\
+		"$$found" -m venv "$(VENV)" && { "$(BIN)/python" -m pip --version >/dev/null || "$(BIN)/python" -m ensurepip; })

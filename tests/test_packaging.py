@@ -1,0 +1,102 @@
+"""What an installation promises: one version, few dependencies, exact constraints, all files shipped."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import jaxrl
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+CORE = PROJECT["project"]["dependencies"]
+CONSTRAINTS = [
+    line
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def name_of(requirement: str) -> str:
+    """The distribution that a requirement names, as an index spells it."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, f"not a requirement: {requirement!r}"
+    return re.sub(r"[-_.]+", "-", match.group()).lower()
+
+
+def pins(name: str) -> list[str]:
+    return [line for line in CONSTRAINTS if name_of(line) == name]
+
+
+def test_version_is_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert version("jaxrl") == jaxrl.__version__
+    assert re.search(rf"^version: {re.escape(jaxrl.__version__)}$", citation, re.MULTILINE)
+
+
+def test_python_3_11_is_enough():
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
+
+
+@pytest.mark.parametrize("unwanted", ["distrax", "tensorflow-probability", "tfp-nightly", "hydra-core"])
+def test_no_dependency_that_breaks_with_each_jax(unwanted):
+    requirements = [*CORE, *(line for extra in EXTRAS.values() for line in extra), *CONSTRAINTS]
+    assert unwanted not in map(name_of, requirements)
+
+
+@pytest.mark.parametrize("requirement", CORE)
+def test_core_dependencies_have_a_lower_bound_only(requirement):
+    assert re.fullmatch(r"[A-Za-z0-9._-]+>=[0-9.]+", requirement)
+
+
+def test_gymnax_and_what_it_forgets_to_declare():
+    assert "gymnax>=1.0.1" in CORE
+    assert "six" in map(name_of, CORE)
+
+
+def test_extras():
+    expected = {
+        "brax",
+        "mujoco",
+        "playground",
+        "offline",
+        "track",
+        "cuda12",
+        "cuda13",
+        "tpu",
+        "bench",
+        "test",
+    }
+    assert set(EXTRAS) == expected
+
+
+@pytest.mark.parametrize("line", CONSTRAINTS)
+def test_constraints_are_exact_and_name_no_index(line):
+    marker = r'( ; python_version (<|>=) "3\.\d+")?'
+    assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.+]*" + marker, line)
+
+
+@pytest.mark.parametrize("name", sorted({name_of(requirement) for requirement in CORE + EXTRAS["test"]}))
+def test_constraints_pin_what_is_installed_and_tested(name):
+    markers = {line.partition(" ; ")[2] for line in pins(name)}
+    both = {'python_version < "3.12"', 'python_version >= "3.12"'}
+    assert markers in ({""}, both), f"{name} is not pinned once for each Python version: {pins(name)}"
+
+
+def test_jax_and_jaxlib_move_together():
+    assert [line.removeprefix("jax") for line in pins("jax")] == [
+        line.removeprefix("jaxlib") for line in pins("jaxlib")
+    ]
+
+
+def test_types_and_tuned_settings_are_shipped():
+    assert (ROOT / "jaxrl" / "py.typed").exists()
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    assert data == {"jaxrl": ["py.typed"], "jaxrl.algos": ["tuned/*.toml"]}
+
+
+def test_command_line_entry_point():
+    assert PROJECT["project"]["scripts"] == {"jaxrl": "jaxrl.cli:main"}
