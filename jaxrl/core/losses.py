@@ -1,0 +1,92 @@
+"""The terms of the PPO objective and the diagnostics that are read beside it.
+
+Plain arrays; unless said otherwise the result has one entry an element and the caller takes the mean.
+Log-probabilities are in nats; values, targets and advantages have the reward's unit.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+from chex import Numeric
+from jax import Array
+
+
+def clipped_surrogate(
+    log_probability: Array, old_log_probability: Array, advantage: Array, clip_epsilon: Numeric
+) -> Array:
+    """The policy loss of PPO, to be minimised.  [B] each → [B].
+
+        ρ = π(a|s) / π_old(a|s)
+        L = −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
+
+    Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), equation 7.
+    """
+    chex.assert_equal_shape([log_probability, old_log_probability, advantage])
+    ratio = jnp.exp(log_probability - old_log_probability)
+    clipped_ratio = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
+    return -jnp.minimum(ratio * advantage, clipped_ratio * advantage)
+
+
+def clipped_value_loss(value: Array, old_value: Array, target: Array, clip_epsilon: Numeric) -> Array:
+    """Half the squared error, pessimistic about moving further than ε from the old value.  [B] each → [B].
+
+        L = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
+
+    ε has the units of the value; ε = ∞ gives ½ (V − G)², exactly.
+
+    Source: OpenAI baselines ppo2; Engstrom et al., Implementation Matters in Deep Policy Gradients (2020).
+    """
+    chex.assert_equal_shape([value, old_value, target])
+    # Clipping V between bounds, not V − V_old, keeps V to the last bit where no bound is active.
+    clipped_value = jnp.clip(value, old_value - clip_epsilon, old_value + clip_epsilon)
+    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped_value - target))
+
+
+def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
+    """Two unbiased estimators of KL(π_old ‖ π) in nats, from actions of π_old.  [B] → ([B], [B]).
+
+        log ρ = log π(a|s) − log π_old(a|s),   k1 = −log ρ,   k3 = (ρ − 1) − log ρ
+
+    k3 is non-negative and has the lower variance.
+
+    Source: Schulman, Approximating KL Divergence (2020), http://joschu.net/blog/kl-approx.html.
+    """
+    # expm1, because ρ − 1 cancels where the policies are close, which is where PPO lives.
+    return -log_ratio, jnp.expm1(log_ratio) - log_ratio
+
+
+def clip_fraction(log_ratio: Array, clip_epsilon: Numeric) -> Array:
+    """1 where the ratio lies outside 1 ± ε, else 0; its mean is the clip fraction.  [B] → [B]."""
+    return (jnp.abs(jnp.expm1(log_ratio)) > clip_epsilon).astype(log_ratio.dtype)
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """The share of the targets' variance that the values explain, over all elements.  [B], [B] → [].
+
+        1 − Var(G − V) / Var(G)
+
+    1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to explain: 0.
+    """
+    chex.assert_equal_shape([value, target])
+    # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly zero.
+    variance = jnp.var(target - jnp.ravel(target)[0])
+    varies = variance > 0.0
+    unexplained = jnp.var(target - value) / jnp.where(varies, variance, 1.0)
+    return jnp.where(varies, 1.0 - unexplained, 0.0)
+
+
+def normalize_advantage(advantage: Array, axis_name: str | None = None) -> Array:
+    """(A − mean) / (standard deviation + 1e-8) over all elements, and over the devices of `axis_name`.
+
+    Devices must hold equally many elements.  [...] → [...], dimensionless.
+    """
+
+    def mean(x: Array) -> Array:
+        return jnp.mean(x) if axis_name is None else jax.lax.pmean(jnp.mean(x), axis_name)
+
+    deviation = advantage - mean(advantage)
+    variance, error = mean(jnp.square(deviation)), mean(deviation)
+    # The error of the rounded mean is all there is to the deviation of constants: it must not come out as ±1.
+    return (deviation - error) / (jnp.sqrt(variance) + 1e-8)

@@ -1,0 +1,111 @@
+"""Running mean and variance, for normalising observations and scaling rewards.
+
+The variance is kept itself, not as a sum of squares, so that nothing grows with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from chex import Numeric
+from jax import Array
+
+
+class Moments(NamedTuple):
+    """Mean [*shape] and variance [*shape] (population) of the samples seen, and their number, float32 []."""
+
+    mean: Array
+    variance: Array
+    count: Array
+
+
+def init(shape: tuple[int, ...]) -> Moments:
+    """The moments of nothing yet: mean 0 and variance 1, so that `normalize` leaves its input alone."""
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
+
+
+def update(
+    moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric = 2.0**23
+) -> Moments:
+    """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
+
+        w  = n / (count + n),   δ = mean_batch − mean
+        mean     ← mean + w δ
+        variance ← (1 − w) variance + w variance_batch + w (1 − w) δ²
+
+    A float32 count stops growing at 2²⁴, so it is held at `maximum_count`; from there on the moments are an
+    exponential moving average with that memory. Devices must hold equally many samples and get equal results.
+
+    Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation 2.1, written
+    with means for sums; its equation 1.7 within the batch.
+    """
+    batch_mean, batch_variance, batch_count = _batch_moments(batch, moments.mean.ndim, axis_name)
+    chex.assert_equal_shape([moments.mean, batch_mean])
+    count = jnp.minimum(moments.count, maximum_count)
+    weight = batch_count / (count + batch_count)
+    delta = batch_mean - moments.mean
+    mean = moments.mean + weight * delta
+    spread = weight * (1.0 - weight) * jnp.square(delta)
+    variance = (1.0 - weight) * moments.variance + weight * batch_variance + spread
+    return Moments(mean, variance, jnp.minimum(count + batch_count, maximum_count))
+
+
+def _batch_moments(batch: Array, event_ndim: int, axis_name: str | None) -> tuple[Array, Array, float]:
+    """Mean, variance and number of the samples in `batch` on all devices of `axis_name`."""
+    axes = tuple(range(batch.ndim - event_ndim))
+    count = math.prod(batch.shape[: len(axes)])
+    if axis_name is not None:
+        count *= jax.lax.axis_size(axis_name)
+
+    def mean(x: Array) -> Array:
+        local = jnp.mean(x, axes)
+        return local if axis_name is None else jax.lax.pmean(local, axis_name)
+
+    batch = batch.astype(jnp.float32)
+    guess = mean(batch)
+    deviation = batch - jnp.broadcast_to(guess, batch.shape)
+    # The guess is rounded at the size of the data, and its error only at the size of the deviations.
+    error = mean(deviation)
+    return guess + error, jnp.maximum(mean(jnp.square(deviation)) - jnp.square(error), 0.0), float(count)
+
+
+def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
+    """clip((x − mean) / √(variance + 1e-8), ±clip).  [..., *shape] → [..., *shape], dimensionless."""
+    x = x.astype(moments.mean.dtype)
+    scale = jax.lax.rsqrt(moments.variance + 1e-8)
+    mean, scale = jnp.broadcast_to(moments.mean, x.shape), jnp.broadcast_to(scale, x.shape)
+    return jnp.clip((x - mean) * scale, -clip, clip)
+
+
+def discounted_returns(running: Array, reward: Array, done: Array, gamma: Numeric) -> tuple[Array, Array]:
+    """The discounted sum of *past* rewards, whose standard deviation scales rewards.
+
+        R_t = γ R_{t−1} + r_t,   then R_t ← 0 where done_t
+
+    The return is recorded before it is zeroed, so that an episode's last reward counts: the order of OpenAI
+    baselines' VecNormalize. `done` is terminated ∨ truncated.
+
+    Args:
+      running: the sum before the first row [N]; zeros at the start of a run.
+      reward: r [T, N].
+      done: bool [T, N].
+      gamma: the discount γ, a scalar that may be traced.
+
+    Returns:
+      The sum to go on with [N], and R before zeroing [T, N], in the reward's unit.
+
+    Source: OpenAI baselines; Engstrom et al., Implementation Matters in Deep Policy Gradients (2020).
+    """
+    chex.assert_equal_shape([reward, done])
+    chex.assert_type(done, bool)
+
+    def step(running, inputs):
+        reward, done = inputs
+        recorded = gamma * running + reward
+        return jnp.where(done, 0.0, recorded), recorded
+
+    return jax.lax.scan(step, running, (reward, done))
