@@ -1,0 +1,157 @@
+"""Reading a run folder into numpy: config.json, metrics.jsonl and evaluations.npz."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.npz"
+KINDS = ("deterministic", "stochastic")
+COUNTERS = ("iteration", "transitions")
+PER_EPISODE = tuple(f"{kind}_{what}" for what in ("returns", "lengths") for kind in KINDS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left on disk. Axes: K evaluations, H hyperparameter settings, S seeds, E episodes.
+
+    config:      config.json, whole.
+    metrics:     one dict a line of metrics.jsonl; empty when nothing was logged yet.
+    evaluations: `iteration` and `transitions` [K]; `{deterministic,stochastic}_{returns,lengths}`
+                 [K, H, S, E]; empty when the run was not evaluated yet.
+    """
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    evaluations: dict[str, np.ndarray]
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm's name, as in `jaxrl train ppo …`."""
+        return self.config["algorithm"]
+
+    @property
+    def environment(self) -> str:
+        """The environment's (or the dataset's) name."""
+        return self.config["environment"]
+
+    @property
+    def sweep(self) -> dict[str, list[Any]]:
+        """The swept hyperparameters' values; {} for a single setting."""
+        return self.config.get("sweep") or {}
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """The H settings in their order along the H axis: [{}] without a sweep.
+
+        Lists of H values each are read side by side, otherwise as a grid whose last name varies fastest.
+        """
+        values = list(self.sweep.values())
+        count = self.evaluations["deterministic_returns"].shape[1] if self.evaluations else None
+        grid = math.prod(len(entry) for entry in values)
+        if values and count != grid and all(len(entry) == count for entry in values):
+            rows = list(zip(*values, strict=True))
+        elif count in (None, grid):
+            rows = list(itertools.product(*values))
+        else:
+            raise ValueError(
+                f"{self.folder}: {EVALUATIONS} holds {count} settings, but the sweep of {CONFIG} has {grid}."
+            )
+        return [dict(zip(self.sweep, row, strict=True)) for row in rows]
+
+    def returns(self, kind: str = "deterministic") -> np.ndarray:
+        """Evaluation returns, averaged over episodes: [K, H, S]."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of policy {kind!r}. Choose one of: {', '.join(KINDS)}.")
+        if not self.evaluations:
+            raise ValueError(f"{self.folder} has no {EVALUATIONS} yet: the run was not evaluated.")
+        return self.evaluations[f"{kind}_returns"].mean(axis=-1)
+
+    def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where it was undefined."""
+        rows = [row for row in self.metrics if name in row]
+        if not rows:
+            known = sorted({key for row in self.metrics for key in row})
+            raise ValueError(f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}.")
+        transitions = np.array([row["transitions"] for row in rows], np.int64)
+        return transitions, np.array([row[name] for row in rows], np.float64)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, of a finished run or of one still going.
+
+    config.json must be there; metrics.jsonl and evaluations.npz appear as the run gets to them. The last
+    line of metrics.jsonl may be torn (a run that is writing, or was killed while it wrote): it is left out.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder. A run folder holds {CONFIG}, {METRICS} and {EVALUATIONS}.")
+    return Run(
+        folder=folder,
+        name=folder.resolve().name,
+        config=_read_config(folder / CONFIG),
+        metrics=_read_metrics(folder / METRICS),
+        evaluations=_read_evaluations(folder / EVALUATIONS),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """config.json, with the two names that everything else needs."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is no run folder: {path.name} is missing.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+    missing = [key for key in ("algorithm", "environment") if key not in config]
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(missing)}.")
+    return config
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl without a torn last line; [] when there is no file yet."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:  # not JSON, or cut inside a UTF-8 character
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is not valid JSON: {error}.") from error
+    return records
+
+
+def _read_evaluations(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of evaluations.npz, their axes checked against each other; {} when there is no file yet."""
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            arrays = dict(archive)
+    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    missing = [name for name in COUNTERS + PER_EPISODE if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}.")
+    shape = arrays["deterministic_returns"].shape
+    if len(shape) != 4:
+        raise ValueError(f"{path}: deterministic_returns has shape {shape}, but must be [K, H, S, E].")
+    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(PER_EPISODE, shape)
+    for name, wanted in expected.items():
+        if arrays[name].shape != wanted:
+            raise ValueError(f"{path}: {name} has shape {arrays[name].shape}, but must be {wanted}.")
+    return arrays

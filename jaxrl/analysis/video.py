@@ -1,0 +1,133 @@
+"""Pictures of policies without a display: states drawn with pillow, films written as GIF.
+
+For example, with arrays [T]: `write_gif(caption(draw("Pendulum-v1", {"theta": theta}), returns), path)`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxrl.analysis.control import CONTROL
+from jaxrl.analysis.grids import draw_grid
+from jaxrl.analysis.style import write_bytes
+
+SMALLEST_GRID = 3  # cells a side; smaller observations are vectors in disguise
+STRIP = 30  # pixels that a caption takes
+STRIP_COLOURS = ("#F6F8FA", "#57606A", "#24292F")  # background, words, numbers
+
+
+def can_draw(environment_id: str, observation_shape: Sequence[int]) -> bool:
+    """Whether `draw` knows the environment by name, or can show its observations [H, W] or [H, W, C]."""
+    if environment_id in CONTROL:
+        return True
+    return len(observation_shape) in (2, 3) and min(observation_shape[:2]) >= SMALLEST_GRID
+
+
+def draw(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
+    """One image for each step of an episode.
+
+    Args:
+        environment_id: gymnax's name, for example "Acrobot-v1" or "Breakout-MinAtar".
+        frames: arrays over time. For classic control the fields of gymnax's state that the picture needs,
+            each [T]: x and theta (CartPole), theta (Pendulum), joint_angle1 and joint_angle2 (Acrobot),
+            position (MountainCar). For everything else "observation" [T, H, W] or [T, H, W, C], whose
+            entries say how much (0 to 1) of a thing is in a cell, one thing a channel.
+
+    Returns:
+        T arrays uint8 [height, width, 3].
+    """
+    if environment_id in CONTROL:
+        return _draw_control(environment_id, frames)
+    shape = np.shape(frames.get("observation", ()))
+    if not can_draw(environment_id, shape[1:]):
+        raise ValueError(
+            f"cannot draw {environment_id!r}. What can be drawn: {', '.join(CONTROL)}, and any environment "
+            f"whose observations are grids, given as 'observation' [T, H, W] or [T, H, W, C]; got "
+            + (f"one of shape {shape}." if "observation" in frames else f"the keys {sorted(frames)}.")
+        )
+    return [np.asarray(draw_grid(environment_id, grid)) for grid in np.asarray(frames["observation"])]
+
+
+def caption(images: Sequence[np.ndarray], returns: Any, title: str = "") -> list[np.ndarray]:
+    """A strip beneath every image: the title (where there is room), the step from 0, the return so far.
+
+    Args:
+        images: T arrays uint8 [height, width, 3].
+        returns: [T], the sum of the rewards received before each image.
+        title: words at the left.
+
+    Returns:
+        T arrays uint8 [height + STRIP, width, 3].
+    """
+    if len(returns) != len(images):
+        raise ValueError(f"{len(returns)} returns were given for {len(images)} images.")
+    background, words, numbers = STRIP_COLOURS
+    font = ImageFont.load_default(size=13)
+    totals = [f"return {round(float(total), 1) + 0.0:.1f}" for total in returns]  # + 0.0: no return -0.0
+    steps = [f"step {step}" for step in range(len(images))]
+    captioned = []
+    for image, step, total in zip(images, steps, totals, strict=True):
+        width = image.shape[1]
+        middle = width - 28 - max(map(font.getlength, totals))
+        strip = Image.new("RGB", (width, STRIP), background)
+        pen = ImageDraw.Draw(strip)
+        if 24 + font.getlength(title) < middle - max(map(font.getlength, steps)):
+            pen.text((12, STRIP / 2), title, words, font, anchor="lm")
+        pen.text((middle, STRIP / 2), step, words, font, anchor="rm")
+        pen.text((width - 12, STRIP / 2), total, numbers, font, anchor="rm")
+        captioned.append(np.concatenate([image, np.asarray(strip)]))
+    return captioned
+
+
+def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second: float = 30) -> Path:
+    """Write images uint8 [height, width, 3] as a looping GIF; the same images give the same bytes.
+
+    GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most that
+    viewers honour. All frames share one palette, so that still colours do not flicker.
+    """
+    if not images:
+        raise ValueError("there are no images to write.")
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise ValueError(f"the images have different shapes: {sorted(shapes)}.")
+    if not 1 <= frames_per_second <= 50:
+        raise ValueError(f"frames_per_second is {frames_per_second:g}, but must lie between 1 and 50.")
+    pictures = [Image.fromarray(image) for image in images]
+    palette = _palette(pictures)
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    buffer = io.BytesIO()
+    duration = 10 * round(100 / frames_per_second)
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    return write_bytes(path, buffer.getvalue())
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """The 256 most frequent colours of a film; every frame counts, or a rare thing would change colour."""
+    counts: Counter[Any] = Counter()
+    for frame in frames:
+        for count, colour in frame.getcolors(frame.width * frame.height) or []:
+            counts[colour] += count
+    kept = sorted(counts, key=lambda colour: (-counts[colour], colour))[:256]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in kept for part in colour])
+    return palette
+
+
+def _draw_control(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
+    """Classic control, from the named state fields [T] that its picture needs."""
+    picture, fields = CONTROL[environment_id]
+    missing = [field for field in fields if field not in frames]
+    if missing:
+        raise ValueError(f"drawing {environment_id} needs {' and '.join(missing)}; got {sorted(frames)}.")
+    columns = [np.asarray(frames[field], np.float64) for field in fields]
+    if any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
+        shapes = ", ".join(f"{f} {column.shape}" for f, column in zip(fields, columns, strict=True))
+        raise ValueError(f"drawing {environment_id} needs one number a step, [T] each; got {shapes}.")
+    return [np.asarray(picture(*map(float, values))) for values in zip(*columns, strict=True)]

@@ -1,0 +1,131 @@
+"""Figures: written, not blank, the same bytes twice, no global state, and refusals in words."""
+
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxrl.analysis.panels import _positions, intervals
+from jaxrl.analysis.plots import plot_comparison, plot_learning_curve, plot_scores, plot_sweep
+from jaxrl.analysis.runs import PER_EPISODE, load_run
+from jaxrl.analysis.style import human, plain, save_figure, spread, write_bytes
+from tests.analysis.test_runs import write_run
+
+ROWS = [
+    {"task": "CartPole-v1", "score": 500.0, "low": 499.0, "high": 500.0, "published": 500, "source": "X"},
+    {"task": "Pendulum-v1", "score": -151.0, "low": None, "high": None, "published": None, "source": None},
+]
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """The functions under test, as (name, writes to a path)."""
+    one = load_run(write_run(tmp_path / "one"))
+    lone = load_run(write_run(tmp_path / "lone", shape=(1, 1, 1, 2)))
+    sac = load_run(write_run(tmp_path / "sac", algorithm="sac", scale=0.7))
+    other = load_run(write_run(tmp_path / "other", environment="Hopper", scale=90))
+    rates = load_run(write_run(tmp_path / "rates", {"rate": [1e-4, 1e-3, 1e-2]}, (2, 3, 4, 2)))
+    names = load_run(write_run(tmp_path / "names", {"activation": ["relu", "tanh"]}, (2, 2, 1, 2)))
+    grid = load_run(write_run(tmp_path / "grid", {"rate": [1, 2], "clip": [1, 2, 3]}, (2, 6, 3, 2)))
+    return {
+        "curve": lambda path: plot_learning_curve(one, path),
+        "lone": lambda path: plot_learning_curve(lone, path),
+        "settings": lambda path: plot_learning_curve(grid, path),
+        "comparison": lambda path: plot_comparison([one, sac], path),
+        "panels": lambda path: plot_comparison([one, sac, other], path, labels=["a", "b", "a"]),
+        "rates": lambda path: plot_sweep(rates, path),
+        "names": lambda path: plot_sweep(names, path),
+        "grid": lambda path: plot_sweep(grid, path),
+        "scores": lambda path: plot_scores(ROWS, path),
+    }
+
+
+def test_figures_are_drawn_and_reproducible(figures, tmp_path):
+    before = dict(matplotlib.rcParams)
+    for name, plot in figures.items():
+        path = plot(tmp_path / "figures" / f"{name}.png")
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        coloured = (np.ptp(pixels.astype(int), axis=2) > 60).mean()
+        assert coloured > 0.0003, f"{name} shows no colour"
+        assert plot(tmp_path / "again.png").read_bytes() == path.read_bytes(), name
+    assert dict(matplotlib.rcParams) == before
+    assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == sorted(figures)  # no leftovers
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg"])
+def test_vector_formats_are_reproducible(figures, tmp_path, suffix):
+    first, second = (figures["curve"](tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_importing_is_free_of_side_effects():
+    code = (
+        "import sys, jaxrl.analysis.plots, jaxrl.analysis.video\n"
+        "assert 'matplotlib.pyplot' not in sys.modules and 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_seed_that_failed_leaves_a_gap(tmp_path):
+    scores = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 3.0]])
+    middle, low, high = intervals(scores)
+    assert middle[0] == 2.0 and 1.0 <= low[0] < high[0] <= 3.0
+    assert np.isnan([middle[1], low[1], high[1]]).all()
+    folder = write_run(tmp_path / "run")
+    arrays = dict(np.load(folder / "evaluations.npz"))
+    for name in PER_EPISODE:
+        arrays[name][-1, 0, 0] = np.nan
+    np.savez(folder / "evaluations.npz", **arrays)
+    assert plot_learning_curve(load_run(folder), tmp_path / "gap.png").stat().st_size > 5000
+
+
+def test_where_swept_values_go():
+    assert _positions([1e-4, 1e-3, 1e-2])[1] == "log"
+    assert _positions([0.1, 0.2, 0.3])[1] == "linear"
+    np.testing.assert_array_equal(_positions([0.999, 0.9, 0.99, 0.995])[0], [3, 0, 1, 2])  # crowded: by rank
+    np.testing.assert_array_equal(_positions([True, False])[0], [0, 1])
+
+
+def test_numbers_in_words():
+    assert [human(n) for n in (0, 500, 100_000, 2_500_000, 1e9)] == ["0", "500", "100k", "2.5M", "1B"]
+    assert [plain(v) for v in (3e-4, 0.999, 1234.5, -2.0, "relu", True)] == [
+        "3e-4", "0.999", "1234", "\N{MINUS SIGN}2", "relu", "True",
+    ]  # fmt: skip
+
+
+def test_labels_are_spread_as_little_as_needed():
+    np.testing.assert_allclose(spread([0.5, 0.1, 0.52], gap=0.1), [0.5, 0.1, 0.6])
+    np.testing.assert_allclose(spread([1.0, 0.98], gap=0.1), [1.0, 0.9])
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_bytes(tmp_path / "plot.png", b"old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_refusals(tmp_path):
+    one = load_run(write_run(tmp_path / "one"))
+    swept = load_run(write_run(tmp_path / "swept", {"rate": [1, 2]}, (2, 2, 2, 2)))
+    many = load_run(write_run(tmp_path / "many", {"a": [1], "b": [1], "c": [1]}))
+    path = tmp_path / "x.png"
+    for call, words in [
+        (lambda: plot_sweep(one, path), "swept nothing"),
+        (lambda: plot_sweep(many, path), "one or two"),
+        (lambda: plot_comparison([], path), "no runs"),
+        (lambda: plot_comparison([one, swept], path), "use plot_sweep"),
+        (lambda: plot_comparison([one], path, labels=["a", "b"]), "2 labels were given for 1 runs"),
+        (lambda: plot_comparison([one] * 9, path, labels="abcdefghi"), "only 8 colours"),
+        (lambda: plot_scores([], path), "no rows"),
+        (lambda: plot_scores([{"task": "a"}], path), "lacks score"),
+        (lambda: save_figure(None, "x.gif"), r"ends in \.png"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert not path.exists()
