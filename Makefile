@@ -1,5 +1,6 @@
 # `make train` trains an agent on a fresh clone; `make test` runs every check; `make help` lists the rest.
-# PYTHON=... chooses the interpreter of a new environment, VENV=... its folder, UV= makes do without uv.
+# PYTHON=... (a path, a name or 3.12) chooses the interpreter of a new environment, VENV=... its folder; UV= makes do
+# without uv.
 
 VENV ?= .venv
 PYTHON ?=
@@ -38,7 +39,7 @@ format: $(VENV)/.installed-test  ## rewrite the code as `make lint` wants it
 
 clean:  ## remove caches and build products
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find jaxrl tests experiments benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find $(wildcard jaxrl tests experiments benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv (runs/ stays)
 	rm -rf "$(VENV)"
@@ -57,14 +58,14 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 
 # The first interpreter that runs: a version manager may put a `python3.12` on PATH that only reports an error.
 $(BIN)/python:
-	@if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; else set -- $(CANDIDATES); fi; \
+	@if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)" "python$(PYTHON)"; else set -- $(CANDIDATES); fi; \
 	for candidate in "$$@"; do \
 		if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then \
 			found=$$("$$candidate" -c 'import sys; print(sys.executable)'); break; \
 		fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo "jaxrl needs Python 3.11 or later with its venv module; tried without success: $$*." >&2; \
+		echo "jaxrl needs Python 3.11 or later with its venv module; tried without success: $(or $(PYTHON),$(CANDIDATES))." >&2; \
 		echo "Install one, or name it: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	fi; \
