@@ -1,0 +1,237 @@
+"""Checkpoints: the whole training state, bit for bit, in a folder that a kill at any moment leaves readable.
+
+    checkpoints/000000120/        one checkpoint: the arrays (Orbax) and manifest.json
+    checkpoints/best-000000100/   the best policy so far, never more than one
+    checkpoints/.tmp-…            a save in progress; without the rename at its end it never happened
+
+A checkpoint is written under a temporary name, made durable and renamed in one step, and only then are
+older ones removed. Its manifest holds a SHA-256 of every file, so that damage is found before Orbax stumbles
+over it, and one over every leaf, so that what is restored is what was saved. Saving is synchronous: about
+50 ms for a small state, and no copy is in flight when the next chunk donates the buffers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.train import leaves
+from jaxrl.train.folder import CHECKPOINTS, file_errors, plain, sync_folder
+from jaxrl.types import PyTree
+
+MANIFEST, ARRAYS, BEST = "manifest.json", "arrays", "best-"
+TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+
+
+class Restored(NamedTuple):
+    """What a restore returns; `problems` says which newer checkpoints could not be read, and why."""
+
+    iteration: int
+    state: PyTree
+    metadata: dict[str, Any]
+    problems: list[str]
+
+
+class _Damaged(Exception):
+    """A checkpoint whose files are missing, torn or altered."""
+
+
+class Checkpoints:
+    """The checkpoints of one run folder: the `keep` newest, and the best.
+
+    With more than one process every method is called by all of them; the first one writes.
+    """
+
+    def __init__(self, folder: Path | str, keep: int = 3) -> None:
+        self.path = (Path(folder) / CHECKPOINTS).absolute()
+        check_positive_int("keep", keep)
+        self.keep = keep
+
+    def iterations(self) -> list[int]:
+        """The iterations that were saved, ascending."""
+        return sorted(int(name) for name in self._names() if name.isdigit())
+
+    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
+        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it."""
+        self._write(_name(iteration), iteration, state, metadata)
+        past = [saved for saved in self.iterations() if saved <= iteration]
+        self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
+
+    def save_best(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
+        """Save `state` as the best so far, then drop the one before."""
+        name = BEST + _name(iteration)
+        self._write(name, iteration, state, metadata)
+        self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
+
+    def restore(self, iteration: int, abstract_state: PyTree) -> Restored:
+        """Restore one checkpoint into the structure, and the shardings, of `abstract_state`."""
+        if iteration not in self.iterations():
+            saved = ", ".join(map(str, self.iterations())) or "none"
+            raise JaxrlError(f"{self.path} has no checkpoint of iteration {iteration}. Saved: {saved}.")
+        return self._restore_first([_name(iteration)], abstract_state)
+
+    def restore_latest(self, abstract_state: PyTree) -> Restored:
+        """Restore the newest checkpoint that is whole; damaged ones stay, and are named in `problems`."""
+        return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
+
+    def restore_best(self, abstract_state: PyTree) -> Restored:
+        """Restore what `save_best` saved last."""
+        names = sorted((name for name in self._names() if name.startswith(BEST)), reverse=True)
+        return self._restore_first(names, abstract_state)
+
+    def _names(self) -> set[str]:
+        """The checkpoints there are, counting one that was being replaced when the process was killed."""
+        if not self.path.is_dir():
+            return set()
+        names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
+        return {name for name in names if re.fullmatch(r"(best-)?\d{9,}", name)}
+
+    def _restore_first(self, names: list[str], abstract_state: PyTree) -> Restored:
+        """The first of `names` that is whole."""
+        problems = []
+        for name in names:
+            path = self.path / name
+            if not path.exists():
+                path = self.path / (REPLACED + name)
+            try:
+                manifest, values = _read(path)
+            except _Damaged as damage:
+                problems.append(f"the checkpoint {path} is damaged: {damage}")
+                continue
+            state = leaves.assemble(path, manifest, values, abstract_state)
+            return Restored(manifest["iteration"], state, manifest["metadata"], problems)
+        if problems:
+            raise JaxrlError("no checkpoint can be read:\n" + "\n".join(f"  {line}" for line in problems))
+        raise JaxrlError(
+            f"{self.path} holds no checkpoint of this kind: the run was stopped before it saved one."
+        )
+
+    def _write(self, name: str, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
+        """Write one checkpoint; it appears under its name whole, or not at all."""
+        rows, values = leaves.host_leaves(state)
+        metadata = plain(metadata, name="metadata")
+        manifest: dict[str, Any] = {"iteration": int(iteration), "metadata": metadata, "leaves": rows}
+        failure = None
+        if jax.process_index() == 0:
+            try:
+                self._commit(name, manifest, values)
+            except Exception as error:
+                failure = error
+        if _any_process(failure is not None):
+            raise failure or JaxrlError(
+                f"the first process could not save the checkpoint {self.path / name}."
+            )
+
+    def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
+        """The first process's part of a save: clean, write, make durable, rename."""
+        target, temporary = self.path / name, self.path / (TEMPORARY + name)
+        with file_errors("save the checkpoint", target):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._clean()
+            try:
+                temporary.mkdir()
+                leaves.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
+                manifest["files"] = _file_digests(temporary / ARRAYS)
+                manifest["sha256"] = leaves.digest(manifest, values)
+                (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+                _sync_tree(temporary)
+                if target.exists():
+                    os.rename(target, self.path / (REPLACED + name))
+                os.rename(temporary, target)
+                sync_folder(self.path)
+                shutil.rmtree(self.path / (REPLACED + name), ignore_errors=True)
+            except OSError:
+                raise
+            except Exception as error:  # TensorStore reports a full disk as a ValueError
+                raise JaxrlError(f"cannot save the checkpoint {target}: {_first_line(error)}") from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what a killed save left behind, and put back what it was about to replace."""
+        for path in self.path.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.path.glob(f"{REPLACED}*"):
+            target = self.path / path.name.removeprefix(REPLACED)
+            if target.exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.rename(path, target)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove checkpoints, each by a rename first so that none is ever seen half removed."""
+        if jax.process_index() == 0:
+            for name in list(names):
+                with file_errors("remove the checkpoint", self.path / name):
+                    doomed = self.path / (TEMPORARY + name)
+                    os.rename(self.path / name, doomed)
+                    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _name(iteration: int) -> str:
+    """The folder of an iteration's checkpoint; zero-padded, so that names sort as numbers do."""
+    return f"{int(iteration):09d}"
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error; TensorStore's go on for pages."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """A checkpoint's manifest and leaves, verified."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        found = _file_digests(path / ARRAYS)
+        for name, expected in manifest["files"].items():
+            if found.get(name) != expected:
+                raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
+        values = leaves.load_arrays(path / ARRAYS, manifest["leaves"])
+        digest = leaves.digest(manifest, values)
+    except _Damaged:
+        raise
+    except FileNotFoundError as error:
+        raise _Damaged(f"{error.filename or path} is missing") from error
+    except Exception as error:  # JSON, Orbax and TensorStore each have their own
+        raise _Damaged(_first_line(error)) from error
+    if digest != manifest.get("sha256"):
+        raise _Damaged("its contents do not match their checksum")
+    return manifest, values
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below `folder`, by its relative path."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open(path, "rb") as file:
+                name = str(path.relative_to(folder))
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _sync_tree(path: Path) -> None:
+    """Make every file below `path` durable; Orbax leaves its small metadata files to the system."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with open(os.path.join(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(folder)
+
+
+def _any_process(flag: bool) -> bool:
+    """Whether `flag` holds in any process; all of them wait here for one another."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

@@ -1,0 +1,194 @@
+"""What a run prints: one live line on a terminal, a plain line now and then in a log, a table at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import numpy as np
+import rich.console
+from rich import box
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+WINDOW_SECONDS = 30.0
+LINE_SECONDS = 10.0
+NOTHING = "-"
+
+
+def human(count: float) -> str:
+    """A count in three digits, as 950, 1.2k, 10M or 3.45B."""
+    for unit in ("", "k", "M", "B", "T"):
+        if abs(count) < 999.5 or unit == "T":
+            break
+        count /= 1000
+    digits = 0 if abs(count) >= 99.95 or not unit else 1 if abs(count) >= 9.995 else 2
+    text = f"{count:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:05, 12:30, 3:07:00 or 2d 04:00:00."""
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02d}:{minutes:02d}:{seconds:02d}"
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def number(value: Any) -> str:
+    """A result in four digits; a dash where there is none; the mean where there are several."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, str | int):
+        return str(value)
+    values = np.asarray(value, np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return NOTHING
+    mean = float(finite.mean())
+    return f"{mean:.1f}" if 100 <= abs(mean) < 1e6 else f"{mean:.4g}"
+
+
+class Rate:
+    """Transitions a second over the last half minute; excluded time, such as compilation, does not count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._excluded = 0.0
+        self._points: deque[tuple[float, int]] = deque()
+
+    def add(self, transitions: int) -> None:
+        """Note how far training has come; the first note starts the clock, old ones leave the window."""
+        now = self._clock() - self._excluded
+        self._points.append((now, transitions))
+        while len(self._points) > 2 and self._points[1][0] < now - WINDOW_SECONDS:
+            self._points.popleft()
+
+    def exclude(self, seconds: float) -> None:
+        """Leave out this much of the time since the last note."""
+        self._excluded += seconds
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate, or None before it is known."""
+        if len(self._points) < 2:
+            return None
+        (begun, first), (now, last) = self._points[0], self._points[-1]
+        return (last - first) / (now - begun) if now > begun and last > first else None
+
+
+class Console:
+    """Where a run prints: to standard output unless told otherwise, and nothing at all if `quiet`."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stdout
+        # Only a terminal gets control codes; in a log, tables are not folded to 80 columns.
+        kind: dict[str, Any] = {} if stream.isatty() else {"force_terminal": False, "width": 200}
+        self.rich = rich.console.Console(file=stream, quiet=quiet, **kind)
+
+    @property
+    def live(self) -> bool:
+        """Whether a bar can be drawn."""
+        return self.rich.is_interactive and not self.rich.quiet
+
+    def note(self, text: str) -> None:
+        """Print a line of text, above the bar if there is one."""
+        self.rich.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def summary(self, rows: list[dict[str, Any]], title: str | None = None) -> None:
+        """Print rows as a table; the columns are the keys of the rows, in order."""
+        table = Table(title=title, box=box.SIMPLE_HEAD if self.live else box.ASCII2)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for name in names:
+            text = any(isinstance(row.get(name), str) for row in rows)
+            table.add_column(Text(name.replace("_", " ")), justify="left" if text else "right")
+        for row in rows:
+            table.add_row(*(Text(number(row.get(name))) for name in names))
+        if rows:
+            self.rich.print(table)
+
+    def progress(self, num_iterations: int, samples_per_step: int, num_members: int = 1) -> Progress:
+        """The progress of a run; its rate is that of all members of a population together."""
+        return Progress(self, num_iterations, samples_per_step, num_members)
+
+
+class Progress:
+    """The state of a run as it goes: a live bar on a terminal; elsewhere plain lines, ten seconds apart.
+
+    with console.progress(num_iterations, samples_per_step) as progress:
+        progress.update(iteration)  # from here on the rate is measured
+        progress.exclude(compile_seconds)
+        progress.update(iteration, episode_return=…, evaluation_return=…)
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        num_iterations: int,
+        samples_per_step: int,
+        num_members: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console
+        self._num_iterations = num_iterations
+        self._samples_per_step = samples_per_step
+        self._num_members = num_members
+        self._clock = clock
+        self._rate = Rate(clock)
+        self._begun = clock()
+        self._last_line = -math.inf
+        self._results: dict[str, Any] = {"return": None, "evaluation": None}
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._begun = self._clock()
+        if self._console.live:
+            columns = BarColumn(20), TextColumn("{task.description}", markup=False)
+            self._bar = Bar(*columns, console=self._console.rich, refresh_per_second=4)
+            self._bar.add_task("compiling", total=self._num_iterations)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def exclude(self, seconds: float) -> None:
+        """Count this much of the time since the last update as compilation, not as training."""
+        self._rate.exclude(seconds)
+
+    def update(self, iteration: int, episode_return: Any = None, evaluation_return: Any = None) -> None:
+        """Show how far the run has come; returns may be arrays, and None keeps the last one."""
+        self._rate.add(iteration * self._samples_per_step)
+        if episode_return is not None:
+            self._results["return"] = episode_return
+        if evaluation_return is not None:
+            self._results["evaluation"] = evaluation_return
+        text = self._line(iteration)
+        if self._bar is not None:
+            self._bar.update(TaskID(0), completed=iteration, description=text)
+            return
+        now = self._clock()
+        waited = now - self._last_line >= LINE_SECONDS
+        if waited or evaluation_return is not None or iteration >= self._num_iterations:
+            self._last_line = now
+            self._console.note(text)
+
+    def _line(self, iteration: int) -> str:
+        """The run in one line."""
+        done, total = (count * self._samples_per_step for count in (iteration, self._num_iterations))
+        rate = self._rate.per_second
+        speed = human(rate * self._num_members) if rate else NOTHING
+        left = duration((total - done) / rate) if rate else NOTHING
+        results = (f"{name} {number(value)}" for name, value in self._results.items())
+        time_text = f"{duration(self._clock() - self._begun)} < {left}"
+        progress = f"{iteration}/{self._num_iterations}", f"{human(done)} / {human(total)}"
+        return "  ".join([*progress, f"{speed} steps/s", *results, time_text])

@@ -1,0 +1,155 @@
+"""The leaves of a training state: onto the disk (Orbax), back, and onto the devices again, bit for bit.
+
+On the host every leaf is a NumPy array, and keys are their data. What describes a leaf (path, dtype, shape
+and a key's kind) goes into the checkpoint's manifest, so that damage and a changed configuration are told
+apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxrl.errors import JaxrlError
+from jaxrl.types import PyTree
+
+
+def _described_leaves(tree: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The path, dtype and shape of every leaf in tree order, and the leaves; Python scalars become arrays."""
+    rows, leaves = [], []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        leaf = leaf if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        rows.append({"path": name, "dtype": str(leaf.dtype), "shape": list(leaf.shape)})
+        leaves.append(leaf)
+    return rows, leaves
+
+
+def _is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed PRNG keys."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Every leaf of `state` as a whole NumPy array, keys as their data, and what describes them."""
+    rows, leaves = _described_leaves(state)
+    for index, leaf in enumerate(leaves):
+        if _is_key(leaf):
+            rows[index]["key"] = str(jax.random.key_impl(leaf))
+            leaves[index] = jax.random.key_data(leaf)
+        if not leaf.is_fully_addressable:
+            leaves[index] = multihost_utils.process_allgather(leaves[index], tiled=True)
+    return rows, [np.asarray(leaf) for leaf in jax.device_get(leaves)]
+
+
+def assemble(
+    path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree
+) -> PyTree:
+    """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
+    saved = manifest["leaves"]
+    wanted, leaves = _described_leaves(abstract_state)
+    for old, new in itertools.zip_longest(saved, wanted):
+        if old is None or new is None or any(old[part] != new[part] for part in ("path", "dtype", "shape")):
+            raise JaxrlError(
+                f"the checkpoint {path} was saved with another configuration: it holds {_leaf_text(old)}, "
+                f"where this configuration needs {_leaf_text(new)}."
+            )
+    placed = [_place(*parts) for parts in zip(saved, values, leaves, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
+
+
+def _leaf_text(row: dict[str, Any] | None) -> str:
+    """A leaf in words, as "params.kernel float32[4, 64]"."""
+    return "no further leaf" if row is None else f"{row['path'] or 'one leaf'} {row['dtype']}{row['shape']}"
+
+
+def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
+    """One leaf on the device: with the abstract leaf's sharding, or uncommitted where it prescribes none."""
+    array = jax.random.wrap_key_data(jnp.asarray(value), impl=row["key"]) if "key" in row else value
+    if getattr(leaf, "sharding", None) is None or not getattr(leaf, "committed", True):
+        return jnp.asarray(array)
+    return jax.device_put(array, leaf.sharding)
+
+
+def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
+    """SHA-256 over the manifest and every leaf's dtype, shape and bytes, in tree order."""
+    described = {name: item for name, item in manifest.items() if name != "sha256"}
+    total = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for value in values:
+        total.update(f"{value.dtype}{value.shape}".encode())
+        total.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _array_names(leaves: list[dict[str, Any]]) -> list[str]:
+    """Names for Orbax: the position makes them unique, the path readable."""
+    return [f"{index:04d}-{re.sub('[^A-Za-z0-9_.]', '_', row['path'])}" for index, row in enumerate(leaves)]
+
+
+def save_arrays(path: Path, leaves: list[dict[str, Any]], values: list[np.ndarray]) -> None:
+    """Write the arrays with Orbax, which refuses those without elements: the manifest suffices for them."""
+    arrays = {name: value for name, value in zip(_array_names(leaves), values, strict=True) if value.size}
+    if arrays:
+        with _quiet_orbax() as (ocp, checkpointer):
+            checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))
+
+
+def load_arrays(path: Path, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
+    """Read the arrays back, as NumPy arrays."""
+    sizes = {name: math.prod(row["shape"]) for name, row in zip(_array_names(leaves), leaves, strict=True)}
+    arrays = {}
+    if any(sizes.values()):
+        with _quiet_orbax() as (ocp, checkpointer):
+            kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name, size in sizes.items() if size}
+            arrays = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=kinds))
+    return [arrays[name] if sizes[name] else _empty(row) for name, row in zip(sizes, leaves, strict=True)]
+
+
+def _empty(row: dict[str, Any]) -> np.ndarray:
+    """The data of a leaf without elements."""
+    if "key" not in row:
+        return np.zeros(row["shape"], jnp.dtype(row["dtype"]))
+    one = jax.random.key_data(jax.random.key(0, impl=row["key"]))
+    return np.zeros((*row["shape"], *one.shape), one.dtype)
+
+
+@functools.cache
+def _checkpointer() -> tuple[Any, Any]:
+    """Orbax, imported when it is first needed (it takes a second), and its plainest checkpointer."""
+    import orbax.checkpoint as ocp
+
+    index = jax.process_index()
+    alone = {"primary_host": index, "active_processes": {index}, "barrier_sync_key_prefix": f"process{index}"}
+    options = ocp.options.MultiprocessingOptions(**alone if jax.process_count() > 1 else {})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp, ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+@contextmanager
+def _quiet_orbax() -> Iterator[tuple[Any, Any]]:
+    """Orbax and its checkpointer, without its log messages and warnings."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            checkpointer = _checkpointer()
+            logger.setLevel(logging.CRITICAL)
+            yield checkpointer
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,373 @@
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from jaxrl.errors import JaxrlError
+from jaxrl.train import checkpoint, leaves
+from jaxrl.train.checkpoint import Checkpoints
+
+
+class Memory(NamedTuple):
+    carry: jax.Array
+    nothing: None
+    unit: tuple
+
+
+@flax.struct.dataclass
+class State:
+    params: dict
+    optimiser: tuple
+    key: jax.Array
+    keys: jax.Array
+    memory: Memory
+    iteration: jax.Array
+    done: jax.Array
+    bytes: jax.Array
+    half: jax.Array
+    empty: jax.Array
+    name: str = flax.struct.field(pytree_node=False, default="static")
+
+
+def make_state(seed=0, width=5) -> State:
+    key = jax.random.key(seed)
+    params = {"dense": {"kernel": jax.random.normal(key, (3, width)), "bias": jnp.zeros(width)}}
+    params["dense"]["kernel"] = params["dense"]["kernel"].at[0, :3].set(jnp.array([jnp.nan, jnp.inf, -0.0]))
+    return State(
+        params=params,
+        optimiser=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)).init(params),
+        key=key,
+        keys=jax.random.split(jax.random.key(seed, impl="rbg"), (2, 3)),
+        memory=Memory(jnp.full((2, 2), seed, jnp.float32), None, ()),
+        iteration=jnp.asarray(seed, jnp.int32),
+        done=jnp.array([True, False, True]),
+        bytes=jnp.arange(4, dtype=jnp.uint8),
+        half=jnp.linspace(0, 1, 3).astype(jnp.bfloat16),
+        empty=jnp.zeros((0, 3)),
+    )
+
+
+def abstract(state):
+    return jax.eval_shape(lambda: state)
+
+
+def bits(tree):
+    def data(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return [(str(leaf.dtype), leaf.shape, data(leaf).tobytes()) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_same(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert bits(first) == bits(second)
+
+
+def data_files(path):
+    return [file for file in path.rglob("*") if file.is_file() and file.parent.name == "d"]
+
+
+def flip(file, position=-1):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 if position < 0 else position] ^= 4
+    file.write_bytes(data)
+
+
+def test_a_state_comes_back_bit_for_bit_with_its_structure(tmp_path):
+    state = make_state()
+    Checkpoints(tmp_path).save(7, state, {"seconds": np.float32(1.5), "best": -np.inf})
+    iteration, restored, metadata, problems = Checkpoints(tmp_path).restore_latest(abstract(state))
+    assert (iteration, metadata, problems) == (7, {"seconds": 1.5, "best": -np.inf}, [])
+    assert_same(restored, state)
+    assert isinstance(restored.optimiser[1][0], optax.ScaleByAdamState)
+    assert jax.random.bits(restored.keys[1, 2]) == jax.random.bits(state.keys[1, 2])
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(restored.params))
+
+
+def test_a_restored_state_can_be_donated_and_goes_on_as_the_original(tmp_path):
+    step = jax.jit(lambda s: jax.tree.map(lambda x: x * 1.5, s), donate_argnums=0)
+    state = {"a": jnp.arange(4096.0), "b": jnp.ones((64, 64))}
+    Checkpoints(tmp_path).save(0, state, {})
+    restored = Checkpoints(tmp_path).restore_latest(abstract(state)).state
+    assert_same(step(step(restored)), step(step(state)))
+    assert step._cache_size() == 1
+
+
+def test_leaves_go_where_the_abstract_state_says(tmp_path):
+    device = jax.devices()[-1]
+    sharding = NamedSharding(jax.make_mesh((1,), ("data",), devices=[device]), PartitionSpec("data"))
+    state = jax.device_put({"x": jnp.arange(4.0), "k": jax.random.split(jax.random.key(0), 4)}, sharding)
+    Checkpoints(tmp_path).save(0, state, {})
+    restored = Checkpoints(tmp_path).restore_latest(state).state
+    assert restored["x"].sharding == sharding and restored["k"].sharding == sharding
+    assert_same(restored, state)
+    plain = Checkpoints(tmp_path).restore_latest(jax.eval_shape(lambda: make_like(state))).state
+    assert isinstance(plain["x"].sharding, SingleDeviceSharding) and not plain["x"].committed
+
+
+def make_like(tree):
+    return {"x": jnp.zeros(tree["x"].shape), "k": jax.random.split(jax.random.key(0), tree["k"].shape)}
+
+
+def test_the_newest_are_kept_and_an_abandoned_future_is_dropped(tmp_path):
+    checkpoints, state = Checkpoints(tmp_path, keep=2), {"x": jnp.zeros(2)}
+    for iteration in (0, 5, 10):
+        checkpoints.save(iteration, state, {})
+    assert checkpoints.iterations() == [5, 10]
+    checkpoints.save(7, {"x": jnp.ones(2)}, {})  # resumed from 5
+    assert checkpoints.iterations() == [5, 7]
+    checkpoints.save(7, {"x": jnp.full(2, 2.0)}, {})  # the same iteration once more
+    assert checkpoints.restore(7, abstract(state)).state["x"].tolist() == [2, 2]
+    assert sorted(path.name for path in checkpoints.path.iterdir()) == ["000000005", "000000007"]
+    with pytest.raises(JaxrlError, match="no checkpoint of iteration 6. Saved: 5, 7"):
+        checkpoints.restore(6, abstract(state))
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+    checkpoints, state = Checkpoints(tmp_path, keep=1), {"x": jnp.zeros(2)}
+    with pytest.raises(JaxrlError, match="holds no checkpoint"):
+        checkpoints.restore_best(abstract(state))
+    checkpoints.save_best(3, {"x": jnp.ones(2)}, {"score": 1.0})
+    for iteration in (4, 5):
+        checkpoints.save(iteration, state, {})
+    assert checkpoints.iterations() == [5]
+    assert checkpoints.restore_best(abstract(state))[::2] == (3, {"score": 1.0})
+    checkpoints.save_best(5, state, {"score": 2.0})
+    assert checkpoints.restore_best(abstract(state)).iteration == 5
+    assert len(list(checkpoints.path.glob("best-*"))) == 1
+
+
+def flipped_byte(path):
+    flip(max(data_files(path), key=lambda file: file.stat().st_size))
+
+
+def truncated_file(path):
+    file = max(data_files(path), key=lambda file: file.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def lost_data(path):
+    shutil.rmtree(path / "arrays" / "d")
+    shutil.rmtree(path / "arrays" / "ocdbt.process_0", ignore_errors=True)
+
+
+def lost_manifest(path):
+    (path / "manifest.json").unlink()
+
+
+def lost_metadata(path):
+    (path / "arrays" / "_METADATA").unlink()
+
+
+def torn_manifest(path):
+    file = path / "manifest.json"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def altered_metadata(path):
+    file = path / "manifest.json"
+    file.write_text(file.read_text().replace('"seconds": 2.0', '"seconds": 9.0'))
+
+
+def emptied(path):
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flipped_byte,
+        truncated_file,
+        lost_data,
+        lost_manifest,
+        lost_metadata,
+        torn_manifest,
+        altered_metadata,
+        emptied,
+    ],
+)
+def test_damage_is_noticed_and_the_one_before_is_used(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(1), {"seconds": 1.0})
+    checkpoints.save(2, make_state(2), {"seconds": 2.0})
+    damage(checkpoints.path / "000000002")
+    with pytest.raises(JaxrlError, match="no checkpoint can be read:\n.*000000002 is damaged"):
+        checkpoints.restore(2, abstract(make_state()))
+    iteration, state, metadata, problems = checkpoints.restore_latest(abstract(make_state()))
+    assert (iteration, metadata) == (1, {"seconds": 1.0})
+    assert_same(state, make_state(1))
+    assert len(problems) == 1 and "000000002 is damaged" in problems[0] and "\n" not in problems[0]
+    assert checkpoints.iterations() == [1, 2]  # nothing was deleted by looking
+    checkpoints.save(2, make_state(3), {})
+    assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(3))
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(1), {})
+    source, generator = checkpoints.path / "000000001", random.Random(0)
+    files = [file.relative_to(source) for file in source.rglob("*") if file.is_file() and file.stat().st_size]
+    spare = tmp_path / "spare"
+    for file in files * 3:
+        shutil.copytree(source, spare, dirs_exist_ok=True)
+        flip(spare / file, generator.randrange((spare / file).stat().st_size))
+        try:
+            manifest, values = checkpoint._read(spare)
+        except checkpoint._Damaged:
+            continue
+        assert_same(leaves.assemble(spare, manifest, values, abstract(make_state())), make_state(1))
+
+
+def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for iteration in (1, 2):
+        checkpoints.save(iteration, make_state(), {})
+        lost_manifest(checkpoints.path / f"00000000{iteration}")
+    with pytest.raises(JaxrlError, match="(?s)000000002 is damaged.*manifest.json.*000000001 is damaged"):
+        checkpoints.restore_latest(abstract(make_state()))
+    with pytest.raises(JaxrlError, match="holds no checkpoint"):
+        Checkpoints(tmp_path / "other").restore_latest(abstract(make_state()))
+
+
+def test_another_configuration_is_told_from_damage(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(), {})
+    with pytest.raises(
+        JaxrlError, match=r"another configuration: it holds params\.dense\.bias float32\[5\], where"
+    ):
+        checkpoints.restore_latest(abstract(make_state(width=6)))
+    larger = (abstract(make_state()), jax.ShapeDtypeStruct((2,), jnp.float32))
+    Checkpoints(tmp_path / "tuple").save(1, (make_state(),), {})
+    with pytest.raises(JaxrlError, match=r"it holds no further leaf, where .* needs 1 float32\[2\]"):
+        Checkpoints(tmp_path / "tuple").restore_latest(larger)
+    other = abstract(make_state().replace(key=jax.random.key(0, impl="rbg")))
+    with pytest.raises(
+        JaxrlError, match=r"key key<fry>\[\], where this configuration needs key key<rbg>\[\]"
+    ):
+        checkpoints.restore_latest(other)
+
+
+def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(1), {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_sync_tree", full)
+    for save in (checkpoints.save, checkpoints.save_best):
+        with pytest.raises(
+            JaxrlError, match=r"cannot save the checkpoint .*000000002: No space left .* disk is full"
+        ):
+            save(2, make_state(2), {})
+    assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
+    assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(1))
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(JaxrlError, match="cannot save the checkpoint .*run/checkpoints.* not a folder"):
+        Checkpoints(tmp_path / "run").save(0, {"x": jnp.zeros(2)}, {})
+
+
+LIMITED = """
+import resource, sys, jax.numpy as jnp, jax
+from jaxrl.errors import JaxrlError
+from jaxrl.train.checkpoint import Checkpoints
+checkpoints = Checkpoints(sys.argv[1])
+checkpoints.save(1, {"x": jnp.ones(10)}, {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    checkpoints.save(2, {"x": jax.random.normal(jax.random.key(0), (100_000,))}, {})
+except JaxrlError as error:
+    assert "000000002" in str(error) and len(str(error)) < 500, str(error)
+else:
+    raise AssertionError("the save should have failed")
+assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
+assert checkpoints.restore_latest({"x": jnp.zeros(10)}).state["x"].tolist() == [1] * 10
+"""
+
+
+def test_files_that_cannot_grow(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+SAVING = """
+import itertools, sys, jax, jax.numpy as jnp
+from jaxrl.train.checkpoint import Checkpoints
+checkpoints = Checkpoints(sys.argv[1], keep=1)
+for i in itertools.count():
+    state = {"a": jnp.full(1000, i), "b": {"c": jnp.full((20, 20), i)}, "key": jax.random.key(i)}
+    checkpoints.save(i, state, {"iteration": i})
+    if i % 3 == 0:
+        checkpoints.save_best(i, state, {"iteration": i})
+        checkpoints.save(i, state, {"iteration": i})  # replaces
+    print(i, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_readable_state(tmp_path):
+    like = {
+        "a": jnp.zeros(1000, jnp.int32),
+        "b": {"c": jnp.zeros((20, 20), jnp.int32)},
+        "key": jax.random.key(0),
+    }
+    generator = random.Random(1)
+    folders = [tmp_path / str(number) for number in range(3)]
+    command = [sys.executable, "-c", SAVING]
+    children = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE) for path in folders]
+    for child, folder in zip(children, folders, strict=True):
+        with child:
+            assert child.stdout.readline() == b"0\n"
+            time.sleep(generator.uniform(0.0, 0.4))
+            child.kill()
+            reported = [0, *map(int, child.stdout.read().split())]
+        checkpoints = Checkpoints(folder, keep=1)
+        for restored in (checkpoints.restore_latest(like), checkpoints.restore_best(like)):
+            iteration, state, metadata, problems = restored
+            assert problems == [] and metadata == {"iteration": iteration}
+            assert np.all(state["a"] == iteration) and np.all(state["b"]["c"] == iteration)
+            assert jnp.array_equal(
+                jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration))
+            )
+        assert checkpoints.restore_latest(like).iteration >= reported[-1]
+        checkpoints.save(10_000, like, {})
+        checkpoints.save_best(10_000, like, {})
+        assert {path.name for path in checkpoints.path.iterdir()} == {"000010000", "best-000010000"}
+
+
+def test_a_kill_between_the_two_renames_of_a_replacement(tmp_path):
+    checkpoints, state = Checkpoints(tmp_path), {"x": jnp.ones(2)}
+    checkpoints.save(4, state, {})
+    os.rename(checkpoints.path / "000000004", checkpoints.path / ".replaced-000000004")
+    (checkpoints.path / ".tmp-000000004").mkdir()
+    assert checkpoints.iterations() == [4]
+    assert_same(checkpoints.restore_latest(abstract(state)).state, state)
+    checkpoints.save(5, state, {})
+    assert sorted(path.name for path in checkpoints.path.iterdir()) == ["000000004", "000000005"]
+
+
+def test_orbax_stays_quiet(tmp_path, capfd, caplog):
+    level = logging.getLogger("absl").level
+    Checkpoints(tmp_path).save(0, make_state(), {})
+    Checkpoints(tmp_path).restore_latest(abstract(make_state()))
+    assert capfd.readouterr() == ("", "") and not caplog.records
+    assert logging.getLogger("absl").level == level
