@@ -80,10 +80,15 @@ def _leaf_text(row: dict[str, Any] | None) -> str:
 
 def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
     """One leaf on the device: with the abstract leaf's sharding, or uncommitted where it prescribes none."""
-    array = jax.random.wrap_key_data(jnp.asarray(value), impl=row["key"]) if "key" in row else value
-    if getattr(leaf, "sharding", None) is None or not getattr(leaf, "committed", True):
-        return jnp.asarray(array)
-    return jax.device_put(array, leaf.sharding)
+    sharding = getattr(leaf, "sharding", None) if getattr(leaf, "committed", True) else None
+    if "key" not in row:
+        return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
+    wrap = functools.partial(jax.random.wrap_key_data, impl=row["key"])
+    if sharding is None:
+        return wrap(jnp.asarray(value))
+    if sharding.is_fully_addressable:
+        return jax.device_put(wrap(jnp.asarray(value)), sharding)
+    return jax.jit(wrap, out_shardings=sharding)(value)  # device_put does not spread keys over processes
 
 
 def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
