@@ -1,0 +1,191 @@
+"""Environments by name: `make("CartPole-v1")`, `make("my_package.my_module:MyEnvironment")`.
+
+A *suite* is one module of `jaxrl.envs`, found by scanning the package; adding one edits no other file. It has
+
+    SUITE: str                              the name under which `environment_ids` lists it
+    IDS: tuple[str, ...]                    every id that it serves
+    make(environment_id, **kwargs)          builds one; kwargs are the suite's own options
+    REQUIRES: str                           (optional) the third-party package that `make` imports
+    REFUSED: dict[str, str]                 (optional) ids that it knows and cannot serve, with the reason
+    SLOW: bool                              (optional) its environments compile for so long that only the slow
+                                            tests run the contract suite over them
+
+and imports its third party inside functions only, so that a probe never waits for a physics engine.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl import errors
+from jaxrl.envs.api import Environment
+from jaxrl.types import Box, Discrete, Space
+
+Factory = Callable[..., Environment]
+
+_registered: dict[str, Factory] = {}
+
+
+class Description(NamedTuple):
+    """One row of the table that `jaxrl envs` prints."""
+
+    environment_id: str
+    suite: str
+    observation_space: Space
+    action_space: Space
+    horizon: int
+
+
+def register(environment_id: str, factory: Factory) -> None:
+    """Give an environment of your own a name: `make(environment_id, **kwargs)` calls `factory(**kwargs)`."""
+    _check_id(environment_id)
+    if ":" in environment_id:
+        raise errors.JaxrlError(
+            f"environment id is {environment_id!r}, but ':' is for import paths, 'package.module:Factory'."
+        )
+    if not callable(factory):
+        raise errors.JaxrlError(
+            f"the factory of {environment_id!r} is {factory!r}, but must be a class or function that returns "
+            "an Environment."
+        )
+    suite = _owners().get(environment_id)
+    if environment_id in _registered or suite is not None:
+        owner = f"by the suite {suite.SUITE!r}" if suite else "by an earlier call"
+        raise errors.JaxrlError(
+            f"environment {environment_id!r} is already registered {owner}; pick another id."
+        )
+    _registered[environment_id] = factory
+
+
+def make(environment_id: str, /, **kwargs: Any) -> Environment:
+    """Build an environment from a suite's id, a registered id, or an import path 'package.module:Factory'."""
+    _check_id(environment_id)
+    if environment_id in _registered:
+        environment = construct(environment_id, _registered[environment_id], kwargs)
+    elif ":" in environment_id:
+        environment = construct(environment_id, _import(environment_id), kwargs)
+    else:
+        environment = _suite_of(environment_id).make(environment_id, **kwargs)
+    if not isinstance(environment, Environment):
+        raise errors.JaxrlError(
+            f"{environment_id!r} made a {type(environment).__name__}, "
+            "but must make a jaxrl.envs.api.Environment."
+        )
+    return environment
+
+
+def environment_ids() -> dict[str, list[str]]:
+    """Every id that can be made, grouped by suite; your own are under 'registered'."""
+    ids = {name: list(suite.IDS) for name, suite in suites().items()}
+    return ids | ({"registered": list(_registered)} if _registered else {})
+
+
+def describe(environment_id: str, **kwargs: Any) -> Description:
+    """Spaces and horizon of one environment (makes it, so this imports its suite's third party)."""
+    environment = make(environment_id, **kwargs)
+    suite = _owners().get(environment_id)
+    return Description(
+        environment_id=environment_id,
+        suite=suite.SUITE if suite else "registered",
+        observation_space=environment.observation_space,
+        action_space=environment.action_space,
+        horizon=environment.horizon,
+    )
+
+
+def summary(space: Space) -> str:
+    """A space in a few words: 'Box(4) float32', 'Discrete(2)', 'MultiDiscrete(2, 3)'."""
+    if isinstance(space, Box):
+        return f"Box({', '.join(map(str, space.shape))}) {np.dtype(space.dtype).name}"
+    if isinstance(space, Discrete):
+        return f"Discrete({space.n})"
+    return f"MultiDiscrete({', '.join(map(str, space.nvec))})"
+
+
+def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
+    """Call `factory(**kwargs)` after holding the names in `kwargs` against its signature."""
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in kwargs
+    ]
+    for name in kwargs:
+        if name not in parameters and not takes_any:
+            if not parameters:
+                raise errors.JaxrlError(f"{environment_id} takes no options, but was given {name!r}.")
+            raise errors.unknown(f"option of {environment_id}", name, parameters)
+    if missing:
+        raise errors.JaxrlError(f"{environment_id} needs a value for {', '.join(missing)}.")
+    return factory(**kwargs)
+
+
+@functools.cache
+def suites() -> dict[str, ModuleType]:
+    """The modules of `jaxrl.envs` that serve environments, by suite name."""
+    package = importlib.import_module("jaxrl.envs")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return {module.SUITE: module for module in modules if hasattr(module, "IDS")}
+
+
+@functools.cache
+def _owners() -> dict[str, ModuleType]:
+    """The suite of every id that one of them serves or refuses."""
+    owners: dict[str, ModuleType] = {}
+    for suite in suites().values():
+        for environment_id in (*suite.IDS, *getattr(suite, "REFUSED", {})):
+            if environment_id in owners:
+                both = f"{owners[environment_id].SUITE} and {suite.SUITE}"
+                raise errors.JaxrlError(f"environment {environment_id!r} is claimed by two suites: {both}.")
+            owners[environment_id] = suite
+    return owners
+
+
+def _check_id(environment_id: Any) -> None:
+    """Refuse ids that are not strings with something in them."""
+    if not isinstance(environment_id, str) or not environment_id.strip():
+        raise errors.JaxrlError(f"environment id is {environment_id!r}, but must be a non-empty string.")
+
+
+def _suite_of(environment_id: str) -> ModuleType:
+    """The suite that serves an id, or an error that says why none does."""
+    suite = _owners().get(environment_id)
+    if suite is None:
+        raise errors.unknown("environment", environment_id, sum(environment_ids().values(), []))
+    reason = getattr(suite, "REFUSED", {}).get(environment_id)
+    if reason is not None:
+        raise errors.JaxrlError(f"{environment_id} is known to {suite.SUITE} but not served: {reason}.")
+    package = getattr(suite, "REQUIRES", None)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise errors.JaxrlError(f"{environment_id} needs the package {package!r}: pip install {package}.")
+    return suite
+
+
+def _import(path: str) -> Factory:
+    """The object at 'package.module:Factory'."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise errors.JaxrlError(
+            f"cannot import environment {path!r}: {error}. "
+            "Write 'package.module:Factory', importable from here."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise errors.unknown(f"factory in {module_name}", attribute, names)
+    return factory
