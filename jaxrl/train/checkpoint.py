@@ -58,6 +58,11 @@ class Checkpoints:
         check_positive_int("keep", keep)
         self.keep = keep
 
+    @property
+    def newest(self) -> Path:
+        """The folder of the newest checkpoint (which may turn out to be damaged)."""
+        return self.path / _name(self.iterations()[-1])
+
     def iterations(self) -> list[int]:
         """The iterations that were saved, ascending."""
         return sorted(int(name) for name in self._names() if name.isdigit())

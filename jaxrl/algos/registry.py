@@ -1,0 +1,99 @@
+"""Algorithms by name, and the settings tuned for an environment.
+
+An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name, `NAME(env, config, …) -> Algorithm`,
+whose `config` argument is annotated with its configuration class. Its tuned settings, if any, are in
+`jaxrl/algos/tuned/NAME.toml`: a table an environment id, each entry a field of the configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import math
+import pkgutil
+import tomllib
+import typing
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, NamedTuple
+
+from jaxrl.config import field_names
+from jaxrl.errors import JaxrlError, unknown
+from jaxrl.types import Algorithm
+
+
+class Spec(NamedTuple):
+    """An algorithm's factory and the class of its configuration."""
+
+    name: str
+    factory: Callable[..., Algorithm]
+    config_class: type
+
+
+def algorithm_names() -> list[str]:
+    """Every algorithm: the modules of `jaxrl.algos` but this one."""
+    package = importlib.import_module("jaxrl.algos")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name != "registry")
+
+
+def load(name: str) -> Spec:
+    """The algorithm called `name`."""
+    if name not in algorithm_names():
+        raise unknown("algorithm", name, algorithm_names())
+    module = importlib.import_module(f"jaxrl.algos.{name}")
+    factory = getattr(module, name)
+    return Spec(name, factory, typing.get_type_hints(factory)["config"])
+
+
+@functools.cache
+def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
+    path = resources.files("jaxrl.algos") / "tuned" / f"{name}.toml"
+    return tomllib.loads(path.read_text()) if path.is_file() else {}
+
+
+def tuned(name: str, environment_id: str) -> dict[str, Any]:
+    """Settings tuned for one environment, by flat field name; empty where there are none."""
+    return dict(_tuned_table(name).get(environment_id, {}))
+
+
+def override(config: Any, settings: dict[str, Any]) -> Any:
+    """`config` with the fields named in `settings` (flat names) replaced."""
+    paths = field_names(config)
+    for name, value in settings.items():
+        if name not in paths:
+            raise unknown(f"option of {type(config).__name__}", name, paths)
+        config = _replace(config, paths[name], value)
+    return config
+
+
+def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    head, *rest = path
+    old = getattr(config, head)
+    if rest:
+        return dataclasses.replace(config, **{head: _replace(old, tuple(rest), value)})
+    return dataclasses.replace(config, **{head: _coerce(head, value, old)})
+
+
+def _coerce(name: str, value: Any, old: Any) -> Any:
+    """A value read from JSON or TOML as the type of the field it goes to."""
+    if isinstance(old, tuple):
+        return tuple(value)
+    if isinstance(old, float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
+    return value
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """A configuration as {flat field name: plain value}, for JSON; `override` reads it back."""
+
+    def plain(path: tuple[str, ...]) -> Any:
+        value = functools.reduce(getattr, path, config)
+        if isinstance(value, float) and math.isinf(value):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {name: plain(path) for name, path in field_names(config).items()}

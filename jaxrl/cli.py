@@ -1,0 +1,73 @@
+"""The command line. `jaxrl COMMAND --help` explains each command; heavy imports wait until one is chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+USAGE = """usage: jaxrl COMMAND ...
+
+  train ALGORITHM --env ID     train, evaluate, save and plot            jaxrl train ppo --env CartPole-v1
+  sweep ALGORITHM --env ID     try hyperparameters side by side          jaxrl sweep ppo --env CartPole-v1 \\
+                                                                           --over learning_rate=1e-4,1e-3
+  resume RUN                   go on with a run that was stopped         jaxrl resume runs/mine
+  eval RUN                     evaluate a saved policy                   jaxrl eval runs/mine --episodes 1000
+  plot RUN [RUN ...]           draw learning curves, or compare runs     jaxrl plot runs/mine runs/yours
+  render RUN                   draw an episode as a GIF                  jaxrl render runs/mine
+  envs [TEXT]                  list the environments                     jaxrl envs minatar
+
+jaxrl COMMAND --help explains a command; jaxrl train ppo --env ID --help shows the settings tuned for ID.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status (the entry point of the `jaxrl` script)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from jaxrl import __version__
+
+        sys.stdout.write(f"jaxrl {__version__}\n")
+        return 0
+    prepare_process(arguments)
+    from jaxrl.errors import JaxrlError, unknown
+    from jaxrl import commands
+
+    table: dict[str, Callable[[list[str]], int]] = {
+        "train": commands.train,
+        "sweep": commands.sweep,
+        "resume": commands.resume,
+        "eval": commands.evaluate,
+        "plot": commands.plot,
+        "render": commands.render,
+        "envs": commands.environments,
+    }
+    try:
+        if arguments[0] not in table:
+            raise unknown("command", arguments[0], table)
+        return table[arguments[0]](arguments[1:])
+    except JaxrlError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has left; what it did not read is nobody's loss.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def prepare_process(arguments: Sequence[str]) -> None:
+    """What must be in the environment before JAX is imported: determinism flags and the compilation cache."""
+    if "--deterministic" in arguments:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+        os.environ["XLA_FLAGS"] = flags
+        sys.stdout.write(f"XLA_FLAGS={flags}\n")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxrl" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""One episode as arrays: what a film is drawn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.train.program import Program
+from jaxrl.types import Array, Key, PyTree
+
+
+def record_episode(
+    program: Program, state: PyTree, key: Key, deterministic: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
+
+    The policy is that of the population's first member. Frames are those the agent acted on.
+    """
+    env, algorithm = program.env, program.algorithm
+    policy = algorithm.policy(program.first_member(state))
+
+    def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
+        env_state, observation, memory = carry
+        key_act, key_env = jax.random.split(key)
+        action, memory = algorithm.act(policy, memory, observation, key_act, deterministic)
+        following, timestep = env.step(key_env, env_state, action)
+        seen = (_fields(env_state) | {"observation": observation}, timestep.reward, timestep.terminated)
+        return (following, timestep.observation, memory), seen
+
+    @jax.jit
+    def episode(key: Key) -> tuple[dict[str, Array], Array, Array]:
+        key_reset, key_steps = jax.random.split(key)
+        env_state, observation = env.reset(key_reset)
+        carry = (env_state, observation, algorithm.memory())
+        return jax.lax.scan(one_step, carry, jax.random.split(key_steps, env.horizon))[1]
+
+    frames, rewards, terminated = jax.device_get(episode(key))
+    length = int(np.argmax(terminated)) + 1 if terminated.any() else len(rewards)
+    return {name: values[:length] for name, values in frames.items()}, rewards[:length]
+
+
+def _fields(state: PyTree) -> dict[str, Any]:
+    """The array fields of an environment's state, by name; none if it is not a dataclass."""
+    if not dataclasses.is_dataclass(state):
+        return {}
+    values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in values.items() if isinstance(value, jax.Array)}
