@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
     prepare_process(arguments)
-    from jaxrl.errors import JaxrlError, unknown
     from jaxrl import commands
+    from jaxrl.errors import JaxrlError, unknown
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,

@@ -51,18 +51,28 @@ def _train(arguments: list[str], command: str) -> int:
     config, settings = default_config(algorithm, environment, use_tuned)
     fields: list[tuple] = [
         ("env", Annotated[str, tyro.conf.arg(help="Environment id (see `jaxrl envs`), or package.module:Factory.")]),
-        ("env_options", Annotated[tuple[str, ...], tyro.conf.arg(help="The environment's own options, as name=value.")], ()),
-        ("tuned", Annotated[bool, tyro.conf.arg(help="Start from the settings tuned for the environment, if any.")], True),
-        ("config", tyro.conf.OmitArgPrefixes[type(config)], config),
-        ("run", tyro.conf.OmitArgPrefixes[RunSettings], RunSettings()),
-        ("output", tyro.conf.OmitArgPrefixes[Output], Output()),
+        (
+            "env_options",
+            Annotated[tuple[str, ...], tyro.conf.arg(help="The environment's own options, as name=value.")],
+            (),
+        ),
+        (
+            "tuned",
+            Annotated[bool, tyro.conf.arg(help="Start from the settings tuned for the environment, if any.")],
+            True,
+        ),
+        ("config", Annotated[type(config), tyro.conf.OmitArgPrefixes], config),
+        ("run", Annotated[RunSettings, tyro.conf.OmitArgPrefixes], RunSettings()),
+        ("output", Annotated[Output, tyro.conf.OmitArgPrefixes], Output()),
     ]
     if command == "sweep":
         help_text = "Numbers to vary, as name=value,value,… ; several are combined in every way."
         fields.insert(1, ("over", Annotated[tuple[str, ...], tyro.conf.arg(help=help_text)]))
     parser = dataclasses.make_dataclass(command.capitalize(), fields, kw_only=True)
     parser.__doc__ = f"{load(algorithm).factory.__doc__}\n\nSettings shown are those tuned for --env, if there are any."
-    given: Any = tyro.cli(parser, prog=f"jaxrl {command} {algorithm}", args=rest, config=(tyro.conf.OmitSubcommandPrefixes,))
+    given: Any = tyro.cli(
+        parser, prog=f"jaxrl {command} {algorithm}", args=rest, config=(tyro.conf.OmitSubcommandPrefixes,)
+    )
     console = Console(quiet=given.output.quiet)
     experiment = Experiment(
         algorithm=algorithm,
@@ -75,9 +85,7 @@ def _train(arguments: list[str], command: str) -> int:
     if settings and given.tuned:
         console.note(f"tuned settings for {environment}: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     folder = given.output.folder or _fresh_folder(algorithm, environment)
-    result = loop.train(
-        experiment, folder, overwrite=given.output.overwrite, sinks=given.output.sinks, console=console
-    )
+    result = loop.train(experiment, folder, overwrite=given.output.overwrite, sinks=given.output.sinks, console=console)
     return report.finish(result, experiment, console)
 
 

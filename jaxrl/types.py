@@ -105,7 +105,7 @@ class Mean(NamedTuple):
     """A mean kept as (sum, count), so that means over iterations, devices and chunks are exact."""
 
     sum: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
     @staticmethod
     def of(values: Any, where: Any = True) -> Mean:

@@ -31,7 +31,8 @@ LAYERS = {
     "algos": MODELS,
     "train": MODELS | {"algos", "analysis"},
     "analysis": set(),
-    "cli": MODELS | {"algos", "train", "analysis"},
+    "cli": MODELS | {"algos", "train", "analysis", "commands"},
+    "commands": MODELS | {"algos", "train", "analysis"},
 }
 JAX_STACK = {"jax", "jaxlib", "flax", "optax", "chex", "orbax", "gymnax", "brax", "mujoco"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "pickle", "json", "subprocess"}
@@ -196,10 +197,7 @@ def test_algorithms_know_no_device_and_call_no_host():
 
 def test_never_used():
     violations = [
-        source.at(line, name)
-        for source in everything()
-        for line, name in source.references()
-        if NEVER.match(name)
+        source.at(line, name) for source in everything() for line, name in source.references() if NEVER.match(name)
     ]
     hold("no pmap, distrax, TensorFlow Probability or Hydra", violations)
 
@@ -233,9 +231,7 @@ def test_functions_are_short_flat_and_take_few_arguments():
                 violations.append(source.at(function.lineno, f"{function.name} is {depth} closures deep"))
             count = len(positional(function, is_method))
             if count > MAX_POSITIONAL:
-                violations.append(
-                    source.at(function.lineno, f"{function.name} takes {count} positional arguments")
-                )
+                violations.append(source.at(function.lineno, f"{function.name} takes {count} positional arguments"))
     hold(
         f"at most {MAX_FUNCTION_LINES} lines, {MAX_CLOSURE_DEPTH} closures deep, {MAX_POSITIONAL} arguments",
         violations,
@@ -261,11 +257,7 @@ def test_what_is_public_is_documented_and_annotated():
             if not is_method and not ast.get_docstring(node):
                 violations.append(source.at(node.lineno, f"{node.name} has no docstring"))
             if isinstance(node, Function):
-                bare = [
-                    item.arg
-                    for item in positional(node, is_method) + node.args.kwonlyargs
-                    if not item.annotation
-                ]
+                bare = [item.arg for item in positional(node, is_method) + node.args.kwonlyargs if not item.annotation]
                 if bare or node.returns is None:
                     missing = ", ".join([*bare, *(["its result"] if node.returns is None else [])])
                     violations.append(source.at(node.lineno, f"{node.name} leaves {missing} without a type"))

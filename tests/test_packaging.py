@@ -14,9 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CORE = PROJECT["project"]["dependencies"]
 CONSTRAINTS = [
-    line
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if line.strip() and not line.startswith("#")
+    line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.strip() and not line.startswith("#")
 ]
 
 

@@ -23,7 +23,6 @@ from jaxrl.core.tree import select_tree, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Fresh, Pool, Starts
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics
-from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
 from jaxrl.types import Algorithm, Array, Key, Mean, Metrics, PyTree
 
@@ -120,10 +119,8 @@ def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None) -> Al
     """PPO for `env`. `starts`, when given, replaces the start distribution that `config` names."""
     check(config)
     check_network(config.network, env.observation_space, env.action_space)
-    minibatch.check_minibatch_size(config.minibatch_size, config.num_envs, config.num_steps)
+    minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
     samples_per_step = config.num_envs * config.num_steps
-    if config.total_steps < samples_per_step:
-        raise JaxrlError(f"total_steps is {config.total_steps}, below one iteration of {samples_per_step} steps.")
     if starts is None:
         starts = Pool(env, config.pool_size) if config.starts == "pool" else Fresh(env)
     learner = PPO(config, VectorEnv(env, starts, config.num_envs))
@@ -229,16 +226,13 @@ class PPO:
         next_value = returns.successor_values(rollout.value, last_value, rollout.truncated, final_value)
         return vector, rollout, next_value, jax.tree.map(jnp.sum, episodes)
 
-    def _estimate(
-        self, scaler: RewardScaler | None, rollout: Rollout, next_value: Array
-    ) -> tuple[RewardScaler | None, Batch]:
-        """Advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
-        config, reward = self.config, rollout.reward
+    def _estimate(self, scaler: RewardScaler | None, rollout: Rollout, next_value: Array) -> tuple[Any, Batch]:
+        """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
+        config, reward, ends = self.config, rollout.reward, (rollout.terminated, rollout.truncated)
         if scaler is not None:
-            ended = rollout.terminated | rollout.truncated
-            scaler, reward = reward_scaling.scale(scaler, reward, ended, config.gamma)
-        ends = (rollout.terminated, rollout.truncated)
-        advantage = returns.gae(reward, rollout.value, next_value, *ends, config.gamma, config.gae_lambda)
+            scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma)
+        decay: dict[str, Any] = {"gamma": config.gamma, "gae_lambda": config.gae_lambda}
+        advantage = returns.gae(reward, rollout.value, next_value, *ends, **decay)
         target = advantage + rollout.value
         if config.normalize_advantages == "batch":
             advantage = losses.normalize_advantage(advantage)
@@ -273,9 +267,7 @@ class PPO:
         metrics["learning_rate"] = Mean.of(learning_rate)
         return carry[0], carry[1], metrics
 
-    def _descend(
-        self, policy: Policy, optimizer: PyTree, batch: Batch, learning_rate: Array, key: Key
-    ) -> tuple[tuple[PyTree, PyTree], dict[str, Array]]:
+    def _descend(self, policy: Policy, optimizer: PyTree, batch: Batch, learning_rate: Array, key: Key) -> tuple:
         """One gradient step on one minibatch: ((params, optimiser), diagnostics)."""
         params, observation_moments = policy
         grad, seen = jax.grad(self._loss, has_aux=True)(params, observation_moments, batch, key)
@@ -283,9 +275,7 @@ class PPO:
         params = jax.tree.map(lambda leaf, step: leaf - learning_rate * step, params, direction)
         return (params, optimizer), seen | {"gradient_norm": optax.global_norm(grad)}
 
-    def _loss(
-        self, params: PyTree, observation_moments: Moments | None, batch: Batch, key: Key
-    ) -> tuple[Array, dict[str, Array]]:
+    def _loss(self, params: PyTree, observation_moments: Moments | None, batch: Batch, key: Key) -> tuple[Array, dict]:
         """policy loss + c_v · value loss − c_e · entropy, each a mean over the minibatch; and diagnostics."""
         config = self.config
         distribution, value = self._apply(Policy(params, observation_moments), batch.observation)

@@ -84,9 +84,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def mean_interval(
-    scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def mean_interval(scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0) -> tuple[float, float]:
     """`bootstrap_interval` of the mean, for example of the returns [episodes] of one policy."""
     return bootstrap_interval(scores, np.mean, confidence, repetitions, seed)
 

@@ -7,8 +7,11 @@ in nats, summed over the event axis. `entropy` reads its key only where no close
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import chex
@@ -68,6 +71,10 @@ class Categorical:
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+def _total(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MultiCategorical:
@@ -95,15 +102,15 @@ class MultiCategorical:
     def log_prob(self, x: Array) -> Array:
         """log p(x) of integers [..., len(nvec)]."""
         chex.assert_axis_dimension(x, -1, len(self.nvec))
-        return sum(factor.log_prob(x[..., i]) for i, factor in enumerate(self.factors))
+        return _total(factor.log_prob(x[..., i]) for i, factor in enumerate(self.factors))
 
     def entropy(self, key: PRNGKey | None = None) -> Array:
         """The sum of the factors' entropies, [...]."""
-        return sum(factor.entropy() for factor in self.factors)
+        return _total(factor.entropy() for factor in self.factors)
 
     def kl(self, other: MultiCategorical) -> Array:
         """The sum of the factors' divergences, [...]."""
-        return sum(p.kl(q) for p, q in zip(self.factors, other.factors, strict=True))
+        return _total(p.kl(q) for p, q in zip(self.factors, other.factors, strict=True))
 
 
 @jax.tree_util.register_dataclass

@@ -25,13 +25,15 @@ def flatten_time(rollout: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout)
 
 
-def check_minibatch_size(minibatch_size: int, num_envs: int, num_steps: int) -> None:
-    """Refuse a minibatch size that does not divide the batch, naming the nearest that do."""
+def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size: int) -> None:
+    """Refuse a minibatch size that does not divide the batch, and a budget that holds no batch."""
     batch = num_envs * num_steps
+    text = f"num_envs * num_steps = {num_envs} * {num_steps} = {batch}"
     if batch % minibatch_size:
         divisors = {size for k in range(1, math.isqrt(batch) + 1) if batch % k == 0 for size in (k, batch // k)}
         near = sorted(sorted(divisors, key=lambda size: abs(math.log(size / minibatch_size)))[:3])
         raise JaxrlError(
-            f"minibatch_size is {minibatch_size}, but must divide num_envs * num_steps = {num_envs} * {num_steps} = "
-            f"{batch}. Nearest that do: {', '.join(map(str, near))}."
+            f"minibatch_size is {minibatch_size}, but must divide {text}. Nearest that do: {', '.join(map(str, near))}."
         )
+    if total_steps < batch:
+        raise JaxrlError(f"total_steps is {total_steps}, but one iteration alone takes {text}.")

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
 
     mean: Array
     variance: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
 
 def init(shape: tuple[int, ...]) -> Moments:
@@ -28,9 +28,7 @@ def init(shape: tuple[int, ...]) -> Moments:
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
 
 
-def update(
-    moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric = 2.0**23
-) -> Moments:
+def update(moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric = 2.0**23) -> Moments:
     """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
 
         w  = n / (count + n),   δ = mean_batch − mean

@@ -66,6 +66,7 @@ def gae(
     next_value: Array,
     terminated: Array,
     truncated: Array,
+    *,
     gamma: Numeric,
     gae_lambda: Numeric,
 ) -> Array:

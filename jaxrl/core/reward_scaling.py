@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from chex import Numeric
 
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments
@@ -27,7 +28,7 @@ def init(num_envs: int) -> RewardScaler:
     return RewardScaler(jnp.zeros(num_envs), moments.init(()))
 
 
-def scale(scaler: RewardScaler, reward: Array, ended: Array, gamma: Array) -> tuple[RewardScaler, Array]:
+def scale(scaler: RewardScaler, reward: Array, ended: Array, gamma: Numeric) -> tuple[RewardScaler, Array]:
     """Rewards [T, N] over the deviation so far, and the scaler renewed by them."""
     running, returns = moments.discounted_returns(scaler.discounted_return, reward, ended, gamma)
     scaled = reward * jax.lax.rsqrt(scaler.moments.variance + 1e-8)

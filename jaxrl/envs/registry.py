@@ -60,9 +60,7 @@ def register(environment_id: str, factory: Factory) -> None:
     suite = _owners().get(environment_id)
     if environment_id in _registered or suite is not None:
         owner = f"by the suite {suite.SUITE!r}" if suite else "by an earlier call"
-        raise errors.JaxrlError(
-            f"environment {environment_id!r} is already registered {owner}; pick another id."
-        )
+        raise errors.JaxrlError(f"environment {environment_id!r} is already registered {owner}; pick another id.")
     _registered[environment_id] = factory
 
 
@@ -77,8 +75,7 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
         environment = _suite_of(environment_id).make(environment_id, **kwargs)
     if not isinstance(environment, Environment):
         raise errors.JaxrlError(
-            f"{environment_id!r} made a {type(environment).__name__}, "
-            "but must make a jaxrl.envs.api.Environment."
+            f"{environment_id!r} made a {type(environment).__name__}, but must make a jaxrl.envs.api.Environment."
         )
     return environment
 
@@ -181,8 +178,7 @@ def _import(path: str) -> Factory:
         module = importlib.import_module(module_name)
     except (ModuleNotFoundError, ValueError) as error:
         raise errors.JaxrlError(
-            f"cannot import environment {path!r}: {error}. "
-            "Write 'package.module:Factory', importable from here."
+            f"cannot import environment {path!r}: {error}. Write 'package.module:Factory', importable from here."
         ) from error
     factory = getattr(module, attribute, None)
     if not callable(factory):

@@ -54,6 +54,7 @@ class ActorCritic(nn.Module):
     event_ndim: int
 
     def setup(self) -> None:
+        """Name the layers; flax calls this."""
         config = self.config
 
         def torso() -> nn.Module:

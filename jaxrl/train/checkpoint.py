@@ -118,9 +118,7 @@ class Checkpoints:
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
             raise JaxrlError("no checkpoint can be read:\n" + "\n".join(f"  {line}" for line in problems))
-        raise JaxrlError(
-            f"{self.path} holds no checkpoint of this kind: the run was stopped before it saved one."
-        )
+        raise JaxrlError(f"{self.path} holds no checkpoint of this kind: the run was stopped before it saved one.")
 
     def _write(self, name: str, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
         """Write one checkpoint; it appears under its name whole, or not at all."""
@@ -134,9 +132,7 @@ class Checkpoints:
             except Exception as error:
                 failure = error
         if _any_process(failure is not None):
-            raise failure or JaxrlError(
-                f"the first process could not save the checkpoint {self.path / name}."
-            )
+            raise failure or JaxrlError(f"the first process could not save the checkpoint {self.path / name}.")
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
         """The first process's part of a save: clean, write, make durable, rename."""

@@ -57,9 +57,7 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     return rows, [np.asarray(leaf) for leaf in jax.device_get(leaves)]
 
 
-def assemble(
-    path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree
-) -> PyTree:
+def assemble(path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree) -> PyTree:
     """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
     saved = manifest["leaves"]
     wanted, leaves = _described_leaves(abstract_state)

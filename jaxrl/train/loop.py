@@ -161,7 +161,9 @@ class Runner:
             "stochastic_lengths": stochastic.lengths,
         }
         old = run_folder.load_evaluations(self.folder)
-        stacked = {name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()}
+        stacked = {
+            name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
+        }
         run_folder.save_evaluations(self.folder, stacked)
         scores = stacked["deterministic_returns"].mean((1, 2, 3))
         if scores[-1] >= np.nanmax(scores):
@@ -181,11 +183,10 @@ class Runner:
         if not names or not np.all(np.any(np.stack([broken[name] for name in names]), 0)):
             return
         self.checkpoints.save(iteration, kept, self._metadata())
-        name = "loss" if "loss" in names else names[0]
-        value = np.ravel(means[name])[0]
+        names.sort(key=lambda name: name != "loss")
         raise Diverged(
-            f"{name} became {value} between iterations {iteration} and {following}. The last good state is saved: "
-            f"{self.folder}, iteration {iteration}. Also not finite: {', '.join(n for n in names if n != name) or 'nothing'}. "
+            f"{names[0]} became {np.ravel(means[names[0]])[0]} between iterations {iteration} and {following} "
+            f"(not finite: {', '.join(names)}). The last good state is saved: iteration {iteration} in {self.folder}. "
             "A lower --learning-rate or --max-grad-norm usually helps."
         )
 

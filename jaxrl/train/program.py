@@ -37,6 +37,7 @@ class Program:
         env: Environment,
         config: Any,
         seeds: list[int],
+        *,
         num_settings: int = 1,
         num_episodes: int = 100,
         evaluation_seed: int | None = None,
@@ -69,7 +70,9 @@ class Program:
 
     def evaluate(self, state: PyTree, iteration: int) -> tuple[Episodes, Episodes]:
         """(deterministic, stochastic) episodes of the policies in `state`; leaves [H, S, E]."""
-        episodes = self._call("evaluate", self._evaluate, state, self._evaluation_keys, jnp.asarray(iteration, jnp.int32))
+        episodes = self._call(
+            "evaluate", self._evaluate, state, self._evaluation_keys, jnp.asarray(iteration, jnp.int32)
+        )
         return jax.tree.map(lambda leaf: leaf.reshape(*self.shape, self._num_episodes), episodes)
 
     def first_member(self, tree: PyTree) -> PyTree:
@@ -125,8 +128,7 @@ class Program:
         """The configuration with float32 leaves: [] for one member, [H] for a population."""
         shape = (self.shape[0],) if self.is_population else ()
         leaves = {
-            name: jnp.broadcast_to(jnp.asarray(getattr(config, name), jnp.float32), shape)
-            for name in sweepable(config)
+            name: jnp.broadcast_to(jnp.asarray(getattr(config, name), jnp.float32), shape) for name in sweepable(config)
         }
         return dataclasses.replace(config, **leaves)
 

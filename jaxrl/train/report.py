@@ -27,15 +27,15 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
     console.summary(score_rows(experiment, result.deterministic_returns, result.stochastic_returns), "final evaluation")
     picture = plot([result.folder], None)
-    console.note(
-        f"training      {human(result.steps_per_second)} environment steps/s, compiled in {result.compile_seconds:.1f} s\n"
-        f"run folder    {result.folder}\n"
-        f"checkpoint    {Checkpoints(result.folder).newest}\n"
-        f"curve         {picture}"
-    )
+    speed = f"{human(result.steps_per_second)} environment steps/s"
+    console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
+    console.note(f"run folder    {result.folder}")
+    console.note(f"checkpoint    {Checkpoints(result.folder).newest}")
+    console.note(f"curve         {picture}")
     if result.signal is None:
         return 0
-    console.note(f"stopped by signal {result.signal} after iteration {result.iteration}; go on: jaxrl resume {result.folder}")
+    stopped = f"stopped by signal {result.signal} after iteration {result.iteration}"
+    console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
     return 128 + result.signal
 
 

@@ -14,8 +14,7 @@ def write_run(folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environme
     config = {"algorithm": algorithm, "environment": environment, "config": {}, "sweep": sweep or {}}
     (folder / "config.json").write_text(json.dumps(config))
     rows = [
-        {"iteration": i, "transitions": 1000 * i, "seconds": 0.5 * i, "loss": None if i == 0 else 1.5}
-        for i in range(3)
+        {"iteration": i, "transitions": 1000 * i, "seconds": 0.5 * i, "loss": None if i == 0 else 1.5} for i in range(3)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rise = np.arange(shape[0]).reshape(-1, 1, 1, 1) + np.arange(shape[1]).reshape(1, -1, 1, 1)

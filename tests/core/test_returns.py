@@ -89,7 +89,7 @@ def test_gae_matches_the_loop_wherever_the_ends_fall(seed, gae_lambda):
     reward, value, last_value, final_value, terminated, truncated = rollout(seed, (40, 3))
     next_value = successor_values(value, last_value, truncated, final_value)
     arguments = reward, value, next_value, terminated, truncated
-    advantage = gae(*arguments, 0.97, gae_lambda)
+    advantage = gae(*arguments, gamma=0.97, gae_lambda=gae_lambda)
     by_loop = gae_loop(*map(np.asarray, arguments), 0.97, gae_lambda)
     np.testing.assert_allclose(advantage, by_loop, rtol=1e-4, atol=1e-5)
 
@@ -99,7 +99,7 @@ def test_lambda_returns_are_gae_plus_value_and_the_mean_of_n_step_returns(lambda
     reward, value, last_value, final_value, terminated, truncated = rollout(4)
     next_value = successor_values(value, last_value, truncated, final_value)
     target = lambda_returns(reward, next_value, terminated, truncated, 0.9, lambda_)
-    advantage = gae(reward, value, next_value, terminated, truncated, 0.9, lambda_)
+    advantage = gae(reward, value, next_value, terminated, truncated, gamma=0.9, gae_lambda=lambda_)
     np.testing.assert_allclose(target, advantage + value, rtol=1e-4, atol=1e-5)
     by_definition = lambda_loop(reward, np.asarray(next_value), terminated, truncated, 0.9, lambda_)
     np.testing.assert_allclose(target, by_definition, rtol=1e-4, atol=1e-5)
@@ -123,11 +123,11 @@ def test_nothing_leaks_into_an_episode_from_the_next(kind):
         later = np.where(np.arange(40) > 19, scale, 1).astype(np.float32)
         terminated, truncated = (end, no_end) if kind == "terminated" else (no_end, end)
         following = successor_values(value * later, last_value, truncated, final_value)
-        masks = terminated, truncated, 0.99
+        masks = terminated, truncated
         return (
-            gae(reward * later, value * later, following, *masks, 0.95)[:20],
-            lambda_returns(reward * later, following, *masks, 0.95)[:20],
-            n_step_returns(reward * later, following, *masks, 5)[:20],
+            gae(reward * later, value * later, following, *masks, gamma=0.99, gae_lambda=0.95)[:20],
+            lambda_returns(reward * later, following, *masks, 0.99, 0.95)[:20],
+            n_step_returns(reward * later, following, *masks, 0.99, 5)[:20],
         )
 
     for once, louder in zip(targets(1), targets(1e6), strict=True):
@@ -143,7 +143,7 @@ def test_a_time_limit_leaves_the_value_of_a_constant_reward_alone():
     for target in (
         lambda_returns(reward, following, never, limit, gamma, 0.95),
         n_step_returns(reward, following, never, limit, gamma, 3),
-        value + gae(reward, value, following, never, limit, gamma, 0.95),
+        value + gae(reward, value, following, never, limit, gamma=gamma, gae_lambda=0.95),
     ):
         np.testing.assert_allclose(target, value, rtol=1e-5)
     assert lambda_returns(reward, following, limit, never, gamma, 0.95)[4] == 1.0
@@ -154,7 +154,7 @@ def test_values_that_must_not_be_read_may_be_nan():
     reward = value = np.ones(3, np.float32)
     next_value = np.array([1, np.nan, 1], np.float32)
     terminated, truncated = np.arange(3) == 1, np.zeros(3, bool)
-    assert np.all(np.isfinite(gae(reward, value, next_value, terminated, truncated, 0.99, 0.95)))
+    assert np.all(np.isfinite(gae(reward, value, next_value, terminated, truncated, gamma=0.99, gae_lambda=0.95)))
 
 
 def test_gamma_and_lambda_may_be_traced():
@@ -162,13 +162,13 @@ def test_gamma_and_lambda_may_be_traced():
     next_value = successor_values(value, last_value, truncated, final_value)
     arguments = reward, value, next_value, terminated, truncated
     gammas, lambdas = jnp.array([0.9, 0.99]), jnp.array([0.8, 0.95])
-    swept = jax.vmap(lambda gamma, lambda_: gae(*arguments, gamma, lambda_))(gammas, lambdas)
+    swept = jax.vmap(lambda gamma, lambda_: gae(*arguments, gamma=gamma, gae_lambda=lambda_))(gammas, lambdas)
     for i, (gamma, lambda_) in enumerate([(0.9, 0.8), (0.99, 0.95)]):
-        np.testing.assert_allclose(swept[i], gae(*arguments, gamma, lambda_), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(swept[i], gae(*arguments, gamma=gamma, gae_lambda=lambda_), rtol=1e-5, atol=1e-6)
 
 
 def test_a_trailing_axis_of_one_is_refused():
     column, row = np.ones((4, 1), np.float32), np.ones(4, np.float32)
     never = np.zeros(4, bool)
     with pytest.raises(AssertionError):
-        gae(column, row, row, never, never, 0.99, 0.95)
+        gae(column, row, row, never, never, gamma=0.99, gae_lambda=0.95)

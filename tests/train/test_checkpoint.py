@@ -246,18 +246,14 @@ def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):
 def test_another_configuration_is_told_from_damage(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, make_state(), {})
-    with pytest.raises(
-        JaxrlError, match=r"another configuration: it holds params\.dense\.bias float32\[5\], where"
-    ):
+    with pytest.raises(JaxrlError, match=r"another configuration: it holds params\.dense\.bias float32\[5\], where"):
         checkpoints.restore_latest(abstract(make_state(width=6)))
     larger = (abstract(make_state()), jax.ShapeDtypeStruct((2,), jnp.float32))
     Checkpoints(tmp_path / "tuple").save(1, (make_state(),), {})
     with pytest.raises(JaxrlError, match=r"it holds no further leaf, where .* needs 1 float32\[2\]"):
         Checkpoints(tmp_path / "tuple").restore_latest(larger)
     other = abstract(make_state().replace(key=jax.random.key(0, impl="rbg")))
-    with pytest.raises(
-        JaxrlError, match=r"key key<fry>\[\], where this configuration needs key key<rbg>\[\]"
-    ):
+    with pytest.raises(JaxrlError, match=r"key key<fry>\[\], where this configuration needs key key<rbg>\[\]"):
         checkpoints.restore_latest(other)
 
 
@@ -270,9 +266,7 @@ def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatc
 
     monkeypatch.setattr(checkpoint, "_sync_tree", full)
     for save in (checkpoints.save, checkpoints.save_best):
-        with pytest.raises(
-            JaxrlError, match=r"cannot save the checkpoint .*000000002: No space left .* disk is full"
-        ):
+        with pytest.raises(JaxrlError, match=r"cannot save the checkpoint .*000000002: No space left .* disk is full"):
             save(2, make_state(2), {})
     assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
     assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(1))
@@ -303,9 +297,7 @@ assert checkpoints.restore_latest({"x": jnp.zeros(10)}).state["x"].tolist() == [
 
 
 def test_files_that_cannot_grow(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -345,9 +337,7 @@ def test_a_kill_at_any_moment_leaves_a_readable_state(tmp_path):
             iteration, state, metadata, problems = restored
             assert problems == [] and metadata == {"iteration": iteration}
             assert np.all(state["a"] == iteration) and np.all(state["b"]["c"] == iteration)
-            assert jnp.array_equal(
-                jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration))
-            )
+            assert jnp.array_equal(jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration)))
         assert checkpoints.restore_latest(like).iteration >= reported[-1]
         checkpoints.save(10_000, like, {})
         checkpoints.save_best(10_000, like, {})

@@ -167,9 +167,7 @@ def test_the_summary_is_a_table_in_plain_text():
     ]
     Console(stream=stream).summary(rows, title="Results")
     text = stream.getvalue()
-    assert (
-        text.isascii() and "mean return" in text and "499.1" in text and "[x]" in text and "Results" in text
-    )
+    assert text.isascii() and "mean return" in text and "499.1" in text and "[x]" in text and "Results" in text
     empty = io.StringIO()
     Console(stream=empty).summary([])
     assert empty.getvalue() == ""

@@ -106,9 +106,7 @@ def test_checkpoints_without_a_config_are_a_run_too(tmp_path):
 def test_paths_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(
-            JaxrlError, match="cannot use the run folder .*file.*: .* not a folder: choose another"
-        ):
+        with pytest.raises(JaxrlError, match="cannot use the run folder .*file.*: .* not a folder: choose another"):
             run_folder.create(path, {})
     with pytest.raises(JaxrlError, match="cannot write .*absent/config.json: No such file"):
         run_folder.write_atomically(tmp_path / "absent" / "config.json", b"")
@@ -211,9 +209,7 @@ def test_a_row_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):
     run_folder.append_metrics(tmp_path, {"iteration": 1})
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
-    with pytest.raises(
-        JaxrlError, match="cannot write .*metrics.jsonl: No space left on device. The disk is full"
-    ):
+    with pytest.raises(JaxrlError, match="cannot write .*metrics.jsonl: No space left on device. The disk is full"):
         run_folder.append_metrics(tmp_path, {"iteration": 2})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n'
 

@@ -1,0 +1,15 @@
+"""What every test runs under: silent broadcasting and reused keys are errors, compilations are cached."""
+
+import os
+import pathlib
+import tempfile
+
+# Before the first import of JAX, so that child processes share the cache too.
+CACHE = pathlib.Path(os.environ.get("JAXRL_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jaxrl-test-cache"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
