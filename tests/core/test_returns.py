@@ -14,7 +14,7 @@ def strict_arithmetic():
         yield
 
 
-def gae_loop(reward, value, next_value, terminated, truncated, gamma, gae_lambda):
+def gae_loop(reward, value, next_value, terminated, truncated, *, gamma, gae_lambda):
     advantage, after = np.zeros_like(reward, np.float64), np.zeros(reward.shape[1:])
     for t in reversed(range(len(reward))):
         delta = reward[t] + gamma * np.where(terminated[t], 0.0, next_value[t]) - value[t]
@@ -70,7 +70,7 @@ def test_successor_values_are_of_the_state_before_the_reset(eight_steps):
 
 def test_gae_by_hand(eight_steps):
     # γ = λ = ½: δ = r + V'/2 − V is 1, −3, −27 (terminated) | −11, −15, −4 (½ · 100) | −23, −27.
-    advantage = jax.jit(gae)(*eight_steps, 0.5, 0.5)
+    advantage = jax.jit(gae)(*eight_steps, gamma=0.5, gae_lambda=0.5)
     by_hand = [1 - 9.75 / 4, -3 - 27 / 4, -27, -11 - 16 / 4, -15 - 4 / 4, -4, -23 - 27 / 4, -27]
     np.testing.assert_allclose(advantage, by_hand, rtol=1e-6)
 
@@ -90,7 +90,7 @@ def test_gae_matches_the_loop_wherever_the_ends_fall(seed, gae_lambda):
     next_value = successor_values(value, last_value, truncated, final_value)
     arguments = reward, value, next_value, terminated, truncated
     advantage = gae(*arguments, gamma=0.97, gae_lambda=gae_lambda)
-    by_loop = gae_loop(*map(np.asarray, arguments), 0.97, gae_lambda)
+    by_loop = gae_loop(*map(np.asarray, arguments), gamma=0.97, gae_lambda=gae_lambda)
     np.testing.assert_allclose(advantage, by_loop, rtol=1e-4, atol=1e-5)
 
 

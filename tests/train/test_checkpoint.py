@@ -1,13 +1,10 @@
 import logging
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
-from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,74 +13,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train import checkpoint, leaves
+from jaxrl.train import checkpoint
 from jaxrl.train.checkpoint import Checkpoints
-
-
-class Memory(NamedTuple):
-    carry: jax.Array
-    nothing: None
-    unit: tuple
-
-
-@flax.struct.dataclass
-class State:
-    params: dict
-    optimiser: tuple
-    key: jax.Array
-    keys: jax.Array
-    memory: Memory
-    iteration: jax.Array
-    done: jax.Array
-    bytes: jax.Array
-    half: jax.Array
-    empty: jax.Array
-    name: str = flax.struct.field(pytree_node=False, default="static")
-
-
-def make_state(seed=0, width=5) -> State:
-    key = jax.random.key(seed)
-    params = {"dense": {"kernel": jax.random.normal(key, (3, width)), "bias": jnp.zeros(width)}}
-    params["dense"]["kernel"] = params["dense"]["kernel"].at[0, :3].set(jnp.array([jnp.nan, jnp.inf, -0.0]))
-    return State(
-        params=params,
-        optimiser=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)).init(params),
-        key=key,
-        keys=jax.random.split(jax.random.key(seed, impl="rbg"), (2, 3)),
-        memory=Memory(jnp.full((2, 2), seed, jnp.float32), None, ()),
-        iteration=jnp.asarray(seed, jnp.int32),
-        done=jnp.array([True, False, True]),
-        bytes=jnp.arange(4, dtype=jnp.uint8),
-        half=jnp.linspace(0, 1, 3).astype(jnp.bfloat16),
-        empty=jnp.zeros((0, 3)),
-    )
-
-
-def abstract(state):
-    return jax.eval_shape(lambda: state)
-
-
-def bits(tree):
-    def data(leaf):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-    return [(str(leaf.dtype), leaf.shape, data(leaf).tobytes()) for leaf in jax.tree.leaves(tree)]
-
-
-def assert_same(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    assert bits(first) == bits(second)
-
-
-def data_files(path):
-    return [file for file in path.rglob("*") if file.is_file() and file.parent.name == "d"]
-
-
-def flip(file, position=-1):
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2 if position < 0 else position] ^= 4
-    file.write_bytes(data)
+from tests.train.states import abstract, assert_same, make_state
 
 
 def test_a_state_comes_back_bit_for_bit_with_its_structure(tmp_path):
@@ -148,99 +80,6 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
     checkpoints.save_best(5, state, {"score": 2.0})
     assert checkpoints.restore_best(abstract(state)).iteration == 5
     assert len(list(checkpoints.path.glob("best-*"))) == 1
-
-
-def flipped_byte(path):
-    flip(max(data_files(path), key=lambda file: file.stat().st_size))
-
-
-def truncated_file(path):
-    file = max(data_files(path), key=lambda file: file.stat().st_size)
-    file.write_bytes(file.read_bytes()[:-20])
-
-
-def lost_data(path):
-    shutil.rmtree(path / "arrays" / "d")
-    shutil.rmtree(path / "arrays" / "ocdbt.process_0", ignore_errors=True)
-
-
-def lost_manifest(path):
-    (path / "manifest.json").unlink()
-
-
-def lost_metadata(path):
-    (path / "arrays" / "_METADATA").unlink()
-
-
-def torn_manifest(path):
-    file = path / "manifest.json"
-    file.write_bytes(file.read_bytes()[:100])
-
-
-def altered_metadata(path):
-    file = path / "manifest.json"
-    file.write_text(file.read_text().replace('"seconds": 2.0', '"seconds": 9.0'))
-
-
-def emptied(path):
-    shutil.rmtree(path)
-    path.mkdir()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        flipped_byte,
-        truncated_file,
-        lost_data,
-        lost_manifest,
-        lost_metadata,
-        torn_manifest,
-        altered_metadata,
-        emptied,
-    ],
-)
-def test_damage_is_noticed_and_the_one_before_is_used(tmp_path, damage):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, make_state(1), {"seconds": 1.0})
-    checkpoints.save(2, make_state(2), {"seconds": 2.0})
-    damage(checkpoints.path / "000000002")
-    with pytest.raises(JaxrlError, match="no checkpoint can be read:\n.*000000002 is damaged"):
-        checkpoints.restore(2, abstract(make_state()))
-    iteration, state, metadata, problems = checkpoints.restore_latest(abstract(make_state()))
-    assert (iteration, metadata) == (1, {"seconds": 1.0})
-    assert_same(state, make_state(1))
-    assert len(problems) == 1 and "000000002 is damaged" in problems[0] and "\n" not in problems[0]
-    assert checkpoints.iterations() == [1, 2]  # nothing was deleted by looking
-    checkpoints.save(2, make_state(3), {})
-    assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(3))
-
-
-def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, make_state(1), {})
-    source, generator = checkpoints.path / "000000001", random.Random(0)
-    files = [file.relative_to(source) for file in source.rglob("*") if file.is_file() and file.stat().st_size]
-    spare = tmp_path / "spare"
-    for file in files * 3:
-        shutil.copytree(source, spare, dirs_exist_ok=True)
-        flip(spare / file, generator.randrange((spare / file).stat().st_size))
-        try:
-            manifest, values = checkpoint._read(spare)
-        except checkpoint._Damaged:
-            continue
-        assert_same(leaves.assemble(spare, manifest, values, abstract(make_state())), make_state(1))
-
-
-def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    for iteration in (1, 2):
-        checkpoints.save(iteration, make_state(), {})
-        lost_manifest(checkpoints.path / f"00000000{iteration}")
-    with pytest.raises(JaxrlError, match="(?s)000000002 is damaged.*manifest.json.*000000001 is damaged"):
-        checkpoints.restore_latest(abstract(make_state()))
-    with pytest.raises(JaxrlError, match="holds no checkpoint"):
-        Checkpoints(tmp_path / "other").restore_latest(abstract(make_state()))
 
 
 def test_another_configuration_is_told_from_damage(tmp_path):
