@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -66,7 +67,7 @@ class ActorCritic(nn.Module):
         self.value_head = dense(1, VALUE_GAIN)
         space = self.action_space
         if isinstance(space, Box):
-            size = int(jnp.prod(jnp.asarray(space.shape)))
+            size = math.prod(space.shape)
             self.policy_head = dense(size, POLICY_GAIN)
             if self.config.state_dependent_std:
                 self.log_std_head = dense(size, POLICY_GAIN)
