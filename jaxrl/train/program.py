@@ -26,9 +26,9 @@ TRAINING, EVALUATION = 0, 1
 class Program:
     """Compiled functions over a population of `num_settings` × `num_seeds` members.
 
-    `config` holds plain numbers, or for swept fields arrays [num_settings]. `evaluation_seed` replaces the members'
-    own seeds in evaluations. Numbers are passed to the compiled
-    functions as arguments: two runs that differ in a learning rate share one compilation.
+    `config` holds plain numbers, or for swept fields arrays [num_settings]. Numbers are passed to the compiled
+    functions as arguments: two runs that differ in a learning rate share one compilation. `evaluation_seed` replaces
+    the members' own seeds in evaluations. `compiled` is a dict that programs of equal shapes may share.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Program:
         num_settings: int = 1,
         num_episodes: int = 100,
         evaluation_seed: int | None = None,
+        compiled: dict[str, Callable] | None = None,
     ) -> None:
         self.algorithm = factory(env, config)
         self.shape = (num_settings, len(seeds))
@@ -54,7 +55,7 @@ class Program:
         self._evaluation_keys = self._keys
         if evaluation_seed is not None:
             self._evaluation_keys = self._population_keys([evaluation_seed] * len(seeds))
-        self._compiled: dict[str, Callable] = {}
+        self._compiled = {} if compiled is None else compiled
 
     def init(self) -> PyTree:
         """The first state of every member."""

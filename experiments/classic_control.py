@@ -1,0 +1,168 @@
+"""PPO on classic control and MinAtar, against published scores: a table, two pictures and a JSON.
+
+    python experiments/classic_control.py                 # everything: two to three hours on two CPU cores
+    python experiments/classic_control.py --quick         # smaller budgets, about two minutes
+    python experiments/classic_control.py --tasks CartPole-v1 Acrobot-v1
+
+Every task is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and seeds 0, 1, 2, … in one program, into a
+run folder of its own under runs/. A task that has finished is not trained again, one that was stopped is resumed; the
+table holds every finished task. The score is the undiscounted return of the last policy with its likeliest actions,
+100 episodes a seed; the interval is a 95 % bootstrap over seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import tyro
+
+from jaxrl.algos.registry import override
+from jaxrl.analysis.plots import plot_comparison, plot_scores
+from jaxrl.analysis.runs import load_run
+from jaxrl.analysis.statistics import mean_interval
+from jaxrl.train.console import Console
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.folder import read_description, write_atomically
+from jaxrl.train.loop import resume, train
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Task(NamedTuple):
+    """Budget, seeds, the score to reach, and the score that others published."""
+
+    steps: int
+    seeds: int
+    goal: float
+    published: float
+    source: str
+    quick_steps: int
+
+
+TASKS = {
+    "CartPole-v1": Task(500_000, 10, 495, 500, "SB3 zoo, 100k steps", 100_000),
+    "Acrobot-v1": Task(1_000_000, 10, -85, -73.5, "SB3 zoo", 200_000),
+    "Pendulum-v1": Task(1_000_000, 10, -200, -172.2, "SB3 zoo, gSDE, 100k steps", 300_000),
+    "MountainCar-v0": Task(1_000_000, 10, -120, -110.4, "SB3 zoo", 200_000),
+    "MountainCarContinuous-v0": Task(1_000_000, 10, 90, 88.3, "SB3 zoo, gSDE, 20k steps", 200_000),
+    "Breakout-MinAtar": Task(10_000_000, 3, 40, 28, "gymnax-blines", 500_000),
+    "SpaceInvaders-MinAtar": Task(10_000_000, 3, 150, 131, "gymnax-blines", 500_000),
+    "Asterix-MinAtar": Task(10_000_000, 3, 15, 15, "gymnax-blines", 500_000),
+    "Freeway-MinAtar": Task(10_000_000, 3, 55, 58, "gymnax-blines", 500_000),
+}
+QUICK_SEEDS = 3
+QUICK_TASKS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Breakout-MinAtar")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """PPO on classic control and MinAtar, against published scores."""
+
+    quick: bool = False
+    """Smaller budgets and three seeds: about two minutes. Its results are written under another name."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Tasks to train; the table shows every task that has been trained."""
+    runs: Path = Path("runs")
+    """Where the run folders go."""
+    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
+    """Train nothing; write the table from the finished runs."""
+
+
+def main(arguments: Arguments) -> None:
+    """Train what is missing, then write the results."""
+    name = "classic_control_quick" if arguments.quick else "classic_control"
+    begun, console = time.perf_counter(), Console()
+    for task in arguments.tasks:
+        if not arguments.report and (not arguments.quick or task in QUICK_TASKS):
+            console.note(f"{task}")
+            run_task(task, arguments.runs / name / task, arguments.quick, console)
+    folders = [arguments.runs / name / task for task in TASKS]
+    folders = [folder for folder in folders if is_finished(folder)]
+    rows = [result_row(folder) for folder in folders]
+    write_results(name, rows, folders)
+    console.note(table(rows))
+    console.note(f"wrote {RESULTS / name}.json, .md and two .png in {time.perf_counter() - begun:.0f} s")
+
+
+def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
+    """Train one task, or go on with it."""
+    if is_finished(folder):
+        return
+    if (folder / "config.json").exists():
+        resume(folder, console=console)
+        return
+    spec = TASKS[task]
+    config, _ = default_config("ppo", task)
+    config = override(config, {"total_steps": spec.quick_steps if quick else spec.steps})
+    run = RunSettings(num_seeds=QUICK_SEEDS if quick else spec.seeds)
+    train(Experiment("ppo", task, config, run), folder, console=console)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has had its last evaluation."""
+    if not (folder / "evaluations.npz").exists():
+        return False
+    evaluated = load_run(folder).evaluations["iteration"]
+    return len(evaluated) > 0 and evaluated[-1] == read_description(folder)["num_iterations"]
+
+
+def result_row(folder: Path) -> dict:
+    """Scores of one task as plain data."""
+    run, description = load_run(folder), read_description(folder)
+    likeliest, sampled = (run.returns(kind)[-1, 0] for kind in ("deterministic", "stochastic"))
+    low, high = mean_interval(likeliest)
+    task = run.environment
+    iterations = description["num_iterations"]
+    return {
+        "task": task,
+        "score": float(likeliest.mean()),
+        "low": low,
+        "high": high,
+        "goal": TASKS[task].goal,
+        "published": TASKS[task].published,
+        "source": TASKS[task].source,
+        "sampled_actions": float(sampled.mean()),
+        "seed_scores": [float(score) for score in likeliest],
+        "seeds": list(range(len(likeliest))),
+        "episodes_a_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
+        "transitions": iterations * description["samples_per_step"],
+        "training_seconds": run.metrics[-1]["seconds"],
+        "settings": description["config"],
+        "versions": description["versions"],
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The results in Markdown."""
+    lines = [
+        "| task | steps | seeds | return, likeliest actions [95 % interval] | sampled actions | goal | published (source) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        score = f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        met = "met" if row["score"] >= row["goal"] else "missed"
+        lines.append(
+            f"| {row['task']} | {row['transitions']:,} | {len(row['seeds'])} | {score} | {row['sampled_actions']:.1f} | "
+            f"{row['goal']:g} ({met}) | {row['published']:g} ({row['source']}) |"
+        )
+    return "\n".join(lines)
+
+
+def write_results(name: str, rows: list[dict], folders: list[Path]) -> None:
+    """JSON, Markdown and pictures under experiments/results/."""
+    RESULTS.mkdir(exist_ok=True)
+    finite = [{key: None if value is np.nan else value for key, value in row.items()} for row in rows]
+    write_atomically(RESULTS / f"{name}.json", (json.dumps(finite, indent=1) + "\n").encode())
+    write_atomically(RESULTS / f"{name}.md", (table(rows) + "\n").encode())
+    if rows:
+        plot_scores(rows, RESULTS / f"{name}.png")
+        plot_comparison([load_run(folder) for folder in folders], RESULTS / f"{name}_curves.png")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
