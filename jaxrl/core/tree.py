@@ -17,7 +17,9 @@ def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     """Row by row, `on_true` where `mask` [N] holds and `on_false` elsewhere; leaves are [N, ...]."""
 
     def select(left: Array, right: Array) -> Array:
-        return jnp.where(expand(mask, right.ndim), left.astype(right.dtype), right)
+        # Keys have no `astype`: only what differs is cast.
+        left = left if left.dtype == right.dtype else left.astype(right.dtype)
+        return jnp.where(expand(mask, right.ndim), left, right)
 
     return jax.tree.map(select, on_true, on_false)
 
@@ -27,7 +29,8 @@ def strip_weak_types(tree: PyTree) -> PyTree:
 
     def strip(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
-        return jax.lax.convert_element_type(leaf, leaf.dtype) if leaf.weak_type else leaf
+        # A key outside of jit has no such attribute.
+        return jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
 
     return jax.tree.map(strip, tree)
 
