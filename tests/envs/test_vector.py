@@ -1,0 +1,217 @@
+"""VectorEnv against a loop over single environments: time limits, resets and episode statistics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from jaxrl.envs import registry
+from jaxrl.envs.api import Environment
+from jaxrl.envs.starts import Draw, Fresh, Pool
+from jaxrl.envs.vector import VectorEnv, episode_metrics
+from jaxrl.types import Box, Timestep, Transition
+
+NUM_ENVS, NUM_STEPS, HORIZON = 3, 40, 5
+
+
+class Scripted(Environment):
+    """Does as it is told: an action is (reward, whether to terminate). Observes (its random name, its age)."""
+
+    @property
+    def observation_space(self):
+        return Box(0.0, np.inf, (2,))
+
+    @property
+    def action_space(self):
+        return Box(-1.0, 1.0, (2,))
+
+    @property
+    def horizon(self):
+        return HORIZON
+
+    def reset(self, key):
+        state = jnp.stack([jax.random.uniform(key), jnp.zeros(())])
+        return state, state
+
+    def step(self, key, state, action):
+        state = state.at[1].add(1.0)
+        return state, Timestep(state, action[0], action[1] > 0.5)
+
+
+class OwnLimits(struct.PyTreeNode):
+    """Grants every episode a budget of its own, 2 to 6 steps, and notes it as the origin."""
+
+    env: Environment
+    shortest: int = struct.field(pytree_node=False, default=2)
+
+    def init(self, key):
+        return jnp.zeros((), jnp.int32)
+
+    def refresh(self, state, key):
+        return state + 1
+
+    def draw(self, state, key, n):
+        key_reset, key_limit = jax.random.split(key)
+        env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key_reset, n))
+        limit = jax.random.randint(key_limit, (n,), 2, 7)
+        return Draw(env_state, observation, limit, 100 + limit)
+
+
+STARTS = {"fresh": Fresh(Scripted()), "pool": Pool(Scripted(), 8), "own limits": OwnLimits(Scripted())}
+
+
+@functools.cache
+def play(name):
+    """NUM_STEPS steps of a random script: actions, states before each step, transitions, all [T, N, ...]."""
+    vector = VectorEnv(Scripted(), STARTS[name], NUM_ENVS)
+    rng = np.random.default_rng(0)
+    actions = rng.normal(size=(NUM_STEPS, NUM_ENVS, 2)).astype(np.float32)
+    actions[..., 1] = rng.random((NUM_STEPS, NUM_ENVS)) < 0.15
+
+    def step(state, inputs):
+        following, transition = vector.step(state, *inputs)
+        return following, (state, following, transition)
+
+    @jax.jit
+    def run(key, actions):
+        key_init, key_steps = jax.random.split(key)
+        keys = jax.random.split(key_steps, NUM_STEPS)
+        return jax.lax.scan(step, vector.init(key_init), (actions, keys))[1]
+
+    return actions, *jax.device_get(run(jax.random.key(0), actions))
+
+
+each_start = pytest.mark.parametrize("name", STARTS)
+
+
+@each_start
+def test_episodes_are_those_of_a_loop_over_single_environments(name):
+    actions, states, _, seen = play(name)
+    for n in range(NUM_ENVS):
+        clock, total, limit = 0, 0.0, states.limit[0, n]
+        for t in range(NUM_STEPS):
+            clock, total = clock + 1, total + actions[t, n, 0]
+            terminated = actions[t, n, 1] > 0.5
+            truncated = clock >= limit and not terminated
+            assert seen.terminated[t, n] == terminated and seen.truncated[t, n] == truncated
+            assert seen.episode_length[t, n] == clock
+            np.testing.assert_allclose(seen.episode_return[t, n], total, rtol=1e-5, atol=1e-5)
+            if terminated or truncated:
+                clock, total = 0, 0.0
+                limit = states.limit[min(t + 1, NUM_STEPS - 1), n]
+
+
+@each_start
+def test_the_script_holds_every_kind_of_end(name):
+    _, states, _, seen = play(name)
+    at_limit = states.clock + 1 == states.limit
+    assert (seen.terminated & at_limit).any() and (seen.terminated & ~at_limit).any() and seen.truncated.any()
+
+
+@each_start
+def test_a_termination_on_the_last_granted_step_is_no_truncation(name):
+    _, states, _, seen = play(name)
+    assert not (seen.terminated & seen.truncated).any()
+    at_limit = states.clock + 1 == states.limit
+    np.testing.assert_array_equal(seen.truncated, at_limit & ~seen.terminated)
+
+
+@each_start
+def test_the_final_observation_is_of_the_old_episode_and_the_next_one_of_the_new(name):
+    _, states, following, seen = play(name)
+    ended = seen.terminated | seen.truncated
+    np.testing.assert_array_equal(seen.observation, states.observation)
+    names, ages = seen.final_observation[..., 0], seen.final_observation[..., 1]
+    np.testing.assert_array_equal(names, states.observation[..., 0])
+    np.testing.assert_array_equal(ages, states.observation[..., 1] + 1)
+    np.testing.assert_array_equal(following.observation[ended][:, 1], 0.0)
+    # A pool may hand a row to the episode after the one that it began.
+    assert (following.observation[ended][:, 0] != names[ended]).mean() >= (0.5 if name == "pool" else 1.0)
+    np.testing.assert_array_equal(following.observation[~ended], seen.final_observation[~ended])
+    np.testing.assert_array_equal(following.env_state, following.observation)
+
+
+@each_start
+def test_clock_limit_origin_and_return_begin_anew_with_an_episode(name):
+    _, states, following, seen = play(name)
+    ended = seen.terminated | seen.truncated
+    assert not following.clock[ended].any() and not following.episode_return[ended].any()
+    np.testing.assert_array_equal(following.clock[~ended], states.clock[~ended] + 1)
+    for field in ("limit", "origin"):
+        before, after = getattr(states, field), getattr(following, field)
+        np.testing.assert_array_equal(after[~ended], before[~ended])
+
+
+def test_a_start_distribution_grants_each_episode_its_own_budget():
+    _, states, following, seen = play("own limits")
+    np.testing.assert_array_equal(states.origin, 100 + states.limit)
+    lengths = seen.episode_length[seen.truncated]
+    np.testing.assert_array_equal(lengths, states.limit[seen.truncated])
+    assert len(set(lengths.tolist())) >= 4
+    ended = seen.terminated | seen.truncated
+    assert (following.limit[ended] != states.limit[ended]).any()
+
+
+def test_the_starts_own_state_changes_only_when_refreshed():
+    _, states, following, _ = play("own limits")
+    assert not states.starts.any() and not following.starts.any()
+    vector = VectorEnv(Scripted(), STARTS["own limits"], NUM_ENVS)
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[3]), states)
+    renewed = jax.jit(vector.refresh)(state, jax.random.key(0))
+    assert int(renewed.starts) == 1
+    jax.tree.map(np.testing.assert_array_equal, renewed._replace(starts=state.starts), state)
+
+
+def test_init_begins_every_environment_in_its_own_episode():
+    state = jax.jit(VectorEnv(Scripted(), STARTS["fresh"], NUM_ENVS).init)(jax.random.key(0))
+    assert len(set(state.observation[:, 0].tolist())) == NUM_ENVS
+    np.testing.assert_array_equal(state.limit, HORIZON)
+    assert not state.clock.any() and not state.episode_return.any()
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+
+
+def test_episodes_of_two_lengths_are_counted_as_they_end():
+    env = registry.make("probe/two-lengths")
+    vector = VectorEnv(env, Fresh(env), 8)
+
+    def step(state, key):
+        state, seen = vector.step(state, jnp.zeros(8, jnp.int32), key)
+        return state, (seen, episode_metrics(seen))
+
+    keys = jax.random.split(jax.random.key(1), 60)
+    _, (seen, metrics) = jax.jit(lambda key, keys: jax.lax.scan(step, vector.init(key), keys))(jax.random.key(0), keys)
+    ended = np.asarray(seen.terminated)
+    lengths = np.asarray(seen.episode_length)[ended]
+    assert set(lengths.tolist()) == {2, 10} and not np.asarray(seen.truncated).any()
+    np.testing.assert_array_equal(np.asarray(seen.episode_return)[ended], lengths)
+    total = jax.tree.map(lambda leaf: float(leaf.sum()), metrics)
+    assert total["episode_return"] == total["episode_length"] == (lengths.sum(), len(lengths))
+    assert total["truncated_fraction"] == (0.0, len(lengths))
+    # Within a window short episodes are seen more often than they begin: not the fixed-length evaluation's mean.
+    assert lengths.mean() < 6.0
+
+
+def test_episode_metrics_count_only_what_ended():
+    zeros = jnp.zeros((3, 1))
+    seen = Transition(
+        observation=zeros,
+        action=zeros,
+        reward=jnp.ones(3),
+        terminated=jnp.array([True, False, False]),
+        truncated=jnp.array([False, True, False]),
+        final_observation=zeros,
+        episode_return=jnp.array([4.0, 6.0, 100.0]),
+        episode_length=jnp.array([2, 5, 50]),
+    )
+    metrics = jax.tree.map(float, episode_metrics(seen))
+    assert metrics == {"episode_return": (10, 2), "episode_length": (7, 2), "truncated_fraction": (1, 2)}
+
+
+def test_a_step_in_which_nothing_ends_counts_nothing():
+    _, _, _, seen = play("fresh")
+    running = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), seen)
+    assert not (running.terminated | running.truncated).any()
+    assert jax.tree.leaves(jax.tree.map(float, episode_metrics(running))) == [0.0] * 6
