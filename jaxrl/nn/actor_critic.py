@@ -132,3 +132,5 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
     for name in ("squash_actions", "state_dependent_std"):
         if getattr(config, name) and not isinstance(action_space, Box):
             raise JaxrlError(f"{name} is for continuous actions, but this environment has {action_space}.")
+    if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
+        raise JaxrlError(f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}.")
