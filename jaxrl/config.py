@@ -26,28 +26,43 @@ def size(default: Any) -> Any:
     return struct.field(pytree_node=False, default=default, metadata={"size": True})
 
 
-def option(default: Any) -> Any:
-    """A choice (checked against its Literal annotation), a switch, or an optional number; static."""
-    return struct.field(pytree_node=False, default=default)
+def option(default: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
+    """A choice (checked against its Literal annotation), a switch, or a number as in `number`; static."""
+    return struct.field(pytree_node=False, default=default, metadata={"static_range": (low, high, open_low)})
 
 
 def check(config: Any) -> None:
     """Refuse a configuration with a field outside of what it declares. Nested configurations are checked too."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        name, value = field.name, getattr(config, field.name)
+        value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             check(value)
-        elif "range" in field.metadata:
-            low, high, open_low = field.metadata["range"]
-            check_range(name, value, low, high, open_low=open_low)
-        elif "size" in field.metadata:
-            for entry in value if isinstance(value, tuple) else (value,):
-                check_positive_int(name, entry)
-        elif typing.get_origin(hints[name]) is typing.Literal:
-            check_choice(name, value, typing.get_args(hints[name]))
-        elif hints[name] is bool and not isinstance(value, bool):
+        else:
+            _check_field(field, hints[field.name], value)
+
+
+def _check_field(field: dataclasses.Field, hint: Any, value: Any) -> None:
+    """Refuse a value that `field`, annotated with `hint`, does not allow."""
+    name, metadata = field.name, field.metadata
+    if "range" in metadata:
+        low, high, open_low = metadata["range"]
+        check_range(name, value, low, high, open_low=open_low)
+    elif "size" in metadata and typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise JaxrlError(f"{name} is {value!r}, but must be a tuple of whole numbers.")
+        for entry in value:
+            check_positive_int(name, entry)
+    elif "size" in metadata:
+        check_positive_int(name, value)
+    elif typing.get_origin(hint) is typing.Literal:
+        check_choice(name, value, typing.get_args(hint))
+    elif hint is bool:
+        if not isinstance(value, bool):
             raise JaxrlError(f"{name} is {value!r}, but must be True or False.")
+    elif hint is float or (float in typing.get_args(hint) and value is not None):
+        low, high, open_low = metadata["static_range"]
+        check_range(name, value, low, high, open_low=open_low)
 
 
 def sweepable(config: Any) -> list[str]:

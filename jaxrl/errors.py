@@ -40,6 +40,8 @@ def check_range(
     """
     if isinstance(value, jax.core.Tracer):
         return
+    if value is None or isinstance(value, bool | str):
+        raise JaxrlError(f"{name} is {value!r}, but must be a number.")
     array = np.asarray(value, dtype=np.float64)
     below = array <= low if open_low else array < low
     bad = array[below | (array > high) | np.isnan(array)]

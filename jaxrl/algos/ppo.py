@@ -59,7 +59,7 @@ class PPOConfig:
     """Weight of the value loss."""
     max_grad_norm: float = number(0.5, 0, open_low=True)
     """Gradients are scaled down to this global norm; inf: never."""
-    target_kl: float | None = option(None)
+    target_kl: float | None = option(None, 0, open_low=True)
     """Skip the rest of an iteration's gradient steps once the policy has moved this far; None: never."""
     normalize_advantages: Literal["minibatch", "batch", "none"] = option("minibatch")
     """Give advantages mean 0 and deviation 1 over each minibatch, over the whole batch, or not at all."""

@@ -78,6 +78,8 @@ def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
 def _coerce(name: str, value: Any, old: Any) -> Any:
     """A value read from JSON or TOML as the type of the field it goes to."""
     if isinstance(old, tuple):
+        if not isinstance(value, list | tuple):
+            raise JaxrlError(f"{name} is {value!r}, but must be a list.")
         return tuple(value)
     if isinstance(old, float) and not isinstance(value, bool):
         try:
