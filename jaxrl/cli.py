@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 USAGE = """usage: jaxrl COMMAND ...
 
@@ -34,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
     prepare_process(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:  # while there is nothing to save yet, or pressed twice
+            sys.stderr.write("interrupted\n")
+            return 130
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; what ends it early becomes one message on stderr and an exit status."""
     from jaxrl import commands
     from jaxrl.errors import JaxrlError, unknown
 
@@ -53,10 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except JaxrlError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except SystemExit as stop:  # how the parser ends: after --help, or after it has printed what is wrong
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has left; what it did not read is nobody's loss.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the code that a user of the command line has no use for."""
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def prepare_process(arguments: Sequence[str]) -> None:
@@ -64,9 +85,13 @@ def prepare_process(arguments: Sequence[str]) -> None:
     if "--deterministic" in arguments:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         os.environ["XLA_FLAGS"] = flags
-        sys.stdout.write(f"XLA_FLAGS={flags}\n")
+        if "--quiet" not in arguments:
+            sys.stdout.write(f"XLA_FLAGS={flags}\n")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxrl" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if os.access(cache, os.W_OK):  # else JAX would warn of every compilation that it cannot keep
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.config import sweepable
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, report
 from jaxrl.train.console import Console
@@ -46,7 +48,7 @@ def sweep(arguments: list[str]) -> int:
 
 def _train(arguments: list[str], command: str) -> int:
     algorithm, rest = _algorithm(arguments, command)
-    environment = _peek(rest, "--env") or "CartPole-v1"
+    environment = _peek(rest, "--env") or ""
     use_tuned = "--no-tuned" not in rest
     config, settings = default_config(algorithm, environment, use_tuned)
     fields: list[tuple] = [
@@ -66,10 +68,14 @@ def _train(arguments: list[str], command: str) -> int:
         ("output", Annotated[Output, tyro.conf.OmitArgPrefixes], Output()),
     ]
     if command == "sweep":
-        help_text = "Numbers to vary, as name=value,value,… ; several are combined in every way."
+        help_text = (
+            "Numbers to vary, as name=value,value,… ; several are combined in every way. "
+            f"Any of: {', '.join(sweepable(config))}."
+        )
         fields.insert(1, ("over", Annotated[tuple[str, ...], tyro.conf.arg(help=help_text)]))
     parser = dataclasses.make_dataclass(command.capitalize(), fields, kw_only=True)
-    parser.__doc__ = f"{load(algorithm).factory.__doc__}\n\nSettings shown are those tuned for --env, if there are any."
+    about = inspect.getdoc(inspect.getmodule(load(algorithm).factory))
+    parser.__doc__ = f"{about}\n\nThe defaults shown are those tuned for --env, where there are any."
     given: Any = tyro.cli(
         parser, prog=f"jaxrl {command} {algorithm}", args=rest, config=(tyro.conf.OmitSubcommandPrefixes,)
     )
@@ -209,9 +215,17 @@ def environments(arguments: list[str]) -> int:
 
 def _algorithm(arguments: list[str], command: str) -> tuple[str, list[str]]:
     """The algorithm's name and the arguments after it."""
+    usage = f"jaxrl {command} ALGORITHM --env ID"
     names = ", ".join(algorithm_names())
+    if arguments and arguments[0] in ("-h", "--help"):
+        Console().note(
+            f"usage: {usage} ...\nalgorithms: {names}\n\njaxrl {command} ALGORITHM --help explains the rest."
+        )
+        raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise JaxrlError(f"name an algorithm first: jaxrl {command} ALGORITHM --env ID. Algorithms: {names}.")
+        raise JaxrlError(f"name an algorithm first: {usage}. Algorithms: {names}.")
+    if len(arguments) > 1 and not arguments[1].startswith("-"):
+        raise JaxrlError(f"{arguments[1]!r} is not an option. Is it the environment? Write --env {arguments[1]}.")
     return load(arguments[0]).name, arguments[1:]
 
 

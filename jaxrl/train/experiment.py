@@ -93,15 +93,19 @@ class Experiment:
     @staticmethod
     def from_description(description: dict[str, Any]) -> Experiment:
         """The experiment that a run folder describes."""
-        spec = load(description["algorithm"])
-        return Experiment(
-            algorithm=description["algorithm"],
-            environment=description["environment"],
-            config=override(spec.config_class(), description["config"]),
-            run=RunSettings(**description["run"]),
-            sweep=description["sweep"],
-            environment_options=description["environment_options"],
-        )
+        try:
+            return Experiment(
+                algorithm=description["algorithm"],
+                environment=description["environment"],
+                config=override(load(description["algorithm"]).config_class(), description["config"]),
+                run=RunSettings(**description["run"]),
+                sweep=description["sweep"],
+                environment_options=description["environment_options"],
+            )
+        except KeyError as error:
+            raise JaxrlError(f"the run's config.json lacks {error}.") from error
+        except TypeError as error:
+            raise JaxrlError(f"the run's config.json does not fit this version of jaxrl: {error}.") from error
 
 
 def default_config(algorithm: str, environment: str, use_tuned: bool = True) -> tuple[Any, dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxrl.core.tree import copy
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train import folder as run_folder
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, Progress
@@ -18,19 +20,21 @@ from jaxrl.train.experiment import Experiment, versions
 from jaxrl.train.program import Program
 from jaxrl.train.signals import StopSignals
 from jaxrl.train.sinks import Sinks
-from jaxrl.types import Metrics, PyTree
+from jaxrl.types import PyTree
 
 # A row of metrics, and so a chance to stop, at least this often: transitions of one member.
 TRANSITIONS_A_ROW = 2_000_000
 ROWS_A_RUN = 200
+SINK_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 class Result(NamedTuple):
-    """How a run ended. Returns are of the last evaluation, [H, S, E]."""
+    """How a run ended. Returns are of the last evaluation, [H, S, E]; times and speeds of this session."""
 
     folder: Path
     iteration: int
     signal: int | None  # the signal that stopped it early, if one did
+    trained_iterations: int  # 0: there was nothing left to do
     deterministic_returns: np.ndarray
     stochastic_returns: np.ndarray
     steps_per_second: float  # transitions of all members, while training
@@ -38,7 +42,11 @@ class Result(NamedTuple):
 
 
 class Diverged(JaxrlError):
-    """The loss is no longer a number; the last good state has been saved."""
+    """The loss or the policy is no longer a number; the last good state has been saved."""
+
+
+class RunWarning(UserWarning):
+    """Something about a run that its owner should know, and that does not stop it."""
 
 
 def train(
@@ -51,6 +59,7 @@ def train(
 ) -> Result:
     """Train from the beginning into a new run folder."""
     program = experiment.program()
+    _check_sinks(sinks)
     path = run_folder.create(folder, _describe(experiment, program), overwrite)
     runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
     state = program.init()
@@ -65,7 +74,10 @@ def resume(
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
 ) -> Result:
-    """Go on from the newest whole checkpoint. `changes` to the configuration need `force`."""
+    """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
+
+    A run that was killed before its first checkpoint begins again; one that is finished is left as it is.
+    """
     console = console or Console(quiet=True)
     old = run_folder.read_description(folder)
     experiment = Experiment.from_description(old).changed(changes or {})
@@ -75,15 +87,35 @@ def resume(
     if differences and not force:
         lines = "\n".join(f"  {line}" for line in differences)
         raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
-    restored = Checkpoints(folder).restore_latest(program.abstract_state())
-    for problem in restored.problems:
-        console.note(f"{problem}; going on from iteration {restored.iteration}")
-    run_folder.truncate_metrics(folder, restored.iteration)
-    run_folder.truncate_evaluations(folder, restored.iteration)
+    _check_sinks(sinks)
+    state, iteration, seconds = _newest(Checkpoints(folder), program)
+    run_folder.truncate_metrics(folder, iteration)
+    run_folder.truncate_evaluations(folder, iteration)
     if differences:
         run_folder.write_description(folder, new)
     runner = Runner(experiment, program, Path(folder), sinks, console)
-    return runner.run(restored.state, restored.iteration, restored.metadata["seconds"])
+    return runner.run(state, iteration, seconds)
+
+
+def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, float]:
+    """(state, iteration, seconds trained) of the newest whole checkpoint, or of the beginning if none was saved."""
+    if not checkpoints.iterations():
+        return program.init(), 0, 0.0
+    restored = checkpoints.restore_latest(program.abstract_state())
+    for problem in restored.problems:
+        warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=3)
+    return restored.state, restored.iteration, restored.metadata["seconds"]
+
+
+def _check_sinks(names: tuple[str, ...]) -> None:
+    """Refuse what cannot be written to before there is a folder, or a run is overwritten."""
+    for name in names:
+        if name not in SINK_PACKAGES:
+            raise unknown("sink", name, SINK_PACKAGES)
+        if importlib.util.find_spec(SINK_PACKAGES[name]) is None:
+            raise JaxrlError(
+                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install 'jaxrl[track]'"
+            )
 
 
 def _describe(experiment: Experiment, program: Program) -> dict[str, Any]:
@@ -98,7 +130,7 @@ class Runner:
     def __init__(
         self, experiment: Experiment, program: Program, folder: Path, sinks: tuple[str, ...], console: Console
     ) -> None:
-        self.program, self.folder, self.console = program, folder, console
+        self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
         self.checkpoints = Checkpoints(folder)
         self.sinks = Sinks(folder, sinks, experiment.description())
         self.num_iterations = program.algorithm.num_iterations
@@ -109,14 +141,17 @@ class Runner:
         self.row_length = max(1, min(largest, self.num_iterations // ROWS_A_RUN))
         self.training_seconds = 0.0
         self.trained_iterations = 0
+        self.lost = np.zeros(program.shape, bool)  # members that are not finite any more
 
     def run(self, state: PyTree, iteration: int, seconds: float) -> Result:
         """Train to the end of the budget, or until a signal asks to stop."""
         self.seconds = seconds
         evaluations = run_folder.load_evaluations(self.folder)
         begun = set(np.asarray(evaluations.get("iteration", ())).tolist())
+        if iteration < self.num_iterations:
+            self.console.note(f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first")
         with StopSignals() as stop, self.sinks, self._progress() as bar:
-            if iteration not in begun and iteration in self.evaluation_points:
+            if iteration not in begun and (iteration in self.evaluation_points or not begun):
                 self.evaluate_and_save(state, iteration, bar)
             while iteration < self.num_iterations and stop.received is None:
                 following = self._boundary(iteration)
@@ -140,11 +175,12 @@ class Runner:
         self.trained_iterations += following - iteration
         self.seconds += elapsed
         means = {name: _mean(pair) for name, pair in metrics.items()}
-        self._stop_if_diverged(kept, metrics, means, iteration, following)
+        broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
+        self._check_finite(kept, state, broken, (iteration, following))
         transitions = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
         self.sinks.write({"iteration": following, "transitions": transitions, "seconds": self.seconds, **means})
-        bar.update(following, episode_return=_nanmean(means.get("episode_return")))
+        bar.update(following, episode_return=_finite_mean(means.get("episode_return")))
         return state
 
     def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> None:
@@ -155,9 +191,9 @@ class Runner:
         row = {
             "iteration": iteration,
             "transitions": iteration * self.samples_per_step,
-            "deterministic_returns": deterministic.returns,
+            "deterministic_returns": self._of_finite_members(deterministic.returns),
             "deterministic_lengths": deterministic.lengths,
-            "stochastic_returns": stochastic.returns,
+            "stochastic_returns": self._of_finite_members(stochastic.returns),
             "stochastic_lengths": stochastic.lengths,
         }
         old = run_folder.load_evaluations(self.folder)
@@ -165,30 +201,52 @@ class Runner:
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
         }
         run_folder.save_evaluations(self.folder, stacked)
-        scores = stacked["deterministic_returns"].mean((1, 2, 3))
-        if scores[-1] >= np.nanmax(scores):
+        scores = [_finite_mean(returns) for returns in stacked["deterministic_returns"].mean(-1)]
+        known = [score for score in scores if score is not None]
+        if not known or scores[-1] == max(known):
             self.checkpoints.save_best(iteration, state, self._metadata())
         self.checkpoints.save(iteration, state, self._metadata())
-        bar.update(iteration, evaluation_return=float(scores[-1]))
+        bar.update(iteration, evaluation_return=scores[-1])
+
+    def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:
+        """NaN for members that diverged: their policies still act, but no longer mean anything."""
+        lost = np.reshape(self.lost, (*self.program.shape, 1))
+        return np.where(lost, np.float32(np.nan), returns)
 
     def _boundary(self, iteration: int) -> int:
         """The next iteration at which the host has something to do."""
         next_evaluation = min(point for point in self.evaluation_points if point > iteration)
         return min(next_evaluation, (iteration // self.row_length + 1) * self.row_length)
 
-    def _stop_if_diverged(self, kept: PyTree, metrics: Metrics, means: dict, iteration: int, following: int) -> None:
-        """Save the last good state and stop, once no member of the population has finite metrics."""
-        broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
-        names = [name for name, bad in broken.items() if np.any(bad)]
-        if not names or not np.all(np.any(np.stack([broken[name] for name in names]), 0)):
-            return
-        self.checkpoints.save(iteration, kept, self._metadata())
-        names.sort(key=lambda name: name != "loss")
-        raise Diverged(
-            f"{names[0]} became {np.ravel(means[names[0]])[0]} between iterations {iteration} and {following} "
-            f"(not finite: {', '.join(names)}). The last good state is saved: iteration {iteration} in {self.folder}. "
-            "A lower --learning-rate or --max-grad-norm usually helps."
-        )
+    def _check_finite(
+        self, kept: PyTree, state: PyTree, broken: dict[str, np.ndarray], between: tuple[int, int]
+    ) -> None:
+        """Stop, with the last good state saved, once no member is finite any more; warn when some are not.
+
+        A policy can be the first to break: metrics are measured before the update that breaks it.
+        """
+        broken = broken | {"policy": ~jax.device_get(self.program.is_finite(state))}
+        names = sorted((name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss")
+        lost = np.any(np.stack(list(broken.values())), 0)
+        when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
+        if lost.all():
+            self.checkpoints.save(between[0], kept, self._metadata())
+            raise Diverged(
+                f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {between[0]} in "
+                f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
+            )
+        if np.any(lost & ~self.lost):
+            warnings.warn(f"{self._names(lost)} diverged {when}; the others go on", RunWarning, stacklevel=4)
+        self.lost = lost
+
+    def _names(self, members: np.ndarray) -> str:
+        """The marked members of a population by setting and seed: "learning_rate=0.1 seed=3, …"."""
+        settings, seed = self.experiment.settings(), self.experiment.run.seed
+        names = [
+            " ".join([*(f"{name}={value:g}" for name, value in settings[index].items()), f"seed={seed + offset}"])
+            for index, offset in np.argwhere(members)
+        ]
+        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
     def _progress(self) -> Progress:
         return self.console.progress(self.num_iterations, self.samples_per_step, int(np.prod(self.program.shape)))
@@ -204,6 +262,7 @@ class Runner:
             folder=self.folder,
             iteration=iteration,
             signal=signal,
+            trained_iterations=self.trained_iterations,
             deterministic_returns=evaluations["deterministic_returns"][-1],
             stochastic_returns=evaluations["stochastic_returns"][-1],
             steps_per_second=transitions / max(self.training_seconds, 1e-9),
@@ -217,8 +276,8 @@ def _mean(pair: Any) -> np.ndarray:
         return np.where(pair.count > 0, np.divide(pair.sum, pair.count), np.nan)
 
 
-def _nanmean(values: np.ndarray | None) -> float | None:
-    """The mean over members for which there is a number; None if there is none."""
+def _finite_mean(values: np.ndarray | None) -> float | None:
+    """The mean over the members that have a finite value; None if none has."""
     if values is None or not np.any(np.isfinite(values)):
         return None
-    return float(np.nanmean(values))
+    return float(np.mean(values[np.isfinite(values)]))

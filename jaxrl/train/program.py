@@ -7,6 +7,7 @@ state. A single member has neither axis, so that it pays nothing for them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +28,9 @@ class Program:
     """Compiled functions over a population of `num_settings` × `num_seeds` members.
 
     `config` holds plain numbers, or for swept fields arrays [num_settings]. Numbers are passed to the compiled
-    functions as arguments: two runs that differ in a learning rate share one compilation. `evaluation_seed` replaces
-    the members' own seeds in evaluations. `compiled` is a dict that programs of equal shapes may share.
+    functions as arguments: two runs that differ in a learning rate share one compilation. `evaluation_seed` and
+    those after it replace the members' own seeds in evaluations. `compiled` is a dict that programs of equal shapes
+    may share.
     """
 
     def __init__(
@@ -54,7 +56,8 @@ class Program:
         self._keys = self._population_keys(seeds)
         self._evaluation_keys = self._keys
         if evaluation_seed is not None:
-            self._evaluation_keys = self._population_keys([evaluation_seed] * len(seeds))
+            # Seeds differ in their episodes too: an interval over seeds takes them for independent.
+            self._evaluation_keys = self._population_keys([evaluation_seed + index for index in range(len(seeds))])
         self._compiled = {} if compiled is None else compiled
 
     def init(self) -> PyTree:
@@ -75,6 +78,10 @@ class Program:
             "evaluate", self._evaluate, state, self._evaluation_keys, jnp.asarray(iteration, jnp.int32)
         )
         return jax.tree.map(lambda leaf: leaf.reshape(*self.shape, self._num_episodes), episodes)
+
+    def is_finite(self, state: PyTree) -> Array:
+        """Whether every number of a member's policy is finite: bool [H, S], or []."""
+        return self._call("is_finite", self._is_finite, state)
 
     def first_member(self, tree: PyTree) -> PyTree:
         """Member (0, 0) of a population's tree; a single member's tree as it is."""
@@ -104,6 +111,14 @@ class Program:
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         # A loop with a traced length: chunks of any length are one compilation.
         return jax.lax.fori_loop(0, iterations, body, (state, nothing))
+
+    def _is_finite(self, config: Any, state: PyTree) -> Array:
+        def one(config: Any, state: PyTree) -> Array:
+            leaves = jax.tree.leaves(self._make(config).policy(state))
+            finite = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+            return functools.reduce(jnp.logical_and, finite, jnp.ones((), bool))
+
+        return self._over_members(one)(config, state)
 
     def _evaluate(self, config: Any, state: PyTree, keys: Key, iteration: Array) -> tuple[Episodes, Episodes]:
         def one(config: Any, member: tuple[PyTree, Key]) -> tuple[Episodes, Episodes]:

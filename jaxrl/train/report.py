@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrl.analysis import plots, video
-from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.statistics import mean_interval
-from jaxrl.envs.registry import describe, environment_ids, summary
-from jaxrl.errors import JaxrlError
+from jaxrl.envs.registry import describe, environment_ids, make, summary
+from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train.checkpoint import Checkpoints, Restored
 from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import Experiment
-from jaxrl.train.folder import read_description
-from jaxrl.train.loop import Result
+from jaxrl.train.folder import file_errors, read_description
+from jaxrl.train.loop import Result, RunWarning
 from jaxrl.train.program import Program
 from jaxrl.train.record import record_episode
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
     """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
+    if not result.trained_iterations and result.signal is None:
+        console.note(
+            f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
+        )
     console.summary(score_rows(experiment, result.deterministic_returns, result.stochastic_returns), "final evaluation")
     picture = plot([result.folder], None)
-    speed = f"{human(result.steps_per_second)} environment steps/s"
-    console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
+    if result.trained_iterations:
+        speed = f"{human(result.steps_per_second)} environment steps/s"
+        console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
     console.note(f"run folder    {result.folder}")
     console.note(f"checkpoint    {Checkpoints(result.folder).newest}")
     console.note(f"curve         {picture}")
     if result.signal is None:
         return 0
-    stopped = f"stopped by signal {result.signal} after iteration {result.iteration}"
+    stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
     console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
     return 128 + result.signal
 
 
 def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
     """A row for each setting and kind of action: mean return, its 95 % interval, episodes, seeds."""
+    from jaxrl.analysis.statistics import mean_interval
+
     rows = []
     for index, setting in enumerate(experiment.settings()):
         for kind, returns in (("likeliest", deterministic[index]), ("sampled", stochastic[index])):
@@ -59,51 +67,82 @@ def experiment_of(folder: Path) -> Experiment:
 
 def restore(folder: Path, checkpoint: str, num_episodes: int, seed: int | None = None) -> tuple[Program, Restored]:
     """A run's programs and its best or last state."""
+    check_positive_int("episodes", num_episodes)
     experiment = experiment_of(folder)
     run = dataclasses.replace(experiment.run, evaluation_episodes=num_episodes)
     program = dataclasses.replace(experiment, run=run).program(evaluation_seed=seed)
     checkpoints = Checkpoints(folder)
     load = checkpoints.restore_best if checkpoint == "best" else checkpoints.restore_latest
-    return program, load(program.abstract_state())
+    restored = load(program.abstract_state())
+    for problem in restored.problems:
+        warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=2)
+    return program, restored
 
 
 def evaluate(folder: Path, num_episodes: int, checkpoint: str, seed: int, console: Console) -> int:
     """Evaluate a saved policy on fresh episodes and print a table."""
     program, restored = restore(folder, checkpoint, num_episodes, seed)
-    for problem in restored.problems:
-        console.note(problem)
     deterministic, stochastic = jax.device_get(program.evaluate(restored.state, restored.iteration))
     rows = score_rows(experiment_of(folder), deterministic.returns, stochastic.returns)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {restored.iteration}")
     return 0
 
 
+@contextmanager
+def _drawing(target: Path) -> Iterator[None]:
+    """The errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
+    try:
+        with file_errors("write", target):
+            yield
+    except JaxrlError:
+        raise
+    except ValueError as error:
+        raise JaxrlError(str(error)) from error
+
+
 def plot(folders: list[Path], output: Path | None) -> Path:
     """One run's curve, one sweep's result, or several runs against each other."""
-    runs = [load_run(folder) for folder in folders]
-    target = folders[0] / "plots"
-    if len(runs) > 1:
-        return plots.plot_comparison(runs, output or target / "comparison.png")
-    if runs[0].sweep:
-        return plots.plot_sweep(runs[0], output or target / "sweep.png")
-    return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
+    from jaxrl.analysis import plots
+    from jaxrl.analysis.runs import load_run
+
+    for folder in folders:
+        read_description(folder)  # its errors name the nearest run folders
+    target = output or folders[0] / "plots"
+    with _drawing(target):
+        runs = [load_run(folder) for folder in folders]
+        if len(runs) > 1:
+            for run in runs:
+                if len(run.settings) > 1:
+                    raise JaxrlError(f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}.")
+            return plots.plot_comparison(runs, output or target / "comparison.png")
+        if runs[0].sweep:
+            return plots.plot_sweep(runs[0], output or target / "sweep.png")
+        return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
 
 
 def render(folder: Path, checkpoint: str, seed: int, deterministic: bool, output: Path | None) -> Path:
     """Draw one episode of a saved policy (of the first member of a population)."""
-    environment = read_description(folder)["environment"]
+    from jaxrl.analysis import video
+
+    experiment = experiment_of(folder)
+    name = experiment.environment
+    env = make(name, **experiment.environment_options)
+    if not video.can_draw(name, env.observation_space.shape):
+        raise JaxrlError(f"jaxrl cannot draw {name}: it draws classic control and grids such as MinAtar.")
     program, restored = restore(folder, checkpoint, num_episodes=1)
-    shape = program.env.observation_space.shape
-    if not video.can_draw(environment, shape):
-        raise JaxrlError(f"jaxrl cannot draw {environment}: it draws classic control and grids such as MinAtar.")
     frames, rewards = record_episode(program, restored.state, jax.random.key(seed), deterministic)
-    images = video.caption(video.draw(environment, frames), np.cumsum(rewards), environment)
-    return video.write_gif(images, output or folder / "plots" / "episode.gif")
+    target = output or folder / "plots" / "episode.gif"
+    returns = np.cumsum(rewards) - rewards  # what was earned before each frame
+    with _drawing(target):
+        return video.write_gif(video.caption(video.draw(name, frames), returns, name), target)
 
 
 def environments(text: str, console: Console) -> None:
     """Print every environment whose id contains `text`, by suite."""
-    for suite, ids in environment_ids().items():
+    known = environment_ids()
+    if not any(text.lower() in one.lower() for ids in known.values() for one in ids):
+        raise unknown("environment", text, sum(known.values(), []))
+    for suite, ids in known.items():
         rows = []
         for environment_id in (one for one in ids if text.lower() in one.lower()):
             found = describe(environment_id)
