@@ -241,7 +241,7 @@ class PPO:
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[PyTree, PyTree, Metrics]:
         """`num_epochs` passes of gradient steps over shuffled minibatches: (params, optimiser, metrics)."""
         config, size = self.config, len(batch.value)
-        elapsed = state.iteration.astype(jnp.float32) / (config.total_steps // size)
+        elapsed = jnp.minimum(state.iteration.astype(jnp.float32) / (config.total_steps // size), 1.0)
         learning_rate = jnp.asarray(config.learning_rate * (1.0 - elapsed if config.anneal_learning_rate else 1.0))
 
         def one_minibatch(carry: tuple, draw: tuple[Array, Key]) -> tuple[tuple, dict[str, Array]]:
@@ -273,7 +273,7 @@ class PPO:
         grad, seen = jax.grad(self._loss, has_aux=True)(params, observation_moments, batch, key)
         direction, optimizer = self.optimizer.update(grad, optimizer)
         params = jax.tree.map(lambda leaf, step: leaf - learning_rate * step, params, direction)
-        return (params, optimizer), seen | {"gradient_norm": optax.global_norm(grad)}
+        return (params, optimizer), seen | {"gradient_norm": optax.tree.norm(grad)}
 
     def _loss(self, params: PyTree, observation_moments: Moments | None, batch: Batch, key: Key) -> tuple[Array, dict]:
         """policy loss + c_v · value loss − c_e · entropy, each a mean over the minibatch; and diagnostics."""
