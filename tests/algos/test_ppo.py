@@ -1,0 +1,219 @@
+"""PPO over several iterations: normalisers, schedules, counters, early stopping, and what it refuses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.envs.starts import Draw, Fresh
+from jaxrl.errors import JaxrlError
+from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.train.evaluate import evaluate
+from tests.algos.walk import NUM_ITERATIONS, WHOLE, Walk, learner, make_config, step, trained, with_key
+
+
+def mean(pair):
+    return float(pair.sum) / float(pair.count)
+
+
+def moments_of(state):
+    return jax.device_get(state.policy.observation_moments)
+
+
+@functools.cache
+def many_minibatches():
+    """Two epochs of four minibatches, which stop at a divergence of 0.02."""
+    return {"minibatch_size": WHOLE // 4, "num_epochs": 2, "target_kl": 0.02}
+
+
+def test_the_first_ratio_is_one_in_every_iteration():
+    _, history = trained()
+    errors = [mean(metrics["first_ratio_error"]) for _, _, metrics in history]
+    assert len(errors) >= 3 and max(errors) < 1e-6
+    assert mean(history[-1][2]["kl"]) < 1e-6
+
+
+def test_observation_moments_are_those_of_every_rollout_so_far():
+    _, history = trained()
+    rows = []
+    for (state, rollout, _), (following, _, _) in zip(history, history[1:], strict=False):
+        rows.append(rollout.observation.reshape(-1, 2).astype(np.float64))
+        seen = np.concatenate(rows)
+        before, after = moments_of(state), moments_of(following)
+        assert before.count == len(seen) - WHOLE and after.count == len(seen)
+        np.testing.assert_allclose(after.mean, seen.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(after.variance, seen.var(0), rtol=1e-4)
+
+
+def test_acting_uses_the_moments_and_changes_nothing():
+    state, _ = trained()
+    algorithm = ppo(Walk(), make_config())
+    before = jax.device_get(state.policy)
+
+    @jax.jit
+    def run(policy, key):
+        return evaluate(Walk(), algorithm, policy, key, 8, True)
+
+    episodes = run(algorithm.policy(state), jax.random.key(0))
+    assert episodes.lengths.shape == (8,) and int(episodes.lengths.max()) <= Walk().horizon
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.policy), before)
+
+    act = jax.jit(functools.partial(algorithm.act, deterministic=True))
+    for position in (-1.0, 0.0, 1.0):
+        observation = Walk().observe(jnp.float32(position))
+        scaled = (observation - before.observation_moments.mean) / np.sqrt(before.observation_moments.variance)
+        distribution, _ = learner(make_config()).network.apply(before.params, scaled)
+        action, memory = act(state.policy, (), observation, jax.random.key(0))
+        assert memory == () and int(action) == int(distribution.mode())
+
+
+def test_the_state_keeps_its_structure_and_holds_no_weak_types():
+    _, history = trained()
+    first, last = history[0][0], history[-1][0]
+    assert jax.tree.structure(first) == jax.tree.structure(last)
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), state) for state in (first, last)]
+    assert kinds[0] == kinds[1]
+    for state in (first._replace(key=None), last._replace(key=None)):
+        weak = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(state) if leaf.weak_type]
+        assert not weak
+
+
+def test_it_runs_where_reused_keys_are_errors():
+    assert jax.config.jax_debug_key_reuse
+    first = ppo(Walk(), make_config()).init(jax.random.key(1))
+    second, _ = step(make_config(), first)
+    with pytest.raises(jax.errors.KeyReuseError):
+        step(make_config(), first)
+    step(make_config(), second)
+
+
+def test_one_compilation_serves_every_number():
+    state, _ = trained()
+    compiled = step._cache_size()
+    changes = {"learning_rate": 0.5, "gamma": 0.5, "gae_lambda": 0.1, "clip_epsilon": 0.3, "max_grad_norm": 7.0}
+    changes |= {"value_clip_epsilon": 0.1, "entropy_coefficient": 0.5, "value_coefficient": 0.1}
+    for seed, (name, value) in enumerate(changes.items()):
+        step(make_config(**{name: value}), with_key(state, seed))
+    assert step._cache_size() == compiled
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 10_000_000, 35_000_000, NUM_ITERATIONS - 1])
+def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the_31_transitions(iteration):
+    assert NUM_ITERATIONS * WHOLE > 35_000_000 * WHOLE > 2**31
+    state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
+    following, metrics = step(make_config(learning_rate=0.01), state)
+    np.testing.assert_allclose(mean(metrics["learning_rate"]), 0.01 * (1 - iteration / NUM_ITERATIONS), atol=2e-9)
+    assert int(following.iteration) == iteration + 1
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(following.policy))
+
+
+@pytest.mark.parametrize("iteration", [NUM_ITERATIONS, 3 * NUM_ITERATIONS])
+def test_beyond_its_budget_the_policy_stands_still(iteration):
+    state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
+    following, metrics = step(make_config(learning_rate=0.01), state)
+    assert mean(metrics["learning_rate"]) == 0.0
+    jax.tree.map(np.testing.assert_array_equal, following.policy.params, state.policy.params)
+
+
+def test_a_full_count_makes_the_normaliser_a_moving_average():
+    state, _ = trained()
+    full = state.policy.observation_moments._replace(count=jnp.float32(2.0**23))
+    state = with_key(state, 0)._replace(policy=state.policy._replace(observation_moments=full))
+    after = moments_of(step(make_config(), state)[0])
+    assert after.count == 2.0**23 and not np.array_equal(after.mean, full.mean)
+
+
+def test_target_kl_stops_the_iteration_at_the_step_that_exceeds_it():
+    state, _ = trained()
+    config = make_config(learning_rate=0.3, max_grad_norm=np.inf, **many_minibatches())
+    following, metrics = step(config, with_key(state, 0))
+    assert float(metrics["taken"].count) == 8 and 1 <= float(metrics["taken"].sum) < 8
+    # The optimiser counts the steps that were taken; Adam's first is of size one.
+    assert int(following.optimizer[1].count) == float(metrics["taken"].sum) == 1
+    deltas = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), following.policy.params, state.policy.params)
+    assert 0.0 < max(jax.tree.leaves(deltas)) <= 0.3 * (1 + 1e-5)
+
+
+def test_a_policy_that_stays_close_takes_every_step():
+    state, _ = trained()
+    following, metrics = step(make_config(learning_rate=1e-4, **many_minibatches()), with_key(state, 0))
+    assert mean(metrics["taken"]) == 1.0 and int(following.optimizer[1].count) == 8
+    assert 0.0 < mean(metrics["kl"]) < 0.02 and mean(metrics["first_ratio_error"]) < 1e-6
+
+
+def test_the_number_of_iterations_is_what_the_budget_holds():
+    algorithm = ppo(Walk(), PPOConfig(total_steps=1000, num_envs=4, num_steps=16, minibatch_size=32))
+    assert algorithm.samples_per_step == 64 and algorithm.num_iterations == 15
+
+
+class Untouchable(Walk):
+    """Fails as soon as anything is traced."""
+
+    def reset(self, key):
+        raise AssertionError("traced")
+
+    def step(self, key, state, action):
+        raise AssertionError("traced")
+
+
+REFUSED = [
+    ({"minibatch_size": 48}, "minibatch_size is 48, but must divide"),
+    ({"minibatch_size": 128}, "minibatch_size is 128, but must divide"),
+    ({"total_steps": 63}, "total_steps is 63, but one iteration alone takes"),
+    ({"num_envs": 0}, "num_envs is 0"),
+    ({"num_steps": -1}, "num_steps is -1"),
+    ({"num_epochs": 1.5}, "num_epochs is 1.5"),
+    ({"pool_size": 0}, "pool_size is 0"),
+    ({"learning_rate": -1e-3}, "learning_rate is -0.001"),
+    ({"learning_rate": np.array([1e-3, np.nan])}, "learning_rate is nan"),
+    ({"gamma": 1.01}, "gamma is 1.01"),
+    ({"gae_lambda": -0.5}, "gae_lambda is -0.5"),
+    ({"clip_epsilon": 0.0}, r"clip_epsilon is 0, but must lie in \(0, inf\]"),
+    ({"max_grad_norm": 0.0}, "max_grad_norm is 0"),
+    ({"target_kl": 0.0}, "target_kl is 0"),
+    ({"normalize_advantages": "batches"}, "unknown normalize_advantages 'batches'. Did you mean batch"),
+    ({"starts": "frsh"}, "unknown starts 'frsh'. Did you mean fresh"),
+    ({"scale_rewards": 1}, "scale_rewards is 1, but must be True or False"),
+    ({"network": NetworkConfig(hidden_sizes=(8, 0))}, "hidden_sizes is 0"),
+    ({"network": NetworkConfig(activation="tanhh")}, "unknown activation 'tanhh'. Did you mean tanh"),
+    ({"network": NetworkConfig(torso="cnn")}, r"torso=cnn needs observations \[height, width, channels\]"),
+    ({"network": NetworkConfig(squash_actions=True)}, "squash_actions is for continuous actions"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), REFUSED, ids=[str(changes)[:50] for changes, _ in REFUSED])
+def test_bad_configurations_are_refused_before_anything_is_traced(changes, text):
+    sizes = {"total_steps": 640, "num_envs": 4, "num_steps": 16, "minibatch_size": 32}
+    with pytest.raises(JaxrlError, match=text):
+        ppo(Untouchable(), PPOConfig(**sizes | changes))
+
+
+class Elsewhere(Fresh):
+    """Begins at 0.25, and grants three steps."""
+
+    @property
+    def shortest(self):
+        return 3
+
+    def draw(self, state, key, n):
+        position = jnp.full(n, 0.25)
+        return Draw(position, jax.vmap(Walk().observe)(position), jnp.full(n, 3, jnp.int32), jnp.zeros(n, jnp.int32))
+
+
+def test_a_start_distribution_of_ones_own_replaces_the_configured_one():
+    algorithm = ppo(Walk(), make_config(), starts=Elsewhere(Walk()))
+    vector = jax.jit(lambda key: algorithm.init(key).vector)(jax.random.key(0))
+    np.testing.assert_array_equal(vector.observation, np.tile([212.5, 0.0625], (4, 1)))
+    np.testing.assert_array_equal(vector.limit, 3)
+    _, metrics = jax.eval_shape(algorithm.step, jax.eval_shape(algorithm.init, jax.random.key(0)))
+    assert jax.tree.leaves(metrics)[0].shape == ()
+
+
+def test_a_pool_begins_every_environment_from_its_rows():
+    algorithm = ppo(Walk(), make_config(starts="pool", pool_size=8))
+    vector = jax.jit(lambda key: algorithm.init(key).vector)(jax.random.key(0))
+    assert len(set(vector.origin.tolist())) == 4 and max(vector.origin.tolist()) < 8
+    np.testing.assert_array_equal(vector.observation, vector.starts[1][vector.origin])

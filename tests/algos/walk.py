@@ -1,0 +1,98 @@
+"""An environment with both kinds of ends, and PPO's compiled functions on it, shared between test files."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.algos.ppo import PPO, PPOConfig, ppo
+from jaxrl.config import sweepable
+from jaxrl.envs.api import Environment
+from jaxrl.envs.starts import Fresh
+from jaxrl.envs.vector import VectorEnv
+from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.types import Box, Discrete, Timestep
+
+NUM_STEPS, NUM_ENVS, NUM_ITERATIONS = 16, 4, 40_000_000
+WHOLE = NUM_STEPS * NUM_ENVS
+
+
+class Walk(Environment):
+    """Walks a line from a random place on it; ends at its ends. Large, offset observations."""
+
+    @property
+    def observation_space(self):
+        return Box(-np.inf, np.inf, (2,))
+
+    @property
+    def action_space(self):
+        return Discrete(3)
+
+    @property
+    def horizon(self):
+        return 6
+
+    def reset(self, key):
+        position = jax.random.uniform(key, minval=-1.0)
+        return position, self.observe(position)
+
+    def step(self, key, state, action):
+        position = state + 0.5 * (action.astype(jnp.float32) - 1.0) + 0.05
+        return position, Timestep(self.observe(position), 3.0 * position, jnp.abs(position) > 1.5)
+
+    def observe(self, position):
+        return jnp.stack([200.0 + 50.0 * position, position**2])
+
+
+def make_config(**changes):
+    """One minibatch that is the whole batch, one epoch: nothing depends on the shuffle. Numbers are float32."""
+    defaults = {
+        "total_steps": NUM_ITERATIONS * WHOLE,
+        "num_envs": NUM_ENVS,
+        "num_steps": NUM_STEPS,
+        "minibatch_size": WHOLE,
+        "num_epochs": 1,
+        "learning_rate": 1e-3,
+        "max_grad_norm": 1e6,
+        "normalize_observations": True,
+        "scale_rewards": True,
+        "network": NetworkConfig(hidden_sizes=(8,)),
+    }
+    config = PPOConfig(**defaults | changes)
+    return dataclasses.replace(config, **{name: np.float32(getattr(config, name)) for name in sweepable(config)})
+
+
+def learner(config):
+    return PPO(config, VectorEnv(Walk(), Fresh(Walk()), config.num_envs))
+
+
+@jax.jit
+def step(config, state):
+    return ppo(Walk(), config).step(state)
+
+
+@jax.jit
+def rollout_of(config, state):
+    """The rollout and successor values that `step` is about to see."""
+    key = jax.random.split(state.key, 4)[0]
+    return learner(config)._rollout(state, key)[1:3]
+
+
+def with_key(state, seed):
+    """The state with a key that nothing has used yet."""
+    return state._replace(key=jax.random.key(seed))
+
+
+@functools.cache
+def trained(iterations=3):
+    """A state whose normalisers have seen something, the states before it, and what those saw."""
+    state, history = jax.jit(learner(make_config()).init)(jax.random.key(0)), []
+    for seed in range(iterations):
+        rollout, _ = rollout_of(make_config(), with_key(state, seed))
+        following, metrics = step(make_config(), with_key(state, seed))
+        history.append((state, jax.device_get(rollout), jax.device_get(metrics)))
+        state = following
+    fresh = learner(make_config()).optimizer.init(state.policy.params)
+    return state._replace(optimizer=fresh), history
