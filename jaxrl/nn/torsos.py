@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.types import Array
+from jaxrl.types import Array, Key
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": nn.tanh,
@@ -20,9 +21,23 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def orthogonal(scale: float) -> Callable[..., Array]:
+    """Orthogonal weights of gain `scale` (Saxe et al. 2014, arXiv 1312.6120), one matrix at a time under vmap.
+
+    jaxlib 0.10's CPU kernels for batches of QR factorisations wait for each other in one thread pool: two of them at
+    once, as in the layers of a population of seeds, can hang for good. Mapped one by one they cannot.
+    """
+    initializer = nn.initializers.orthogonal(scale)
+
+    def initialize(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        return jax.custom_batching.sequential_vmap(lambda key: initializer(key, shape, dtype))(key)
+
+    return initialize
+
+
 def dense(width: int, scale: float, name: str | None = None) -> nn.Dense:
     """A linear layer with orthogonal weights of gain `scale` and zero bias, as PPO is usually initialised."""
-    return nn.Dense(width, kernel_init=nn.initializers.orthogonal(scale), name=name)
+    return nn.Dense(width, kernel_init=orthogonal(scale), name=name)
 
 
 class MLP(nn.Module):
@@ -57,7 +72,7 @@ class GridCNN(nn.Module):
         """[..., height, width, channels] -> [..., hidden_sizes[-1]]."""
         batch_shape = observation.shape[:-3]
         grid = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
-        kernel_init = nn.initializers.orthogonal(np.sqrt(2))
+        kernel_init = orthogonal(np.sqrt(2))
         features = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=kernel_init)(grid)
         features = ACTIVATIONS[self.activation](features).reshape(*batch_shape, -1)
         return MLP(self.hidden_sizes, self.activation)(features)
