@@ -30,7 +30,10 @@ def orthogonal(scale: float) -> Callable[..., Array]:
     initializer = nn.initializers.orthogonal(scale)
 
     def initialize(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        return jax.custom_batching.sequential_vmap(lambda key: initializer(key, shape, dtype))(key)
+        def from_data(data: Array) -> Array:  # the checker of reused keys cannot follow keys through the mapping
+            return initializer(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape, dtype)
+
+        return jax.custom_batching.sequential_vmap(from_data)(jax.random.key_data(key))
 
     return initialize
 
