@@ -48,6 +48,7 @@ def sweep(arguments: list[str]) -> int:
 
 def _train(arguments: list[str], command: str) -> int:
     algorithm, rest = _algorithm(arguments, command)
+    rest = _gathered(_gathered(rest, "--over"), "--env-options")
     environment = _peek(rest, "--env") or ""
     use_tuned = "--no-tuned" not in rest
     config, settings = default_config(algorithm, environment, use_tuned)
@@ -119,7 +120,8 @@ def resume(arguments: list[str]) -> int:
         del deterministic  # read by jaxrl.cli before JAX was imported
         return run, set, force, sinks, quiet
 
-    folder, assignments, force, sinks, quiet = tyro.cli(parse, prog="jaxrl resume", args=arguments)
+    given = _gathered(arguments, "--set")
+    folder, assignments, force, sinks, quiet = tyro.cli(parse, prog="jaxrl resume", args=given)
     console = Console(quiet=quiet)
     changes = {name: _value(text) for name, text in map(_assignment, assignments)}
     result = loop.resume(folder, changes=changes, force=force, sinks=sinks, console=console)
@@ -237,6 +239,24 @@ def _peek(arguments: list[str], option: str) -> str | None:
         if argument == option and index + 1 < len(arguments):
             return arguments[index + 1]
     return None
+
+
+def _gathered(arguments: list[str], option: str) -> list[str]:
+    """`--set a=1 … --set b=2` as `… --set a=1 b=2`: the parser would keep only the last, and say nothing."""
+    others: list[str] = []
+    values: list[str] = []
+    inside, before = False, ""
+    for argument in arguments:
+        if argument == option or argument.startswith(f"{option}="):
+            inside = True
+            values += [argument.removeprefix(f"{option}=")] if argument != option else []
+        elif inside and not argument.startswith("-") and ("=" in argument or before == option):
+            values.append(argument)
+        else:
+            inside = False
+            others.append(argument)
+        before = argument
+    return [*others, option, *values] if len(others) < len(arguments) else others
 
 
 def _assignment(text: str) -> tuple[str, str]:

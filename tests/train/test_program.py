@@ -1,0 +1,166 @@
+"""The compiled programs: one compilation, numbers as arguments, populations, memory."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.train.program import Program
+from tests.train.tiny import ITERATIONS, SIZES, arrays, experiment, same_bits, shared_compilations
+
+RATES = [1e-3, 1e-2]
+SEEDS = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    with shared_compilations():
+        yield
+
+
+def alone(setting: int = 0, seed: int = 0) -> Program:
+    """The program of one member of the population."""
+    return experiment(learning_rate=RATES[setting], seed=seed).program()
+
+
+@pytest.fixture(scope="module")
+def population() -> Program:
+    return experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS).program()
+
+
+@pytest.fixture(scope="module")
+def trained(population):
+    """(state, metrics) of the population after three iterations."""
+    return population.chunk(population.init(), 3)
+
+
+def lowered(program: Program) -> jax.stages.Lowered:
+    """The chunk as `Program` compiles it."""
+    arguments = program._config, program.abstract_state(), jnp.int32(1)
+    return jax.jit(program._chunk, donate_argnums=1).lower(*arguments)
+
+
+def member(tree, setting: int, seed: int):
+    return jax.tree.map(lambda leaf: leaf[setting, seed], tree)
+
+
+def test_chunks_of_any_length_are_one_compilation(caplog):
+    def compilations(name: str) -> int:
+        return sum(f"Finished XLA compilation of jit({name})" in record.message for record in caplog.records)
+
+    program = experiment(hidden_sizes=(3,)).program()  # a shape of its own: nothing is compiled yet
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
+        state, other = program.init(), program.init()
+        for length in (3, 4, 1):
+            state, _ = program.chunk(state, length)
+        other, _ = program.chunk(other, 8)
+    assert compilations("_chunk") == 1
+    assert compilations("_init") == 1
+    assert same_bits(state, other)  # however the eight iterations are cut
+    assert int(state.iteration) == 8
+
+
+def test_metrics_of_a_chunk_are_those_of_its_parts():
+    program = alone()
+    state, first = program.chunk(program.init(), 2)
+    _, second = program.chunk(state, 3)
+    _, whole = program.chunk(program.init(), 5)
+    assert whole["episode_return"].count == first["episode_return"].count + second["episode_return"].count > 0
+    for name, pair in whole.items():
+        np.testing.assert_allclose(pair.sum, first[name].sum + second[name].sum, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_another_shape_is_an_error_and_no_recompilation(population):
+    program = alone()
+    program.chunk(program.init(), 1)
+    with pytest.raises(TypeError, match="compiled"):
+        program.chunk(population.init(), 1)
+
+
+def test_numbers_are_arguments_and_not_constants():
+    texts = [
+        lowered(experiment(learning_rate=rate, gamma=gamma, clip_epsilon=clip).program()).as_text()
+        for rate, gamma, clip in ((1e-3, 0.99, 0.2), (0.0123, 0.9, 0.3))
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_programs_that_differ_in_numbers_still_differ():
+    states = [alone(setting).chunk(alone(setting).init(), 2)[0] for setting in (0, 1)]
+    assert not same_bits(states[0].policy.params, states[1].policy.params)
+
+
+@pytest.mark.parametrize("setting", range(len(RATES)))
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_member_of_a_population_is_what_it_is_alone(population, trained, setting, seed):
+    """Keys and everything counted agree exactly; floats to 1e-5, since XLA may order batched sums differently."""
+    program = alone(setting, seed)
+    state, metrics = program.chunk(program.init(), 3)
+    for together, one in zip(arrays(member(trained[0], setting, seed)), arrays(state), strict=True):
+        if np.issubdtype(one.dtype, np.floating):
+            np.testing.assert_allclose(together, one, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(together, one)
+    for name, pair in metrics.items():
+        together = trained[1][name].sum[setting, seed]
+        np.testing.assert_allclose(together, pair.sum, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_settings_and_seeds_of_a_population_differ(trained):
+    params = [arrays(member(trained[0].policy.params, *at)) for at in np.ndindex(len(RATES), SEEDS)]
+    for one in range(len(params)):
+        for other in range(one):
+            assert not all(np.array_equal(a, b) for a, b in zip(params[one], params[other], strict=True))
+
+
+def test_a_seed_begins_with_the_same_key_whatever_it_runs_with(population):
+    keys = jax.random.key_data(population.init().key)
+    for setting, seed in np.ndindex(len(RATES), SEEDS):
+        np.testing.assert_array_equal(keys[setting, seed], jax.random.key_data(alone(seed=seed).init().key))
+
+
+def test_evaluations_have_the_shape_of_the_population(population, trained):
+    for episodes in population.evaluate(trained[0], 3):
+        assert episodes.returns.shape == episodes.lengths.shape == (len(RATES), SEEDS, 4)
+
+
+def test_finite_is_told_member_by_member(population, trained):
+    np.testing.assert_array_equal(population.is_finite(trained[0]), True)
+    leaves, structure = jax.tree.flatten(trained[0].policy.params)
+    leaves[0] = leaves[0].at[1, 0].set(jnp.nan)
+    broken = trained[0]._replace(policy=trained[0].policy._replace(params=jax.tree.unflatten(structure, leaves)))
+    np.testing.assert_array_equal(population.is_finite(broken), [[True, True], [False, True]])
+
+
+def test_nothing_crosses_to_the_host_within_a_chunk():
+    program = alone()
+    state, _ = program.chunk(program.init(), 1)
+    length = jnp.int32(2)
+    with jax.transfer_guard("disallow"):
+        state, metrics = program._compiled["chunk"](program._config, state, length)
+        jax.block_until_ready(metrics)
+    assert int(state.iteration) == 3
+
+
+def test_the_state_is_donated():
+    program = alone()
+    state = program.init()
+    program.chunk(state, 1)
+    assert state.policy.params is not None
+    with pytest.raises(RuntimeError, match="deleted"):
+        np.asarray(jax.tree.leaves(state.policy.params)[0])
+
+
+def test_memory_does_not_grow_with_the_run():
+    sizes = []
+    for iterations in (ITERATIONS, 1000 * ITERATIONS):
+        program = experiment(total_steps=iterations * 32).program()
+        assert program.algorithm.num_iterations == iterations
+        memory = lowered(program).compile().memory_analysis()
+        sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes))
+    assert sizes[0] == sizes[1]
+    state_bytes = sum(leaf.nbytes for leaf in arrays(alone().init()))
+    assert sizes[0][2] >= 0.9 * state_bytes  # the next state takes the place of the last
+    assert sizes[0][0] < 1e6 and SIZES["num_envs"] == 4

@@ -1,0 +1,102 @@
+"""A run of seconds, and what the tests of the runner and of the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl.algos.registry import override
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.folder import load_evaluations, read_metrics
+from jaxrl.train.program import Program
+
+ITERATIONS = 24
+SIZES = {
+    "total_steps": ITERATIONS * 32,
+    "num_envs": 4,
+    "num_steps": 8,
+    "minibatch_size": 16,
+    "num_epochs": 1,
+    "hidden_sizes": (4,),
+}
+EVALUATIONS, EPISODES = 5, 4
+POINTS = [0, 4, 9, 14, 19, 24]  # 24 k / 5, rounded down
+PROBE = "probe/two-lengths"
+# The same run for the command line.
+ARGUMENTS = [
+    *("--env", PROBE, "--total-steps", str(SIZES["total_steps"]), "--num-envs", "4", "--num-steps", "8"),
+    *("--minibatch-size", "16", "--num-epochs", "1", "--hidden-sizes", "4"),
+    *("--num-evaluations", str(EVALUATIONS), "--evaluation-episodes", str(EPISODES)),
+]
+
+
+def experiment(
+    environment: str = PROBE, sweep: dict | None = None, *, seed: int = 0, num_seeds: int = 1, **settings: Any
+) -> Experiment:
+    config, _ = default_config("ppo", environment, use_tuned=False)
+    run = RunSettings(seed=seed, num_seeds=num_seeds, num_evaluations=EVALUATIONS, evaluation_episodes=EPISODES)
+    return Experiment("ppo", environment, override(config, SIZES | settings), run, sweep or {})
+
+
+_compilations: dict[Any, dict[str, Callable]] = {}
+
+
+@contextlib.contextmanager
+def shared_compilations() -> Iterator[None]:
+    """Programs of equal shapes compile once in a test session, as they may: numbers are their arguments."""
+    original = Experiment.program
+
+    def program(self: Experiment, evaluation_seed: int | None = None) -> Program:
+        made = original(self, evaluation_seed)
+        static = jax.tree.structure(made._config)
+        key = (self.environment, str(self.environment_options), made.shape, made._num_episodes, static)
+        made._compiled = _compilations.setdefault(key, made._compiled)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "program", program)
+        # JAX takes the transposition of keys in a vmapped scan for their consumption.
+        with jax.debug_key_reuse(False):
+            yield
+
+
+def arrays(tree: Any) -> list[np.ndarray]:
+    """The leaves of a tree on the host, keys as their data."""
+    return [
+        np.asarray(jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+        for leaf in jax.tree.leaves(tree)
+    ]
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two trees hold the same bits."""
+    pairs = zip(arrays(one), arrays(other), strict=True)
+    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def newest_state(folder: Path, described: Experiment | None = None) -> tuple[int, Any]:
+    """(iteration, state) of the newest checkpoint."""
+    program = (described or experiment()).program()
+    restored = Checkpoints(folder).restore_latest(program.abstract_state())
+    assert not restored.problems
+    return restored.iteration, restored.state
+
+
+def records(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """What a run logged: its rows without the clock, as text (NaN is NaN), and its evaluations as bytes."""
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in read_metrics(folder)]
+    evaluations = {}
+    for name, values in load_evaluations(folder).items():
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        evaluations[name] = buffer.getvalue()
+    return json.dumps(rows), evaluations
