@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import tyro
 
 from jaxrl.algos.registry import override
@@ -56,7 +55,15 @@ TASKS = {
     "Freeway-MinAtar": Task(10_000_000, 3, 55, 58, "gymnax-blines", 500_000),
 }
 QUICK_SEEDS = 3
-QUICK_TASKS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Breakout-MinAtar")
+NUM_EVALUATIONS = 10
+QUICK_TASKS = (
+    "CartPole-v1",
+    "Acrobot-v1",
+    "Pendulum-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Breakout-MinAtar",
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
     spec = TASKS[task]
     config, _ = default_config("ppo", task)
     config = override(config, {"total_steps": spec.quick_steps if quick else spec.steps})
-    run = RunSettings(num_seeds=QUICK_SEEDS if quick else spec.seeds)
+    run = RunSettings(num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS)
     train(Experiment("ppo", task, config, run), folder, console=console)
 
 
@@ -156,8 +163,7 @@ def table(rows: list[dict]) -> str:
 def write_results(name: str, rows: list[dict], folders: list[Path]) -> None:
     """JSON, Markdown and pictures under experiments/results/."""
     RESULTS.mkdir(exist_ok=True)
-    finite = [{key: None if value is np.nan else value for key, value in row.items()} for row in rows]
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(finite, indent=1) + "\n").encode())
+    write_atomically(RESULTS / f"{name}.json", (json.dumps(rows, indent=1) + "\n").encode())
     write_atomically(RESULTS / f"{name}.md", (table(rows) + "\n").encode())
     if rows:
         plot_scores(rows, RESULTS / f"{name}.png")
