@@ -1,0 +1,163 @@
+"""What the documentation says: links resolve, Python runs, commands parse, signatures and metrics are the code's."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxrl import cli, commands
+from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.config import field_names
+from jaxrl.envs import registry
+from jaxrl.envs.probe import ActionReward
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNNABLE = ["README.md", "docs/faq.md", "docs/add-your-environment.md", "docs/add-your-algorithm.md"]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
+COUNTERS = {"iteration", "transitions", "seconds"}
+
+
+def name(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page, language):
+    return [text for kind, text in FENCED.findall(page.read_text()) if kind == language]
+
+
+def anchors(page):
+    """The fragments that a page's headings get, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def command_lines(page):
+    """Every `jaxrl …` of a page's blocks and code spans, but for bare names and those with placeholders."""
+    text = page.read_text()
+    prose = FENCED.sub("", text)
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"^    (.+)$", prose, re.MULTILINE) + re.findall(r"`(jaxrl \w+ [^`]+)`", prose)
+    for line in lines:
+        words = shlex.split(re.sub(r"^(\w+=\S+ )+", "", line.strip()), comments=True) if "jaxrl " in line else []
+        if words[:1] == ["jaxrl"] and not any(PLACEHOLDER.search(word) for word in words if "=" not in word):
+            yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page.read_text())):
+        path, _, fragment = target.partition("#")
+        if re.match(r"https?:", path):
+            continue
+        file = (page.parent / path) if path else page
+        if not file.exists() or (fragment and fragment not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+def test_the_index_lists_every_page():
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {})
+    module = types.ModuleType("documented")  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    code = blocks(ROOT / page, "python")
+    assert code
+    for block in code:
+        exec(compile(block, page, "exec"), vars(module))
+
+
+def test_an_environment_takes_fewer_than_40_lines():
+    first = blocks(ROOT / "docs" / "add-your-environment.md", "python")[0]
+    assert "class Corridor" in first and len(first.splitlines()) < 40
+
+
+@pytest.fixture
+def parse_only(monkeypatch):
+    """Commands parse and check what they are given, and then do nothing."""
+    own = types.ModuleType("corridor")
+    own.Corridor = ActionReward
+    for path in ("corridor", "my_package.my_module"):
+        monkeypatch.setitem(sys.modules, path, own)
+    monkeypatch.setattr(cli, "prepare_process", lambda arguments: None)
+    monkeypatch.setattr(commands.loop, "train", lambda experiment, *_, **__: experiment.program())
+    monkeypatch.setattr(commands.loop, "resume", lambda *_, **__: None)
+    for function in ("evaluate", "finish"):
+        monkeypatch.setattr(commands.report, function, lambda *_: 0)
+    for function in ("plot", "render", "environments", "experiment_of"):
+        monkeypatch.setattr(commands.report, function, lambda *_: None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
+    # Environments of the reader's own take whatever options the page gives them.
+    monkeypatch.setattr(registry, "construct", lambda *_: ActionReward())
+    for arguments in command_lines(page):
+        if arguments[1:2] == ["ars"]:  # the algorithm that the reader is writing
+            continue
+        try:
+            status = cli.main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+        assert not status, f"jaxrl {shlex.join(arguments)}\n{capsys.readouterr()}"
+
+
+def test_every_command_is_documented():
+    documented = {arguments[0] for arguments in command_lines(ROOT / "docs" / "cli.md") if arguments}
+    used = set(re.findall(r"^  (\w+) (?:ALGORITHM|RUN|\[TEXT\])", cli.USAGE, re.MULTILINE))
+    assert used and used <= documented
+
+
+def contract_classes():
+    """(module, class node) for each class that docs/contracts.md shows."""
+    for block in blocks(ROOT / "docs" / "contracts.md", "python"):
+        for part in re.split(r"^# (?=jaxrl)", block, flags=re.MULTILINE)[1:]:
+            module, _, code = part.partition("\n")
+            yield from ((module, node) for node in ast.parse(code).body)
+
+
+@pytest.mark.parametrize(("module", "shown"), [pytest.param(m, c, id=f"{m}.{c.name}") for m, c in contract_classes()])
+def test_contracts_show_the_codes_signatures(module, shown):
+    actual = getattr(importlib.import_module(module), shown.name)
+    for node in shown.body:
+        if isinstance(node, ast.FunctionDef):
+            signature = inspect.signature(getattr(actual, node.name))
+            assert [argument.arg for argument in node.args.args] == list(signature.parameters)
+            assert ast.unparse(node.returns) == signature.return_annotation
+        else:
+            assert hasattr(actual, node.target.id) or node.target.id in actual.__annotations__
+    if hasattr(actual, "_fields"):
+        assert tuple(node.target.id for node in shown.body) == actual._fields
+
+
+def test_ppo_documents_every_metric_and_no_other():
+    text = (ROOT / "docs" / "ppo.md").read_text()
+    table = text.partition("## Metrics")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    algorithm = ppo(ActionReward(), PPOConfig(num_envs=2, num_steps=4, minibatch_size=4))
+    _, metrics = jax.eval_shape(lambda key: algorithm.step(algorithm.init(key)), jax.random.key(0))
+    assert sorted(documented) == sorted(COUNTERS | set(metrics))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_options_named_in_passing_exist(page):
+    known = {field.replace("_", "-") for field in field_names(PPOConfig())}
+    known |= {word for source in (ROOT / "jaxrl").glob("c*.py") for word in re.findall(r"[a-z]+", source.read_text())}
+    known |= {"num-seeds", "num-evaluations", "evaluation-episodes", "env-options", "no-tuned", "num-directions"}
+    named = re.findall(r"`(?:jaxrl [^`]*)?--([a-z][a-z-]+)", FENCED.sub("", page.read_text()))
+    assert not set(named) - known - {"quick", "report-only", "tasks"}
