@@ -85,7 +85,9 @@ def main(arguments: Arguments) -> None:
     Console().summary([row])
     RESULTS.mkdir(exist_ok=True)
     cpu = f"{os.cpu_count()} CPU cores"
-    text = json.dumps({"device": cpu, "arguments": dataclasses.asdict(arguments), "versions": versions(), **row}, indent=1)
+    text = json.dumps(
+        {"device": cpu, "arguments": dataclasses.asdict(arguments), "versions": versions(), **row}, indent=1
+    )
     (RESULTS / "sweep_cpu.json").write_text(text + "\n")
 
 

@@ -147,16 +147,15 @@ def result_row(folder: Path) -> dict:
 def table(rows: list[dict]) -> str:
     """The results in Markdown."""
     lines = [
-        "| task | steps | seeds | return, likeliest actions [95 % interval] | sampled actions | goal | published (source) |",
+        "| task | steps | seeds | return, likeliest actions [95 %] | sampled actions | goal | published (source) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         score = f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         met = "met" if row["score"] >= row["goal"] else "missed"
-        lines.append(
-            f"| {row['task']} | {row['transitions']:,} | {len(row['seeds'])} | {score} | {row['sampled_actions']:.1f} | "
-            f"{row['goal']:g} ({met}) | {row['published']:g} ({row['source']}) |"
-        )
+        cells = [row["task"], f"{row['transitions']:,}", len(row["seeds"]), score, f"{row['sampled_actions']:.1f}"]
+        cells += [f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
