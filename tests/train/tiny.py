@@ -71,10 +71,12 @@ def shared_compilations() -> Iterator[None]:
 
 def arrays(tree: Any) -> list[np.ndarray]:
     """The leaves of a tree on the host, keys as their data."""
-    return [
-        np.asarray(jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
-        for leaf in jax.tree.leaves(tree)
-    ]
+
+    def array(leaf: Any) -> np.ndarray:
+        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return [array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def same_bits(one: Any, other: Any) -> bool:

@@ -1,0 +1,310 @@
+"""The runner: evaluation points, records, best and last, stopping and resuming, divergence."""
+
+import json
+import signal
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.errors import JaxrlError
+from jaxrl.train import loop
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.console import Console
+from jaxrl.train.folder import load_evaluations, read_description, read_metrics
+from jaxrl.train.program import Program
+from jaxrl.types import Mean
+from tests.train.tiny import (
+    ITERATIONS,
+    POINTS,
+    arrays,
+    experiment,
+    newest_state,
+    records,
+    same_bits,
+    shared_compilations,
+)
+
+HOPELESS = 1e38  # a learning rate that breaks any network at the first step
+STOP = 11  # between two evaluations
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    with shared_compilations():
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run from its beginning to its end."""
+    return loop.train(experiment(), tmp_path_factory.mktemp("whole"))
+
+
+class Stopping(Console):
+    """A console at whose `iteration` a signal arrives."""
+
+    def __init__(self, iteration: int, number: int = signal.SIGTERM) -> None:
+        super().__init__(quiet=True)
+        self.iteration, self.number = iteration, number
+
+    def progress(self, *arguments):
+        made = super().progress(*arguments)
+        update = made.update
+
+        def updated(iteration, **results):
+            update(iteration, **results)
+            if iteration == self.iteration:
+                self.iteration = None  # a second signal would kill
+                signal.raise_signal(self.number)
+
+        made.update = updated
+        return made
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """The same run in two parts: (result of the first, newest iteration then, result of the second)."""
+    folder = tmp_path_factory.mktemp("halves")
+    first = loop.train(experiment(), folder, console=Stopping(STOP))
+    iteration, _ = newest_state(folder)
+    return first, iteration, loop.resume(folder)
+
+
+def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(whole, halves):
+    first, iteration, second = halves
+    assert (first.signal, first.iteration, iteration) == (signal.SIGTERM, STOP, STOP)
+    assert (second.signal, second.iteration, second.trained_iterations) == (None, ITERATIONS, ITERATIONS - STOP)
+    assert newest_state(whole.folder)[0] == ITERATIONS
+    assert same_bits(newest_state(whole.folder), newest_state(second.folder))
+    assert records(whole.folder) == records(second.folder)
+
+
+def test_a_checkpoint_of_an_evaluation_resumes_alike(whole, tmp_path):
+    folder = tmp_path / "run"
+    loop.train(experiment(), folder, console=Stopping(POINTS[2]))
+    loop.resume(folder)
+    assert same_bits(newest_state(whole.folder), newest_state(folder))
+    assert records(whole.folder) == records(folder)
+
+
+def test_evaluations_are_at_the_expected_points_and_rows_are_counted(whole):
+    evaluations = load_evaluations(whole.folder)
+    assert evaluations["iteration"].tolist() == POINTS
+    assert evaluations["transitions"].tolist() == [32 * point for point in POINTS]
+    assert evaluations["deterministic_returns"].shape == (len(POINTS), 1, 1, 4)
+    rows = read_metrics(whole.folder)
+    assert [row["iteration"] for row in rows] == list(range(1, ITERATIONS + 1))
+    assert [row["transitions"] for row in rows] == [32 * row["iteration"] for row in rows]
+    assert np.all(np.diff([row["seconds"] for row in rows]) > 0)
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert all(row["first_ratio_error"] < 1e-5 for row in rows)
+
+
+def test_the_result_tells_of_the_last_evaluation(whole):
+    last = load_evaluations(whole.folder)
+    np.testing.assert_array_equal(whole.deterministic_returns, last["deterministic_returns"][-1])
+    np.testing.assert_array_equal(whole.stochastic_returns, last["stochastic_returns"][-1])
+    assert whole.steps_per_second > 0 and whole.trained_iterations == ITERATIONS
+
+
+def test_the_best_checkpoint_reproduces_the_best_return(whole):
+    evaluations = load_evaluations(whole.folder)
+    scores = evaluations["deterministic_returns"].mean((1, 2, 3))
+    program = experiment().program()
+    best = Checkpoints(whole.folder).restore_best(program.abstract_state())
+    assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(scores == scores.max())
+    again, _ = program.evaluate(best.state, best.iteration)
+    np.testing.assert_array_equal(
+        again.returns, evaluations["deterministic_returns"][np.argmax(scores == scores.max())]
+    )
+
+
+def test_a_tie_goes_to_the_later_policy(whole):
+    scores = load_evaluations(whole.folder)["deterministic_returns"].mean((1, 2, 3))
+    best = Checkpoints(whole.folder).restore_best(experiment().program().abstract_state())
+    assert best.iteration == POINTS[np.flatnonzero(scores == scores.max())[-1]]
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole):
+    before = records(whole.folder)
+    result = loop.resume(whole.folder)
+    assert (result.iteration, result.trained_iterations) == (ITERATIONS, 0)
+    assert records(whole.folder) == before
+    np.testing.assert_array_equal(result.deterministic_returns, whole.deterministic_returns)
+
+
+def test_evaluations_are_never_more_than_iterations():
+    crowded = experiment(total_steps=3 * 32)
+    runner = loop.Runner(crowded, crowded.program(), "unused", (), Console(quiet=True))
+    assert runner.evaluation_points == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("iterations", "length"), [(24, 1), (199, 1), (1000, 5), (10**6, 5000)])
+def test_chunks_grow_with_the_budget(iterations, length):
+    big = experiment(total_steps=iterations * 32)
+    runner = loop.Runner(big, big.program(), "unused", (), Console(quiet=True))
+    assert runner.row_length == length
+    boundaries, at = [], 0
+    while at < min(iterations, 20 * length):
+        at = runner._boundary(at)
+        boundaries.append(at)
+    assert all(b % length == 0 or b in runner.evaluation_points for b in boundaries)
+
+
+def test_transitions_are_counted_beyond_32_bits(tmp_path, monkeypatch):
+    huge = experiment()
+    program = huge.program()
+    program.algorithm = program.algorithm._replace(samples_per_step=2**40)
+    monkeypatch.setattr(type(huge), "program", lambda self: program)
+    folder = loop.train(huge, tmp_path / "run", console=Stopping(4)).folder
+    assert read_metrics(folder)[-1]["transitions"] == 4 * 2**40
+    assert load_evaluations(folder)["transitions"].tolist() == [0, 4 * 2**40]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(experiment(), tmp_path / "run")
+    assert not Checkpoints(tmp_path / "run").iterations()
+    loop.resume(tmp_path / "run")
+    assert same_bits(newest_state(whole.folder), newest_state(tmp_path / "run"))
+    assert records(whole.folder) == records(tmp_path / "run")
+
+
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, whole):
+    folder = tmp_path / "run"
+    loop.train(experiment(), folder, console=Stopping(STOP))
+    files = [path for path in Checkpoints(folder).newest.rglob("*") if path.is_file() and path.stat().st_size]
+    max(files, key=lambda path: path.stat().st_size).write_bytes(b"torn")
+    with pytest.warns(loop.RunWarning, match=f"{STOP:09d} is damaged.*going on from iteration {POINTS[2]}"):
+        loop.resume(folder)
+    assert same_bits(newest_state(whole.folder), newest_state(folder))
+    assert records(whole.folder) == records(folder)
+
+
+def test_a_changed_configuration_is_a_diff_and_needs_force(tmp_path):
+    folder = tmp_path / "run"
+    loop.train(experiment(), folder, console=Stopping(STOP))
+    before = read_description(folder)
+    with pytest.raises(JaxrlError, match=r"config\.gamma: 0\.99 -> 0\.5\n.*--force"):
+        loop.resume(folder, changes={"gamma": 0.5})
+    assert read_description(folder) == before
+    result = loop.resume(folder, changes={"gamma": 0.5}, force=True)
+    assert result.iteration == ITERATIONS
+    assert read_description(folder)["config"]["gamma"] == 0.5
+    loop.resume(folder)  # from now on that is its configuration
+
+
+def test_sizes_that_do_not_fit_the_state_are_refused_even_with_force(tmp_path):
+    folder = tmp_path / "run"
+    loop.train(experiment(), folder, console=Stopping(STOP))
+    with pytest.raises(JaxrlError, match="another configuration.*float32"):
+        loop.resume(folder, changes={"hidden_sizes": [5]}, force=True)
+    assert read_description(folder)["config"]["hidden_sizes"] == [4]
+
+
+# Divergence
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"):
+        loop.train(experiment(learning_rate=HOPELESS), folder)
+    iteration, state = newest_state(folder)
+    assert iteration == 0
+    assert all(np.isfinite(leaf).all() for leaf in arrays(state.policy))
+    assert not read_metrics(folder)
+    result = loop.resume(folder, changes={"learning_rate": 1e-3}, force=True)
+    assert result.iteration == ITERATIONS
+
+
+def breaking(monkeypatch, at: int, break_policy: bool) -> None:
+    """From iteration `at` on, chunks return a loss, or a policy, that is not finite."""
+    chunk = Program.chunk
+
+    def broken(self, state, iterations):
+        state, metrics = chunk(self, state, iterations)
+        if int(state.iteration) >= at and break_policy:
+            params = jax.tree.map(lambda leaf: leaf * jnp.inf, state.policy.params)
+            state = state._replace(policy=state.policy._replace(params=params))
+        elif int(state.iteration) >= at:
+            metrics = metrics | {"value_loss": Mean(jnp.float32(np.inf), jnp.float32(1))}
+        return state, metrics
+
+    monkeypatch.setattr(Program, "chunk", broken)
+
+
+@pytest.mark.parametrize(("break_policy", "named"), [(False, "value_loss"), (True, "policy")])
+def test_divergence_in_mid_run_keeps_the_state_before_it(tmp_path, monkeypatch, whole, break_policy, named):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        breaking(patch, STOP, break_policy)
+        with pytest.raises(loop.Diverged, match=rf"^{named} became .* between iterations {STOP - 1} and {STOP}"):
+            loop.train(experiment(), folder)
+    assert newest_state(folder)[0] == STOP - 1
+    assert read_metrics(folder)[-1]["iteration"] == STOP - 1
+    loop.resume(folder)
+    assert same_bits(newest_state(whole.folder), newest_state(folder))
+    assert records(whole.folder) == records(folder)
+
+
+def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
+    both = experiment(sweep={"learning_rate": [1e-3, HOPELESS]}, num_seeds=2)
+    match = "learning_rate=1e[+]38 seed=0, learning_rate=1e[+]38 seed=1 diverged .*loss.*the others go on"
+    with pytest.warns(loop.RunWarning, match=match) as caught:
+        result = loop.train(both, tmp_path / "run")
+    assert len(caught) == 1  # said once
+    assert result.iteration == ITERATIONS
+    assert np.isfinite(result.deterministic_returns[0]).all()
+    assert np.isnan(result.deterministic_returns[1]).all()
+    row = read_metrics(tmp_path / "run")[-1]
+    assert np.isfinite(row["loss"][0]).all() and row["loss"][1] == [None, None]
+    iteration, state = newest_state(tmp_path / "run", both)
+    good = jax.tree.map(lambda leaf: leaf[0], state.policy)
+    assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
+    scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
+    best = Checkpoints(tmp_path / "run").restore_best(both.program().abstract_state())
+    assert best.iteration in np.asarray(POINTS)[scores == scores.max()]
+
+
+# Sinks
+
+
+def test_sinks_receive_the_rows(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, *_, **__):
+            pass
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    module = types.ModuleType("tensorboardX", "a stand-in")
+    module.SummaryWriter = Writer
+    module.__spec__ = json.__spec__
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    loop.train(experiment(), tmp_path / "run", sinks=("tensorboard",), console=Stopping(STOP))
+    losses = [(value, step) for name, value, step in written[:-1] if name == "loss"]
+    rows = read_metrics(tmp_path / "run")
+    assert losses == [(pytest.approx(row["loss"]), row["transitions"]) for row in rows] and len(losses) == STOP
+    assert written[-1] == "closed"
+
+
+def test_a_sink_that_cannot_be_had_is_refused_before_anything_is_touched(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
+    before = records(whole.folder)
+    with pytest.raises(JaxrlError, match="wandb needs the package wandb.*pip install"):
+        loop.train(experiment(), tmp_path / "run", sinks=("wandb",))
+    with pytest.raises(JaxrlError, match="unknown sink 'tensorbord'. Did you mean tensorboard"):
+        loop.train(experiment(), whole.folder, overwrite=True, sinks=("tensorbord",))
+    assert not (tmp_path / "run").exists()
+    assert records(whole.folder) == before
