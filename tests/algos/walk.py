@@ -17,6 +17,7 @@ from jaxrl.types import Box, Discrete, Timestep
 
 NUM_STEPS, NUM_ENVS, NUM_ITERATIONS = 16, 4, 40_000_000
 WHOLE = NUM_STEPS * NUM_ENVS
+CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
 
 
 class Walk(Environment):
@@ -68,12 +69,12 @@ def learner(config):
     return PPO(config, VectorEnv(Walk(), Fresh(Walk()), config.num_envs))
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=CHEAP)
 def step(config, state):
     return ppo(Walk(), config).step(state)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=CHEAP)
 def rollout_of(config, state):
     """The rollout and successor values that `step` is about to see."""
     key = jax.random.split(state.key, 4)[0]
@@ -88,7 +89,7 @@ def with_key(state, seed):
 @functools.cache
 def trained(iterations=3):
     """A state whose normalisers have seen something, the states before it, and what those saw."""
-    state, history = jax.jit(learner(make_config()).init)(jax.random.key(0)), []
+    state, history = jax.jit(learner(make_config()).init, compiler_options=CHEAP)(jax.random.key(0)), []
     for seed in range(iterations):
         rollout, _ = rollout_of(make_config(), with_key(state, seed))
         following, metrics = step(make_config(), with_key(state, seed))

@@ -1,0 +1,233 @@
+"""The Algorithm contract, held against every algorithm in `jaxrl.algos` on an environment for each kind of action."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.algos import registry
+from jaxrl.config import field_names, sweepable
+from jaxrl.core.tree import copy
+from jaxrl.envs import registry as environments
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.program import TRAINING, Program
+from jaxrl.types import Algorithm, Box, Mean
+
+# Small sizes, where an algorithm has a field of the name; everything stateful is switched on.
+TINY = {
+    "total_steps": 32 * 100,
+    "num_envs": 4,
+    "num_steps": 8,
+    "minibatch_size": 16,
+    "num_epochs": 2,
+    "hidden_sizes": (8,),
+    "normalize_observations": True,
+    "scale_rewards": True,
+}
+CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+ENVIRONMENTS = ("probe/two-lengths", "probe/continuous-action", "probe/multi-discrete-action")
+CASES = [(name, environment_id) for name in registry.algorithm_names() for environment_id in ENVIRONMENTS]
+each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
+
+
+def tiny_config(name, **numbers):
+    config = registry.load(name).config_class()
+    sizes = {field: value for field, value in TINY.items() if field in field_names(config)}
+    return dataclasses.replace(registry.override(config, sizes), **numbers)
+
+
+class Compiled:
+    """One algorithm on one environment: a single member, and a population of 2 settings × 2 seeds."""
+
+    def __init__(self, name, environment_id):
+        self.name, self.env = name, environments.make(environment_id)
+        self.factory, config = registry.load(name).factory, tiny_config(name)
+        self.swept = sweepable(config)[0]
+        low = getattr(config, self.swept)
+        config_population = dataclasses.replace(config, **{self.swept: np.array([low, 2 * low])})
+        self.algorithm = self.factory(self.env, config)
+        self.single = Program(self.factory, self.env, config, [3])
+        self.population = Program(self.factory, self.env, config_population, [3, 4], num_settings=2)
+        self.config = self.single._config
+        self.init = jax.jit(self.single._init, compiler_options=CHEAP)
+        self.first = self.init(self.config, jax.random.fold_in(jax.random.key(3), TRAINING))
+        self.chunk = jax.jit(self.single._chunk, donate_argnums=1, compiler_options=CHEAP)
+        act = jax.vmap(self.algorithm.act, in_axes=(None, None, None, 0, None))
+        self.act = jax.jit(act, static_argnums=4, compiler_options=CHEAP)
+
+    def run(self, iterations, state=None):
+        """(state, metrics) after so many iterations from `state`, or from the beginning."""
+        return self.chunk(self.config, copy(self.first) if state is None else state, jnp.int32(iterations))
+
+
+compiled = functools.cache(Compiled)
+
+
+def bits(tree):
+    """Every leaf as bytes, keys included."""
+
+    def raw(leaf):
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return [np.asarray(raw(leaf)).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def kinds(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree)
+
+
+@each_case
+def test_the_factory_makes_an_algorithm_that_says_what_a_step_consumes(name, environment_id):
+    algorithm = compiled(name, environment_id).algorithm
+    assert isinstance(algorithm, Algorithm)
+    assert type(algorithm.samples_per_step) is int and algorithm.samples_per_step >= 1
+    assert type(algorithm.num_iterations) is int and algorithm.num_iterations >= 1
+
+
+@each_case
+def test_init_is_a_function_of_its_key_alone(name, environment_id):
+    case = compiled(name, environment_id)
+    first, again, other = (case.init(case.config, jax.random.key(seed)) for seed in (0, 0, 1))
+    assert bits(first) == bits(again) != bits(other)
+    assert jax.tree.structure(first) == jax.tree.structure(case.first)
+    assert kinds(first) == kinds(case.first)
+
+
+@each_case
+def test_a_step_keeps_the_structure_types_and_shapes_of_the_state(name, environment_id):
+    algorithm = compiled(name, environment_id).algorithm
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    following, _ = jax.eval_shape(algorithm.step, state)
+    assert jax.tree.structure(state) == jax.tree.structure(following)
+    assert kinds(state) == kinds(following)
+    leaves = jax.tree.leaves_with_path((state, following))
+    assert not [jax.tree_util.keystr(path) for path, leaf in leaves if getattr(leaf, "weak_type", False)]
+
+
+@each_case
+def test_metrics_are_finite_pairs_of_scalars_and_the_same_every_time(name, environment_id):
+    case = compiled(name, environment_id)
+    state, first = case.run(1)
+    _, second = case.run(2, state)
+    for metrics in (first, second):
+        assert all(isinstance(pair, Mean) for pair in metrics.values())
+        for name_of_metric, pair in metrics.items():
+            for leaf in pair:
+                assert leaf.shape == () and leaf.dtype == jnp.float32, name_of_metric
+                assert np.isfinite(leaf), name_of_metric
+            assert float(pair.count) >= 0.0
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+
+
+@each_case
+def test_three_chunks_of_any_length_are_one_compilation(name, environment_id):
+    case = compiled(name, environment_id)
+    state, _ = case.run(1)
+    for iterations in (2, 1):
+        state, _ = case.run(iterations, state)
+    assert case.chunk._cache_size() == 1
+
+
+@each_case
+def test_a_donated_state_cannot_be_read_again(name, environment_id):
+    case = compiled(name, environment_id)
+    state = copy(case.first)
+    following, _ = case.run(1, state)
+    donated = [leaf for leaf in jax.tree.leaves(state) if leaf.is_deleted()]
+    assert len(donated) == len(jax.tree.leaves(state))
+    with pytest.raises(RuntimeError, match="deleted"):
+        np.asarray(next(leaf for leaf in donated if leaf.dtype == jnp.float32))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(following))
+
+
+@each_case
+def test_the_same_seed_gives_the_same_bits(name, environment_id):
+    case = compiled(name, environment_id)
+    (first, first_metrics), (second, second_metrics) = case.run(2), case.run(2)
+    assert bits((first, first_metrics)) == bits((second, second_metrics))
+
+
+@each_case
+def test_one_chunk_of_four_is_four_chunks_of_one(name, environment_id):
+    case = compiled(name, environment_id)
+    whole, whole_metrics = case.run(4)
+    state, total = None, None
+    for _ in range(4):
+        state, metrics = case.run(1, state)
+        total = metrics if total is None else jax.tree.map(jnp.add, total, metrics)
+    assert bits(state) == bits(whole)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), total, whole_metrics)
+
+
+@each_case
+def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(name, environment_id, tmp_path):
+    case = compiled(name, environment_id)
+    whole, _ = case.run(4)
+    half, _ = case.run(2)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, half, {"seconds": 1.5})
+    restored = checkpoints.restore_latest(case.single.abstract_state())
+    assert restored.iteration == 2 and bits(restored.state) == bits(half)
+    resumed, _ = case.run(2, restored.state)
+    assert jax.tree.structure(resumed) == jax.tree.structure(whole)
+    assert bits(resumed) == bits(whole)
+    assert case.chunk._cache_size() == 1
+
+
+@each_case
+def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environment_id):
+    case = compiled(name, environment_id)
+    chunk = jax.jit(case.population._chunk, donate_argnums=1, compiler_options=CHEAP)
+    policies = []
+    # The checker of keys takes vmap's own transposition of a scan's keys for a second use of them.
+    with jax.debug_key_reuse(False):
+        first = case.population.init()
+        for factor in (1.0, 0.5):
+            config = case.population._config
+            config = dataclasses.replace(config, **{case.swept: factor * getattr(config, case.swept)})
+            state, metrics = chunk(config, copy(first), jnp.int32(2))
+            assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves((state, metrics)))
+            policies.append(jax.device_get(case.algorithm.policy(state)))
+        assert chunk._cache_size() == 1
+
+    alone = jax.device_get(case.algorithm.policy(case.run(2)[0]))
+    for found, expected in zip(jax.tree.leaves(policies[0]), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(found[0, 0], expected, rtol=1e-4, atol=1e-4)
+    matrices = [leaf for leaf in jax.tree.leaves(policies[0]) if leaf.ndim == 4]
+    assert any(not np.array_equal(leaf[0, 0], leaf[0, 1]) for leaf in matrices), "seeds must differ"
+    assert any(not np.array_equal(leaf[0, 0], leaf[1, 0]) for leaf in matrices), "settings must differ"
+
+
+@each_case
+def test_the_policy_acts_for_one_environment_within_its_space(name, environment_id):
+    case = compiled(name, environment_id)
+    policy, space = case.algorithm.policy(case.first), case.env.action_space
+    observation = jax.jit(case.env.reset)(jax.random.key(0))[1]
+    memory, unique = case.algorithm.memory(), {}
+    for deterministic in (True, False):
+        keys = jax.random.split(jax.random.key(1), 20)
+        actions, following = case.act(policy, memory, observation, keys, deterministic)
+        assert jax.tree.structure(following) == jax.tree.structure(memory)
+        assert actions.shape == (20, *space.shape) and actions.dtype == space.dtype
+        if isinstance(space, Box):
+            assert np.all(np.asarray(actions) >= space.low) and np.all(np.asarray(actions) <= space.high)
+        unique[deterministic] = len(np.unique(np.asarray(actions), axis=0))
+    assert unique[True] == 1 and unique[False] > 1
+
+
+@each_case
+def test_a_policy_needs_nothing_else_of_the_state(name, environment_id):
+    case = compiled(name, environment_id)
+    state, _ = case.run(1)
+    policy, abstract = copy(case.algorithm.policy(state)), case.env.observation_space
+
+    def act(seed):
+        keys = jax.random.split(jax.random.key(seed), 20)
+        return case.act(policy, case.algorithm.memory(), jnp.zeros(abstract.shape, abstract.dtype), keys, False)[0]
+
+    before = act(1)
+    case.run(1, state)  # donates the state
+    np.testing.assert_array_equal(before, act(1))
