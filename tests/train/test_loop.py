@@ -1,12 +1,10 @@
-"""The runner: evaluation points, records, best and last, stopping and resuming, divergence."""
+"""The runner: evaluation points, records, best and last, stopping and resuming, sinks."""
 
 import json
 import signal
 import sys
 import types
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,12 +13,9 @@ from jaxrl.train import loop
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console
 from jaxrl.train.folder import load_evaluations, read_description, read_metrics
-from jaxrl.train.program import Program
-from jaxrl.types import Mean
 from tests.train.tiny import (
     ITERATIONS,
     POINTS,
-    arrays,
     experiment,
     newest_state,
     records,
@@ -28,7 +23,6 @@ from tests.train.tiny import (
     shared_compilations,
 )
 
-HOPELESS = 1e38  # a learning rate that breaks any network at the first step
 STOP = 11  # between two evaluations
 
 
@@ -206,73 +200,6 @@ def test_sizes_that_do_not_fit_the_state_are_refused_even_with_force(tmp_path):
     with pytest.raises(JaxrlError, match="another configuration.*float32"):
         loop.resume(folder, changes={"hidden_sizes": [5]}, force=True)
     assert read_description(folder)["config"]["hidden_sizes"] == [4]
-
-
-# Divergence
-
-
-def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_path):
-    folder = tmp_path / "run"
-    with pytest.raises(loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"):
-        loop.train(experiment(learning_rate=HOPELESS), folder)
-    iteration, state = newest_state(folder)
-    assert iteration == 0
-    assert all(np.isfinite(leaf).all() for leaf in arrays(state.policy))
-    assert not read_metrics(folder)
-    result = loop.resume(folder, changes={"learning_rate": 1e-3}, force=True)
-    assert result.iteration == ITERATIONS
-
-
-def breaking(monkeypatch, at: int, break_policy: bool) -> None:
-    """From iteration `at` on, chunks return a loss, or a policy, that is not finite."""
-    chunk = Program.chunk
-
-    def broken(self, state, iterations):
-        state, metrics = chunk(self, state, iterations)
-        if int(state.iteration) >= at and break_policy:
-            params = jax.tree.map(lambda leaf: leaf * jnp.inf, state.policy.params)
-            state = state._replace(policy=state.policy._replace(params=params))
-        elif int(state.iteration) >= at:
-            metrics = metrics | {"value_loss": Mean(jnp.float32(np.inf), jnp.float32(1))}
-        return state, metrics
-
-    monkeypatch.setattr(Program, "chunk", broken)
-
-
-@pytest.mark.parametrize(("break_policy", "named"), [(False, "value_loss"), (True, "policy")])
-def test_divergence_in_mid_run_keeps_the_state_before_it(tmp_path, monkeypatch, whole, break_policy, named):
-    folder = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        breaking(patch, STOP, break_policy)
-        with pytest.raises(loop.Diverged, match=rf"^{named} became .* between iterations {STOP - 1} and {STOP}"):
-            loop.train(experiment(), folder)
-    assert newest_state(folder)[0] == STOP - 1
-    assert read_metrics(folder)[-1]["iteration"] == STOP - 1
-    loop.resume(folder)
-    assert same_bits(newest_state(whole.folder), newest_state(folder))
-    assert records(whole.folder) == records(folder)
-
-
-def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
-    both = experiment(sweep={"learning_rate": [1e-3, HOPELESS]}, num_seeds=2)
-    match = "learning_rate=1e[+]38 seed=0, learning_rate=1e[+]38 seed=1 diverged .*loss.*the others go on"
-    with pytest.warns(loop.RunWarning, match=match) as caught:
-        result = loop.train(both, tmp_path / "run")
-    assert len(caught) == 1  # said once
-    assert result.iteration == ITERATIONS
-    assert np.isfinite(result.deterministic_returns[0]).all()
-    assert np.isnan(result.deterministic_returns[1]).all()
-    row = read_metrics(tmp_path / "run")[-1]
-    assert np.isfinite(row["loss"][0]).all() and row["loss"][1] == [None, None]
-    iteration, state = newest_state(tmp_path / "run", both)
-    good = jax.tree.map(lambda leaf: leaf[0], state.policy)
-    assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
-    scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
-    best = Checkpoints(tmp_path / "run").restore_best(both.program().abstract_state())
-    assert best.iteration in np.asarray(POINTS)[scores == scores.max()]
-
-
-# Sinks
 
 
 def test_sinks_receive_the_rows(tmp_path, monkeypatch):

@@ -1,0 +1,98 @@
+"""A run whose numbers break: it stops with the last good state; a population goes on without the member."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.train import loop
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.folder import load_evaluations, read_metrics
+from jaxrl.train.program import Program
+from jaxrl.types import Mean
+from tests.train.tiny import (
+    ITERATIONS,
+    POINTS,
+    arrays,
+    experiment,
+    newest_state,
+    records,
+    same_bits,
+    shared_compilations,
+)
+
+HOPELESS = 1e38  # a learning rate that breaks any network at the first step
+BREAK = 11
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    with shared_compilations():
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run in which nothing breaks."""
+    return loop.train(experiment(), tmp_path_factory.mktemp("whole"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"):
+        loop.train(experiment(learning_rate=HOPELESS), folder)
+    iteration, state = newest_state(folder)
+    assert iteration == 0
+    assert all(np.isfinite(leaf).all() for leaf in arrays(state.policy))
+    assert not read_metrics(folder)
+    result = loop.resume(folder, changes={"learning_rate": 1e-3}, force=True)
+    assert result.iteration == ITERATIONS
+
+
+def breaking(monkeypatch, at: int, break_policy: bool) -> None:
+    """From iteration `at` on, chunks return a loss, or a policy, that is not finite."""
+    chunk = Program.chunk
+
+    def broken(self, state, iterations):
+        state, metrics = chunk(self, state, iterations)
+        if int(state.iteration) >= at and break_policy:
+            params = jax.tree.map(lambda leaf: leaf * jnp.inf, state.policy.params)
+            state = state._replace(policy=state.policy._replace(params=params))
+        elif int(state.iteration) >= at:
+            metrics = metrics | {"value_loss": Mean(jnp.float32(np.inf), jnp.float32(1))}
+        return state, metrics
+
+    monkeypatch.setattr(Program, "chunk", broken)
+
+
+@pytest.mark.parametrize(("break_policy", "named"), [(False, "value_loss"), (True, "policy")])
+def test_divergence_in_mid_run_keeps_the_state_before_it(tmp_path, monkeypatch, whole, break_policy, named):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        breaking(patch, BREAK, break_policy)
+        with pytest.raises(loop.Diverged, match=rf"^{named} became .* between iterations {BREAK - 1} and {BREAK}"):
+            loop.train(experiment(), folder)
+    assert newest_state(folder)[0] == BREAK - 1
+    assert read_metrics(folder)[-1]["iteration"] == BREAK - 1
+    loop.resume(folder)
+    assert same_bits(newest_state(whole.folder), newest_state(folder))
+    assert records(whole.folder) == records(folder)
+
+
+def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
+    both = experiment(sweep={"learning_rate": [1e-3, HOPELESS]}, num_seeds=2)
+    match = "learning_rate=1e[+]38 seed=0, learning_rate=1e[+]38 seed=1 diverged .*loss.*the others go on"
+    with pytest.warns(loop.RunWarning, match=match) as caught:
+        result = loop.train(both, tmp_path / "run")
+    assert len(caught) == 1  # said once
+    assert result.iteration == ITERATIONS
+    assert np.isfinite(result.deterministic_returns[0]).all()
+    assert np.isnan(result.deterministic_returns[1]).all()
+    row = read_metrics(tmp_path / "run")[-1]
+    assert np.isfinite(row["loss"][0]).all() and row["loss"][1] == [None, None]
+    iteration, state = newest_state(tmp_path / "run", both)
+    good = jax.tree.map(lambda leaf: leaf[0], state.policy)
+    assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
+    scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
+    best = Checkpoints(tmp_path / "run").restore_best(both.program().abstract_state())
+    assert best.iteration in np.asarray(POINTS)[scores == scores.max()]
