@@ -59,11 +59,15 @@ def double(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
 
 
-def advantages(policy, scaler, rollout, gamma=0.99, gae_lambda=0.95):
-    """GAE, with V(the observation that the action led to), computed from Walk's own dynamics, at time limits."""
-    params, moments = double(policy.params), policy.observation_moments
+def successors(rollout):
+    """Where each action led, by Walk's own dynamics."""
     position = (rollout.observation[..., 0].astype(np.float64) - 200.0) / 50.0
-    position = position + 0.5 * (rollout.sample - 1.0) + 0.05
+    return position + 0.5 * (rollout.sample - 1.0) + 0.05
+
+
+def advantages(policy, scaler, rollout, gamma=0.99, gae_lambda=0.95):
+    """GAE, with V(the observation that the action led to) at time limits."""
+    params, moments, position = double(policy.params), policy.observation_moments, successors(rollout)
     value = network(params, moments, rollout.observation)[1]
     next_value = network(params, moments, np.stack([200.0 + 50.0 * position, position**2], -1))[1]
     reward = rollout.reward / np.sqrt(float(scaler.moments.variance) + 1e-8)
@@ -102,6 +106,13 @@ def test_the_recorded_rollout_holds_what_the_frozen_normaliser_and_the_policy_gi
     expected = np.take_along_axis(log_probabilities, rollout.sample[..., None], -1)[..., 0]
     np.testing.assert_allclose(rollout.value, value, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(rollout.log_probability, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_rollout_tells_terminations_from_time_limits():
+    rollout, _, _ = seen()
+    np.testing.assert_array_equal(rollout.terminated, np.abs(successors(rollout)) > 1.5)
+    assert not (rollout.terminated & rollout.truncated).any()
+    np.testing.assert_allclose(rollout.reward, 3.0 * successors(rollout), atol=1e-4)
 
 
 def test_advantages_bootstrap_from_the_observation_before_the_reset():
