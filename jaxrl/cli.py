@@ -50,7 +50,9 @@ def _run(arguments: list[str]) -> int:
     """Run a command; what ends it early becomes one message on stderr and an exit status."""
     from jaxrl import commands
     from jaxrl.errors import JaxrlError, unknown
+    from jaxrl.train.loop import RunWarning
 
+    warnings.simplefilter("always", RunWarning)  # whatever PYTHONWARNINGS says of other people's
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "sweep": commands.sweep,

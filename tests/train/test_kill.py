@@ -15,8 +15,8 @@ from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.report import experiment_of
 from tests.train.tiny import ARGUMENTS, arrays, records, shared_compilations
 
-# Long enough to be caught in the middle: a hundred chunks, and thirty checkpoints.
-LONGER = ["--total-steps", str(90 * 32), "--num-evaluations", "30", "--folder"]
+ITERATIONS = 64  # and 16 evaluations, each with a checkpoint: long enough to be caught in the middle three times
+LONGER = ["--total-steps", str(ITERATIONS * 32), "--num-evaluations", "16", "--folder"]
 TRAIN = ["train", "ppo", *ARGUMENTS, *LONGER]
 PATIENCE = 120.0
 
@@ -90,15 +90,15 @@ def test_a_stopped_run_says_how_to_go_on(disturbed, end, name):
 
 
 def test_each_process_went_on_where_the_one_before_had_saved(disturbed):
-    begun = [int(re.search(r"iteration (\d+) of 90", end[1])[1]) for end in list(disturbed[1].values())[1:]]
-    assert 0 < begun[0] < begun[1] < begun[2] < 90
+    begun = [int(re.search(rf"iteration (\d+) of {ITERATIONS}", end[1])[1]) for end in list(disturbed[1].values())[1:]]
+    assert 0 < begun[0] < begun[1] < begun[2] < ITERATIONS
     for earlier, later in (("interrupted", 1), ("terminated", 2)):
         stopped = int(re.search(r"after iteration (\d+)", disturbed[1][earlier][1])[1])
         assert begun[later] == stopped  # not an iteration was lost
 
 
 def test_the_disturbed_run_ends_in_the_same_bits(alone, disturbed):
-    assert fingerprint(alone)[0] == 90
+    assert fingerprint(alone)[0] == ITERATIONS
     assert fingerprint(disturbed[0]) == fingerprint(alone)
     assert records(disturbed[0]) == records(alone)
 

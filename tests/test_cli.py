@@ -1,0 +1,256 @@
+"""The command line as its users meet it: every command on a tiny run, and the help that explains it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxrl import cli, commands
+from jaxrl.train import experiment
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.folder import load_evaluations, read_description, read_metrics
+from tests.train.tiny import ARGUMENTS, EPISODES, ITERATIONS, POINTS, PROBE, shared_compilations
+
+SIZES = ARGUMENTS[2:]  # without the environment
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    with shared_compilations():
+        yield
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command that succeeds: what it printed on standard output, and on standard error."""
+
+    def command(*arguments, status: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        assert cli.main([str(argument) for argument in arguments]) == status
+        return capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def probe(runs):
+    """A finished run on the probe."""
+    assert cli.main(["train", "ppo", *ARGUMENTS, "--folder", str(runs / "probe"), "--quiet"]) == 0
+    return runs / "probe"
+
+
+@pytest.fixture(scope="module")
+def cartpole(runs):
+    """A finished run on CartPole with another gravity."""
+    options = ["--env", "CartPole-v1", "--env-options", "gravity=9.0", "--env-options", "force_mag=9", "--no-tuned"]
+    assert cli.main(["train", "ppo", *options, *SIZES, "--folder", str(runs / "cartpole"), "--quiet"]) == 0
+    return runs / "cartpole"
+
+
+@pytest.fixture(scope="module")
+def sweep(runs):
+    """A finished sweep of two settings by two seeds."""
+    over = ["--over", "learning_rate=1e-3,1e-2", "--num-seeds", "2"]
+    assert cli.main(["sweep", "ppo", *ARGUMENTS, *over, "--folder", str(runs / "sweep"), "--quiet"]) == 0
+    return runs / "sweep"
+
+
+def is_picture(path: Path) -> bool:
+    with Image.open(path) as image:
+        return image.size[0] > 100
+
+
+def test_train_reports_where_everything_is(run, tmp_path):
+    output, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
+    assert errors == ""
+    assert f"{tmp_path / 'run'}: iteration 0 of {ITERATIONS}" in output
+    assert re.search(r"likeliest \| +[\d.]+ \|", output) and re.search(r"sampled +\| +[\d.]+ \|", output)
+    assert re.search(r"training +\S+ environment steps/s, compiled in [\d.]+ s", output)
+    assert f"checkpoint    {tmp_path / 'run' / 'checkpoints' / f'{ITERATIONS:09d}'}" in output
+    assert is_picture(tmp_path / "run" / "plots" / "learning_curve.png")
+    assert load_evaluations(tmp_path / "run")["iteration"].tolist() == POINTS
+
+
+def test_train_without_a_folder_makes_one_that_says_what_it_is(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "ppo", *ARGUMENTS, "--quiet") == ("", "")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"ppo-probe-two-lengths-\d{8}-\d{6}", folder.name)
+
+
+def test_overwrite_begins_again(run, probe, tmp_path):
+    shutil.copytree(probe, tmp_path / "run")
+    run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run", "--overwrite", "--seed", "3", "--quiet")
+    assert read_description(tmp_path / "run")["run"]["seed"] == 3
+    assert len(read_metrics(tmp_path / "run")) == ITERATIONS
+
+
+def test_environment_options_are_kept_with_the_run(cartpole):
+    described = read_description(cartpole)
+    assert described["environment_options"] == {"gravity": 9.0, "force_mag": 9}
+    assert load_evaluations(cartpole)["deterministic_returns"].shape == (len(POINTS), 1, 1, EPISODES)
+
+
+def test_an_environment_of_ones_own_by_its_import_path(run, probe, tmp_path):
+    run("train", "ppo", "--env", "jaxrl.envs.probe:TwoLengths", *SIZES, "--folder", tmp_path / "run", "--quiet")
+    mine, same = (load_evaluations(folder)["stochastic_returns"] for folder in (tmp_path / "run", probe))
+    np.testing.assert_array_equal(mine, same)
+
+
+def test_tuned_settings_are_the_defaults_unless_refused(run, tmp_path, monkeypatch):
+    tuned = {PROBE: {"learning_rate": 0.0123, "gamma": 0.5}}
+    monkeypatch.setattr(experiment, "tuned", lambda _, environment: tuned.get(environment, {}))
+    assert "(default: 0.0123)" in run("train", "ppo", "--env", PROBE, "--help")[0]
+    assert "(default: 0.0123)" not in run("train", "ppo", "--help")[0]
+    for flag, rate in (("--tuned", 0.0123), ("--no-tuned", 0.00025)):
+        output, _ = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / flag, flag, "--gamma", "0.9")
+        config = read_description(tmp_path / flag)["config"]
+        assert (config["learning_rate"], config["gamma"]) == (rate, 0.9)
+        assert (f"tuned settings for {PROBE}: learning_rate=0.0123" in output) == (flag == "--tuned")
+
+
+def test_sweep_trains_every_combination_at_once(run, sweep):
+    described = read_description(sweep)
+    assert described["sweep"] == {"learning_rate": [1e-3, 1e-2]}
+    assert load_evaluations(sweep)["deterministic_returns"].shape == (len(POINTS), 2, 2, EPISODES)
+    assert np.shape(read_metrics(sweep)[-1]["learning_rate"]) == (2, 2)
+    assert is_picture(sweep / "plots" / "sweep.png")
+    output, _ = run("eval", sweep, "--episodes", "8")
+    assert len(re.findall(r"\| +0\.001 \| (likeliest|sampled) ", output)) == 2
+    assert len(re.findall(r"\| +16 \| +2 \|", output)) == 4  # 8 episodes for each of 2 seeds
+
+
+def test_eval_gives_the_same_table_twice_and_another_with_another_seed(run, probe):
+    def table(*options):
+        return " ".join(run("eval", probe, "--episodes", "64", *options)[0].split())  # a long title is folded
+
+    tables = [table("--seed", seed) for seed in (5, 5, 6)]
+    assert tables[0] == tables[1] != tables[2]
+    assert "best checkpoint, iteration" in tables[0]
+    assert f"last checkpoint, iteration {ITERATIONS}" in table("--checkpoint", "last")
+
+
+def test_plot_draws_one_run_several_or_a_sweep(run, probe, cartpole, sweep, tmp_path):
+    for folders, name in (([probe], "one.png"), ([probe, cartpole], "two.png"), ([sweep], "sweep.png")):
+        output, _ = run("plot", *folders, "--output", tmp_path / name)
+        assert output == f"wrote {tmp_path / name}\n"
+        assert is_picture(tmp_path / name)
+    assert "is a sweep: draw it by itself" in run("plot", probe, sweep, status=2)[1]
+
+
+def test_render_makes_a_film(run, cartpole):
+    output, _ = run("render", cartpole, "--seed", "1")
+    film = cartpole / "plots" / "episode.gif"
+    assert output == f"wrote {film}\n"
+    with Image.open(film) as image:
+        assert 2 <= image.n_frames <= 500
+
+
+def test_envs_lists_what_there_is(run):
+    output, _ = run("envs", "cart")
+    assert re.search(r"CartPole-v1 +\| +Box\(4\) float32 +\| +Discrete\(2\) +\| +500", output)
+    assert "Pendulum" not in output
+
+
+def test_resume_of_a_finished_run_says_so(run, probe):
+    output, errors = run("resume", probe)
+    assert errors == "" and f"{probe} is finished" in output
+    assert "final evaluation" in output and "steps/s" not in output
+
+
+def test_resume_with_other_settings_is_a_diff_unless_forced(run, probe, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(probe, folder)
+    more = ["--set", "gamma=0.9", "--set", "learning_rate=0.002", "clip_epsilon=0.1"]
+    _, errors = run("resume", folder, *more, status=2)
+    for line in (
+        "config.gamma: 0.99 -> 0.9",
+        "config.learning_rate: 0.00025 -> 0.002",
+        "config.clip_epsilon: 0.2 -> 0.1",
+    ):
+        assert line in errors
+    assert "--force" in errors
+    assert read_description(folder) == read_description(probe)
+    run("resume", folder, *more, "--force")
+    assert read_description(folder)["config"]["gamma"] == 0.9
+
+
+def test_a_damaged_checkpoint_is_spoken_of_even_when_quiet(run, probe, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(probe, folder)
+    (Checkpoints(folder).newest / "manifest.json").write_text("{")
+    _, errors = run("eval", folder, "--checkpoint", "last", "--episodes", "4", "--quiet")
+    assert errors.startswith("warning: ") and f"{ITERATIONS:09d} is damaged" in errors
+    assert run("resume", folder, "--quiet")[1].endswith(f"going on from iteration {POINTS[-2]}\n")
+    assert run("resume", folder, "--quiet") == ("", "")
+    np.testing.assert_array_equal(*(load_evaluations(path)["stochastic_returns"] for path in (folder, probe)))
+
+
+def test_config_json_by_hand(run, probe, tmp_path):
+    shutil.copytree(probe, tmp_path / "run")
+    described = read_description(probe)
+    del described["run"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(described))
+    assert "lacks 'run'" in run("eval", tmp_path / "run", status=2)[1]
+
+
+def test_interrupted_where_there_is_nothing_to_save(run, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "environments", interrupt)
+    assert run("envs", status=130) == ("", "interrupted\n")
+
+
+def test_help_teaches(run):
+    output, _ = run("train", "ppo", "--help")
+    text = " ".join(output.replace("│", " ").split())
+    for words in (
+        "Proximal policy optimisation",
+        "Standardise observations by running statistics, which are saved with the policy. (default: False)",
+        "inf: unclipped. (default: inf)",
+        "--normalize-advantages {minibatch,batch,none}",
+        "Environment id (see `jaxrl envs`), or package.module:Factory.",
+    ):
+        assert words in text
+    assert "learning_rate" in " ".join(run("sweep", "ppo", "--help")[0].split())
+    assert "algorithms: ppo" in run("train", "--help")[0]
+    for command in ("resume", "eval", "plot", "render", "envs"):
+        output, errors = run(command, "--help")
+        assert f"usage: jaxrl {command}" in output and errors == ""
+        assert f"jaxrl {command}" in run("--help")[0]
+
+
+def test_the_first_help_waits_for_nothing():
+    script = "import sys; from jaxrl import cli; cli.main([]); print('jax' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False False\n")
+
+
+def test_flags_for_jax_are_set_before_it_is_imported(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_one")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    cli.prepare_process(["train", "ppo", "--deterministic"])
+    assert capsys.readouterr().out == "XLA_FLAGS=--xla_one --xla_gpu_deterministic_ops=true\n"
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "jaxrl" / "xla")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cli.prepare_process(["train", "ppo", "--deterministic", "--quiet"])
+    assert capsys.readouterr().out == ""
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ  # nowhere to keep it: compile every time, in silence

@@ -1,0 +1,145 @@
+"""What the command line says to a bad request: one message, before anything is compiled or written."""
+
+import pytest
+
+from jaxrl import cli
+from jaxrl.train.program import Program
+from tests.train.tiny import ARGUMENTS, PROBE, shared_compilations
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    with shared_compilations():
+        yield
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: (exit status, standard output, standard error), with lines joined at single spaces."""
+
+    def command(*arguments) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(argument) for argument in arguments])
+        output, errors = capsys.readouterr()
+        assert "Traceback" not in errors
+        return status, output, " ".join(errors.replace("│", " ").split())
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run on the probe, made from the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "finished"
+    assert cli.main(["train", "ppo", *ARGUMENTS, "--folder", str(folder), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def nothing_compiles(monkeypatch):
+    def compile_something(*_, **__):
+        raise AssertionError("a bad request reached the compiler")
+
+    monkeypatch.setattr(Program, "_call", compile_something)
+
+
+# Bad requests: the arguments after `jaxrl train ppo`, and what the message names: what was given, what is allowed.
+BAD_SETTINGS = {
+    "--env Cartpole-v1": ["unknown environment 'Cartpole-v1'", "CartPole-v1"],
+    "--env probe/two-length": ["'probe/two-length'", PROBE],
+    "--env no.such.module:Env": ["no.such.module:Env", "package.module:Factory"],
+    "--env jaxrl.envs.probe:TwoLenghts": ["TwoLenghts", "TwoLengths"],
+    "--learing-rate 1": ["--learing-rate", "--learning-rate"],
+    "--learning-rate fast": ["--learning-rate", "fast", "float"],
+    "--learning-rate -1": ["learning_rate is -1", "[0, inf]"],
+    "--learning-rate nan": ["learning_rate is nan", "[0, inf]"],
+    "--gamma 1.5": ["gamma is 1.5", "[0, 1]"],
+    "--gae-lambda -0.1": ["gae_lambda is -0.1", "[0, 1]"],
+    "--clip-epsilon 0": ["clip_epsilon is 0", "(0, inf]"],
+    "--num-envs 0": ["num_envs is 0", "at least 1"],
+    "--num-steps -4": ["num_steps is -4", "at least 1"],
+    "--num-epochs 1.5": ["--num-epochs", "1.5", "int"],
+    "--hidden-sizes 4 0": ["hidden_sizes is 0", "at least 1"],
+    "--minibatch-size 12": ["minibatch_size is 12", "num_envs * num_steps = 4 * 8 = 32", "8, 16"],
+    "--total-steps 31": ["total_steps is 31", "4 * 8 = 32"],
+    "--starts pol": ["'pol'", "'fresh', 'pool'"],
+    "--torso cnn": ["torso=cnn", "[height, width, channels]"],
+    "--squash-actions": ["squash_actions", "continuous", "Discrete"],
+    "--num-seeds 0": ["num_seeds is 0", "at least 1"],
+    "--evaluation-episodes -1": ["evaluation_episodes is -1", "at least 1"],
+    "--num-evaluations 0": ["num_evaluations is 0", "at least 1"],
+    "--seed -1": ["seed is -1", "[0, 2^31 - num_seeds)"],
+    "--env-options size=3": ["takes no options", "size"],
+    "--env-options size": ["'size'", "name=value"],
+    "--env CartPole-v1 --env-options gravty=3": ["gravty", "gravity"],
+    "--sinks wandbb": ["wandbb", "wandb"],
+}
+
+
+@pytest.mark.parametrize(("text", "named"), BAD_SETTINGS.items(), ids=list(BAD_SETTINGS))
+def test_a_bad_setting_is_one_message_before_anything_happens(run, tmp_path, nothing_compiles, text, named):
+    folder = tmp_path / "new"
+    status, output, errors = run("train", "ppo", *ARGUMENTS, "--folder", folder, *text.split())
+    assert (status, output) == (2, "")
+    assert [word for word in named if word not in errors] == [], errors
+    assert not folder.exists()
+
+
+BAD_COMMANDS = {
+    "trian ppo": ["unknown command 'trian'", "Did you mean train"],
+    "train": ["name an algorithm first", "jaxrl train ALGORITHM --env ID", "ppo"],
+    "train pppo": ["unknown algorithm 'pppo'", "ppo"],
+    "train ppo CartPole-v1": ["'CartPole-v1'", "--env CartPole-v1"],
+    "train ppo": ["--env"],
+    "sweep ppo --env probe/memory": ["--over"],
+    "sweep ppo --env probe/memory --over learning_rat=1,2": ["'learning_rat'", "learning_rate"],
+    "sweep ppo --env probe/memory --over num_envs=1,2": ["'num_envs'"],
+    "sweep ppo --env probe/memory --over gamma=0.9,1.5": ["gamma is 1.5", "[0, 1]"],
+    "sweep ppo --env probe/memory --over gamma=0.9,high": ["gamma=0.9,high", "numbers"],
+    "sweep ppo --env probe/memory --over gamma": ["'gamma'", "name=value"],
+    "resume RUNS/finishd": ["not a run folder", "finished"],
+    "resume RUNS/finished --set gama=0.9": ["'gama'", "gamma"],
+    "resume RUNS/finished --set gamma": ["'gamma'", "name=value"],
+    "resume RUNS/finished --set gamma=2": ["gamma is 2", "[0, 1]"],
+    "resume RUNS/finished --set hidden_sizes=4": ["hidden_sizes is 4", "list"],
+    "eval RUNS/nothing": ["not a run folder"],
+    "eval RUNS/finished --episodes 0": ["episodes is 0", "at least 1"],
+    "eval RUNS/finished --checkpoint worst": ["'worst'", "'best', 'last'"],
+    "plot": ["at least one run folder"],
+    "plot RUNS/nothing": ["not a run folder"],
+    "plot RUNS/finished --output curve.bmp": ["curve.bmp", ".png, .pdf, .svg"],
+    "render RUNS/finished": ["cannot draw probe/two-lengths", "classic control", "MinAtar"],
+    "envs cartpoll": ["'cartpoll'", "CartPole-v1"],
+}
+
+
+@pytest.mark.parametrize(("text", "named"), BAD_COMMANDS.items(), ids=list(BAD_COMMANDS))
+def test_a_bad_command_is_one_message(run, finished, tmp_path, monkeypatch, nothing_compiles, text, named):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = run(*text.replace("RUNS", str(finished.parent)).split())
+    assert status == 2
+    assert [word for word in named if word not in errors] == [], errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_a_run_is_refused(run, finished, nothing_compiles):
+    before = (finished / "config.json").read_bytes()
+    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", finished)
+    assert status == 2
+    assert "already holds a run" in errors and "--overwrite" in errors and f"jaxrl resume {finished}" in errors
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_is_named(run, tmp_path, nothing_compiles):
+    (tmp_path / "file").write_text("")
+    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "file" / "run")
+    assert status == 2 and f"{tmp_path / 'file' / 'run'}" in errors and "choose another folder" in errors
+
+
+def test_a_full_disk_is_named(run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jaxrl.train.checkpoint.os.rename", full)
+    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
+    assert status == 2 and "No space left on device" in errors and str(tmp_path / "run") in errors
