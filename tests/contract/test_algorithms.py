@@ -13,7 +13,6 @@ from jaxrl.config import field_names, sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
 from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.program import TRAINING, Program
 from jaxrl.types import Algorithm, Box, Mean
 
 # Small sizes, where an algorithm has a field of the name; everything stateful is switched on.
@@ -33,30 +32,45 @@ CASES = [(name, environment_id) for name in registry.algorithm_names() for envir
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
 
-def tiny_config(name, **numbers):
+def tiny_config(name):
     config = registry.load(name).config_class()
     sizes = {field: value for field, value in TINY.items() if field in field_names(config)}
-    return dataclasses.replace(registry.override(config, sizes), **numbers)
+    return registry.override(config, sizes)
 
 
 class Compiled:
     """One algorithm on one environment: a single member, and a population of 2 settings × 2 seeds."""
 
     def __init__(self, name, environment_id):
-        self.name, self.env = name, environments.make(environment_id)
-        self.factory, config = registry.load(name).factory, tiny_config(name)
-        self.swept = sweepable(config)[0]
-        low = getattr(config, self.swept)
-        config_population = dataclasses.replace(config, **{self.swept: np.array([low, 2 * low])})
-        self.algorithm = self.factory(self.env, config)
-        self.single = Program(self.factory, self.env, config, [3])
-        self.population = Program(self.factory, self.env, config_population, [3, 4], num_settings=2)
-        self.config = self.single._config
-        self.init = jax.jit(self.single._init, compiler_options=CHEAP)
-        self.first = self.init(self.config, jax.random.fold_in(jax.random.key(3), TRAINING))
-        self.chunk = jax.jit(self.single._chunk, donate_argnums=1, compiler_options=CHEAP)
+        self.env, self.factory = environments.make(environment_id), registry.load(name).factory
+        config = tiny_config(name)
+        self.algorithm, self.swept = self.factory(self.env, config), sweepable(config)
+        self.config = dataclasses.replace(config, **{field: np.float32(getattr(config, field)) for field in self.swept})
+        self.init = jax.jit(self.make_init, compiler_options=CHEAP)
+        self.first = self.init(self.config, jax.random.key(3))
+        self.chunk = jax.jit(self.make_chunk, donate_argnums=1, compiler_options=CHEAP)
         act = jax.vmap(self.algorithm.act, in_axes=(None, None, None, 0, None))
         self.act = jax.jit(act, static_argnums=4, compiler_options=CHEAP)
+
+    def make_init(self, config, key):
+        return self.factory(self.env, config).init(key)
+
+    def make_chunk(self, config, state, iterations):
+        """As many iterations as a traced number says; metrics are summed over them."""
+        step = self.factory(self.env, config).step
+
+        def body(_, carry):
+            state, metrics = step(carry[0])
+            return state, jax.tree.map(jnp.add, carry[1], metrics)
+
+        shapes = jax.eval_shape(step, state)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, iterations, body, (state, nothing))
+
+    def over_members(self, function, *axes):
+        """Map `function(config, x, …)` over settings, then seeds."""
+        over_seeds = jax.vmap(function, in_axes=(None, 0, *axes))
+        return jax.vmap(over_seeds, in_axes=(0, 0, *axes))
 
     def run(self, iterations, state=None):
         """(state, metrics) after so many iterations from `state`, or from the beginning."""
@@ -169,7 +183,7 @@ def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(name, environment_i
     half, _ = case.run(2)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, half, {"seconds": 1.5})
-    restored = checkpoints.restore_latest(case.single.abstract_state())
+    restored = checkpoints.restore_latest(jax.eval_shape(case.make_init, case.config, jax.random.key(0)))
     assert restored.iteration == 2 and bits(restored.state) == bits(half)
     resumed, _ = case.run(2, restored.state)
     assert jax.tree.structure(resumed) == jax.tree.structure(whole)
@@ -180,14 +194,16 @@ def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(name, environment_i
 @each_case
 def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environment_id):
     case = compiled(name, environment_id)
-    chunk = jax.jit(case.population._chunk, donate_argnums=1, compiler_options=CHEAP)
-    policies = []
+    chunk = jax.jit(case.over_members(case.make_chunk, None), donate_argnums=1, compiler_options=CHEAP)
+    init = jax.jit(case.over_members(case.make_init), compiler_options=CHEAP)
+    factors, policies = jnp.array([1.0, 0.5]), []
+    numbers = {field: jnp.broadcast_to(getattr(case.config, field), 2) for field in case.swept}
     # The checker of keys takes vmap's own transposition of a scan's keys for a second use of them.
     with jax.debug_key_reuse(False):
-        first = case.population.init()
-        for factor in (1.0, 0.5):
-            config = case.population._config
-            config = dataclasses.replace(config, **{case.swept: factor * getattr(config, case.swept)})
+        keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
+        first = init(dataclasses.replace(case.config, **numbers), jnp.broadcast_to(keys, (2, 2)))
+        for swept in case.swept[:2]:
+            config = dataclasses.replace(case.config, **numbers | {swept: numbers[swept] * factors})
             state, metrics = chunk(config, copy(first), jnp.int32(2))
             assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves((state, metrics)))
             policies.append(jax.device_get(case.algorithm.policy(state)))
