@@ -73,10 +73,21 @@ class Checkpoints:
         past = [saved for saved in self.iterations() if saved <= iteration]
         self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
 
-    def save_best(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
-        """Save `state` as the best so far, then drop the one before."""
+    def mark_best(self, iteration: int) -> None:
+        """Keep the checkpoint of `iteration` as the best so far (by hard links: no bytes are copied), drop the last."""
         name = BEST + _name(iteration)
-        self._write(name, iteration, state, metadata)
+        if jax.process_index() == 0:
+            temporary = self.path / f"{TEMPORARY}link-{name}"
+            with file_errors("save the checkpoint", self.path / name):
+                try:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    shutil.copytree(self.path / _name(iteration), temporary, copy_function=_link)
+                    _sync_tree(temporary)
+                    self._remove({name} & self._names())
+                    os.rename(temporary, self.path / name)
+                    sync_folder(self.path)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
         self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
 
     def restore(self, iteration: int, abstract_state: PyTree) -> Restored:
@@ -91,7 +102,7 @@ class Checkpoints:
         return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
 
     def restore_best(self, abstract_state: PyTree) -> Restored:
-        """Restore what `save_best` saved last."""
+        """Restore what `mark_best` kept last."""
         names = sorted((name for name in self._names() if name.startswith(BEST)), reverse=True)
         return self._restore_first(names, abstract_state)
 
@@ -178,6 +189,14 @@ class Checkpoints:
                     doomed = self.path / (TEMPORARY + name)
                     os.rename(self.path / name, doomed)
                     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _name(iteration: int) -> str:

@@ -11,20 +11,23 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.core.tree import copy
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train import folder as run_folder
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, Progress
 from jaxrl.train.experiment import Experiment, versions
+from jaxrl.train.lock import locked
 from jaxrl.train.program import Program
+from jaxrl.train.scores import finite_mean, last_is_best, mean
 from jaxrl.train.signals import StopSignals
 from jaxrl.train.sinks import Sinks
 from jaxrl.types import PyTree
 
-# A row of metrics, and so a chance to stop, at least this often: transitions of one member.
+# A row of metrics, and so a chance to stop, at least this often: transitions of all members together.
 TRANSITIONS_A_ROW = 2_000_000
-ROWS_A_RUN = 200
+ROWS_A_RUN = 100
+# A kill costs at most this much, however far apart the evaluations are.
+SECONDS_A_CHECKPOINT = 300.0
 SINK_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
@@ -88,9 +91,12 @@ def resume(
         lines = "\n".join(f"  {line}" for line in differences)
         raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
     _check_sinks(sinks)
-    state, iteration, seconds = _newest(Checkpoints(folder), program)
+    checkpoints = Checkpoints(folder)
+    if checkpoints.iterations() and old["samples_per_step"] != new["samples_per_step"]:
+        raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
+    state, iteration, seconds = _newest(checkpoints, program)
     run_folder.truncate_metrics(folder, iteration)
-    run_folder.truncate_evaluations(folder, iteration)
+    run_folder.truncate_evaluations(folder, iteration if checkpoints.iterations() else -1)
     if differences:
         run_folder.write_description(folder, new)
     runner = Runner(experiment, program, Path(folder), sinks, console)
@@ -137,8 +143,10 @@ class Runner:
         self.samples_per_step = program.algorithm.samples_per_step
         count = min(experiment.run.num_evaluations, self.num_iterations)
         self.evaluation_points = {self.num_iterations * k // count for k in range(count + 1)}
-        largest = max(1, TRANSITIONS_A_ROW // self.samples_per_step)
+        self.num_members = int(np.prod(program.shape))
+        largest = TRANSITIONS_A_ROW // (self.samples_per_step * self.num_members)
         self.row_length = max(1, min(largest, self.num_iterations // ROWS_A_RUN))
+        self.saved_at = time.monotonic()
         self.training_seconds = 0.0
         self.trained_iterations = 0
         self.lost = np.zeros(program.shape, bool)  # members that are not finite any more
@@ -150,22 +158,23 @@ class Runner:
         begun = set(np.asarray(evaluations.get("iteration", ())).tolist())
         if iteration < self.num_iterations:
             self.console.note(f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first")
-        with StopSignals() as stop, self.sinks, self._progress() as bar:
+        with locked(self.folder), StopSignals() as stop, self.sinks, self._progress() as bar:
+            self.lost = ~np.asarray(self.program.is_finite(state))
             if iteration not in begun and (iteration in self.evaluation_points or not begun):
                 self.evaluate_and_save(state, iteration, bar)
-            while iteration < self.num_iterations and stop.received is None:
+            while iteration < self.num_iterations and not stop.requested():
                 following = self._boundary(iteration)
                 state = self.train_chunk(state, iteration, following, bar)
                 iteration = following
                 if iteration in self.evaluation_points:
                     self.evaluate_and_save(state, iteration, bar)
-            if stop.received is not None and iteration not in self.evaluation_points:
-                self.checkpoints.save(iteration, state, self._metadata())
+                elif stop.requested() or time.monotonic() - self.saved_at > SECONDS_A_CHECKPOINT:
+                    self.save(state, iteration)
         return self._result(iteration, stop.received)
 
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
-        kept = copy(state)  # the chunk donates `state`
+        kept = self.program.copy(state)  # the chunk donates `state`
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
         state, metrics = self.program.chunk(state, following - iteration)
@@ -174,17 +183,20 @@ class Runner:
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
         self.seconds += elapsed
-        means = {name: _mean(pair) for name, pair in metrics.items()}
+        means = {name: mean(pair) for name, pair in metrics.items()}
         broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
         self._check_finite(kept, state, broken, (iteration, following))
         transitions = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
         self.sinks.write({"iteration": following, "transitions": transitions, "seconds": self.seconds, **means})
-        bar.update(following, episode_return=_finite_mean(means.get("episode_return")))
+        bar.update(following, episode_return=finite_mean(means.get("episode_return")))
         return state
 
     def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> None:
-        """Evaluate the policies in `state`, then save it: `best` if it is, and as the newest in any case."""
+        """Evaluate the policies in `state` and save it, as the newest and perhaps as the best.
+
+        The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is then done again.
+        """
         compiled = self.program.compile_seconds
         deterministic, stochastic = jax.device_get(self.program.evaluate(state, iteration))
         bar.exclude(self.program.compile_seconds - compiled)
@@ -200,13 +212,16 @@ class Runner:
         stacked = {
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
         }
+        self.save(state, iteration)
+        if last_is_best(stacked["deterministic_returns"].mean(-1)):
+            self.checkpoints.mark_best(iteration)
         run_folder.save_evaluations(self.folder, stacked)
-        scores = [_finite_mean(returns) for returns in stacked["deterministic_returns"].mean(-1)]
-        known = [score for score in scores if score is not None]
-        if not known or scores[-1] == max(known):
-            self.checkpoints.save_best(iteration, state, self._metadata())
-        self.checkpoints.save(iteration, state, self._metadata())
-        bar.update(iteration, evaluation_return=scores[-1])
+        bar.update(iteration, evaluation_return=finite_mean(row["deterministic_returns"]))
+
+    def save(self, state: PyTree, iteration: int) -> None:
+        """Save a checkpoint."""
+        self.checkpoints.save(iteration, state, {"seconds": self.seconds})
+        self.saved_at = time.monotonic()
 
     def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:
         """NaN for members that diverged: their policies still act, but no longer mean anything."""
@@ -230,7 +245,7 @@ class Runner:
         lost = np.any(np.stack(list(broken.values())), 0)
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
-            self.checkpoints.save(between[0], kept, self._metadata())
+            self.save(kept, between[0])
             raise Diverged(
                 f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {between[0]} in "
                 f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
@@ -249,15 +264,11 @@ class Runner:
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
     def _progress(self) -> Progress:
-        return self.console.progress(self.num_iterations, self.samples_per_step, int(np.prod(self.program.shape)))
-
-    def _metadata(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return self.console.progress(self.num_iterations, self.samples_per_step, self.num_members)
 
     def _result(self, iteration: int, signal: int | None) -> Result:
         evaluations = run_folder.load_evaluations(self.folder)
-        members = int(np.prod(self.program.shape))
-        transitions = self.trained_iterations * self.samples_per_step * members
+        transitions = self.trained_iterations * self.samples_per_step * self.num_members
         return Result(
             folder=self.folder,
             iteration=iteration,
@@ -268,16 +279,3 @@ class Runner:
             steps_per_second=transitions / max(self.training_seconds, 1e-9),
             compile_seconds=self.program.compile_seconds,
         )
-
-
-def _mean(pair: Any) -> np.ndarray:
-    """sum / count, NaN where nothing was counted."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(pair.count > 0, np.divide(pair.sum, pair.count), np.nan)
-
-
-def _finite_mean(values: np.ndarray | None) -> float | None:
-    """The mean over the members that have a finite value; None if none has."""
-    if values is None or not np.any(np.isfinite(values)):
-        return None
-    return float(np.mean(values[np.isfinite(values)]))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.config import sweepable
+from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
 from jaxrl.train.evaluate import Episodes, evaluate
 from jaxrl.types import Algorithm, Array, Key, Metrics, PyTree
@@ -27,8 +28,9 @@ TRAINING, EVALUATION = 0, 1
 class Program:
     """Compiled functions over a population of `num_settings` × `num_seeds` members.
 
-    `config` holds plain numbers, or for swept fields arrays [num_settings]. Numbers are passed to the compiled
-    functions as arguments: two runs that differ in a learning rate share one compilation. `evaluation_seed` and
+    `config` holds plain numbers, or for swept fields arrays [num_settings]. Its numbers and the environment's
+    parameters are passed to the compiled functions as arguments: runs that differ in a learning rate or in gravity
+    share one compilation, and nothing large is baked into it. `evaluation_seed` and
     those after it replace the members' own seeds in evaluations. `compiled` is a dict that programs of equal shapes
     may share.
     """
@@ -49,8 +51,8 @@ class Program:
         self.shape = (num_settings, len(seeds))
         self.is_population = self.shape != (1, 1)
         self.compile_seconds = 0.0
-        self._make = lambda config: factory(env, config)
-        self.env = env
+        self._make = factory
+        self.env = jax.tree.map(jnp.asarray, env)
         self._num_episodes = num_episodes
         self._config = self._broadcast(config)
         self._keys = self._population_keys(seeds)
@@ -66,7 +68,7 @@ class Program:
 
     def abstract_state(self) -> PyTree:
         """Shapes, types and structure of the state, without computing it."""
-        return jax.eval_shape(self._init, self._config, self._training_keys())
+        return jax.eval_shape(self._init, self.env, self._config, self._training_keys())
 
     def chunk(self, state: PyTree, iterations: int) -> tuple[PyTree, Metrics]:
         """`iterations` steps; donates `state`. Metrics are summed over them: leaves [], or [H, S]."""
@@ -83,6 +85,10 @@ class Program:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
         return self._call("is_finite", self._is_finite, state)
 
+    def copy(self, state: PyTree) -> PyTree:
+        """The same state in buffers of its own, which survive the donation of the originals."""
+        return self._call("copy", lambda _env, _config, state: copy(state), state)
+
     def first_member(self, tree: PyTree) -> PyTree:
         """Member (0, 0) of a population's tree; a single member's tree as it is."""
         return jax.tree.map(lambda leaf: leaf[0, 0], tree) if self.is_population else tree
@@ -91,62 +97,65 @@ class Program:
         """Compile ahead of time on the first call; any other shape later is an error, never a recompilation."""
         if name not in self._compiled:
             begun = time.perf_counter()
-            jitted = jax.jit(function, donate_argnums=1 if donate else ())
-            self._compiled[name] = jitted.lower(self._config, *arguments).compile()
+            jitted = jax.jit(function, donate_argnums=2 if donate else ())
+            self._compiled[name] = jitted.lower(self.env, self._config, *arguments).compile()
             self.compile_seconds += time.perf_counter() - begun
-        return self._compiled[name](self._config, *arguments)
+        return self._compiled[name](self.env, self._config, *arguments)
 
-    def _init(self, config: Any, keys: Key) -> PyTree:
-        return self._over_members(lambda config, key: self._make(config).init(key))(config, keys)
+    def _init(self, env: Environment, config: Any, keys: Key) -> PyTree:
+        return self._over_members(lambda env, config, key: self._make(env, config).init(key))(env, config, keys)
 
-    def _chunk(self, config: Any, state: PyTree, iterations: Array) -> tuple[PyTree, Metrics]:
-        step = self._over_members(lambda config, state: self._make(config).step(state))
+    def _chunk(self, env: Environment, config: Any, state: PyTree, iterations: Array) -> tuple[PyTree, Metrics]:
+        step = self._over_members(lambda env, config, state: self._make(env, config).step(state))
 
         def body(_: Array, carry: tuple) -> tuple:
             state, metrics = carry
-            state, more = step(config, state)
+            state, more = step(env, config, state)
             return state, jax.tree.map(jnp.add, metrics, more)
 
-        shapes = jax.eval_shape(step, config, state)[1]
+        shapes = jax.eval_shape(step, env, config, state)[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         # A loop with a traced length: chunks of any length are one compilation.
         return jax.lax.fori_loop(0, iterations, body, (state, nothing))
 
-    def _is_finite(self, config: Any, state: PyTree) -> Array:
-        def one(config: Any, state: PyTree) -> Array:
-            leaves = jax.tree.leaves(self._make(config).policy(state))
+    def _is_finite(self, env: Environment, config: Any, state: PyTree) -> Array:
+        def one(env: Environment, config: Any, state: PyTree) -> Array:
+            leaves = jax.tree.leaves(self._make(env, config).policy(state))
             finite = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
             return functools.reduce(jnp.logical_and, finite, jnp.ones((), bool))
 
-        return self._over_members(one)(config, state)
+        return self._over_members(one)(env, config, state)
 
-    def _evaluate(self, config: Any, state: PyTree, keys: Key, iteration: Array) -> tuple[Episodes, Episodes]:
-        def one(config: Any, member: tuple[PyTree, Key]) -> tuple[Episodes, Episodes]:
+    def _evaluate(
+        self, env: Environment, config: Any, state: PyTree, keys: Key, iteration: Array
+    ) -> tuple[Episodes, Episodes]:
+        def one(env: Environment, config: Any, member: tuple[PyTree, Key]) -> tuple[Episodes, Episodes]:
             state, root = member
-            algorithm = self._make(config)
+            algorithm = self._make(env, config)
             policy = algorithm.policy(state)
             key = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
             key_deterministic, key_stochastic = jax.random.split(key)
             return (
-                evaluate(self.env, algorithm, policy, key_deterministic, self._num_episodes, True),
-                evaluate(self.env, algorithm, policy, key_stochastic, self._num_episodes, False),
+                evaluate(env, algorithm, policy, key_deterministic, self._num_episodes, True),
+                evaluate(env, algorithm, policy, key_stochastic, self._num_episodes, False),
             )
 
-        return self._over_members(one)(config, (state, keys))
+        return self._over_members(one)(env, config, (state, keys))
 
     def _over_members(self, function: Callable) -> Callable:
-        """Map `function(config, x)` over settings, then seeds."""
+        """Map `function(env, config, x)` over settings, then seeds; all members share one environment."""
         if not self.is_population:
             return function
-        return jax.vmap(jax.vmap(function, in_axes=(None, 0)), in_axes=(0, 0))
+        return jax.vmap(jax.vmap(function, in_axes=(None, None, 0)), in_axes=(None, 0, 0))
 
     def _broadcast(self, config: Any) -> Any:
         """The configuration with float32 leaves: [] for one member, [H] for a population."""
-        shape = (self.shape[0],) if self.is_population else ()
-        leaves = {
-            name: jnp.broadcast_to(jnp.asarray(getattr(config, name), jnp.float32), shape) for name in sweepable(config)
-        }
-        return dataclasses.replace(config, **leaves)
+
+        def leaf(name: str) -> Array:
+            value = jnp.asarray(getattr(config, name), jnp.float32)
+            return jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
+
+        return dataclasses.replace(config, **{name: leaf(name) for name in sweepable(config)})
 
     def _population_keys(self, seeds: list[int]) -> Key:
         """Root keys [H, S], or [] for one member. A seed has the same key whatever it is run with."""

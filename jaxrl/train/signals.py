@@ -16,6 +16,10 @@ class StopSignals:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
     def __enter__(self) -> StopSignals:
         # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep their meaning.
         if threading.current_thread() is threading.main_thread():

@@ -72,12 +72,14 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
     checkpoints, state = Checkpoints(tmp_path, keep=1), {"x": jnp.zeros(2)}
     with pytest.raises(JaxrlError, match="holds no checkpoint"):
         checkpoints.restore_best(abstract(state))
-    checkpoints.save_best(3, {"x": jnp.ones(2)}, {"score": 1.0})
+    checkpoints.save(3, {"x": jnp.ones(2)}, {"score": 1.0})
+    checkpoints.mark_best(3)
     for iteration in (4, 5):
         checkpoints.save(iteration, state, {})
     assert checkpoints.iterations() == [5]
     assert checkpoints.restore_best(abstract(state))[::2] == (3, {"score": 1.0})
-    checkpoints.save_best(5, state, {"score": 2.0})
+    for _ in range(2):  # again, as after a resume
+        checkpoints.mark_best(5)
     assert checkpoints.restore_best(abstract(state)).iteration == 5
     assert len(list(checkpoints.path.glob("best-*"))) == 1
 
@@ -104,9 +106,9 @@ def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_sync_tree", full)
-    for save in (checkpoints.save, checkpoints.save_best):
-        with pytest.raises(JaxrlError, match=r"cannot save the checkpoint .*000000002: No space left .* disk is full"):
-            save(2, make_state(2), {})
+    for save in (lambda: checkpoints.save(2, make_state(2), {}), lambda: checkpoints.mark_best(1)):
+        with pytest.raises(JaxrlError, match=r"cannot save the checkpoint .*00000000\d: No space left .* disk is full"):
+            save()
     assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
     assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(1))
 
@@ -149,7 +151,7 @@ for i in itertools.count():
     state = {"a": jnp.full(1000, i), "b": {"c": jnp.full((20, 20), i)}, "key": jax.random.key(i)}
     checkpoints.save(i, state, {"iteration": i})
     if i % 3 == 0:
-        checkpoints.save_best(i, state, {"iteration": i})
+        checkpoints.mark_best(i)
         checkpoints.save(i, state, {"iteration": i})  # replaces
     print(i, flush=True)
 """
@@ -179,7 +181,7 @@ def test_a_kill_at_any_moment_leaves_a_readable_state(tmp_path):
             assert jnp.array_equal(jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration)))
         assert checkpoints.restore_latest(like).iteration >= reported[-1]
         checkpoints.save(10_000, like, {})
-        checkpoints.save_best(10_000, like, {})
+        checkpoints.mark_best(10_000)
         assert {path.name for path in checkpoints.path.iterdir()} == {"000010000", "best-000010000"}
 
 

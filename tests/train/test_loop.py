@@ -13,6 +13,7 @@ from jaxrl.train import loop
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console
 from jaxrl.train.folder import load_evaluations, read_description, read_metrics
+from jaxrl.train.lock import locked
 from tests.train.tiny import (
     ITERATIONS,
     POINTS,
@@ -137,7 +138,7 @@ def test_evaluations_are_never_more_than_iterations():
     assert runner.evaluation_points == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize(("iterations", "length"), [(24, 1), (199, 1), (1000, 5), (10**6, 5000)])
+@pytest.mark.parametrize(("iterations", "length"), [(24, 1), (199, 1), (1000, 10), (10**6, 10_000)])
 def test_chunks_grow_with_the_budget(iterations, length):
     big = experiment(total_steps=iterations * 32)
     runner = loop.Runner(big, big.program(), "unused", (), Console(quiet=True))
@@ -161,13 +162,28 @@ def test_transitions_are_counted_beyond_32_bits(tmp_path, monkeypatch):
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, whole, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Checkpoints, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             loop.train(experiment(), tmp_path / "run")
     assert not Checkpoints(tmp_path / "run").iterations()
     loop.resume(tmp_path / "run")
     assert same_bits(newest_state(whole.folder), newest_state(tmp_path / "run"))
     assert records(whole.folder) == records(tmp_path / "run")
+
+
+def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(tmp_path, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.run_folder, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(experiment(), tmp_path / "run")
+    assert Checkpoints(tmp_path / "run").iterations() == [0]
+    loop.resume(tmp_path / "run")
+    assert records(whole.folder) == records(tmp_path / "run")
+
+
+def test_a_folder_is_trained_by_one_process(tmp_path, whole):
+    with locked(whole.folder), pytest.raises(JaxrlError, match="is being trained by another process"):
+        loop.resume(whole.folder)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, whole):
