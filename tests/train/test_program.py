@@ -1,5 +1,6 @@
 """The compiled programs: one compilation, numbers as arguments, populations, memory."""
 
+import dataclasses
 import logging
 
 import jax
@@ -38,8 +39,8 @@ def trained(population):
 
 def lowered(program: Program) -> jax.stages.Lowered:
     """The chunk as `Program` compiles it."""
-    arguments = program._config, program.abstract_state(), jnp.int32(1)
-    return jax.jit(program._chunk, donate_argnums=1).lower(*arguments)
+    arguments = program.env, program._config, program.abstract_state(), jnp.int32(1)
+    return jax.jit(program._chunk, donate_argnums=2).lower(*arguments)
 
 
 def member(tree, setting: int, seed: int):
@@ -84,6 +85,16 @@ def test_numbers_are_arguments_and_not_constants():
         lowered(experiment(learning_rate=rate, gamma=gamma, clip_epsilon=clip).program()).as_text()
         for rate, gamma, clip in ((1e-3, 0.99, 0.2), (0.0123, 0.9, 0.3))
     ]
+    assert texts[0] == texts[1]
+
+
+def test_parameters_of_the_environment_are_arguments_too():
+    texts = []
+    for gravity in (9.8, 3.7):
+        described = dataclasses.replace(experiment("CartPole-v1"), environment_options={"gravity": gravity})
+        program = described.program()
+        arguments = program.env, program._config, program.abstract_state(), program._evaluation_keys, jnp.int32(0)
+        texts.append(jax.jit(program._evaluate).lower(*arguments).as_text())
     assert texts[0] == texts[1]
 
 
@@ -139,7 +150,7 @@ def test_nothing_crosses_to_the_host_within_a_chunk():
     state, _ = program.chunk(program.init(), 1)
     length = jnp.int32(2)
     with jax.transfer_guard("disallow"):
-        state, metrics = program._compiled["chunk"](program._config, state, length)
+        state, metrics = program._compiled["chunk"](program.env, program._config, state, length)
         jax.block_until_ready(metrics)
     assert int(state.iteration) == 3
 
