@@ -28,21 +28,24 @@ def init(shape: tuple[int, ...]) -> Moments:
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
 
 
-def update(moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric = 2.0**23) -> Moments:
+def update(moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric | None = None) -> Moments:
     """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
 
         w  = n / (count + n),   δ = mean_batch − mean
         mean     ← mean + w δ
         variance ← (1 − w) variance + w variance_batch + w (1 − w) δ²
 
-    A float32 count stops growing at 2²⁴, so it is held at `maximum_count`; from there on the moments are an
-    exponential moving average with that memory. Devices must hold equally many samples and get equal results.
+    A float32 count stops growing at 2²⁴ samples (or 2²⁴ batches, if they are large), so it is held at `maximum_count`,
+    by default 2²³ samples or 100 batches, whichever is more. From there on the moments are an exponential moving
+    average with that memory. Devices must hold equally many samples and get equal results.
 
     Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation 2.1, written
     with means for sums; its equation 1.7 within the batch.
     """
     batch_mean, batch_variance, batch_count = _batch_moments(batch, moments.mean.ndim, axis_name)
     chex.assert_equal_shape([moments.mean, batch_mean])
+    if maximum_count is None:
+        maximum_count = max(2.0**23, 100.0 * batch_count)
     count = jnp.minimum(moments.count, maximum_count)
     weight = batch_count / (count + batch_count)
     delta = batch_mean - moments.mean

@@ -2,7 +2,7 @@
 
     init(key) -> S                        the distribution's own state, a pytree
     refresh(S, key) -> S                  called once an iteration, between rollouts
-    draw(S, key, n) -> Draw               n starts, for a whole vector of environments
+    draw(S, key, ended) -> Draw           a start for each row of a vector where `ended` holds
     shortest                              the fewest steps any drawn episode may be granted (static)
 
 A start grants its episode a step budget (`limit`) and says where it came from (`origin`), so that starting
@@ -23,7 +23,7 @@ from jaxrl.types import Array, Key, PyTree
 
 
 class Draw(NamedTuple):
-    """`n` episode starts; every leaf has `n` rows."""
+    """A start for each of `n` environments; every leaf has `n` rows, and those that did not end are not read."""
 
     state: PyTree
     observation: PyTree
@@ -47,8 +47,8 @@ class Starts(Protocol):
         """Renew it, once an iteration."""
         ...
 
-    def draw(self, state: PyTree, key: Key, n: int) -> Draw:
-        """Draw `n` starts."""
+    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
+        """Draw a start for each row where `ended`, bool [n], holds; the others may hold anything."""
         ...
 
 
@@ -72,19 +72,19 @@ class Fresh(struct.PyTreeNode):
         del key
         return state
 
-    def draw(self, state: PyTree, key: Key, n: int) -> Draw:
-        """`n` independent resets."""
+    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
+        """`n` independent resets, of rows that did not end as well."""
         del state
+        n = len(ended)
         env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key, n))
         return Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32))
 
 
 class Pool(struct.PyTreeNode):
-    """`size` fresh starts, renewed every iteration and handed out by one contiguous copy a draw.
+    """`size` fresh starts, renewed every iteration and handed out in turn, from a random place on every step.
 
-    Rows are independent, so a window at a random offset is a draw without replacement within the step; across
-    the steps of one iteration a row can be handed out again. `size` of at least the number of environments
-    keeps duplicates within a step at zero; the larger, the closer to Fresh.
+    Rows are independent resets, so those that end on one step draw without replacement, as long as no more than
+    `size` of them do; across the steps of one iteration a row can be handed out again. The larger, the closer to Fresh.
     """
 
     env: Environment
@@ -105,9 +105,9 @@ class Pool(struct.PyTreeNode):
         del state
         return self.init(key)
 
-    def draw(self, state: PyTree, key: Key, n: int) -> Draw:
-        """Rows offset, offset+1, … (modulo the size) for one random offset."""
-        offset = jax.random.randint(key, (), 0, self.size)
-        rows = (offset + jnp.arange(n, dtype=jnp.int32)) % self.size
+    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
+        """Rows offset, offset+1, … (modulo the size), in the order of the rows that ended, for one random offset."""
+        offset, n = jax.random.randint(key, (), 0, self.size), len(ended)
+        rows = (offset + jnp.cumsum(ended, dtype=jnp.int32)) % self.size
         env_state, observation = jax.tree.map(lambda leaf: leaf[rows], state)
         return Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), rows)

@@ -37,7 +37,7 @@ class VectorEnv(struct.PyTreeNode):
         """Begin every environment at step 0 of its own episode."""
         key_starts, key_draw = jax.random.split(key)
         starts = self.starts.init(key_starts)
-        draw = self.starts.draw(starts, key_draw, self.num_envs)
+        draw = self.starts.draw(starts, key_draw, jnp.ones(self.num_envs, bool))
         zeros = jnp.zeros(self.num_envs, jnp.int32)
         state = VectorState(
             env_state=draw.state,
@@ -76,7 +76,7 @@ class VectorEnv(struct.PyTreeNode):
             episode_return=episode_return,
             episode_length=clock,
         )
-        draw = self.starts.draw(state.starts, key_draw, self.num_envs)
+        draw = self.starts.draw(state.starts, key_draw, ended)
         following = VectorState(
             env_state=select_rows(ended, draw.state, env_state),
             observation=select_rows(ended, draw.observation, timestep.observation),

@@ -7,6 +7,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl.config import option, size
@@ -110,23 +111,29 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     """A policy's sample in the environment's units.
 
     Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then mapped
-    linearly onto [low, high]; in an unbounded Box they pass through. The sample itself is what PPO stores,
-    so its log-density belongs to the sample and not to the clipped action. [..., size] -> [..., *shape].
+    linearly onto [low, high]. A coordinate without two finite bounds keeps the sample, clipped to the bound it has.
+    The sample itself is what PPO stores, so its log-density belongs to the sample and not to the clipped action.
+    [..., size] -> [..., *shape].
     """
     if not isinstance(space, Box):
         return action
     action = action.reshape(*action.shape[:-1], *space.shape)
-    if not space.bounded:
-        return action
+    low, high = (np.broadcast_to(np.asarray(bound, np.float32), space.shape) for bound in (space.low, space.high))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    first, last = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    center, half = 0.5 * (first + last), 0.5 * (last - first)
     unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
-    low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), action.shape)
-    high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), action.shape)
-    return (low + 0.5 * (unit + 1.0) * (high - low)).astype(space.dtype)
+    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is an error here.
+    lift = (1,) * (action.ndim - len(space.shape)) + space.shape
+    scaled = center.reshape(lift) + half.reshape(lift) * jnp.where(bounded.reshape(lift), unit, action)
+    return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
 
 
 def check_network(config: NetworkConfig, observation_space: Space, action_space: Space) -> None:
     """Refuse layers that do not fit the spaces."""
     shape = list(observation_space.shape)
+    if not isinstance(observation_space, Box):
+        raise JaxrlError(f"observations are {observation_space}, but a network needs a Box: encode them as one-hot.")
     if config.torso == "cnn" and len(shape) != 3:
         raise JaxrlError(f"torso=cnn needs observations [height, width, channels], but they are {shape}: use mlp.")
     for name in ("squash_actions", "state_dependent_std"):

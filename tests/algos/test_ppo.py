@@ -198,7 +198,8 @@ class Elsewhere(Fresh):
     def shortest(self):
         return 3
 
-    def draw(self, state, key, n):
+    def draw(self, state, key, ended):
+        n = len(ended)
         position = jnp.full(n, 0.25)
         return Draw(position, jax.vmap(Walk().observe)(position), jnp.full(n, 3, jnp.int32), jnp.zeros(n, jnp.int32))
 

@@ -44,7 +44,7 @@ def pool():
     """A compiled pool of 16: init, refresh, and draws under many keys at once."""
     starts = Pool(Anywhere(), POOL)
     draw = jax.vmap(starts.draw, in_axes=(None, 0, None))
-    return jax.jit(starts.init), jax.jit(starts.refresh), jax.jit(draw, static_argnums=2)
+    return jax.jit(starts.init), jax.jit(starts.refresh), jax.jit(draw)
 
 
 @functools.cache
@@ -52,12 +52,12 @@ def draws(n, count=200):
     """`count` draws of `n` from one pool, leaves [count, n, ...], and the pool's observations."""
     init, _, draw = pool()
     state = init(jax.random.key(0))
-    return jax.device_get((draw(state, jax.random.split(jax.random.key(1), count), n), state[1]))
+    return jax.device_get((draw(state, jax.random.split(jax.random.key(1), count), np.ones(n, bool)), state[1]))
 
 
 def test_fresh_is_the_environments_own_reset_bit_for_bit():
     starts = Fresh(Anywhere())
-    draw = starts.draw(starts.init(jax.random.key(0)), jax.random.key(5), 4)
+    draw = starts.draw(starts.init(jax.random.key(0)), jax.random.key(5), np.ones(4, bool))
     for row, key in enumerate(jax.random.split(jax.random.key(5), 4)):
         state, observation = Anywhere().reset(key)
         np.testing.assert_array_equal(draw.state["point"][row], state["point"])
@@ -67,7 +67,7 @@ def test_fresh_is_the_environments_own_reset_bit_for_bit():
 def test_fresh_grants_the_horizon_and_has_no_origin():
     starts = Fresh(Anywhere())
     assert starts.shortest == HORIZON
-    draw = starts.draw((), jax.random.key(0), 3)
+    draw = starts.draw((), jax.random.key(0), np.ones(3, bool))
     np.testing.assert_array_equal(draw.limit, [HORIZON] * 3)
     np.testing.assert_array_equal(draw.origin, [-1] * 3)
     assert draw.limit.dtype == draw.origin.dtype == jnp.int32
@@ -87,6 +87,14 @@ def test_draws_are_rows_of_the_pool_named_by_their_origin(n):
 def test_no_row_is_drawn_twice_in_a_step(n):
     draw, _ = draws(n)
     assert all(len(set(origin.tolist())) == n for origin in draw.origin)
+
+
+def test_no_row_is_drawn_twice_however_large_the_vector_while_few_episodes_end():
+    init, _, draw = pool()
+    ended = np.zeros(10 * POOL, bool)
+    ended[::10] = True
+    drawn = draw(init(jax.random.key(0)), jax.random.split(jax.random.key(1), 50), ended)
+    assert all(len(set(origin.tolist())) == POOL for origin in np.asarray(drawn.origin)[:, ended])
 
 
 def test_more_draws_than_rows_use_every_row():
@@ -122,7 +130,7 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
     @jax.vmap
     def iteration(key):
         key_pool, key_draw = jax.random.split(key)
-        return starts.draw(starts.init(key_pool), key_draw, 4).observation
+        return starts.draw(starts.init(key_pool), key_draw, jnp.ones(4, bool)).observation
 
     seen = np.asarray(iteration(jax.random.split(jax.random.key(4), 100))).reshape(-1, 2)
     np.testing.assert_allclose(seen.mean(0), 0.5, atol=0.1)

@@ -53,7 +53,8 @@ class OwnLimits(struct.PyTreeNode):
     def refresh(self, state, key):
         return state + 1
 
-    def draw(self, state, key, n):
+    def draw(self, state, key, ended):
+        n = len(ended)
         key_reset, key_limit = jax.random.split(key)
         env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key_reset, n))
         limit = jax.random.randint(key_limit, (n,), 2, 7)

@@ -142,10 +142,16 @@ def test_clipping_is_linear_inside_and_tanh_is_not():
 
 
 @pytest.mark.parametrize("low", [-np.inf, 0.0])
-def test_unbounded_actions_pass_through(low):
+def test_actions_without_two_bounds_pass_through_but_for_the_bound_they_have(low):
     space = Box(low, np.inf, (2,))
     sample = jnp.array([[-30.0, 4.0]])
-    np.testing.assert_array_equal(scale_action(sample, space, False), sample)
+    np.testing.assert_array_equal(scale_action(sample, space, False), np.maximum(sample, low))
+
+
+def test_every_coordinate_is_scaled_by_its_own_bounds():
+    space = Box((-2.0, -np.inf, 0.0), (2.0, 5.0, 1.0), (3,))
+    action = scale_action(jnp.array([[0.5, 9.0, 0.0], [-7.0, -9.0, 7.0]]), space, False)
+    np.testing.assert_array_equal(action, [[1.0, 5.0, 0.5], [-2.0, -9.0, 1.0]])
 
 
 def test_actions_take_the_shape_and_type_of_their_space():
