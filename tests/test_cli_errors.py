@@ -113,8 +113,9 @@ BAD_COMMANDS = {
 }
 
 
+@pytest.mark.usefixtures("nothing_compiles")
 @pytest.mark.parametrize(("text", "named"), BAD_COMMANDS.items(), ids=list(BAD_COMMANDS))
-def test_a_bad_command_is_one_message(run, finished, tmp_path, monkeypatch, nothing_compiles, text, named):
+def test_a_bad_command_is_one_message(run, finished, tmp_path, monkeypatch, text, named):
     monkeypatch.chdir(tmp_path)
     status, _, errors = run(*text.replace("RUNS", str(finished.parent)).split())
     assert status == 2
