@@ -28,7 +28,9 @@ def init(shape: tuple[int, ...]) -> Moments:
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
 
 
-def update(moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric | None = None) -> Moments:
+def update(
+    moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric | None = None
+) -> Moments:
     """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
 
         w  = n / (count + n),   δ = mean_batch − mean

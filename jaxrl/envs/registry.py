@@ -28,6 +28,7 @@ import numpy as np
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
+from jaxrl.envs.check import check_environment
 from jaxrl.types import Box, Discrete, Space
 
 Factory = Callable[..., Environment]
@@ -77,6 +78,8 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
         raise errors.JaxrlError(
             f"{environment_id!r} made a {type(environment).__name__}, but must make a jaxrl.envs.api.Environment."
         )
+    if environment_id not in _owners():  # the suites' own are held against the contract by the tests
+        check_environment(environment_id, environment)
     return environment
 
 

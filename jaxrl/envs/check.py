@@ -1,0 +1,63 @@
+"""Holding a user's environment against the contract, by tracing it: nothing is compiled or run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs.api import Environment
+from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.types import PyTree, Timestep
+
+
+def check_environment(name: str, env: Environment) -> None:
+    """Refuse an environment whose reset or step does not return what its spaces and the contract promise."""
+    key = jax.random.key(0)
+    try:
+        state, observation, successor, timestep = jax.eval_shape(_trace, env, key)
+    except JaxrlError as error:
+        raise JaxrlError(f"{name}: {error}") from None
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise JaxrlError(f"{name}: reset or step fails when it is traced: {reason}") from error
+    space = env.observation_space
+    for what, seen in (("reset returns an observation", observation), ("step returns an observation", timestep[0])):
+        _check_array(name, what, seen, space.shape, space.dtype)
+    _check_array(name, "step returns a reward", timestep[1], (), jnp.float32)
+    _check_array(name, "step returns terminated", timestep[2], (), jnp.bool_)
+    before, after = (_layout(tree) for tree in (state, successor))
+    if before != after:
+        old, new = next(pair for pair in zip(before + [None], after + [None], strict=False) if pair[0] != pair[1])
+        raise JaxrlError(f"{name}: the state changes from reset to step: {old} becomes {new}.")
+
+
+def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, tuple]:
+    sizes: list[Any] = [env.horizon, *env.observation_space.shape, *env.action_space.shape]
+    for size in sizes:
+        if isinstance(size, jax.core.Tracer):
+            raise JaxrlError(
+                "horizon or a space depends on a field that is traced. Declare sizes static: "
+                "`size: int = struct.field(pytree_node=False, default=8)`."
+            )
+    check_positive_int("horizon", env.horizon)
+    keys = jax.random.split(key, 3)
+    state, observation = env.reset(keys[0])
+    successor, timestep = env.step(keys[1], state, env.action_space.sample(keys[2]))
+    if not isinstance(timestep, Timestep):
+        raise JaxrlError(f"step returns {type(timestep).__name__} where a Timestep belongs.")
+    return state, observation, successor, tuple(timestep)
+
+
+def _check_array(name: str, what: str, seen: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    promised = f"{jnp.dtype(dtype).name}{list(shape)}"
+    found = f"{seen.dtype.name}{list(seen.shape)}" if hasattr(seen, "dtype") else type(seen).__name__
+    if found != promised:
+        raise JaxrlError(f"{name}: {what} of type {found}, but it must be {promised}.")
+
+
+def _layout(tree: PyTree) -> list[str]:
+    """The path, type and shape of every leaf, as text."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [f"state{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}" for path, leaf in leaves]
