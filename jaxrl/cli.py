@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
+    sys.path.insert(0, os.getcwd())  # --env package.module:Factory may lie in the folder one works in
     prepare_process(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

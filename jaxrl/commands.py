@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.config import sweepable
+from jaxrl.arguments import assignments, canonical, fresh_folder, gathered, peek, read_sweep, read_value
+from jaxrl.config import sizes, sweepable
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, report
 from jaxrl.train.console import Console
@@ -48,8 +47,8 @@ def sweep(arguments: list[str]) -> int:
 
 def _train(arguments: list[str], command: str) -> int:
     algorithm, rest = _algorithm(arguments, command)
-    rest = _gathered(_gathered(rest, "--over"), "--env-options")
-    environment = _peek(rest, "--env") or ""
+    rest = gathered(gathered(canonical(rest, sizes(load(algorithm).config_class())), "--over"), "--env-options")
+    environment = peek(rest, "--env") or ""
     use_tuned = "--no-tuned" not in rest
     config, settings = default_config(algorithm, environment, use_tuned)
     fields: list[tuple] = [
@@ -86,12 +85,13 @@ def _train(arguments: list[str], command: str) -> int:
         environment=given.env,
         config=given.config,
         run=given.run,
-        sweep=_sweep(getattr(given, "over", ())),
-        environment_options={name: _value(text) for name, text in map(_assignment, given.env_options)},
+        sweep=read_sweep(getattr(given, "over", ())),
+        environment_options={name: read_value(text) for name, text in assignments(given.env_options).items()},
     )
+    experiment.program()  # refuses what cannot work, before there is a folder
     if settings and given.tuned:
         console.note(f"tuned settings for {environment}: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
-    folder = given.output.folder or _fresh_folder(algorithm, environment)
+    folder = given.output.folder or fresh_folder(algorithm, given.env)
     result = loop.train(experiment, folder, overwrite=given.output.overwrite, sinks=given.output.sinks, console=console)
     return report.finish(result, experiment, console)
 
@@ -120,10 +120,10 @@ def resume(arguments: list[str]) -> int:
         del deterministic  # read by jaxrl.cli before JAX was imported
         return run, set, force, sinks, quiet
 
-    given = _gathered(arguments, "--set")
-    folder, assignments, force, sinks, quiet = tyro.cli(parse, prog="jaxrl resume", args=given)
+    given = gathered(canonical(arguments, []), "--set")
+    folder, changed, force, sinks, quiet = tyro.cli(parse, prog="jaxrl resume", args=given)
     console = Console(quiet=quiet)
-    changes = {name: _value(text) for name, text in map(_assignment, assignments)}
+    changes = {name: read_value(text) for name, text in assignments(changed).items()}
     result = loop.resume(folder, changes=changes, force=force, sinks=sinks, console=console)
     return report.finish(result, report.experiment_of(folder), console)
 
@@ -229,67 +229,3 @@ def _algorithm(arguments: list[str], command: str) -> tuple[str, list[str]]:
     if len(arguments) > 1 and not arguments[1].startswith("-"):
         raise JaxrlError(f"{arguments[1]!r} is not an option. Is it the environment? Write --env {arguments[1]}.")
     return load(arguments[0]).name, arguments[1:]
-
-
-def _peek(arguments: list[str], option: str) -> str | None:
-    """The value of `option`, read before the real parser runs because its defaults depend on it."""
-    for index, argument in enumerate(arguments):
-        if argument.startswith(option + "="):
-            return argument.split("=", 1)[1]
-        if argument == option and index + 1 < len(arguments):
-            return arguments[index + 1]
-    return None
-
-
-def _gathered(arguments: list[str], option: str) -> list[str]:
-    """`--set a=1 … --set b=2` as `… --set a=1 b=2`: the parser would keep only the last, and say nothing."""
-    others: list[str] = []
-    values: list[str] = []
-    inside, before = False, ""
-    for argument in arguments:
-        if argument == option or argument.startswith(f"{option}="):
-            inside = True
-            values += [argument.removeprefix(f"{option}=")] if argument != option else []
-        elif inside and not argument.startswith("-") and ("=" in argument or before == option):
-            values.append(argument)
-        else:
-            inside = False
-            others.append(argument)
-        before = argument
-    return [*others, option, *values] if len(others) < len(arguments) else others
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise JaxrlError(f"{text!r} should be written name=value.")
-    return name.replace("-", "_"), value
-
-
-def _value(text: str) -> Any:
-    """A value written on the command line: JSON where it is JSON, else the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
-
-
-def _sweep(assignments: tuple[str, ...]) -> dict[str, list[float]]:
-    """["learning_rate=1e-4,1e-3"] -> {"learning_rate": [1e-4, 1e-3]}."""
-    sweep: dict[str, list[float]] = {}
-    for name, text in map(_assignment, assignments):
-        try:
-            sweep[name] = [float(value) for value in text.split(",")]
-        except ValueError:
-            raise JaxrlError(f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3.") from None
-    return sweep
-
-
-def _fresh_folder(algorithm: str, environment: str) -> Path:
-    """runs/ALGORITHM-ENVIRONMENT-TIME, with a counter if that exists."""
-    name = f"{algorithm}-{environment.replace('/', '-').replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, count = Path("runs") / name, 1
-    while folder.exists():
-        count += 1
-        folder = Path("runs") / f"{name}-{count}"
-    return folder

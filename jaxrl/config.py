@@ -7,13 +7,14 @@ sweep over it is a vmap and compiles once. A `size` or an `option` decides shape
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import typing
 from typing import Any
 
 from flax import struct
 
-from jaxrl.errors import JaxrlError, check_choice, check_positive_int, check_range
+from jaxrl.errors import JaxrlError, check_choice, check_positive_int, check_range, unknown
 
 
 def number(default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
@@ -70,6 +71,18 @@ def sweepable(config: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config) if "range" in field.metadata]
 
 
+def sizes(config: Any) -> list[str]:
+    """Names of the single whole numbers, those of nested configurations too."""
+    names: list[str] = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names += sizes(value)
+        elif "size" in field.metadata and isinstance(value, int):
+            names.append(field.name)
+    return names
+
+
 def field_names(config: Any) -> dict[str, tuple[str, ...]]:
     """Flat field name -> path, e.g. {"gamma": ("gamma",), "hidden_sizes": ("network", "hidden_sizes")}."""
     names: dict[str, tuple[str, ...]] = {}
@@ -80,3 +93,19 @@ def field_names(config: Any) -> dict[str, tuple[str, ...]]:
         else:
             names[field.name] = (field.name,)
     return names
+
+
+def import_factory(kind: str, path: str) -> Any:
+    """The object at 'package.module:factory', a user's own environment or algorithm."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise JaxrlError(
+            f"cannot import {kind} {path!r}: {error}. Write 'package.module:Factory', importable from here."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise unknown(f"factory in {module_name}", attribute, names)
+    return factory

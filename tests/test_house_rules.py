@@ -32,7 +32,8 @@ LAYERS = {
     "train": MODELS | {"algos", "analysis"},
     "analysis": set(),
     "cli": MODELS | {"algos", "train", "analysis", "commands"},
-    "commands": MODELS | {"algos", "train", "analysis"},
+    "commands": MODELS | {"algos", "train", "analysis", "arguments"},
+    "arguments": {"errors"},
 }
 JAX_STACK = {"jax", "jaxlib", "flax", "optax", "chex", "orbax", "gymnax", "brax", "mujoco"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "pickle", "json", "subprocess"}

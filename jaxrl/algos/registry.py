@@ -18,7 +18,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jaxrl.config import field_names
+from jaxrl.config import field_names, import_factory
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Algorithm
 
@@ -38,11 +38,13 @@ def algorithm_names() -> list[str]:
 
 
 def load(name: str) -> Spec:
-    """The algorithm called `name`."""
-    if name not in algorithm_names():
+    """The algorithm called `name`, or the one at 'package.module:factory'."""
+    if ":" in name:
+        factory = import_factory("algorithm", name)
+    elif name not in algorithm_names():
         raise unknown("algorithm", name, algorithm_names())
-    module = importlib.import_module(f"jaxrl.algos.{name}")
-    factory = getattr(module, name)
+    else:
+        factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
     return Spec(name, factory, typing.get_type_hints(factory)["config"])
 
 

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl import errors
+from jaxrl.config import import_factory
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.types import Box, Discrete, Space
@@ -71,7 +72,7 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
     if environment_id in _registered:
         environment = construct(environment_id, _registered[environment_id], kwargs)
     elif ":" in environment_id:
-        environment = construct(environment_id, _import(environment_id), kwargs)
+        environment = construct(environment_id, import_factory("environment", environment_id), kwargs)
     else:
         environment = _suite_of(environment_id).make(environment_id, **kwargs)
     if not isinstance(environment, Environment):
@@ -172,19 +173,3 @@ def _suite_of(environment_id: str) -> ModuleType:
     if package is not None and importlib.util.find_spec(package) is None:
         raise errors.JaxrlError(f"{environment_id} needs the package {package!r}: pip install {package}.")
     return suite
-
-
-def _import(path: str) -> Factory:
-    """The object at 'package.module:Factory'."""
-    module_name, _, attribute = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError) as error:
-        raise errors.JaxrlError(
-            f"cannot import environment {path!r}: {error}. Write 'package.module:Factory', importable from here."
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise errors.unknown(f"factory in {module_name}", attribute, names)
-    return factory

@@ -36,6 +36,8 @@ class Result(NamedTuple):
 
     folder: Path
     iteration: int
+    num_iterations: int
+    evaluated_iteration: int
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
     deterministic_returns: np.ndarray
@@ -272,6 +274,8 @@ class Runner:
         return Result(
             folder=self.folder,
             iteration=iteration,
+            num_iterations=self.num_iterations,
+            evaluated_iteration=int(evaluations["iteration"][-1]),
             signal=signal,
             trained_iterations=self.trained_iterations,
             deterministic_returns=evaluations["deterministic_returns"][-1],

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import describe, environment_ids, make, summary
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train.checkpoint import Checkpoints, Restored
@@ -22,6 +23,7 @@ from jaxrl.train.folder import file_errors, read_description
 from jaxrl.train.loop import Result, RunWarning
 from jaxrl.train.program import Program
 from jaxrl.train.record import record_episode
+from jaxrl.types import Algorithm, PyTree
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
@@ -30,15 +32,19 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         console.note(
             f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
         )
-    console.summary(score_rows(experiment, result.deterministic_returns, result.stochastic_returns), "final evaluation")
-    picture = plot([result.folder], None)
+    rows = score_rows(experiment, result.deterministic_returns, result.stochastic_returns)
+    last = result.evaluated_iteration == result.num_iterations
+    console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")
     if result.trained_iterations:
         speed = f"{human(result.steps_per_second)} environment steps/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
     console.note(f"run folder    {result.folder}")
     console.note(f"checkpoint    {Checkpoints(result.folder).newest}")
-    console.note(f"curve         {picture}")
-    if result.signal is None:
+    try:
+        console.note(f"curve         {plot([result.folder], None)}")
+    except JaxrlError as error:  # the run is whole without its picture
+        warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
+    if result.signal is None or result.iteration >= result.num_iterations:
         return 0
     stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
     console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
@@ -79,6 +85,16 @@ def restore(folder: Path, checkpoint: str, num_episodes: int, seed: int | None =
     return program, restored
 
 
+def load_policy(folder: Path | str, checkpoint: str = "best") -> tuple[Environment, Algorithm, PyTree]:
+    """The environment, the algorithm and a trained policy of a run folder, for use from Python.
+
+    `algorithm.act(policy, algorithm.memory(), observation, key, True)` acts. `checkpoint` is "best" or "last"; of a
+    population, the policy is that of the first setting and seed.
+    """
+    program, restored = restore(Path(folder), checkpoint, num_episodes=1)
+    return program.env, program.algorithm, program.algorithm.policy(program.first_member(restored.state))
+
+
 def evaluate(folder: Path, num_episodes: int, checkpoint: str, seed: int, console: Console) -> int:
     """Evaluate a saved policy on fresh episodes and print a table."""
     program, restored = restore(folder, checkpoint, num_episodes, seed)
@@ -115,7 +131,7 @@ def plot(folders: list[Path], output: Path | None) -> Path:
                 if len(run.settings) > 1:
                     raise JaxrlError(f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}.")
             return plots.plot_comparison(runs, output or target / "comparison.png")
-        if runs[0].sweep:
+        if 0 < len(runs[0].sweep) <= 2:
             return plots.plot_sweep(runs[0], output or target / "sweep.png")
         return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
 

@@ -52,7 +52,7 @@ def test_the_exit_status_is_that_of_a_shell(tmp_path, monkeypatch, stopped, stat
     printed = []
     console = type("Console", (), {"note": lambda self, text: printed.append(text), "summary": lambda *_: None})()
     returns = np.zeros((1, 1, 2))
-    result = Result(tmp_path, 7, stopped, 7, returns, returns, 1500.0, 2.0)
+    result = Result(tmp_path, 7, 9, 4, stopped, 7, returns, returns, 1500.0, 2.0)
     assert report.finish(result, experiment(), console) == status
     assert "training      1.5k environment steps/s, compiled in 2.0 s" in printed
     assert any(text.endswith(f"go on: jaxrl resume {tmp_path}") for text in printed) == (stopped is not None)
