@@ -63,7 +63,7 @@ def gathered(arguments: list[str], option: str) -> list[str]:
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """ "learning-rate=1e-3" -> ("learning_rate", "1e-3")."""
+    """Name and value: learning-rate=1e-3 -> ("learning_rate", "1e-3")."""
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise JaxrlError(f"{text!r} should be written name=value.")
