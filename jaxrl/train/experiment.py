@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
+import os
 import platform
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,5 +119,11 @@ def versions() -> dict[str, str]:
     """What the numbers of a run depend on besides its configuration."""
     packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
     found = {name: importlib.metadata.version(name) for name in packages}
-    device = jax.devices()[0]
-    return {"jaxrl": jaxrl.__version__, "python": platform.python_version(), **found, "device": device.device_kind}
+    device, flags = jax.devices()[0], os.environ.get("XLA_FLAGS", "")
+    return {
+        "jaxrl": jaxrl.__version__,
+        "python": platform.python_version(),
+        **found,
+        "device": device.device_kind,
+        "xla_flags": flags,
+    }

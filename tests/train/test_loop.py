@@ -210,6 +210,19 @@ def test_a_changed_configuration_is_a_diff_and_needs_force(tmp_path):
     loop.resume(folder)  # from now on that is its configuration
 
 
+def test_other_compiler_flags_are_a_difference(whole, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    with pytest.raises(JaxrlError, match=r"versions\.xla_flags: .* -> .*deterministic"):
+        loop.resume(whole.folder)
+
+
+def test_a_setting_that_counts_transitions_cannot_change(tmp_path):
+    folder = tmp_path / "run"
+    loop.train(experiment(), folder, console=Stopping(STOP))
+    with pytest.raises(JaxrlError, match="num_envs and num_steps cannot change"):
+        loop.resume(folder, changes={"num_steps": 16}, force=True)
+
+
 def test_sizes_that_do_not_fit_the_state_are_refused_even_with_force(tmp_path):
     folder = tmp_path / "run"
     loop.train(experiment(), folder, console=Stopping(STOP))
