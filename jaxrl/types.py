@@ -28,6 +28,9 @@ class Box:
     shape: tuple[int, ...]
     dtype: Any = np.float32
 
+    def __str__(self) -> str:
+        return f"Box({', '.join(map(str, self.shape))}) {np.dtype(self.dtype).name}"
+
     @property
     def bounded(self) -> bool:
         """Whether every coordinate has a finite lower and upper bound."""
@@ -50,6 +53,9 @@ class Discrete:
     shape: tuple[int, ...] = ()
     dtype: Any = np.int32
 
+    def __str__(self) -> str:
+        return f"Discrete({self.n})"
+
     def sample(self, key: Key) -> Array:
         """A uniform draw, int32 []."""
         return jax.random.randint(key, (), 0, self.n, self.dtype)
@@ -61,6 +67,9 @@ class MultiDiscrete:
 
     nvec: tuple[int, ...]
     dtype: Any = np.int32
+
+    def __str__(self) -> str:
+        return f"MultiDiscrete({', '.join(map(str, self.nvec))})"
 
     @property
     def shape(self) -> tuple[int, ...]:

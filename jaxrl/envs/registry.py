@@ -24,13 +24,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxrl import errors
 from jaxrl.config import import_factory
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
-from jaxrl.types import Box, Discrete, Space
+from jaxrl.types import Space
 
 Factory = Callable[..., Environment]
 
@@ -101,15 +99,6 @@ def describe(environment_id: str, **kwargs: Any) -> Description:
         action_space=environment.action_space,
         horizon=environment.horizon,
     )
-
-
-def summary(space: Space) -> str:
-    """A space in a few words: 'Box(4) float32', 'Discrete(2)', 'MultiDiscrete(2, 3)'."""
-    if isinstance(space, Box):
-        return f"Box({', '.join(map(str, space.shape))}) {np.dtype(space.dtype).name}"
-    if isinstance(space, Discrete):
-        return f"Discrete({space.n})"
-    return f"MultiDiscrete({', '.join(map(str, space.nvec))})"
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxrl.envs.api import Environment
-from jaxrl.envs.registry import describe, environment_ids, make, summary
+from jaxrl.envs.registry import describe, environment_ids, make
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train.checkpoint import Checkpoints, Restored
 from jaxrl.train.console import Console, human
@@ -165,8 +165,8 @@ def environments(text: str, console: Console) -> None:
             rows.append(
                 {
                     "environment": environment_id,
-                    "observations": summary(found.observation_space),
-                    "actions": summary(found.action_space),
+                    "observations": str(found.observation_space),
+                    "actions": str(found.action_space),
                     "time limit": found.horizon,
                 }
             )

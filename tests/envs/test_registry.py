@@ -106,7 +106,7 @@ def test_describes_an_environment():
     row = registry.describe("probe/multi-discrete-action")
     assert row == ("probe/multi-discrete-action", "probe", Box(0.0, 1.0, (5,)), MultiDiscrete((2, 3)), 20)
     spaces = (row.observation_space, row.action_space, Discrete(2))
-    assert [registry.summary(space) for space in spaces] == [
+    assert [str(space) for space in spaces] == [
         "Box(5) float32",
         "MultiDiscrete(2, 3)",
         "Discrete(2)",
