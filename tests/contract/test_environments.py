@@ -14,6 +14,13 @@ BATCH = 2
 CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
 
 
+@pytest.fixture(autouse=True)
+def keys_may_be_reused():
+    """The same key must give the same start and the same step, here and in the reference."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
 def environments():
     for suite in registry.suites().values():
         marks = [pytest.mark.slow] if getattr(suite, "SLOW", False) else []

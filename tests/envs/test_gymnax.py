@@ -18,6 +18,13 @@ CHEAP = {"xla_backend_optimization_level": 0}
 KEY = jax.random.key(0)
 
 
+@pytest.fixture(autouse=True)
+def keys_may_be_reused():
+    """The same key must give the same start and the same step, here and in the reference."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
 @functools.cache
 def player(environment_id):
     """The same random actions through the adapter and through gymnax's own `reset` and `step`."""

@@ -13,6 +13,13 @@ STEPS = 12
 KEYS = jax.random.split(jax.random.key(0), 16)
 
 
+@pytest.fixture(autouse=True)
+def keys_may_be_reused():
+    """The same key must give the same start and the same step, here and in the reference."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
 @functools.cache
 def optimal_play(environment_id):
     """Optimal episodes: observations [N, T+1, d], rewards [N, T], terminated [N, T]."""
