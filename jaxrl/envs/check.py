@@ -15,8 +15,14 @@ from jaxrl.types import PyTree, Timestep
 def check_environment(name: str, env: Environment) -> None:
     """Refuse an environment whose reset or step does not return what its spaces and the contract promise."""
     key = jax.random.key(0)
+
+    def trace(env: Environment, key: jax.Array) -> tuple:
+        # Of this call alone: JAX keeps what it traced by the structure of the arguments, and takes two classes with
+        # equal fields for the same structure.
+        return _trace(env, key)
+
     try:
-        state, observation, successor, timestep = jax.eval_shape(_trace, env, key)
+        state, observation, successor, timestep = jax.eval_shape(trace, env, key)
     except JaxrlError as error:
         raise JaxrlError(f"{name}: {error}") from None
     except Exception as error:
