@@ -79,10 +79,11 @@ def main(arguments: Arguments) -> None:
         "in_turn_compile_seconds": single_compile,
         "command_seconds_each": command,
         "commands_seconds": command * members,
+        "in_turn_over_together_training_alone": in_turn / together,
         "in_turn_over_together": (in_turn + single_compile) / (together + population.compile_seconds),
         "commands_over_together": command * members / (together + population.compile_seconds),
     }
-    Console().summary([row])
+    Console().summary([{"quantity": name, "value": value} for name, value in row.items()])
     RESULTS.mkdir(exist_ok=True)
     cpu = f"{os.cpu_count()} CPU cores"
     text = json.dumps(
