@@ -39,7 +39,8 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         speed = f"{human(result.steps_per_second)} environment steps/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
     console.note(f"run folder    {result.folder}")
-    console.note(f"checkpoint    {Checkpoints(result.folder).newest}")
+    newest = Checkpoints(result.folder).newest
+    console.note(f"checkpoint    {result.folder / newest.parent.name / newest.name}")
     try:
         console.note(f"curve         {plot([result.folder], None)}")
     except JaxrlError as error:  # the run is whole without its picture

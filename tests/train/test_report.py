@@ -48,7 +48,7 @@ def test_a_setting_that_diverged_has_no_score():
 @pytest.mark.parametrize(("stopped", "status"), [(None, 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_exit_status_is_that_of_a_shell(tmp_path, monkeypatch, stopped, status):
     monkeypatch.setattr(report, "plot", lambda folders, output: "curve.png")
-    monkeypatch.setattr(report.Checkpoints, "newest", "newest")
+    monkeypatch.setattr(report.Checkpoints, "newest", tmp_path / "checkpoints" / "000000007")
     printed = []
     console = type("Console", (), {"note": lambda self, text: printed.append(text), "summary": lambda *_: None})()
     returns = np.zeros((1, 1, 2))
