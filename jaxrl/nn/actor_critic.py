@@ -43,6 +43,8 @@ class NetworkConfig:
     """Let the deviation of continuous actions depend on the observation."""
     initial_log_std: float = option(0.0)
     """Logarithm of the first deviation of continuous actions, where [-1, 1] spans the action space."""
+    train_std: bool = option(True)
+    """Learn the deviation of continuous actions; off: it stays at initial_log_std."""
 
 
 class ActorCritic(nn.Module):
@@ -70,10 +72,10 @@ class ActorCritic(nn.Module):
         if isinstance(space, Box):
             size = math.prod(space.shape)
             self.policy_head = dense(size, POLICY_GAIN)
-            if self.config.state_dependent_std:
+            if config.state_dependent_std:
                 self.log_std_head = dense(size, POLICY_GAIN)
-            else:
-                self.log_std = self.param("log_std", nn.initializers.constant(self.config.initial_log_std), (size,))
+            elif config.train_std:
+                self.log_std = self.param("log_std", nn.initializers.constant(config.initial_log_std), (size,))
         elif isinstance(space, MultiDiscrete):
             self.policy_head = dense(sum(space.nvec), POLICY_GAIN)
         else:
@@ -101,8 +103,10 @@ class ActorCritic(nn.Module):
             return MultiCategorical(output, self.action_space.nvec)
         if self.config.state_dependent_std:
             log_std = self.config.initial_log_std + self.log_std_head(features)
-        else:
+        elif self.config.train_std:
             log_std = jnp.broadcast_to(self.log_std, output.shape)
+        else:
+            log_std = jnp.full_like(output, self.config.initial_log_std)
         log_std = jnp.clip(log_std, *LOG_STD_RANGE)
         return TanhNormal(output, log_std) if self.config.squash_actions else Normal(output, log_std)
 
@@ -139,5 +143,9 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
     for name in ("squash_actions", "state_dependent_std"):
         if getattr(config, name) and not isinstance(action_space, Box):
             raise JaxrlError(f"{name} is for continuous actions, but this environment has {action_space}.")
+    if not config.train_std and not isinstance(action_space, Box):
+        raise JaxrlError(f"train_std=False is for continuous actions, but this environment has {action_space}.")
+    if config.state_dependent_std and not config.train_std:
+        raise JaxrlError("state_dependent_std is True and train_std is False, but a deviation that depends is learned.")
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
         raise JaxrlError(f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}.")

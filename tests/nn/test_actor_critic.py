@@ -100,6 +100,12 @@ def test_one_deviation_is_a_parameter_and_a_state_dependent_one_is_a_head():
     assert dependent["log_std_head"]["kernel"].shape == (8, 3) and "log_std" not in dependent
 
 
+def test_a_deviation_that_is_not_trained_is_no_parameter_and_stays():
+    _, params, _, (distribution, _) = initialised("continuous", train_std=False, initial_log_std=-1.25)
+    assert not [name for name in params["params"] if name.startswith("log_std")]
+    np.testing.assert_array_equal(distribution.log_std, np.full((32, 3), -1.25, np.float32))
+
+
 @pytest.mark.parametrize(("raw", "bound"), [(-100.0, LOG_STD_RANGE[0]), (100.0, LOG_STD_RANGE[1])])
 def test_deviations_stay_within_their_range(raw, bound):
     network, params, observation, _ = initialised("continuous")
@@ -182,6 +188,14 @@ def test_a_cnn_without_a_grid_is_refused(shape):
 def test_continuous_options_are_refused_for_discrete_actions(name, space):
     with pytest.raises(JaxrlError, match=f"{name} is for continuous actions, but this environment has .*Discrete"):
         check_network(NetworkConfig(**{name: True}), Box(0, 1, (4,)), space)
+
+
+def test_a_fixed_deviation_is_refused_where_there_is_none_and_where_it_depends():
+    with pytest.raises(JaxrlError, match="train_std=False is for continuous actions, but this environment has Disc"):
+        check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Discrete(2))
+    with pytest.raises(JaxrlError, match="state_dependent_std is True and train_std is False"):
+        check_network(NetworkConfig(train_std=False, state_dependent_std=True), Box(0, 1, (4,)), Box(-1, 1, (1,)))
+    check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Box(-1, 1, (1,)))
 
 
 def test_squashing_is_refused_without_bounds_to_squash_to():
