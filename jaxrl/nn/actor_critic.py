@@ -13,7 +13,7 @@ from flax import struct
 from jaxrl.config import option, size
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.torsos import dense, make_torso
+from jaxrl.nn.torsos import head, make_torso
 from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
 
 Distribution = Categorical | MultiCategorical | Normal | TanhNormal
@@ -45,6 +45,8 @@ class NetworkConfig:
     """Logarithm of the first deviation of continuous actions, where [-1, 1] spans the action space."""
     train_std: bool = option(True)
     """Learn the deviation of continuous actions; off: it stays at initial_log_std."""
+    compute_dtype: Literal["float32", "bfloat16"] = option("float32")
+    """Type of activations and matrix products; parameters, heads' outputs, losses and statistics stay float32."""
 
 
 class ActorCritic(nn.Module):
@@ -62,24 +64,25 @@ class ActorCritic(nn.Module):
         config = self.config
 
         def torso() -> nn.Module:
-            return make_torso(config.torso, config.hidden_sizes, config.activation, self.event_ndim)
+            sizes, dtype = config.hidden_sizes, config.compute_dtype
+            return make_torso(config.torso, sizes, config.activation, self.event_ndim, dtype)
 
         self.actor_torso = torso()
         if not config.shared_torso:
             self.critic_torso = torso()
-        self.value_head = dense(1, VALUE_GAIN)
+        self.value_head = head(1, VALUE_GAIN, config.compute_dtype)
         space = self.action_space
         if isinstance(space, Box):
             size = math.prod(space.shape)
-            self.policy_head = dense(size, POLICY_GAIN)
+            self.policy_head = head(size, POLICY_GAIN, config.compute_dtype)
             if config.state_dependent_std:
-                self.log_std_head = dense(size, POLICY_GAIN)
+                self.log_std_head = head(size, POLICY_GAIN, config.compute_dtype)
             elif config.train_std:
                 self.log_std = self.param("log_std", nn.initializers.constant(config.initial_log_std), (size,))
         elif isinstance(space, MultiDiscrete):
-            self.policy_head = dense(sum(space.nvec), POLICY_GAIN)
+            self.policy_head = head(sum(space.nvec), POLICY_GAIN, config.compute_dtype)
         else:
-            self.policy_head = dense(space.n, POLICY_GAIN)
+            self.policy_head = head(space.n, POLICY_GAIN, config.compute_dtype)
 
     def __call__(self, observation: Array) -> tuple[Distribution, Array]:
         """[..., *shape] -> (distribution with batch shape [...], value [...])."""

@@ -1,7 +1,12 @@
-"""Torsos: flax modules from an observation [..., *shape] to features [..., width]."""
+"""Torsos: flax modules from an observation [..., *shape] to features [..., width].
+
+Parameters are float32. With a `compute_dtype` of bfloat16, activations and the operands of products are rounded to it;
+biases are added, and their gradients summed over a batch, in float32.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,9 +43,21 @@ def orthogonal(scale: float) -> Callable[..., Array]:
     return initialize
 
 
-def dense(width: int, scale: float, name: str | None = None) -> nn.Dense:
+def _cast(inputs: Array, kernel: Array, bias: Array, *, dtype: Any, **_: Any) -> tuple[Array, Array, Array]:
+    """The operands of a product in `dtype`; the bias as it is, because a gradient is summed in its type."""
+    return inputs.astype(dtype), kernel.astype(dtype), bias
+
+
+def dense(width: int, scale: float, name: str | None = None, compute_dtype: str = "float32") -> nn.Dense:
     """A linear layer with orthogonal weights of gain `scale` and zero bias, as PPO is usually initialised."""
-    return nn.Dense(width, kernel_init=orthogonal(scale), name=name)
+    return nn.Dense(width, dtype=compute_dtype, promote_dtype=_cast, kernel_init=orthogonal(scale), name=name)
+
+
+def head(width: int, scale: float, compute_dtype: str = "float32") -> nn.Dense:
+    """A linear layer as `dense`, but for its outputs: float32 sums of products, never rounded to `compute_dtype`."""
+    product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+    kernel_init = orthogonal(scale)
+    return nn.Dense(width, dtype=compute_dtype, promote_dtype=_cast, dot_general=product, kernel_init=kernel_init)
 
 
 class MLP(nn.Module):
@@ -49,6 +66,7 @@ class MLP(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str
     event_ndim: int = 1
+    compute_dtype: str = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
@@ -56,7 +74,8 @@ class MLP(nn.Module):
         batch_shape = observation.shape[: observation.ndim - self.event_ndim]
         features = observation.reshape(*batch_shape, -1).astype(jnp.float32)
         for width in self.hidden_sizes:
-            features = ACTIVATIONS[self.activation](dense(width, np.sqrt(2))(features))
+            linear = dense(width, np.sqrt(2), compute_dtype=self.compute_dtype)
+            features = ACTIVATIONS[self.activation](linear(features).astype(self.compute_dtype))
         return features
 
 
@@ -69,6 +88,7 @@ class GridCNN(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str
     channels: int = 16
+    compute_dtype: str = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
@@ -76,16 +96,19 @@ class GridCNN(nn.Module):
         batch_shape = observation.shape[:-3]
         grid = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
         kernel_init = orthogonal(np.sqrt(2))
-        features = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=kernel_init)(grid)
-        features = ACTIVATIONS[self.activation](features).reshape(*batch_shape, -1)
-        return MLP(self.hidden_sizes, self.activation)(features)
+        kinds: dict[str, Any] = {"dtype": self.compute_dtype, "promote_dtype": _cast}
+        features = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=kernel_init, **kinds)(grid)
+        features = ACTIVATIONS[self.activation](features.astype(self.compute_dtype)).reshape(*batch_shape, -1)
+        return MLP(self.hidden_sizes, self.activation, compute_dtype=self.compute_dtype)(features)
 
 
-def make_torso(kind: str, hidden_sizes: Sequence[int], activation: str, event_ndim: int) -> nn.Module:
+def make_torso(
+    kind: str, hidden_sizes: Sequence[int], activation: str, event_ndim: int, compute_dtype: str = "float32"
+) -> nn.Module:
     """The torso named by `kind` ("mlp" or "cnn") for observations with `event_ndim` axes."""
     if kind == "cnn":
-        return GridCNN(hidden_sizes, activation)
-    return MLP(hidden_sizes, activation, event_ndim)
+        return GridCNN(hidden_sizes, activation, compute_dtype=compute_dtype)
+    return MLP(hidden_sizes, activation, event_ndim, compute_dtype)
 
 
 def parameter_count(params: dict) -> int:
