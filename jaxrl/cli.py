@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# More shares of one CPU than this have not been measured.
+MOST_CORES = 16
+
 USAGE = """usage: jaxrl COMMAND ...
 
   train ALGORITHM --env ID     train, evaluate, save and plot            jaxrl train ppo --env CartPole-v1
@@ -84,7 +87,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def prepare_process(arguments: Sequence[str]) -> None:
-    """What must be in the environment before JAX is imported: determinism flags and the compilation cache."""
+    """What must be in the environment before JAX is imported: devices, determinism flags, the compilation cache."""
+    # A core a device: twice as fast on two as both cores behind every small matrix product (benchmarks/NOTES.md).
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
     if "--deterministic" in arguments:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         os.environ["XLA_FLAGS"] = flags

@@ -134,6 +134,8 @@ class Algorithm(NamedTuple):
     act:    (Policy, Memory, observation, key, deterministic) -> (action, Memory), for one environment.
     samples_per_step: environment transitions (or gradient steps) that one `step` consumes.
     num_iterations: how many `step`s the configured budget holds.
+    sharded: State, or a prefix of it, with True for what has a row an environment and is split over devices, False
+        for what is the same on all of them.
     """
 
     init: Callable[[Key], PyTree]
@@ -143,3 +145,4 @@ class Algorithm(NamedTuple):
     act: Callable[[PyTree, PyTree, PyTree, Key, bool], tuple[Array, PyTree]]
     samples_per_step: int
     num_iterations: int
+    sharded: PyTree = False

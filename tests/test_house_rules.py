@@ -42,7 +42,7 @@ CONSOLES = {"logging", "rich", "tyro", "matplotlib", "wandb", "tensorboardX", "o
 FORBIDDEN_IN = {
     "errors": JAX_STACK - {"jax"},
     "types": JAX_STACK - {"jax"},
-    "core": (JAX_STACK - {"jax", "chex"}) | FILES | CLOCKS | CONSOLES,
+    "core": (JAX_STACK - {"jax", "chex", "optax"}) | FILES | CLOCKS | CONSOLES,
     "nn": FILES | CLOCKS | CONSOLES,
     "algos": FILES | CLOCKS | CONSOLES,
     "analysis": JAX_STACK,
@@ -182,7 +182,7 @@ def test_each_part_stays_free_of_what_it_does_not_need():
         for line, name in source.imports()
         if name.partition(".")[0] in FORBIDDEN_IN.get(source.part, ())
     ]
-    hold("core: jax and chex; analysis: no jax; algos: no file, clock, logger or console", violations)
+    hold("core: jax, chex and optax; analysis: no jax; algos: no file, clock, logger or console", violations)
 
 
 def test_algorithms_know_no_device_and_call_no_host():

@@ -2,27 +2,32 @@
 
 One iteration: roll out T steps in N environments with the current policy; estimate advantages; take `num_epochs`
 passes of clipped-surrogate gradient steps over shuffled minibatches; renew the normalisers and the start pool.
+Devices (`Shards`) roll out and shuffle environments of their own, and average their gradients.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 
 from jaxrl.config import check, number, option, size
-from jaxrl.core import losses, minibatch, moments, returns, reward_scaling, truncation
+from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
+from jaxrl.core.descent import Descent, Learner
 from jaxrl.core.moments import Moments
+from jaxrl.core.outer_loop import Ewma
 from jaxrl.core.reward_scaling import RewardScaler
-from jaxrl.core.tree import select_tree, strip_weak_types
+from jaxrl.core.shards import SINGLE, Shards
+from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
+from jaxrl.envs.rollout import Decision, Rollout, collect
 from jaxrl.envs.starts import Fresh, Pool, Starts
-from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics
+from jaxrl.envs.vector import VectorEnv, VectorState
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
 from jaxrl.types import Algorithm, Array, Key, Mean, Metrics, PyTree
 
@@ -61,6 +66,10 @@ class PPOConfig:
     """Gradients are scaled down to this global norm; inf: never."""
     target_kl: float | None = option(None, 0, open_low=True)
     """Skip the rest of an iteration's gradient steps once the policy has moved this far; None: never."""
+    ewma_center_of_mass: float | None = option(None, 0)
+    """Hold the policy to an average of itself of this age in gradient steps (PPO-EWMA); None: to the rollout's."""
+    outer_step_size: float = number(1.0, 0)
+    """Share of the way to the optimised policy that an iteration goes; may exceed 1 (outer-PPO)."""
     normalize_advantages: Literal["minibatch", "batch", "none"] = option("minibatch")
     """Give advantages mean 0 and deviation 1 over each minibatch, over the whole batch, or not at all."""
     normalize_observations: bool = option(False)
@@ -86,52 +95,43 @@ class PPOState(NamedTuple):
 
     policy: Policy
     optimizer: PyTree
+    proximal: Ewma | None
     reward_scaler: RewardScaler | None
     vector: VectorState
     key: Key
     iteration: Array  # int32
 
 
-class Rollout(NamedTuple):
-    """What is kept of each transition, [T, N, ...]."""
-
-    observation: Array
-    sample: Array  # the distribution's own sample, before it is scaled to the action space
-    log_probability: Array
-    value: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-
-
 class Batch(NamedTuple):
     """What the loss reads of each transition, [T·N, ...]."""
 
     observation: Array
-    sample: Array
+    sample: Array  # the distribution's own sample, before it is scaled to the action space
     log_probability: Array
     value: Array
     advantage: Array
     target: Array
 
 
-def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None) -> Algorithm:
+def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shards: Shards = SINGLE) -> Algorithm:
     """PPO for `env`. `starts`, when given, replaces the start distribution that `config` names."""
     check(config)
     check_network(config.network, env.observation_space, env.action_space)
     minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
-    samples_per_step = config.num_envs * config.num_steps
+    shards.split("minibatch_size", config.minibatch_size)
     if starts is None:
-        starts = Pool(env, config.pool_size) if config.starts == "pool" else Fresh(env)
-    learner = PPO(config, VectorEnv(env, starts, config.num_envs))
+        starts = Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env)
+    learner = PPO(config, VectorEnv(env, starts, shards.split("num_envs", config.num_envs)), shards)
+    sharded: Any = (False, False, False, RewardScaler(True, False), True, False, False)  # type: ignore[arg-type]
     return Algorithm(
         init=learner.init,
         step=learner.step,
         policy=lambda state: state.policy,
         memory=lambda: (),
         act=learner.act,
-        samples_per_step=samples_per_step,
-        num_iterations=config.total_steps // samples_per_step,
+        samples_per_step=config.num_envs * config.num_steps,
+        num_iterations=config.total_steps // (config.num_envs * config.num_steps),
+        sharded=PPOState(*sharded) if config.scale_rewards else PPOState(*sharded)._replace(reward_scaler=None),
     )
 
 
@@ -141,6 +141,7 @@ class PPO:
 
     config: PPOConfig
     vector: VectorEnv
+    shards: Shards = SINGLE
 
     @cached_property
     def network(self) -> ActorCritic:
@@ -149,20 +150,22 @@ class PPO:
         return ActorCritic(self.config.network, env.action_space, len(env.observation_space.shape))
 
     @cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Global-norm clipping, then Adam's direction; `_descend` applies the learning rate."""
-        return optax.chain(optax.clip_by_global_norm(self.config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+    def descent(self) -> Descent:
+        """How a gradient step is taken."""
+        return Descent(self.config.max_grad_norm, self.config.ewma_center_of_mass, self.config.target_kl)
 
     def init(self, key: Key) -> PPOState:
         """Parameters, normalisers, optimiser, environments, counter."""
         config, shape = self.config, self.vector.env.observation_space.shape
         key_params, key_vector, key = jax.random.split(key, 3)
         params = self.network.init(key_params, jnp.zeros((1, *shape)))
+        learner = self.descent.init(ravel_pytree(params)[0])
         state = PPOState(
             policy=Policy(params, moments.init(shape) if config.normalize_observations else None),
-            optimizer=self.optimizer.init(params),
-            reward_scaler=reward_scaling.init(config.num_envs) if config.scale_rewards else None,
-            vector=self.vector.init(key_vector),
+            optimizer=learner.optimizer,
+            proximal=learner.proximal,
+            reward_scaler=reward_scaling.init(self.vector.num_envs) if config.scale_rewards else None,
+            vector=self.vector.init(self.shards.own(key_vector)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
         )
@@ -177,18 +180,20 @@ class PPO:
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
         """One iteration: roll out, estimate advantages, optimise, renew the statistics."""
         key_rollout, key_update, key_starts, key = jax.random.split(state.key, 4)
-        vector, rollout, next_value, episodes = self._rollout(state, key_rollout)
-        scaler, batch = self._estimate(state.reward_scaler, rollout, next_value)
-        params, optimizer, metrics = self._optimize(state, batch, key_update)
+        vector, rollout, episodes = self._rollout(state, self.shards.own(key_rollout))
+        scaler, batch = self._estimate(state.reward_scaler, rollout)
+        learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
         observation_moments = state.policy.observation_moments
         if observation_moments is not None:
             # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
-            observation_moments = moments.update(observation_moments, rollout.observation.astype(jnp.float32))
+            seen = rollout.observation.astype(jnp.float32)
+            observation_moments = moments.update(observation_moments, seen, self.shards.axis_name)
         state = PPOState(
-            policy=Policy(params, observation_moments),
-            optimizer=optimizer,
+            policy=Policy(ravel_pytree(state.policy.params)[1](learner.params), observation_moments),
+            optimizer=learner.optimizer,
+            proximal=learner.proximal,
             reward_scaler=scaler,
-            vector=self.vector.refresh(vector, key_starts),
+            vector=self.vector.refresh(vector, self.shards.own(key_starts)),
             key=key,
             iteration=state.iteration + 1,
         )
@@ -202,99 +207,94 @@ class PPO:
     def _scale(self, sample: Array) -> Array:
         return scale_action(sample, self.vector.env.action_space, self.config.network.squash_actions)
 
-    def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Rollout, Array, Metrics]:
-        """T steps in N environments: (environments, Rollout, value of each successor [T, N], episode metrics)."""
-        slots = truncation.num_slots(self.config.num_steps, self.vector.starts.shortest)
+    def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Rollout, Metrics]:
+        """T steps in N environments: (environments, Rollout, episode metrics)."""
 
-        def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
-            vector, finals = carry
-            key_sample, key_env = jax.random.split(key)
-            distribution, value = self._apply(state.policy, vector.observation)
-            sample = distribution.sample(key_sample)
-            vector, seen = self.vector.step(vector, self._scale(sample), key_env)
-            finals = truncation.store(finals, seen.final_observation, seen.truncated)
-            log_probability = distribution.log_prob(sample)
-            ends = (seen.terminated, seen.truncated)
-            kept = Rollout(seen.observation, sample, log_probability, value, seen.reward, *ends)
-            return (vector, finals), (kept, episode_metrics(seen))
+        def decide(observation: Array, key: Key) -> Decision:
+            distribution, value = self._apply(state.policy, observation)
+            sample = distribution.sample(key)
+            return Decision(self._scale(sample), sample, distribution.log_prob(sample), value)
 
-        carry = (state.vector, truncation.init(state.vector.observation, slots))
-        keys = jax.random.split(key, self.config.num_steps)
-        (vector, (finals, _)), (rollout, episodes) = jax.lax.scan(one_step, carry, keys)
-        final_value = truncation.scatter(self._apply(state.policy, finals, "value"), rollout.truncated)
-        last_value = self._apply(state.policy, vector.observation, "value")
-        next_value = returns.successor_values(rollout.value, last_value, rollout.truncated, final_value)
-        return vector, rollout, next_value, jax.tree.map(jnp.sum, episodes)
+        value = partial(self._apply, state.policy, method="value")
+        return collect(self.vector, state.vector, decide, value, self.config.num_steps, key)
 
-    def _estimate(self, scaler: RewardScaler | None, rollout: Rollout, next_value: Array) -> tuple[Any, Batch]:
+    def _estimate(self, scaler: RewardScaler | None, rollout: Rollout) -> tuple[RewardScaler | None, Batch]:
         """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
-        config, reward, ends = self.config, rollout.reward, (rollout.terminated, rollout.truncated)
+        config, axis_name, (reward, *ends) = self.config, self.shards.axis_name, rollout[-3:]
         if scaler is not None:
-            scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma)
+            scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma, axis_name)
         decay: dict[str, Any] = {"gamma": config.gamma, "gae_lambda": config.gae_lambda}
-        advantage = returns.gae(reward, rollout.value, next_value, *ends, **decay)
+        advantage = returns.gae(reward, rollout.value, rollout.next_value, *ends, **decay)
         target = advantage + rollout.value
         if config.normalize_advantages == "batch":
-            advantage = losses.normalize_advantage(advantage)
+            advantage = losses.normalize_advantage(advantage, axis_name)
         return scaler, minibatch.flatten_time(Batch(*rollout[:4], advantage, target))
 
-    def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[PyTree, PyTree, Metrics]:
-        """`num_epochs` passes of gradient steps over shuffled minibatches: (params, optimiser, metrics)."""
-        config, size = self.config, len(batch.value)
-        elapsed = jnp.minimum(state.iteration.astype(jnp.float32) / (config.total_steps // size), 1.0)
-        learning_rate = jnp.asarray(config.learning_rate * (1.0 - elapsed if config.anneal_learning_rate else 1.0))
+    def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
+        """`num_epochs` passes of gradient steps over shuffled minibatches: (learner, metrics)."""
+        config, shards, rows = self.config, self.shards, len(batch.value)
+        elapsed = state.iteration.astype(jnp.float32) / (config.total_steps // (config.num_envs * config.num_steps))
+        annealed = 1.0 - jnp.minimum(elapsed, 1.0) if config.anneal_learning_rate else 1.0
+        learning_rate = jnp.asarray(config.learning_rate * annealed, jnp.float32)
+        flat, unravel = ravel_pytree(state.policy.params)
+        gradient = partial(self._gradient, state.policy, unravel)
 
-        def one_minibatch(carry: tuple, draw: tuple[Array, Key]) -> tuple[tuple, dict[str, Array]]:
-            params, optimizer, stopped = carry
-            indices, key = draw
-            policy = state.policy._replace(params=params)
-            new, seen = self._descend(policy, optimizer, minibatch.take(batch, indices), learning_rate, key)
-            if config.target_kl is not None:
-                stopped |= seen["kl"] > config.target_kl
-                new = select_tree(stopped, (params, optimizer), new)
-            return (*new, stopped), seen | {"taken": ~stopped}
+        def one_minibatch(carry: tuple[Learner, Array], draw: tuple) -> tuple[tuple[Learner, Array], dict[str, Array]]:
+            learner, total = carry
+            indices, advantage, key = draw
+            rows = minibatch.take(batch, indices)._replace(advantage=advantage)
+            grad, seen = minibatch.mean_over_tiles(partial(gradient, learner), rows, key)
+            grad, kl = shards.mean((grad, seen["kl"]))
+            learner = self.descent.step(learner, grad, kl, learning_rate)
+            return (learner, total + grad), seen | {"gradient_norm": jnp.linalg.norm(grad), "taken": ~learner.stopped}
 
-        def one_epoch(carry: tuple, key: Key) -> tuple[tuple, dict[str, Array]]:
-            key_shuffle, key_entropy = jax.random.split(key)
-            indices = minibatch.shuffled_indices(key_shuffle, size, config.minibatch_size)
-            return jax.lax.scan(one_minibatch, carry, (indices, jax.random.split(key_entropy, len(indices))))
+        def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
+            key_shuffle, key_loss = jax.random.split(key)
+            indices = minibatch.shuffled_indices(key_shuffle, rows, config.minibatch_size // shards.devices)
+            advantage = batch.advantage[indices]
+            if config.normalize_advantages == "minibatch":
+                advantage = jax.vmap(partial(losses.normalize_advantage, axis_name=shards.axis_name))(advantage)
+            keys = jax.random.split(key_loss, len(indices))
+            carry = (learner, jnp.zeros_like(flat))
+            (learner, total), seen = jax.lax.scan(one_minibatch, carry, (indices, advantage, keys))
+            return learner, seen | {"batch_gradient_norm": jnp.linalg.norm(total / len(indices))}
 
-        carry = (state.policy.params, state.optimizer, jnp.zeros((), bool))
-        carry, seen = jax.lax.scan(one_epoch, carry, jax.random.split(key, config.num_epochs))
-        metrics = {name: Mean.of(values) for name, values in seen.items() if name != "ratio_error"}
-        metrics["first_ratio_error"] = Mean.of(seen["ratio_error"][0, 0])
+        learner = Learner(flat, state.optimizer, state.proximal, jnp.zeros((), bool))
+        learner, seen = jax.lax.scan(one_epoch, learner, jax.random.split(key, config.num_epochs))
+        learner = learner._replace(params=outer_loop.outer_step(flat, learner.params, config.outer_step_size))
+        # A thousand rows tell how far the policy has moved, and cost nothing beside the epochs.
+        probe = jax.tree.map(lambda leaf: leaf[:: -(-rows // 1024)], batch)
+        policy = state.policy._replace(params=unravel(learner.params))
+        moved = self._apply(policy, probe.observation)[0].log_prob(probe.sample) - probe.log_probability
+        kl = losses.kl_estimators(moved)[1].mean()
+        metrics = outer_loop.update_metrics(seen, kl, config.num_envs * config.num_steps, config.minibatch_size)
         metrics["explained_variance"] = Mean.of(losses.explained_variance(batch.value, batch.target))
-        metrics["learning_rate"] = Mean.of(learning_rate)
-        return carry[0], carry[1], metrics
+        return learner, metrics | {"learning_rate": Mean.of(learning_rate)}
 
-    def _descend(self, policy: Policy, optimizer: PyTree, batch: Batch, learning_rate: Array, key: Key) -> tuple:
-        """One gradient step on one minibatch: ((params, optimiser), diagnostics)."""
-        params, observation_moments = policy
-        grad, seen = jax.grad(self._loss, has_aux=True)(params, observation_moments, batch, key)
-        direction, optimizer = self.optimizer.update(grad, optimizer)
-        params = jax.tree.map(lambda leaf, step: leaf - learning_rate * step, params, direction)
-        return (params, optimizer), seen | {"gradient_norm": optax.tree.norm(grad)}
+    def _gradient(self, policy: Policy, unravel: Any, learner: Learner, rows: Batch, key: Key) -> tuple[Array, dict]:
+        """Of the loss, with respect to the parameters as one vector: (gradient, diagnostics)."""
+        anchor = rows.log_probability
+        if learner.proximal is not None:
+            proximal = policy._replace(params=unravel(learner.proximal.mean))
+            anchor = self._apply(proximal, rows.observation)[0].log_prob(rows.sample)
+        params = unravel(learner.params)
+        grad, seen = jax.grad(self._loss, has_aux=True)(params, policy.observation_moments, rows, anchor, key)
+        return ravel_pytree(grad)[0], seen
 
-    def _loss(self, params: PyTree, observation_moments: Moments | None, batch: Batch, key: Key) -> tuple[Array, dict]:
-        """policy loss + c_v · value loss − c_e · entropy, each a mean over the minibatch; and diagnostics."""
+    def _loss(
+        self, params: PyTree, observation_moments: Moments | None, rows: Batch, anchor: Array, key: Key
+    ) -> tuple[Array, dict[str, Array]]:
+        """policy loss + c_v · value loss − c_e · entropy, each a mean over the rows; and diagnostics.
+
+        The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
+        """
         config = self.config
-        distribution, value = self._apply(Policy(params, observation_moments), batch.observation)
-        log_probability = distribution.log_prob(batch.sample)
-        log_ratio = log_probability - batch.log_probability
-        advantage = batch.advantage
-        if config.normalize_advantages == "minibatch":
-            advantage = losses.normalize_advantage(advantage)
-        surrogate = losses.clipped_surrogate(log_probability, batch.log_probability, advantage, config.clip_epsilon)
-        policy_loss = surrogate.mean()
-        value_loss = losses.clipped_value_loss(value, batch.value, batch.target, config.value_clip_epsilon).mean()
+        distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
+        log_probability = distribution.log_prob(rows.sample)
+        advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
+        policy_loss = losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon).mean()
+        value_loss = losses.clipped_value_loss(value, rows.value, rows.target, config.value_clip_epsilon).mean()
         entropy = distribution.entropy(key).mean()
         loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
-        return loss, {
-            "loss": loss,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "kl": losses.kl_estimators(log_ratio)[1].mean(),
-            "clip_fraction": losses.clip_fraction(log_ratio, config.clip_epsilon).mean(),
-            "ratio_error": jnp.max(jnp.abs(jnp.exp(log_ratio) - 1.0)),
-        }
+        seen = {"loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return loss, seen | losses.ratio_diagnostics(log_probability - rows.log_probability, config.clip_epsilon)

@@ -57,6 +57,26 @@ def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
     return -log_ratio, jnp.expm1(log_ratio) - log_ratio
 
 
+def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
+    """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities; exactly 1 where they are equal.  [B] → [B].
+
+    The weight of PPO's decoupled objective: the clip holds the policy to the anchor, and this corrects for the actions
+    having come from another one.
+
+    Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), equation 3.
+    """
+    return jnp.exp(jnp.minimum(anchor - behavior, jnp.log(maximum)))
+
+
+def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric) -> dict[str, Array]:
+    """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
+    return {
+        "kl": kl_estimators(log_ratio)[1].mean(),
+        "clip_fraction": clip_fraction(log_ratio, clip_epsilon).mean(),
+        "ratio_error": jnp.abs(jnp.expm1(log_ratio)).mean(),
+    }
+
+
 def clip_fraction(log_ratio: Array, clip_epsilon: Numeric) -> Array:
     """1 where the ratio lies outside 1 ± ε, else 0; its mean is the clip fraction.  [B] → [B]."""
     return (jnp.abs(jnp.expm1(log_ratio)) > clip_epsilon).astype(log_ratio.dtype)
@@ -83,10 +103,11 @@ def normalize_advantage(advantage: Array, axis_name: str | None = None) -> Array
     Devices must hold equally many elements.  [...] → [...], dimensionless.
     """
 
-    def mean(x: Array) -> Array:
-        return jnp.mean(x) if axis_name is None else jax.lax.pmean(jnp.mean(x), axis_name)
+    def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
+        return jnp.mean(x, axes) if axis_name is None else jax.lax.pmean(jnp.mean(x, axes), axis_name)
 
     deviation = advantage - mean(advantage)
-    variance, error = mean(jnp.square(deviation)), mean(deviation)
+    both = jnp.stack([jnp.square(deviation), deviation])
+    variance, error = mean(both, tuple(range(1, both.ndim)))
     # The error of the rounded mean is all there is to the deviation of constants: it must not come out as ±1.
     return (deviation - error) / (jnp.sqrt(variance) + 1e-8)

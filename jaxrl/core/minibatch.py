@@ -1,28 +1,104 @@
-"""Cutting a batch into shuffled minibatches."""
+"""Cutting a batch into shuffled minibatches, and a minibatch into tiles that fit into a cache."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, Key, PyTree
 
+# Rounds of the Feistel network: four with random functions cannot be told from a random permutation, says the theorem,
+# of indices with many digits; small ones get eight, for they cost nothing.
+ROUNDS, SMALL, ROUNDS_IF_SMALL = 4, 4096, 8
+# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on their memory.
+TILE_ROWS = {"cpu": 1024}
+OTHER_TILE_ROWS = 1 << 20
+
 
 def shuffled_indices(key: Key, size: int, minibatch_size: int) -> Array:
     """A fresh permutation of 0 … size−1 as int32 [size / minibatch_size, minibatch_size]."""
-    return jax.random.permutation(key, size).reshape(-1, minibatch_size)
+    return permutation(key, size).reshape(-1, minibatch_size)
+
+
+def permutation(key: Key, size: int) -> Array:
+    """A pseudo-random permutation of 0 … size−1, int32 [size], without sorting a large one.
+
+    Large sizes go through a Feistel network: an index is written as (left, right) with left < a, right < b and
+    a·b = size, and in turn
+
+        left ← (left + f(right)) mod a,    right ← (right + g(left)) mod b
+
+    for some rounds with fresh tables f, g of uniform numbers. Each half round can be undone, so no index is lost or
+    doubled. A sort costs 20 to 50 times as much and runs on one core (benchmarks/NOTES.md).
+
+    Source: Luby & Rackoff, How to Construct Pseudorandom Permutations from Pseudorandom Functions (1988).
+    """
+    small = _balanced_divisor(size)
+    if small * small * 64 < size:  # a prime, say, that does not split into halves
+        return jax.random.permutation(key, size).astype(jnp.int32)
+    large, rounds = size // small, (ROUNDS_IF_SMALL if size <= SMALL else ROUNDS) // 2
+    key_left, key_right = jax.random.split(key)
+    to_left = jax.random.randint(key_left, (rounds, large), 0, small)
+    to_right = jax.random.randint(key_right, (rounds, small), 0, large)
+    index = jnp.arange(size, dtype=jnp.int32)
+    left, right = index // large, index % large
+    for f, g in zip(to_left, to_right, strict=True):
+        left = left + f[right]
+        left = jnp.where(left >= small, left - small, left)
+        right = right + g[left]
+        right = jnp.where(right >= large, right - large, right)
+    return left * large + right
+
+
+def _balanced_divisor(size: int) -> int:
+    """The largest divisor of `size` that is at most its square root."""
+    return next(k for k in range(math.isqrt(size), 0, -1) if size % k == 0)
 
 
 def take(batch: PyTree, indices: Array) -> PyTree:
     """Rows `indices` of every leaf: the minibatch is gathered, a shuffled copy is never made."""
-    return jax.tree.map(lambda leaf: leaf[indices], batch)
+    return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), batch)
 
 
 def flatten_time(rollout: PyTree) -> PyTree:
     """[T, N, ...] -> [T·N, ...] for every leaf."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout)
+
+
+def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key: Key) -> PyTree:
+    """The mean of `function(rows, key)` over equal tiles of the rows; of all rows at once if they are few.
+
+    `function` returns means over the rows that it is given (a gradient, diagnostics), so the result is what it would
+    return for all of them, up to rounding; memory is that of one tile.
+    """
+    size = jax.tree.leaves(rows)[0].shape[0]
+    tile = tile_rows(size, jax.default_backend())
+    if tile == size:
+        return function(rows, key)
+    count = size // tile
+    tiles = jax.tree.map(lambda leaf: leaf.reshape(count, tile, *leaf.shape[1:]), rows)
+
+    def add(total: PyTree, draw: tuple[PyTree, Key]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, function(*draw)), None
+
+    first = jax.tree.map(lambda leaf: leaf[0], tiles)
+    shapes = jax.eval_shape(function, first, key)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (tiles, jax.random.split(key, count)))
+    return jax.tree.map(lambda leaf: leaf / count, total)
+
+
+def tile_rows(size: int, platform: str) -> int:
+    """Rows of a tile: the largest divisor of `size` that fits, or `size` where only slivers would do."""
+    largest = TILE_ROWS.get(platform, OTHER_TILE_ROWS)
+    if size <= largest:
+        return size
+    best = max(k for k in range(1, largest + 1) if size % k == 0)
+    return best if best >= largest // 8 else size
 
 
 def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size: int) -> None:

@@ -28,8 +28,10 @@ def init(num_envs: int) -> RewardScaler:
     return RewardScaler(jnp.zeros(num_envs), moments.init(()))
 
 
-def scale(scaler: RewardScaler, reward: Array, ended: Array, gamma: Numeric) -> tuple[RewardScaler, Array]:
-    """Rewards [T, N] over the deviation so far, and the scaler renewed by them."""
+def scale(
+    scaler: RewardScaler, reward: Array, ended: Array, gamma: Numeric, axis_name: str | None = None
+) -> tuple[RewardScaler, Array]:
+    """Rewards [T, N] over the deviation so far, and the scaler renewed by them, on all devices of `axis_name`."""
     running, returns = moments.discounted_returns(scaler.discounted_return, reward, ended, gamma)
     scaled = reward * jax.lax.rsqrt(scaler.moments.variance + 1e-8)
-    return RewardScaler(running, moments.update(scaler.moments, returns)), scaled
+    return RewardScaler(running, moments.update(scaler.moments, returns, axis_name)), scaled

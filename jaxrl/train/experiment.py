@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import inspect
 import itertools
 import os
 import platform
@@ -21,6 +22,7 @@ from jaxrl.algos.registry import flatten, load, override, tuned
 from jaxrl.config import sweepable
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
+from jaxrl.train import layout
 from jaxrl.train.program import Program
 
 
@@ -36,6 +38,10 @@ class RunSettings:
     """Evaluations spread evenly over the run, beside one before it."""
     evaluation_episodes: int = 100
     """Episodes of each evaluation, once with the likeliest actions and once with sampled ones."""
+    devices: int | None = None
+    """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
+    mesh: tuple[str, ...] = ()
+    """How they share it, as env=4,seed=2: environments over 4 devices, seeds over 2. Chosen unless given."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,17 @@ class Experiment:
         env = make(self.environment, **self.environment_options)
         settings = self.settings()
         swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
+        factory = load(self.algorithm).factory
+        splits = "shards" in inspect.signature(factory).parameters
         return Program(
-            factory=load(self.algorithm).factory,
+            factory=factory,
             env=env,
             config=dataclasses.replace(self.config, **swept),
             seeds=list(range(run.seed, run.seed + run.num_seeds)),
             num_settings=len(settings),
             num_episodes=run.evaluation_episodes,
             evaluation_seed=evaluation_seed,
+            layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
         )
 
     def description(self) -> dict[str, Any]:

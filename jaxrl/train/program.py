@@ -1,7 +1,8 @@
 """The compiled programs of a run: `init`, `chunk` and `evaluate`, for one member or a whole population.
 
 A population is H hyperparameter settings × S seeds in one program: two vmapped axes in front of every leaf of the
-state. A single member has neither axis, so that it pays nothing for them.
+state. A single member has neither axis, so that it pays nothing for them. On several devices each function runs under
+`shard_map`: seeds and environments are dealt out as the layout says (train/layout.py), all else is on every device.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from jaxrl.config import sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
 from jaxrl.train.evaluate import Episodes, evaluate
+from jaxrl.train.layout import ENV, SEED, Layout
 from jaxrl.types import Algorithm, Array, Key, Metrics, PyTree
 
+P = jax.P
+ONE_DEVICE = Layout()
 # Streams of keys folded out of a member's root key; training itself uses stream 0.
 TRAINING, EVALUATION = 0, 1
 
@@ -37,7 +43,7 @@ class Program:
 
     def __init__(
         self,
-        factory: Callable[[Environment, Any], Algorithm],
+        factory: Callable[..., Algorithm],
         env: Environment,
         config: Any,
         seeds: list[int],
@@ -46,15 +52,17 @@ class Program:
         num_episodes: int = 100,
         evaluation_seed: int | None = None,
         compiled: dict[str, Callable] | None = None,
+        layout: Layout = ONE_DEVICE,
     ) -> None:
-        self.algorithm = factory(env, config)
+        self.layout, self.mesh = layout, layout.mesh()
+        self._make = functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
+        self.algorithm = self._make(env, config)
         self.shape = (num_settings, len(seeds))
         self.is_population = self.shape != (1, 1)
         self.compile_seconds = 0.0
-        self._make = factory
-        self.env = jax.tree.map(jnp.asarray, env)
+        self.env = self._everywhere(jax.tree.map(jnp.asarray, env))
         self._num_episodes = num_episodes
-        self._config = self._broadcast(config)
+        self._config = self._everywhere(self._broadcast(config))
         self._keys = self._population_keys(seeds)
         self._evaluation_keys = self._keys
         if evaluation_seed is not None:
@@ -64,43 +72,81 @@ class Program:
 
     def init(self) -> PyTree:
         """The first state of every member."""
-        return self._call("init", self._init, self._training_keys())
+        return self._call("init", self._init, self._state_spec, self._training_keys())
 
     def abstract_state(self) -> PyTree:
-        """Shapes, types and structure of the state, without computing it."""
-        return jax.eval_shape(self._init, self.env, self._config, self._training_keys())
+        """Shapes, types, structure and shardings of the state, without computing it."""
+        init = self._spread(self._init, (self._members,), self._state_spec)
+        shapes = jax.eval_shape(init, self.env, self._config, self._training_keys())
+        mesh = self.mesh
+        if mesh is None:
+            return shapes
+
+        def place(spec: P, shapes: PyTree) -> PyTree:
+            sharding = jax.NamedSharding(mesh, spec)
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+        return jax.tree.map(place, self._state_spec, shapes)
 
     def chunk(self, state: PyTree, iterations: int) -> tuple[PyTree, Metrics]:
         """`iterations` steps; donates `state`. Metrics are summed over them: leaves [], or [H, S]."""
-        return self._call("chunk", self._chunk, state, jnp.asarray(iterations, jnp.int32), donate=True)
+        out = (self._state_spec, self._members)
+        return self._call("chunk", self._chunk, out, state, np.int32(iterations), donate=True)
 
     def evaluate(self, state: PyTree, iteration: int) -> tuple[Episodes, Episodes]:
         """(deterministic, stochastic) episodes of the policies in `state`; leaves [H, S, E]."""
-        episodes = self._call(
-            "evaluate", self._evaluate, state, self._evaluation_keys, jnp.asarray(iteration, jnp.int32)
-        )
+        arguments = (state, self._evaluation_keys, np.int32(iteration))
+        episodes = self._call("evaluate", self._evaluate, self._members, *arguments)
         return jax.tree.map(lambda leaf: leaf.reshape(*self.shape, self._num_episodes), episodes)
 
     def is_finite(self, state: PyTree) -> Array:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
-        return self._call("is_finite", self._is_finite, state)
+        return self._call("is_finite", self._is_finite, self._members, state)
 
     def copy(self, state: PyTree) -> PyTree:
         """The same state in buffers of its own, which survive the donation of the originals."""
-        return self._call("copy", lambda _env, _config, state: copy(state), state)
+        return self._call("copy", lambda _env, _config, state: copy(state), self._state_spec, state)
 
     def first_member(self, tree: PyTree) -> PyTree:
         """Member (0, 0) of a population's tree; a single member's tree as it is."""
         return jax.tree.map(lambda leaf: leaf[0, 0], tree) if self.is_population else tree
 
-    def _call(self, name: str, function: Callable, *arguments: PyTree, donate: bool = False) -> Any:
+    @property
+    def _members(self) -> P:
+        """How what has one entry a member is dealt out."""
+        return P(None, SEED) if self.is_population else P()
+
+    @functools.cached_property
+    def _state_spec(self) -> PyTree:
+        """How the state is dealt out: a prefix of it."""
+        return jax.tree.map(lambda split: P(*self._members, ENV) if split else self._members, self.algorithm.sharded)
+
+    def _everywhere(self, tree: PyTree) -> PyTree:
+        """The same on every device of the mesh, of all processes."""
+        return tree if self.mesh is None else jax.device_put(tree, jax.NamedSharding(self.mesh, P()))
+
+    def _spread(self, function: Callable, inputs: tuple, output: PyTree) -> Callable:
+        """`function(env, config, *arguments)` as it runs on each device."""
+        if self.mesh is None:
+            return function
+        specs = (P(), P(), *inputs)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=output, check_vma=False)
+
+    def _call(self, name: str, function: Callable, output: PyTree, *arguments: PyTree, donate: bool = False) -> Any:
         """Compile ahead of time on the first call; any other shape later is an error, never a recompilation."""
         if name not in self._compiled:
             begun = time.perf_counter()
-            jitted = jax.jit(function, donate_argnums=2 if donate else ())
+            inputs = tuple(self._input_spec(name, position) for position in range(len(arguments)))
+            jitted = jax.jit(self._spread(function, inputs, output), donate_argnums=2 if donate else ())
             self._compiled[name] = jitted.lower(self.env, self._config, *arguments).compile()
             self.compile_seconds += time.perf_counter() - begun
         return self._compiled[name](self.env, self._config, *arguments)
+
+    def _input_spec(self, name: str, position: int) -> PyTree:
+        """How an argument is dealt out: keys, or the state; then numbers, but for the keys of an evaluation."""
+        if position == 0:
+            return self._members if name == "init" else self._state_spec
+        return self._members if name == "evaluate" and position == 1 else P()
 
     def _init(self, env: Environment, config: Any, keys: Key) -> PyTree:
         return self._over_members(lambda env, config, key: self._make(env, config).init(key))(env, config, keys)
@@ -116,7 +162,11 @@ class Program:
         shapes = jax.eval_shape(step, env, config, state)[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         # A loop with a traced length: chunks of any length are one compilation.
-        return jax.lax.fori_loop(0, iterations, body, (state, nothing))
+        state, metrics = jax.lax.fori_loop(0, iterations, body, (state, nothing))
+        if self.layout.env > 1:  # once a chunk, as one message
+            flat, unravel = ravel_pytree(metrics)
+            metrics = unravel(jax.lax.psum(flat, ENV))
+        return state, metrics
 
     def _is_finite(self, env: Environment, config: Any, state: PyTree) -> Array:
         def one(env: Environment, config: Any, state: PyTree) -> Array:
@@ -160,7 +210,7 @@ class Program:
     def _population_keys(self, seeds: list[int]) -> Key:
         """Root keys [H, S], or [] for one member. A seed has the same key whatever it is run with."""
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        return jnp.broadcast_to(keys, self.shape) if self.is_population else keys[0]
+        return self._everywhere(jnp.broadcast_to(keys, self.shape) if self.is_population else keys[0])
 
     def _training_keys(self) -> Key:
         def fold(key: Key) -> Key:

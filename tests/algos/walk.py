@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from jaxrl.algos.ppo import PPO, PPOConfig, ppo
 from jaxrl.config import sweepable
@@ -76,9 +77,9 @@ def step(config, state):
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
 def rollout_of(config, state):
-    """The rollout and successor values that `step` is about to see."""
+    """The rollout that `step` is about to see."""
     key = jax.random.split(state.key, 4)[0]
-    return learner(config)._rollout(state, key)[1:3]
+    return learner(config)._rollout(state, key)[1]
 
 
 def with_key(state, seed):
@@ -91,9 +92,9 @@ def trained(iterations=3):
     """A state whose normalisers have seen something, the states before it, and what those saw."""
     state, history = jax.jit(learner(make_config()).init, compiler_options=CHEAP)(jax.random.key(0)), []
     for seed in range(iterations):
-        rollout, _ = rollout_of(make_config(), with_key(state, seed))
+        rollout = rollout_of(make_config(), with_key(state, seed))
         following, metrics = step(make_config(), with_key(state, seed))
         history.append((state, jax.device_get(rollout), jax.device_get(metrics)))
         state = following
-    fresh = learner(make_config()).optimizer.init(state.policy.params)
+    fresh = learner(make_config()).descent.init(ravel_pytree(state.policy.params)[0]).optimizer
     return state._replace(optimizer=fresh), history

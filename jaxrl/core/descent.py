@@ -1,0 +1,54 @@
+"""A gradient step on parameters kept as one vector: clip, Adam, an average of the past, a stop.
+
+One vector and not a tree: the update is one fused kernel, and the reduction over devices one message.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from chex import Numeric
+
+from jaxrl.core.outer_loop import Ewma, ewma_init, ewma_update
+from jaxrl.core.tree import select_tree
+from jaxrl.types import Array, PyTree
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes."""
+
+    params: Array
+    optimizer: PyTree
+    proximal: Ewma | None  # an average of `params`, where one is kept
+    stopped: Array  # bool: the divergence was exceeded, and nothing moves any more
+
+
+class Descent(NamedTuple):
+    """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never)."""
+
+    max_grad_norm: Numeric
+    center_of_mass: Numeric | None = None
+    target_kl: Numeric | None = None
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Global-norm clipping, then Adam's direction; `step` applies the learning rate, which may be traced."""
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+
+    def init(self, params: Array) -> Learner:
+        """Before the first step."""
+        proximal = None if self.center_of_mass is None else ewma_init(params)
+        return Learner(params, self.optimizer.init(params), proximal, jnp.zeros((), bool))
+
+    def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
+        """One step along `grad`, unless `kl`, measured before it, exceeds `target_kl` or did so earlier."""
+        direction, optimizer = self.optimizer.update(grad, learner.optimizer)
+        params, proximal = learner.params - learning_rate * direction, learner.proximal
+        if proximal is not None:
+            proximal = ewma_update(proximal, params, self.center_of_mass)
+        if self.target_kl is None:
+            return Learner(params, optimizer, proximal, learner.stopped)
+        stopped = learner.stopped | (kl > self.target_kl)
+        return select_tree(stopped, learner, Learner(params, optimizer, proximal, stopped))._replace(stopped=stopped)

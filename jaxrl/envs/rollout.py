@@ -1,0 +1,72 @@
+"""Rolling a stochastic policy out in vectorised environments, with what policy gradients need of each transition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.core import returns, truncation
+from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, no_episodes
+from jaxrl.types import Array, Key, Metrics, PyTree
+
+
+class Decision(NamedTuple):
+    """What a policy did in N environments, [N, ...]."""
+
+    action: Array  # in the environment's units
+    sample: Array  # the distribution's own sample, before it was scaled to the action space
+    log_probability: Array  # of the sample
+    value: Array  # of the state it was taken in
+
+
+class Rollout(NamedTuple):
+    """What is kept of each transition, [T, N, ...]."""
+
+    observation: PyTree
+    sample: Array
+    log_probability: Array
+    value: Array
+    next_value: Array  # of the state that the action led to, before any reset
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+def collect(
+    vector_env: VectorEnv,
+    state: VectorState,
+    decide: Callable[[PyTree, Key], Decision],
+    value: Callable[[PyTree], Array],
+    num_steps: int,
+    key: Key,
+) -> tuple[VectorState, Rollout, Metrics]:
+    """`num_steps` steps: (environments, Rollout, metrics of the episodes that ended).
+
+    `decide(observation, key)` acts in all environments at once; `value(observation)` is the critic alone, asked only
+    for what no step sees: the last observations, and those before a reset that came from a time limit.
+    """
+
+    def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
+        state, finals, episodes = carry
+        key_decide, key_env = jax.random.split(key)
+        decision = decide(state.observation, key_decide)
+        state, seen = vector_env.step(state, decision.action, key_env)
+        finals = truncation.store(finals, seen.final_observation, seen.truncated)
+        episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen))
+        return (state, finals, episodes), (
+            seen.observation,
+            decision[1:],
+            (seen.reward, seen.terminated, seen.truncated),
+        )
+
+    slots = truncation.num_slots(num_steps, vector_env.starts.shortest)
+    carry = (state, truncation.init(state.observation, slots), no_episodes(vector_env.num_envs))
+    (state, (finals, _), episodes), kept = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
+    observation, (sample, log_probability, values), (reward, terminated, truncated) = kept
+    final_value = truncation.scatter(value(finals), truncated)
+    next_value = returns.successor_values(values, value(state.observation), truncated, final_value)
+    rollout = Rollout(observation, sample, log_probability, values, next_value, reward, terminated, truncated)
+    return state, rollout, jax.tree.map(jnp.sum, episodes)
