@@ -29,6 +29,56 @@ def test_a_row_is_equally_likely_in_every_minibatch():
     np.testing.assert_allclose(share, 0.25, atol=0.03)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 12, 97, 512, 4096, 6000, 65_537, 3 * 2**15])
+def test_every_size_is_permuted_primes_too(size):
+    found = np.asarray(jax.jit(minibatch.permutation, static_argnums=1)(jax.random.key(size), size))
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(found), np.arange(size))
+
+
+@pytest.mark.parametrize(("size", "trials"), [(12, 20_000), (512, 4000)])
+def test_where_an_index_goes_and_where_its_neighbour_goes_are_independent(size, trials):
+    """Counts of (place of 0, place of 1) by quarters of the permutation, against a random permutation's."""
+    keys = jax.random.split(jax.random.key(5), trials)
+    places = np.asarray(jax.jit(jax.vmap(lambda key: jnp.argsort(minibatch.permutation(key, size))[:2]))(keys))
+    quarter = places * 4 // size
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (quarter[:, 0], quarter[:, 1]), 1)
+    same = (size / 4 - 1) / (size - 1) / 4
+    expected = trials * np.where(np.eye(4, dtype=bool), same, (1 - 4 * same) / 12)
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 40.0  # 15 degrees of freedom: exceeded once in 2000 times by chance
+
+
+def test_a_large_permutation_leaves_no_trace_of_order():
+    found = np.asarray(jax.jit(minibatch.permutation, static_argnums=1)(jax.random.key(0), 2**16)).astype(float)
+    # Correlation with the identity, and of neighbours, is of the order of 1 / 256 for a random one.
+    assert abs(np.corrcoef(found, np.arange(2**16))[0, 1]) < 0.02
+    assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.02
+    assert abs(np.corrcoef(found[256:], found[:-256])[0, 1]) < 0.02
+
+
+def test_the_mean_over_tiles_is_the_mean_over_the_rows(monkeypatch):
+    monkeypatch.setattr(minibatch, "TILE_ROWS", {"cpu": 16})
+    rows = {"x": jax.random.normal(jax.random.key(0), (96, 3)), "y": jnp.arange(96.0)}
+
+    def means(rows, key):
+        assert rows["y"].shape == (16,)
+        return {"gradient": (rows["x"] * rows["y"][:, None]).mean(0), "loss": rows["y"].mean()}
+
+    found = minibatch.mean_over_tiles(means, rows, jax.random.key(1))
+    np.testing.assert_allclose(found["gradient"], (rows["x"] * rows["y"][:, None]).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found["loss"], 47.5)
+
+
+def test_few_rows_are_one_tile_and_slivers_are_never_cut():
+    assert minibatch.tile_rows(1000, "cpu") == 1000
+    assert minibatch.tile_rows(4096, "cpu") == 1024
+    assert minibatch.tile_rows(3 * 1000, "cpu") == 1000
+    assert minibatch.tile_rows(2 * 4099, "cpu") == 2 * 4099  # its divisors are 2 and a prime
+    assert minibatch.tile_rows(4096, "gpu") == 4096
+
+
 def test_take_gathers_the_same_rows_of_every_leaf():
     batch = {"a": jnp.arange(6), "b": jnp.arange(12.0).reshape(6, 2)}
     taken = minibatch.take(batch, jnp.array([4, 1]))
