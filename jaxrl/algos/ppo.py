@@ -80,6 +80,8 @@ class PPOConfig:
     """Begin episodes with the environment's own reset, or draw them from a pool renewed every iteration."""
     pool_size: int = size(1024)
     """Starts kept when starts is pool."""
+    stagger: bool = option(False)
+    """Let first episodes end at random times, so that environments with a time limit never end in step."""
     network: NetworkConfig = NetworkConfig()
 
 
@@ -121,7 +123,8 @@ def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shard
     shards.split("minibatch_size", config.minibatch_size)
     if starts is None:
         starts = Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env)
-    learner = PPO(config, VectorEnv(env, starts, shards.split("num_envs", config.num_envs)), shards)
+    vector = VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
+    learner = PPO(config, vector, shards)
     sharded: Any = (False, False, False, RewardScaler(True, False), True, False, False)  # type: ignore[arg-type]
     return Algorithm(
         init=learner.init,
@@ -186,8 +189,7 @@ class PPO:
         observation_moments = state.policy.observation_moments
         if observation_moments is not None:
             # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
-            seen = rollout.observation.astype(jnp.float32)
-            observation_moments = moments.update(observation_moments, seen, self.shards.axis_name)
+            observation_moments = moments.update(observation_moments, rollout.observation, self.shards.axis_name)
         state = PPOState(
             policy=Policy(ravel_pytree(state.policy.params)[1](learner.params), observation_moments),
             optimizer=learner.optimizer,
@@ -208,8 +210,6 @@ class PPO:
         return scale_action(sample, self.vector.env.action_space, self.config.network.squash_actions)
 
     def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Rollout, Metrics]:
-        """T steps in N environments: (environments, Rollout, episode metrics)."""
-
         def decide(observation: Array, key: Key) -> Decision:
             distribution, value = self._apply(state.policy, observation)
             sample = distribution.sample(key)
@@ -288,8 +288,8 @@ class PPO:
 
         The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
         """
-        config = self.config
-        distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
+        config, policy = self.config, Policy(params, observation_moments)
+        distribution, value = self._apply(policy, rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
         policy_loss = losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon).mean()

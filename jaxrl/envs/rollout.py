@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,25 +48,26 @@ def collect(
     `decide(observation, key)` acts in all environments at once; `value(observation)` is the critic alone, asked only
     for what no step sees: the last observations, and those before a reset that came from a time limit.
     """
+    slots = vector_env.most_truncations(num_steps)
+    dense = slots > 1 and 4 * slots > num_steps  # very short episodes: all final observations are fewer than the slots
 
     def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
         state, finals, episodes = carry
         key_decide, key_env = jax.random.split(key)
         decision = decide(state.observation, key_decide)
         state, seen = vector_env.step(state, decision.action, key_env)
-        finals = truncation.store(finals, seen.final_observation, seen.truncated)
         episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen))
-        return (state, finals, episodes), (
-            seen.observation,
-            decision[1:],
-            (seen.reward, seen.terminated, seen.truncated),
-        )
+        final = seen.final_observation if dense else ()
+        if not dense:
+            finals = truncation.store(finals, seen.final_observation, seen.truncated)
+        ends = (seen.reward, seen.terminated, seen.truncated)
+        return (state, finals, episodes), (seen.observation, decision[1:], ends, final)
 
-    slots = truncation.num_slots(num_steps, vector_env.starts.shortest)
-    carry = (state, truncation.init(state.observation, slots), no_episodes(vector_env.num_envs))
-    (state, (finals, _), episodes), kept = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
-    observation, (sample, log_probability, values), (reward, terminated, truncated) = kept
-    final_value = truncation.scatter(value(finals), truncated)
+    finals: Any = () if dense else truncation.init(state.observation, slots)
+    carry = (state, finals, no_episodes(vector_env.num_envs))
+    (state, finals, episodes), kept = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
+    observation, (sample, log_probability, values), (reward, terminated, truncated), final = kept
+    final_value = value(final) if dense else truncation.scatter(value(finals[0]), truncated)
     next_value = returns.successor_values(values, value(state.observation), truncated, final_value)
     rollout = Rollout(observation, sample, log_probability, values, next_value, reward, terminated, truncated)
     return state, rollout, jax.tree.map(jnp.sum, episodes)

@@ -1,8 +1,8 @@
 """Start distributions: where an episode begins. One interface; the mechanism behind every auto-reset.
 
-    init(key) -> S                        the distribution's own state, a pytree
+    init(key, n) -> S                     the distribution's own state for n environments: a pytree of leaves with rows
     refresh(S, key) -> S                  called once an iteration, between rollouts
-    draw(S, key, ended) -> Draw           a start for each row of a vector where `ended` holds
+    draw(S, key, ended) -> (S, Draw)      a start for each row of a vector where `ended` holds
     shortest                              the fewest steps any drawn episode may be granted (static)
 
 A start grants its episode a step budget (`limit`) and says where it came from (`origin`), so that starting
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.errors import check_positive_int
 from jaxrl.types import Array, Key, PyTree
@@ -39,21 +40,37 @@ class Starts(Protocol):
         """The fewest steps any drawn episode may be granted."""
         ...
 
-    def init(self, key: Key) -> PyTree:
-        """The distribution's first state."""
+    def init(self, key: Key, n: int) -> PyTree:
+        """The distribution's first state, for `n` environments."""
         ...
 
     def refresh(self, state: PyTree, key: Key) -> PyTree:
         """Renew it, once an iteration."""
         ...
 
-    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
+    def draw(self, state: PyTree, key: Key, ended: Array) -> tuple[PyTree, Draw]:
         """Draw a start for each row where `ended`, bool [n], holds; the others may hold anything."""
         ...
 
 
+class Bank(NamedTuple):
+    """The next start of each environment, made ahead; every leaf has a row an environment."""
+
+    key: Key
+    episode: Array  # uint32, how many starts the row has had
+    used: Array  # bool, whether the one below has been handed out
+    state: PyTree
+    observation: PyTree
+
+
 class Fresh(struct.PyTreeNode):
-    """The environment's own reset for each draw: exact, and as dear as the reset."""
+    """The environment's own reset for each episode: independent and exact, and nearly free.
+
+    The start of an environment's j-th episode is `reset(fold_in(key of the environment, j))`, whenever it is made. So
+    a bank holds the next start of every environment, a row that ends takes its own by a selection, and the used rows
+    are made anew, all at once, only when one of them is asked for again. Drawing a reset for every row on every step,
+    to use the few whose episode ended, costs two to seven times the step itself (benchmarks/NOTES.md).
+    """
 
     env: Environment
 
@@ -62,22 +79,41 @@ class Fresh(struct.PyTreeNode):
         """Every episode is granted the suite's horizon."""
         return self.env.horizon
 
-    def init(self, key: Key) -> PyTree:
-        """Nothing to remember."""
-        del key
-        return ()
+    def init(self, key: Key, n: int) -> Bank:
+        """A start for each of `n` environments."""
+        keys, episode = jax.random.split(key, n), jnp.zeros(n, jnp.uint32)
+        return Bank(keys, episode, jnp.zeros(n, bool), *self._make(keys, episode))
 
-    def refresh(self, state: PyTree, key: Key) -> PyTree:
-        """Nothing to renew."""
+    def refresh(self, state: Bank, key: Key) -> Bank:
+        """Nothing to renew: starts are made when they are needed."""
         del key
         return state
 
-    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
-        """`n` independent resets, of rows that did not end as well."""
-        del state
+    def draw(self, state: Bank, key: Key, ended: Array) -> tuple[Bank, Draw]:
+        """Each row's own next start; the bank is renewed first if one that ended has used its own up."""
+        del key
+        keys = state.key
+
+        def renew(carry: tuple) -> tuple:
+            _, episode, used, *old = carry
+            episode = episode + used
+            starts = select_rows(used, self._make(keys, episode), tuple(old))
+            return jnp.zeros((), bool), episode, jnp.zeros_like(used), *starts
+
+        # A loop of at most one round and not a branch: a branch copies what it leaves alone, and under vmap becomes
+        # both branches; a loop works in place, and runs only while a member needs it.
+        carry = (jnp.any(ended & state.used), *state[1:])
+        _, episode, used, start, observation = jax.lax.while_loop(lambda carry: carry[0], renew, carry)
         n = len(ended)
-        env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key, n))
-        return Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32))
+        draw = Draw(start, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32))
+        return Bank(keys, episode, used | ended, start, observation), draw
+
+    def _make(self, keys: Key, episode: Array) -> tuple[PyTree, PyTree]:
+        """The starts of these episodes: (states, observations)."""
+        state, observation = jax.vmap(lambda key, number: self.env.reset(jax.random.fold_in(key, number)))(
+            keys, episode
+        )
+        return strip_weak_types((state, observation))
 
 
 class Pool(struct.PyTreeNode):
@@ -95,19 +131,20 @@ class Pool(struct.PyTreeNode):
         """Every episode is granted the suite's horizon."""
         return self.env.horizon
 
-    def init(self, key: Key) -> PyTree:
+    def init(self, key: Key, n: int) -> PyTree:
         """`size` fresh starts: (states, observations), [size, ...]."""
+        del n
         check_positive_int("pool_size", self.size)
         return jax.vmap(self.env.reset)(jax.random.split(key, self.size))
 
     def refresh(self, state: PyTree, key: Key) -> PyTree:
         """Replace every row."""
         del state
-        return self.init(key)
+        return self.init(key, 0)
 
-    def draw(self, state: PyTree, key: Key, ended: Array) -> Draw:
+    def draw(self, state: PyTree, key: Key, ended: Array) -> tuple[PyTree, Draw]:
         """Rows offset, offset+1, … (modulo the size), in the order of the rows that ended, for one random offset."""
         offset, n = jax.random.randint(key, (), 0, self.size), len(ended)
         rows = (offset + jnp.cumsum(ended, dtype=jnp.int32)) % self.size
         env_state, observation = jax.tree.map(lambda leaf: leaf[rows], state)
-        return Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), rows)
+        return state, Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), rows)

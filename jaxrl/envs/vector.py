@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.core import truncation
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Starts
@@ -27,23 +28,37 @@ class VectorState(NamedTuple):
 
 
 class VectorEnv(struct.PyTreeNode):
-    """`num_envs` copies of `env`, begun and begun again from `starts`; batch axis first."""
+    """`num_envs` copies of `env`, begun and begun again from `starts`; batch axis first.
+
+    `stagger`: the very first episode of each environment is granted a length drawn from 1 … its limit, so that
+    environments with a fixed horizon do not all begin again on the same step for ever. (Limits and not clocks are
+    spread: a state that knows its time stays right.)
+    """
 
     env: Environment
     starts: Starts
     num_envs: int = struct.field(pytree_node=False)
+    stagger: bool = struct.field(pytree_node=False, default=False)
+
+    def most_truncations(self, num_steps: int) -> int:
+        """The most time limits that one environment can meet in `num_steps` steps."""
+        return truncation.num_slots(num_steps, self.starts.shortest) + self.stagger
 
     def init(self, key: Key) -> VectorState:
         """Begin every environment at step 0 of its own episode."""
-        key_starts, key_draw = jax.random.split(key)
-        starts = self.starts.init(key_starts)
-        draw = self.starts.draw(starts, key_draw, jnp.ones(self.num_envs, bool))
+        key_starts, key_draw, key_limit = jax.random.split(key, 3)
+        starts, draw = self.starts.draw(
+            self.starts.init(key_starts, self.num_envs), key_draw, jnp.ones(self.num_envs, bool)
+        )
+        limit = draw.limit
+        if self.stagger:
+            limit = jax.random.randint(key_limit, limit.shape, 1, limit + 1)
         zeros = jnp.zeros(self.num_envs, jnp.int32)
         state = VectorState(
             env_state=draw.state,
             observation=draw.observation,
             clock=zeros,
-            limit=draw.limit,
+            limit=limit,
             origin=draw.origin,
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             starts=starts,
@@ -76,7 +91,7 @@ class VectorEnv(struct.PyTreeNode):
             episode_return=episode_return,
             episode_length=clock,
         )
-        draw = self.starts.draw(state.starts, key_draw, ended)
+        starts, draw = self.starts.draw(state.starts, key_draw, ended)
         following = VectorState(
             env_state=select_rows(ended, draw.state, env_state),
             observation=select_rows(ended, draw.observation, timestep.observation),
@@ -84,7 +99,7 @@ class VectorEnv(struct.PyTreeNode):
             limit=jnp.where(ended, draw.limit, state.limit),
             origin=jnp.where(ended, draw.origin, state.origin),
             episode_return=jnp.where(ended, 0.0, episode_return),
-            starts=state.starts,
+            starts=starts,
         )
         return following, transition
 

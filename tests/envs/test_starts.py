@@ -43,8 +43,8 @@ class Anywhere(Environment):
 def pool():
     """A compiled pool of 16: init, refresh, and draws under many keys at once."""
     starts = Pool(Anywhere(), POOL)
-    draw = jax.vmap(starts.draw, in_axes=(None, 0, None))
-    return jax.jit(starts.init), jax.jit(starts.refresh), jax.jit(draw)
+    draw = jax.vmap(lambda *arguments: starts.draw(*arguments)[1], in_axes=(None, 0, None))
+    return jax.jit(functools.partial(starts.init, n=0)), jax.jit(starts.refresh), jax.jit(draw)
 
 
 @functools.cache
@@ -55,23 +55,63 @@ def draws(n, count=200):
     return jax.device_get((draw(state, jax.random.split(jax.random.key(1), count), np.ones(n, bool)), state[1]))
 
 
-def test_fresh_is_the_environments_own_reset_bit_for_bit():
+def test_the_start_of_an_episode_is_the_environments_own_reset_whenever_it_is_made():
+    """Rows end now and then, some of them twice in a row; every start is reset(fold_in(row's key, its number))."""
+    starts, n, steps = Fresh(Anywhere()), 5, 40
+    ended = np.random.default_rng(0).random((steps, n)) < np.array([0.0, 0.05, 0.3, 0.9, 1.0])
+    first = jax.jit(starts.init, static_argnums=1)(jax.random.key(0), n)
+    draw = jax.jit(lambda bank, ended: starts.draw(bank, jax.random.key(9), ended))
+    keys, bank, number = np.asarray(jax.random.key_data(first.key)), first, np.zeros(n, int)
+    for now in ended:
+        bank, drawn = draw(bank, now)
+        for row in np.flatnonzero(now):
+            key = jax.random.fold_in(jax.random.wrap_key_data(keys[row]), number[row])
+            state, observation = Anywhere().reset(key)
+            np.testing.assert_array_equal(drawn.state["point"][row], state["point"])
+            np.testing.assert_array_equal(drawn.observation[row], observation)
+        number += now
+    assert number[0] == 0 and number[4] == steps
+
+
+def test_starts_of_a_population_are_those_of_its_members():
+    """A bank is renewed when any member needs it; what it holds does not depend on when."""
+    starts, n = Fresh(Anywhere()), 4
+    ended = np.random.default_rng(1).random((30, 3, n)) < 0.4
+
+    def run(key, ended):
+        def step(bank, now):
+            bank, drawn = starts.draw(bank, jax.random.key(0), now)
+            return bank, drawn.observation
+
+        return jax.lax.scan(step, starts.init(key, n), ended)[1]
+
+    keys = jax.random.split(jax.random.key(2), 3)
+    with jax.debug_key_reuse(False):
+        together = np.asarray(jax.jit(jax.vmap(run, in_axes=(0, 1)))(keys, ended))
+    for member in range(3):
+        alone = np.asarray(jax.jit(run)(keys[member], ended[:, member]))
+        np.testing.assert_array_equal(together[member][ended[:, member]], alone[ended[:, member]])
+
+
+def test_an_episode_count_beyond_2_to_the_31_still_gives_fresh_starts():
     starts = Fresh(Anywhere())
-    draw = starts.draw(starts.init(jax.random.key(0)), jax.random.key(5), np.ones(4, bool))
-    for row, key in enumerate(jax.random.split(jax.random.key(5), 4)):
-        state, observation = Anywhere().reset(key)
-        np.testing.assert_array_equal(draw.state["point"][row], state["point"])
-        np.testing.assert_array_equal(draw.observation[row], observation)
+    bank = starts.init(jax.random.key(0), 3)._replace(episode=jnp.full(3, 2**31 - 2, jnp.uint32))
+    seen = []
+    for _ in range(4):
+        bank, drawn = starts.draw(bank, jax.random.key(1), jnp.ones(3, bool))
+        seen.append(np.asarray(drawn.observation))
+    assert len(np.unique(np.concatenate(seen), axis=0)) == 12 and int(bank.episode[0]) == 2**31 + 1
 
 
 def test_fresh_grants_the_horizon_and_has_no_origin():
     starts = Fresh(Anywhere())
     assert starts.shortest == HORIZON
-    draw = starts.draw((), jax.random.key(0), np.ones(3, bool))
+    bank = starts.init(jax.random.key(0), 3)
+    after, draw = starts.draw(bank, jax.random.key(0), np.ones(3, bool))
     np.testing.assert_array_equal(draw.limit, [HORIZON] * 3)
     np.testing.assert_array_equal(draw.origin, [-1] * 3)
     assert draw.limit.dtype == draw.origin.dtype == jnp.int32
-    assert starts.refresh((), jax.random.key(1)) == ()
+    assert starts.refresh(after, jax.random.key(1)) is after
 
 
 @pytest.mark.parametrize("n", [4, POOL, POOL + 8])
@@ -130,7 +170,7 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
     @jax.vmap
     def iteration(key):
         key_pool, key_draw = jax.random.split(key)
-        return starts.draw(starts.init(key_pool), key_draw, jnp.ones(4, bool)).observation
+        return starts.draw(starts.init(key_pool, 4), key_draw, jnp.ones(4, bool))[1].observation
 
     seen = np.asarray(iteration(jax.random.split(jax.random.key(4), 100))).reshape(-1, 2)
     np.testing.assert_allclose(seen.mean(0), 0.5, atol=0.1)
@@ -140,4 +180,4 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
 @pytest.mark.parametrize("size", [0, -3, 2.5])
 def test_a_pool_without_rows_is_refused(size):
     with pytest.raises(JaxrlError, match=f"pool_size is {size}, but must be a whole number of at least 1"):
-        Pool(Anywhere(), size).init(jax.random.key(0))
+        Pool(Anywhere(), size).init(jax.random.key(0), 4)

@@ -47,8 +47,8 @@ class OwnLimits(struct.PyTreeNode):
     env: Environment
     shortest: int = struct.field(pytree_node=False, default=2)
 
-    def init(self, key):
-        return jnp.zeros((), jnp.int32)
+    def init(self, key, n):
+        return jnp.zeros(n, jnp.int32)
 
     def refresh(self, state, key):
         return state + 1
@@ -58,7 +58,7 @@ class OwnLimits(struct.PyTreeNode):
         key_reset, key_limit = jax.random.split(key)
         env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key_reset, n))
         limit = jax.random.randint(key_limit, (n,), 2, 7)
-        return Draw(env_state, observation, limit, 100 + limit)
+        return state, Draw(env_state, observation, limit, 100 + limit)
 
 
 STARTS = {"fresh": Fresh(Scripted()), "pool": Pool(Scripted(), 8), "own limits": OwnLimits(Scripted())}
@@ -162,7 +162,7 @@ def test_the_starts_own_state_changes_only_when_refreshed():
     vector = VectorEnv(Scripted(), STARTS["own limits"], NUM_ENVS)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[3]), states)
     renewed = jax.jit(vector.refresh)(state, jax.random.key(0))
-    assert int(renewed.starts) == 1
+    np.testing.assert_array_equal(renewed.starts, 1)
     jax.tree.map(np.testing.assert_array_equal, renewed._replace(starts=state.starts), state)
 
 
@@ -171,15 +171,38 @@ def test_init_begins_every_environment_in_its_own_episode():
     assert len(set(state.observation[:, 0].tolist())) == NUM_ENVS
     np.testing.assert_array_equal(state.limit, HORIZON)
     assert not state.clock.any() and not state.episode_return.any()
-    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(state))
+
+
+def test_staggered_first_episodes_end_at_times_spread_evenly_and_the_next_ones_do_not():
+    vector, plain = (VectorEnv(Scripted(), STARTS["fresh"], 700, stagger=stagger) for stagger in (True, False))
+    limits = np.asarray(jax.jit(vector.init)(jax.random.key(0)).limit)
+    assert limits.min() == 1 and limits.max() == HORIZON
+    counts = np.bincount(limits, minlength=HORIZON + 1)[1:]
+    assert np.abs(counts - 700 / HORIZON).max() < 5 * np.sqrt(700 / HORIZON)
+    assert vector.most_truncations(HORIZON) == 2 and plain.most_truncations(HORIZON) == 1
+    nothing = jnp.zeros((700, 2))
+
+    def step(state, key):
+        state, seen = vector.step(state, nothing, key)
+        return state, seen
+
+    _, seen = jax.jit(lambda keys: jax.lax.scan(step, vector.init(jax.random.key(0)), keys))(
+        jax.random.split(jax.random.key(1), 2 * HORIZON)
+    )
+    truncated, lengths = np.asarray(seen.truncated), np.asarray(seen.episode_length)
+    for row in range(0, 700, 50):
+        ends = np.flatnonzero(truncated[:, row])
+        assert ends[0] + 1 == limits[row] and (lengths[ends[1:], row] == HORIZON).all()
+    assert truncated[:HORIZON].sum(0).max() <= vector.most_truncations(HORIZON)
 
 
 def test_episodes_of_two_lengths_are_counted_as_they_end():
     env = registry.make("probe/two-lengths")
-    vector = VectorEnv(env, Fresh(env), 8)
+    vector = VectorEnv(env, Fresh(env), 100)
 
     def step(state, key):
-        state, seen = vector.step(state, jnp.zeros(8, jnp.int32), key)
+        state, seen = vector.step(state, jnp.zeros(100, jnp.int32), key)
         return state, (seen, episode_metrics(seen))
 
     keys = jax.random.split(jax.random.key(1), 60)
@@ -207,7 +230,7 @@ def test_episode_metrics_count_only_what_ended():
         episode_return=jnp.array([4.0, 6.0, 100.0]),
         episode_length=jnp.array([2, 5, 50]),
     )
-    metrics = jax.tree.map(float, episode_metrics(seen))
+    metrics = jax.tree.map(lambda leaf: float(leaf.sum()), episode_metrics(seen))
     assert metrics == {"episode_return": (10, 2), "episode_length": (7, 2), "truncated_fraction": (1, 2)}
 
 
@@ -215,4 +238,4 @@ def test_a_step_in_which_nothing_ends_counts_nothing():
     _, _, _, seen = play("fresh")
     running = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), seen)
     assert not (running.terminated | running.truncated).any()
-    assert jax.tree.leaves(jax.tree.map(float, episode_metrics(running))) == [0.0] * 6
+    assert not any(leaf.any() for leaf in jax.tree.leaves(episode_metrics(running)))
