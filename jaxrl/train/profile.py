@@ -5,7 +5,6 @@ What the device can do is measured, at that moment: the rate of a large matrix p
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.train.console import Console
 from jaxrl.train.flops import Work, count
@@ -45,7 +45,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Profile:
-    """What one iteration takes."""
+    """What one iteration takes, on each of its devices."""
 
     work: Work
     traffic: Traffic
@@ -111,7 +111,8 @@ def profile(program: Program, state: PyTree, folder: Path, console: Console) -> 
     own = max(1024, min(int(sum(memory.values())) // 12, TRIAD_NUMBERS))
     peak = Peak(product_rate(kind), max(triad_rate(TRIAD_NUMBERS), triad_rate(own)))
     found = Profile(work, traffic(compiled.as_text()), seconds, peak, memory, _costs(compiled))
-    console.summary(found.rows(), f"profile on {jax.devices()[0].device_kind}")
+    each = f", each of {program.layout.devices}" if program.layout.devices > 1 else ""
+    console.summary(found.rows(), f"profile on {jax.devices()[0].device_kind}{each}")
     for line in found.notes():
         console.note(line)
     console.note(f"trace: {written} (for ui.perfetto.dev, or tensorboard --logdir {target})")
@@ -175,12 +176,12 @@ def _chunk_seconds(program: Program, state: PyTree, iterations: int) -> float:
 
 
 def _seconds_an_iteration(program: Program, state: PyTree) -> float:
-    """The median of a few chunks that are long enough to time."""
+    """The fastest of a few chunks that are long enough to time: peaks, too, are those of an undisturbed device."""
     _chunk_seconds(program, state, 1)  # compiles
     once = _chunk_seconds(program, state, 1)
     iterations = max(1, min(round(SECONDS / once), program.algorithm.num_iterations))
     repetitions = max(2, min(round(TOTAL_SECONDS / (once * iterations)), REPETITIONS))
-    return statistics.median(_chunk_seconds(program, state, iterations) for _ in range(repetitions)) / iterations
+    return min(_chunk_seconds(program, state, iterations) for _ in range(repetitions)) / iterations
 
 
 def _trace(program: Program, state: PyTree, target: Path) -> Path:
@@ -197,9 +198,10 @@ def _trace(program: Program, state: PyTree, target: Path) -> Path:
 
 
 def _anatomy(program: Program, state: PyTree) -> tuple[Work, Any]:
-    """The work of an iteration, and the compiled chunk."""
-    jaxpr = jax.make_jaxpr(program._chunk)(program.env, program._config, state, jnp.asarray(1, jnp.int32))
-    return count(jaxpr), program._compiled["chunk"]
+    """The work of an iteration on one of its devices, and the compiled chunk."""
+    inputs, outputs = (program._state_spec, jax.P()), (program._state_spec, program._members)
+    chunk = program._spread(program._chunk, inputs, outputs)
+    return count(jax.make_jaxpr(chunk)(program.env, program._config, state, np.int32(1))), program._compiled["chunk"]
 
 
 def _memory(compiled: Any) -> dict[str, float]:
