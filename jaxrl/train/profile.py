@@ -101,6 +101,7 @@ def profile(program: Program, state: PyTree, folder: Path, console: Console) -> 
 
     They run on copies of `state`: training goes on from `state` with the same bits as without.
     """
+    console.note(f"{folder}: measuring a few iterations; compiling comes first")
     seconds = _seconds_an_iteration(program, state)
     target = folder / "profile"
     written = _trace(program, state, target)
