@@ -92,6 +92,7 @@ def prepare_process(arguments: Sequence[str]) -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
+        os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
     if "--deterministic" in arguments:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         os.environ["XLA_FLAGS"] = flags

@@ -13,10 +13,14 @@ import tyro
 from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.arguments import assignments, canonical, fresh_folder, gathered, peek, read_sweep, read_value
 from jaxrl.config import sizes, sweepable
+from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, report
 from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+
+# What a run takes at least where only the number of environments was raised.
+FEWEST_ITERATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,22 @@ class Output:
     """Print nothing but errors."""
     deterministic: bool = False
     """Ask XLA for deterministic kernels on a GPU (slower); a CPU is deterministic as it is."""
+    profile: bool = False
+    """First measure and trace a few iterations: where the time goes, and what the device could do."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Settings made fit for more environments than they were tuned for (docs/scaling.md)."""
+
+    scale_from: int | None = None
+    """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple of it."""
+    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] = "R1"
+    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning rate with it."""
+
+    def apply(self, config: Any) -> Any:
+        """The configuration that is run."""
+        return config if self.scale_from is None else co_scale(config, self.scale_from, self.scale_rule)
 
 
 def train(arguments: list[str]) -> int:
@@ -64,6 +84,7 @@ def _train(arguments: list[str], command: str) -> int:
             True,
         ),
         ("config", Annotated[type(config), tyro.conf.OmitArgPrefixes], config),
+        ("scaling", Annotated[Scaling, tyro.conf.OmitArgPrefixes], Scaling()),
         ("run", Annotated[RunSettings, tyro.conf.OmitArgPrefixes], RunSettings()),
         ("output", Annotated[Output, tyro.conf.OmitArgPrefixes], Output()),
     ]
@@ -83,7 +104,7 @@ def _train(arguments: list[str], command: str) -> int:
     experiment = Experiment(
         algorithm=algorithm,
         environment=given.env,
-        config=given.config,
+        config=_long_enough(given.scaling.apply(given.config), "--total-steps" in rest, console),
         run=given.run,
         sweep=read_sweep(getattr(given, "over", ())),
         environment_options={name: read_value(text) for name, text in assignments(given.env_options).items()},
@@ -92,8 +113,21 @@ def _train(arguments: list[str], command: str) -> int:
     if settings and given.tuned:
         console.note(f"tuned settings for {environment}: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     folder = given.output.folder or fresh_folder(algorithm, given.env)
-    result = loop.train(experiment, folder, overwrite=given.output.overwrite, sinks=given.output.sinks, console=console)
+    output = given.output
+    options: dict[str, Any] = {"overwrite": output.overwrite, "sinks": output.sinks, "profiled": output.profile}
+    result = loop.train(experiment, folder, console=console, **options)
     return report.finish(result, experiment, console)
+
+
+def _long_enough(config: Any, was_given: bool, console: Console) -> Any:
+    """At least `FEWEST_ITERATIONS`, unless the user has set a budget: that of few environments is none of many."""
+    if was_given or not {"total_steps", "num_envs", "num_steps"} <= set(sizes(config)):
+        return config
+    total_steps = FEWEST_ITERATIONS * config.num_envs * config.num_steps
+    if config.total_steps >= total_steps:
+        return config
+    console.note(f"total_steps is {total_steps:,}: {FEWEST_ITERATIONS} iterations of {config.num_envs} environments")
+    return dataclasses.replace(config, total_steps=total_steps)
 
 
 def resume(arguments: list[str]) -> int:

@@ -254,3 +254,24 @@ def test_flags_for_jax_are_set_before_it_is_imported(monkeypatch, tmp_path, caps
     cli.prepare_process(["train", "ppo", "--deterministic", "--quiet"])
     assert capsys.readouterr().out == ""
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ  # nowhere to keep it: compile every time, in silence
+
+
+def test_a_run_of_many_environments_is_long_enough_to_be_one(tmp_path):
+    """The default budget holds no iteration of so many; a budget that was given is kept, and refused if it is short."""
+    arguments = ["train", "ppo", "--env", PROBE, "--num-steps", "8", "--minibatch-size", "65536", "--no-tuned"]
+    arguments += ["--hidden-sizes", "4", "--num-epochs", "1", "--evaluation-episodes", "2", "--num-evaluations", "1"]
+    folder = tmp_path / "run"
+    assert cli.main([*arguments, "--num-envs", "16384", "--folder", str(folder), "--quiet"]) == 0
+    assert read_description(folder)["config"]["total_steps"] == 20 * 16384 * 8
+    assert cli.main([*arguments, "--num-envs", "16384", "--total-steps", "1000", "--folder", str(tmp_path / "no")]) == 2
+
+
+def test_scaling_rules_change_what_is_run(tmp_path):
+    folder = tmp_path / "run"
+    scaled = ["--num-envs", "16", "--scale-from", "4", "--scale-rule", "R4", "--learning-rate", "0.001"]
+    assert (
+        cli.main(["train", "ppo", *ARGUMENTS, *scaled, "--total-steps", "1024", "--folder", str(folder), "--quiet"])
+        == 0
+    )
+    config = read_description(folder)["config"]
+    assert config["minibatch_size"] == 64 and config["learning_rate"] == pytest.approx(0.004)

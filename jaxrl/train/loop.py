@@ -17,6 +17,7 @@ from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, Progress
 from jaxrl.train.experiment import Experiment, versions
 from jaxrl.train.lock import locked
+from jaxrl.train.profile import profile
 from jaxrl.train.program import Program
 from jaxrl.train.scores import finite_mean, last_is_best, mean
 from jaxrl.train.signals import StopSignals
@@ -61,13 +62,16 @@ def train(
     overwrite: bool = False,
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
+    profiled: bool = False,
 ) -> Result:
-    """Train from the beginning into a new run folder."""
+    """Train from the beginning into a new run folder; `profiled`: measure and trace some iterations first."""
     program = experiment.program()
     _check_sinks(sinks)
     path = run_folder.create(folder, _describe(experiment, program), overwrite)
     runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
     state = program.init()
+    if profiled:
+        profile(program, state, path, runner.console)
     return runner.run(state, iteration=0, seconds=0.0)
 
 
