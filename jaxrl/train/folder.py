@@ -25,6 +25,7 @@ from jaxrl.errors import JaxrlError
 
 CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
 CHECKPOINTS, PLOTS, TENSORBOARD, WANDB = "checkpoints", "plots", "tensorboard", "wandb.json"
+PROFILE = "profile"
 CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-.*")
 PLOT_SUFFIXES = {".png", ".pdf", ".svg"}
 
@@ -151,7 +152,8 @@ def _remove_run(folder: Path) -> None:
         path.unlink(missing_ok=True)
     for path in _checkpoints(folder):
         shutil.rmtree(path)
-    for name in (CHECKPOINTS, PLOTS, TENSORBOARD):
+    shutil.rmtree(folder / PROFILE / "plugins" / "profile", ignore_errors=True)
+    for name in (CHECKPOINTS, PLOTS, TENSORBOARD, f"{PROFILE}/plugins", PROFILE):
         with suppress(OSError):
             (folder / name).rmdir()
 
