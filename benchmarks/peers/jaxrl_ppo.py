@@ -1,0 +1,34 @@
+"""jaxrl's PPO, as its command line runs it."""
+
+from __future__ import annotations
+
+from benchmarks.peers.protocol import Variant, serve
+from jaxrl.cli import prepare_process
+
+ITERATIONS = 1_000_000  # the budget: far more than is timed, so that the annealed learning rate stays what it is
+
+
+def make(setting: dict) -> list[Variant]:
+    """The compiled program of an experiment; its state is donated from call to call."""
+    import jax
+
+    from jaxrl.train.experiment import Experiment, default_config
+
+    config = default_config("ppo", setting["environment"], use_tuned=False)[0]
+    batch = setting["num_envs"] * setting["num_steps"]
+    elsewhere = {"environment", "num_minibatches", "seconds"}
+    settings = {name: value for name, value in setting.items() if name not in elsewhere}
+    sizes = {"minibatch_size": batch // setting["num_minibatches"], "total_steps": batch * ITERATIONS}
+    program = Experiment("ppo", setting["environment"], config).changed(settings | sizes).program()
+    state = program.init()
+
+    def train(iterations: int) -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(program.chunk(state, iterations))
+
+    return [Variant(str(program.layout), train, batch)]
+
+
+if __name__ == "__main__":
+    prepare_process([])  # before JAX is imported
+    serve(make, ["jaxrl.train.experiment", "jaxrl.algos.ppo"], ["jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax"])

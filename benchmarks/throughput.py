@@ -1,0 +1,189 @@
+"""Training throughput of PPO on CartPole: jaxrl beside rejax, SBX, Stable-Baselines3, and the products alone.
+
+    python -m benchmarks.throughput            # everything: seven sizes, five rounds each
+    python -m benchmarks.throughput --quick    # small sizes, one repeat
+
+Every system trains with the same settings in a process of its own, which compiles and warms up once for each number of
+environments. Then they take turns, A B C A B C …, each training for about `--seconds`; only one works at a time. A rate
+counts environment steps of whole iterations, rollout and update. "bound" does the matrix products of rollout and update
+and nothing else: see benchmarks/peers/bound.py. Other libraries are installed into environments under `--venvs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+
+from benchmarks.report import RESULTS, ROOT, device_name, machine, spread, steps, write
+from benchmarks.throughput_report import draw, text
+from benchmarks.venvs import python_of
+from benchmarks.workers import Worker
+from jaxrl.errors import JaxrlError, unknown
+from jaxrl.train.console import Console
+
+SETTINGS: dict[str, Any] = {
+    "environment": "CartPole-v1",
+    "hidden_sizes": [64, 64],
+    "activation": "tanh",
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "learning_rate": 2.5e-4,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip_epsilon": 0.2,
+    "entropy_coefficient": 0.01,
+    "value_coefficient": 0.5,
+    "max_grad_norm": 0.5,
+}
+# More environments than this take shorter rollouts, so that a batch fits into the 24 GiB of a small machine.
+LONG_ROLLOUTS, LONG, SHORT = 16_384, 128, 16
+
+
+class System(NamedTuple):
+    """Where a system runs, and the most environments it is asked for."""
+
+    module: str
+    venv: str | None = None  # None: our own
+    most: int = sys.maxsize
+
+
+# SBX and SB3 step their environments one by one in Python.
+SYSTEMS = {
+    "jaxrl": System("jaxrl_ppo"),
+    "rejax": System("rejax_ppo", "rejax"),
+    "sbx": System("sbx_ppo", "sb3", 2048),
+    "sb3": System("sb3_ppo", "sb3", 2048),
+    "bound": System("bound"),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Training throughput of PPO on CartPole: jaxrl beside other libraries, and the matrix products alone."""
+
+    sizes: tuple[int, ...] = (4, 64, 512, 2048, 16_384, 131_072, 1_048_576)
+    """Numbers of environments."""
+    repeats: int = 5
+    """Rounds; in each, every system is timed once."""
+    seconds: float = 5.0
+    """About how long one timing takes."""
+    systems: tuple[str, ...] = tuple(SYSTEMS)
+    """What to time."""
+    venvs: Path = ROOT / ".bench"
+    """Where the other libraries are installed."""
+    quick: bool = False
+    """4, 64 and 512 environments, one repeat of a second, jaxrl, rejax and bound; written under another name."""
+
+
+def main(arguments: Arguments) -> None:
+    """Time every system at every size; print and write the results."""
+    for name in arguments.systems:
+        if name not in SYSTEMS:
+            raise unknown("system", name, SYSTEMS)
+    if arguments.quick:
+        arguments = dataclasses.replace(
+            arguments, sizes=(4, 64, 512), repeats=1, seconds=1.0, systems=("jaxrl", "rejax", "bound")
+        )
+    record: dict[str, Any] = {
+        "settings": SETTINGS,
+        "repeats": arguments.repeats,
+        "seconds": arguments.seconds,
+        "machine": machine(),
+        "device": {"platform": "cpu", "kind": "cpu"},
+        "versions": {},
+        "missing": {},
+        "sizes": [],
+    }
+    asked = {size: [name for name in arguments.systems if size <= SYSTEMS[name].most] for size in arguments.sizes}
+    with steps(len(arguments.systems) + sum(map(len, asked.values())) * (1 + arguments.repeats)) as begin:
+        pythons = interpreters(arguments, record["missing"], begin)
+        for size, names in asked.items():
+            present = {name: pythons[name] for name in names if name in pythons}
+            row = time_size(size, present, arguments, begin)
+            for name, result in row["systems"].items():
+                record["versions"][name] = result.pop("versions", record["versions"].get(name))
+                if result.get("device", record["device"])["platform"] != "cpu":
+                    record["device"] = result["device"]
+            record["sizes"].append(row)
+            # After every size: what was measured outlives an interruption.
+            path = save(record, arguments.quick)
+    Console().note(text(record))
+    Console().note(f"wrote {path.relative_to(ROOT)}.json, .md and .png")
+
+
+def save(record: dict[str, Any], quick: bool) -> Path:
+    """JSON, Markdown and a picture under benchmarks/results/, named after the device."""
+    device = device_name(record["device"]["platform"], record["device"]["kind"])
+    name = f"throughput_{device}{'_quick' if quick else ''}"
+    write(name, record, text(record))
+    draw(record, RESULTS / f"{name}.png")
+    return RESULTS / name
+
+
+def interpreters(arguments: Arguments, missing: dict[str, str], begin: Callable[[str], None]) -> dict[str, str]:
+    """The interpreter of every system; what cannot be installed goes into `missing` with its reason."""
+    pythons = {}
+    for name in arguments.systems:
+        venv = SYSTEMS[name].venv
+        begin(f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}")
+        try:
+            pythons[name] = python_of(venv, arguments.venvs) if venv else sys.executable
+        except JaxrlError as error:
+            missing[name] = str(error)
+    return pythons
+
+
+def time_size(
+    num_envs: int, pythons: dict[str, str], arguments: Arguments, begin: Callable[[str], None]
+) -> dict[str, Any]:
+    """Every system with so many environments: start all, then rounds in which each is timed once."""
+    num_steps = LONG if num_envs <= LONG_ROLLOUTS else SHORT
+    setting = SETTINGS | {"num_envs": num_envs, "num_steps": num_steps, "seconds": arguments.seconds}
+    results: dict[str, dict[str, Any]] = {}
+    timings: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
+    workers: dict[str, Worker] = {}
+    try:
+        for turn in range(1 + arguments.repeats):
+            for name, python in pythons.items():
+                if "error" in results.get(name, {}):
+                    continue
+                begin(f"{num_envs} environments, {name}: {f'round {turn}' if turn else 'compiles'}")
+                try:
+                    if turn:
+                        timings[name].append(workers[name].run())
+                    else:
+                        workers[name] = Worker(python, SYSTEMS[name].module, setting)
+                        results[name] = workers[name].ready()
+                except JaxrlError as error:
+                    results[name] = {"error": str(error)}
+    finally:
+        for worker in workers.values():
+            worker.close()
+    for name, result in results.items():
+        if "error" not in result:
+            result |= summary(timings[name])
+    return {"num_envs": num_envs, "num_steps": num_steps, "systems": results}
+
+
+def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Steps a second over the rounds, of each variant and of the one with the best median."""
+    variants = {name: spread([timing["rates"][name] for timing in timings]) for name in timings[0]["rates"]}
+    best = max(variants, key=lambda name: variants[name]["median"])
+    return {
+        "steps_per_second": variants[best],
+        "best": best,
+        "variants": variants,
+        "seconds": statistics.median(sum(timing["seconds"].values()) for timing in timings),
+        "peak_bytes": timings[-1]["peak_bytes"],
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
