@@ -1,0 +1,150 @@
+"""PPO's throughput against the number of devices and of environments.
+
+    python -m benchmarks.scaling                 # every device there is: CPU cores, or accelerators
+    python -m benchmarks.scaling --environments CartPole-v1 Pendulum-v1 Breakout-MinAtar --num-envs 2048 ... 4194304
+
+Efficiency is the rate on d devices over d times the rate on one, for the same number of environments. Layouts of one
+size are timed in turn, round by round, so that a drift of the machine meets all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+if __name__ == "__main__":
+    from jaxrl.cli import prepare_process
+
+    prepare_process([])  # a CPU core a device; before JAX is imported
+
+import jax
+import matplotlib.pyplot as plt
+import tyro
+
+from benchmarks.report import RESULTS, device_name, machine, markdown, spread, steps, write
+from jaxrl.train.console import Console
+from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
+
+MINIBATCHES, MOST_TRANSITIONS = 4, 2**24  # of one rollout: longer rollouts of few environments, shorter ones of many
+ITERATIONS = 1_000_000  # the budget, so that an annealed learning rate stays what it is
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Environment steps a second of training, by devices and environments."""
+
+    environments: tuple[str, ...] = ("CartPole-v1",)
+    """What to train in."""
+    num_envs: tuple[int, ...] = (512, 2048, 16_384, 131_072)
+    """Numbers of environments, N."""
+    num_steps: int = 128
+    """Steps of a rollout, T; shorter where N · T would exceed 16 million."""
+    repeats: int = 5
+    """Rounds."""
+    seconds: float = 2.0
+    """About how long a timed run lasts."""
+
+
+def main(arguments: Arguments) -> None:
+    """Time every setting; print and write the rates."""
+    counts = [2**k for k in range(len(jax.devices()).bit_length()) if 2**k <= len(jax.devices())]
+    settings = [(name, num_envs) for name in arguments.environments for num_envs in arguments.num_envs]
+    rows = []
+    with steps(len(settings)) as begin:
+        for name, num_envs in settings:
+            begin(f"{name}, N = {num_envs:,}, on {', '.join(map(str, counts))} devices")
+            try:
+                rows += measure(name, num_envs, counts, arguments)
+            except jax.errors.JaxRuntimeError as error:  # the largest may not fit, and takes nothing else with it
+                Console().note(f"{name}, N = {num_envs:,}: {str(error).splitlines()[0][:200]}")
+    device = jax.devices()[0]
+    title = f"scaling_{device_name(device.platform, device.device_kind)}"
+    record = {"minibatches": MINIBATCHES, "machine": machine(), "versions": versions(), "rows": rows}
+    write(title, record, table(rows))
+    draw(rows, title)
+    Console().note(table(rows))
+
+
+def measure(environment: str, num_envs: int, counts: list[int], arguments: Arguments) -> list[dict[str, Any]]:
+    """Rates of one size on each number of devices, in rounds."""
+    num_steps = max(1, min(arguments.num_steps, MOST_TRANSITIONS // num_envs))
+    batch = num_envs * num_steps
+    runs = {count: prepared(environment, num_envs, num_steps, count) for count in counts}
+    iterations = {count: max(1, round(arguments.seconds / run(1))) for count, run in runs.items()}
+    samples: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(arguments.repeats):
+        for count, run in runs.items():
+            samples[count].append(iterations[count] * batch / run(iterations[count]))
+    alone = samples[counts[0]]
+    return [
+        {
+            "environment": environment,
+            "num_envs": num_envs,
+            "num_steps": num_steps,
+            "devices": count,
+            "steps_per_second": spread(rates),
+            "efficiency": spread([rate / (count * one) for rate, one in zip(rates, alone, strict=True)]),
+        }
+        for count, rates in samples.items()
+    ]
+
+
+def prepared(environment: str, num_envs: int, num_steps: int, devices: int) -> Callable[[int], float]:
+    """A compiled and warmed-up program, as a function from iterations to seconds."""
+    config = default_config("ppo", environment, use_tuned=False)[0]
+    sizes = {"num_envs": num_envs, "num_steps": num_steps, "minibatch_size": num_envs * num_steps // MINIBATCHES}
+    changes = sizes | {"total_steps": num_envs * num_steps * ITERATIONS}
+    run = RunSettings(mesh=(f"env={devices}",))
+    program = Experiment("ppo", environment, config, run).changed(changes).program()
+    state = jax.block_until_ready(program.chunk(program.init(), 1)[0])
+
+    def timed(iterations: int) -> float:
+        nonlocal state
+        begun = time.perf_counter()
+        state, _ = jax.block_until_ready(program.chunk(state, iterations))
+        return time.perf_counter() - begun
+
+    return timed
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rates in Markdown."""
+    return markdown(
+        [
+            {
+                "environment": row["environment"],
+                "environments": f"{row['num_envs']:,}",
+                "rollout steps": row["num_steps"],
+                "devices": row["devices"],
+                "steps/s": f"{row['steps_per_second']['median']:,.0f}",
+                "least … greatest": "{min:,.0f} … {max:,.0f}".format(**row["steps_per_second"]),
+                "efficiency": f"{row['efficiency']['median']:.0%}",
+            }
+            for row in rows
+        ]
+    )
+
+
+def draw(rows: list[dict[str, Any]], title: str) -> None:
+    """Rates against environments, a line for each number of devices."""
+    names = list(dict.fromkeys(row["environment"] for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        for count in dict.fromkeys(row["devices"] for row in rows):
+            line = [row for row in rows if row["environment"] == name and row["devices"] == count]
+            sizes, rates = [row["num_envs"] for row in line], [row["steps_per_second"] for row in line]
+            label = f"{count} device{'s' if count > 1 else ''}"
+            (drawn,) = axis.plot(sizes, [rate["median"] for rate in rates], marker="o", label=label)
+            low, high = [rate["min"] for rate in rates], [rate["max"] for rate in rates]
+            axis.fill_between(sizes, low, high, color=drawn.get_color(), alpha=0.2)
+        axis.set(xscale="log", xlabel="environments", ylabel="environment steps a second", title=name)
+        axis.set_ylim(bottom=0)
+        axis.legend()
+    figure.savefig(RESULTS / f"{title}.png", dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
