@@ -15,8 +15,9 @@ from jaxrl.arguments import assignments, canonical, fresh_folder, gathered, peek
 from jaxrl.config import sizes, sweepable
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError
-from jaxrl.train import loop, report
+from jaxrl.train import distributed, loop, report
 from jaxrl.train.console import Console
+from jaxrl.train.distributed import Processes
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 
 # What a run takes at least where only the number of environments was raised.
@@ -87,6 +88,7 @@ def _train(arguments: list[str], command: str) -> int:
         ("scaling", Annotated[Scaling, tyro.conf.OmitArgPrefixes], Scaling()),
         ("run", Annotated[RunSettings, tyro.conf.OmitArgPrefixes], RunSettings()),
         ("output", Annotated[Output, tyro.conf.OmitArgPrefixes], Output()),
+        ("processes", Annotated[Processes, tyro.conf.OmitArgPrefixes], Processes()),
     ]
     if command == "sweep":
         help_text = (
@@ -100,23 +102,34 @@ def _train(arguments: list[str], command: str) -> int:
     given: Any = tyro.cli(
         parser, prog=f"jaxrl {command} {algorithm}", args=rest, config=(tyro.conf.OmitSubcommandPrefixes,)
     )
-    console = Console(quiet=given.output.quiet)
+    note = f"tuned settings for {environment}: " + ", ".join(f"{k}={v}" for k, v in settings.items())
+    with distributed.joined(given.processes):
+        return _start(algorithm, given, "--total-steps" in rest, note if settings and given.tuned else None)
+
+
+def _start(algorithm: str, given: Any, has_budget: bool, note: str | None) -> int:
+    """Train what was asked for."""
+    output, console = given.output, _console(given.output.quiet)
     experiment = Experiment(
         algorithm=algorithm,
         environment=given.env,
-        config=_long_enough(given.scaling.apply(given.config), "--total-steps" in rest, console),
+        config=_long_enough(given.scaling.apply(given.config), has_budget, console),
         run=given.run,
         sweep=read_sweep(getattr(given, "over", ())),
         environment_options={name: read_value(text) for name, text in assignments(given.env_options).items()},
     )
     experiment.program()  # refuses what cannot work, before there is a folder
-    if settings and given.tuned:
-        console.note(f"tuned settings for {environment}: " + ", ".join(f"{k}={v}" for k, v in settings.items()))
-    folder = given.output.folder or fresh_folder(algorithm, given.env)
-    output = given.output
+    if note:
+        console.note(note)
+    folder = output.folder or Path(distributed.same_text(lambda: str(fresh_folder(algorithm, given.env))))
     options: dict[str, Any] = {"overwrite": output.overwrite, "sinks": output.sinks, "profiled": output.profile}
     result = loop.train(experiment, folder, console=console, **options)
     return report.finish(result, experiment, console)
+
+
+def _console(quiet: bool) -> Console:
+    """Where this process prints: of several, only the first does."""
+    return Console(quiet=quiet or not distributed.is_first())
 
 
 def _long_enough(config: Any, was_given: bool, console: Console) -> Any:
@@ -133,33 +146,36 @@ def _long_enough(config: Any, was_given: bool, console: Console) -> Any:
 def resume(arguments: list[str]) -> int:
     """Go on with a run from its newest whole checkpoint."""
 
-    def parse(
-        run: tyro.conf.Positional[Path],
-        set: tuple[str, ...] = (),  # noqa: A002 - the option's name is --set
-        force: bool = False,
-        sinks: tuple[Literal["tensorboard", "wandb"], ...] = (),
-        quiet: bool = False,
-        deterministic: bool = False,
-    ) -> tuple[Path, tuple[str, ...], bool, tuple[str, ...], bool]:
-        """Go on with a run from its newest whole checkpoint.
+    @dataclass(frozen=True, kw_only=True)
+    class Resume:
+        """Go on with a run from its newest whole checkpoint."""
 
-        Args:
-            run: The run folder.
-            set: Settings to change, as name=value; needs --force.
-            force: Go on although settings or versions have changed.
-            sinks: Send metrics to these as well as to metrics.jsonl.
-            quiet: Print nothing but errors.
-            deterministic: Ask XLA for deterministic kernels on a GPU.
-        """
-        del deterministic  # read by jaxrl.cli before JAX was imported
-        return run, set, force, sinks, quiet
+        run: tyro.conf.Positional[Path]
+        """The run folder."""
+        set: tuple[str, ...] = ()
+        """Settings to change, as name=value; needs --force."""
+        force: bool = False
+        """Go on although settings or versions have changed."""
+        devices: int | None = None
+        """Devices to share the run from now on; unless given, as it was begun."""
+        mesh: tuple[str, ...] = ()
+        """How they share it, as env=4,seed=2."""
+        sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+        """Send metrics to these as well as to metrics.jsonl."""
+        quiet: bool = False
+        """Print nothing but errors."""
+        deterministic: bool = False
+        """Ask XLA for deterministic kernels on a GPU."""
+        processes: Annotated[Processes, tyro.conf.OmitArgPrefixes] = Processes()
 
-    given = gathered(canonical(arguments, []), "--set")
-    folder, changed, force, sinks, quiet = tyro.cli(parse, prog="jaxrl resume", args=given)
-    console = Console(quiet=quiet)
-    changes = {name: read_value(text) for name, text in assignments(changed).items()}
-    result = loop.resume(folder, changes=changes, force=force, sinks=sinks, console=console)
-    return report.finish(result, report.experiment_of(folder), console)
+    given = tyro.cli(Resume, prog="jaxrl resume", args=gathered(canonical(arguments, []), "--set"))
+    changes = {name: read_value(text) for name, text in assignments(given.set).items()}
+    sharing = {"devices": given.devices, "mesh": given.mesh} if given.devices is not None or given.mesh else None
+    with distributed.joined(given.processes):
+        console = _console(given.quiet)
+        options: dict[str, Any] = {"sharing": sharing, "force": given.force, "sinks": given.sinks}
+        result = loop.resume(given.run, changes=changes, console=console, **options)
+        return report.finish(result, report.experiment_of(given.run), console)
 
 
 def evaluate(arguments: list[str]) -> int:

@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError, check_positive_int
-from jaxrl.train import leaves
+from jaxrl.train import distributed, leaves
 from jaxrl.train.folder import CHECKPOINTS, file_errors, plain, sync_folder
 from jaxrl.types import PyTree
 
@@ -136,14 +135,7 @@ class Checkpoints:
         rows, values = leaves.host_leaves(state)
         metadata = plain(metadata, name="metadata")
         manifest: dict[str, Any] = {"iteration": int(iteration), "metadata": metadata, "leaves": rows}
-        failure = None
-        if jax.process_index() == 0:
-            try:
-                self._commit(name, manifest, values)
-            except Exception as error:
-                failure = error
-        if _any_process(failure is not None):
-            raise failure or JaxrlError(f"the first process could not save the checkpoint {self.path / name}.")
+        distributed.on_first(lambda: self._commit(name, manifest, values))
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
         """The first process's part of a save: clean, write, make durable, rename."""
@@ -248,10 +240,3 @@ def _sync_tree(path: Path) -> None:
             with open(os.path.join(folder, name), "rb") as file:
                 os.fsync(file.fileno())
         sync_folder(folder)
-
-
-def _any_process(flag: bool) -> bool:
-    """Whether `flag` holds in any process; all of them wait here for one another."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

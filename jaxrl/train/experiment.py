@@ -128,11 +128,12 @@ def versions() -> dict[str, str]:
     """What the numbers of a run depend on besides its configuration."""
     packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
     found = {name: importlib.metadata.version(name) for name in packages}
-    device, flags = jax.devices()[0], os.environ.get("XLA_FLAGS", "")
+    # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by itself.
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
     return {
         "jaxrl": jaxrl.__version__,
         "python": platform.python_version(),
         **found,
-        "device": device.device_kind,
-        "xla_flags": flags,
+        "device": jax.devices()[0].device_kind,
+        "xla_flags": " ".join(flags),
     }

@@ -6,6 +6,7 @@ mesh axis "env"    the environments of each member are dealt out; gradients are 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,15 @@ SEED, ENV = "seed", "env"
 ROWS_A_DEVICE = 256
 
 
-class Layout(NamedTuple):
-    """Devices along each axis of the mesh."""
+class LayoutError(JaxrlError):
+    """The devices there are cannot share the run as it was asked for."""
 
-    env: int = 1
+
+class Layout(NamedTuple):
+    """Devices along each axis of the mesh. The larger of two layouts is the one that talks less."""
+
     seed: int = 1
+    env: int = 1
 
     @property
     def devices(self) -> int:
@@ -64,33 +69,58 @@ def choose(config: Any, num_seeds: int, devices: int | None, mesh: tuple[str, ..
     """The layout for a run: as asked for, or, where nothing is said, what is fastest on the devices there are.
 
     Seeds are dealt out first, for they cost no communication; environments only where each device keeps at least
-    `ROWS_A_DEVICE` rows of a minibatch. `splits` says whether the algorithm can share its environments.
+    `ROWS_A_DEVICE` rows of a minibatch. `splits` says whether the algorithm can share its environments. Several
+    processes share a run on all of their devices: one that had no part in a program could not run it.
     """
     present, asked = len(jax.devices()), parse(mesh)
+    sizes = _env_sizes(config)
+    _check_axes(asked, num_seeds, sizes, splits)
     if devices is not None:
         check_positive_int("devices", devices)
-    limit = present if devices is None else devices
-    if limit > present:
-        raise JaxrlError(f"devices is {limit}, but JAX sees {present}: {jax.devices()[0].device_kind}.")
-    seed = asked.get(SEED) or (1 if ENV in asked else _divisor(num_seeds, limit))
-    envs, rows = getattr(config, "num_envs", 1), getattr(config, "minibatch_size", 1)
-    fewest = 1 if devices is not None else ROWS_A_DEVICE
-    most = min(limit // seed, rows // fewest) if splits else 1
-    env = asked.get(ENV) or next(k for k in range(max(most, 1), 0, -1) if envs % k == 0 and rows % k == 0)
-    layout = Layout(env, seed)
+    exactly = devices or (math.prod(asked.values()) if asked else None)
+    if exactly is not None and exactly > present:
+        what = f"devices is {exactly}" if devices else f"mesh {','.join(mesh)} needs {exactly} devices"
+        raise LayoutError(f"{what}, but JAX sees {present} ({jax.devices()[0].device_kind}).")
+    if jax.process_count() > 1:
+        if exactly not in (None, present):
+            raise LayoutError(f"several processes share a run on all of their devices: {present}, not {exactly}.")
+        exactly = present
+    fits = [
+        Layout(seed, env)
+        for seed in _divisors(num_seeds, present)
+        for env in _divisors(math.gcd(*sizes.values()) or 1 if splits else 1, present // seed)
+        if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env
+    ]
+    rows = getattr(config, "minibatch_size", 1)
+    if exactly is None:
+        return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_A_DEVICE)
+    if not any(each.devices == exactly for each in fits):
+        counts = ", ".join(map(str, sorted({each.devices for each in fits}))) or "none"
+        text = " and ".join(f"{name} = {size}" for name, size in {"num_seeds": num_seeds, **sizes}.items())
+        raise LayoutError(f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}.")
+    return max(each for each in fits if each.devices == exactly)
+
+
+def _env_sizes(config: Any) -> dict[str, int]:
+    """What is dealt out along the axis "env", by name."""
+    names = ["num_envs", "minibatch_size"]
+    if getattr(config, "starts", None) == "pool":
+        names.append("pool_size")  # rounded up, it would make the state's shape depend on the devices
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+
+
+def _check_axes(asked: dict[str, int], num_seeds: int, sizes: dict[str, int], splits: bool) -> None:
+    """Refuse axes that were asked for, and do not fit the run whatever the devices."""
+    seed, env = asked.get(SEED, 1), asked.get(ENV, 1)
     if num_seeds % seed:
-        raise JaxrlError(f"mesh has seed={seed}, which must divide num_seeds = {num_seeds}.")
+        raise LayoutError(f"mesh has seed={seed}, which must divide num_seeds = {num_seeds}.")
     if env > 1 and not splits:
-        raise JaxrlError(f"mesh has env={env}, but this algorithm cannot share its environments over devices.")
-    if envs % env or rows % env:
-        raise JaxrlError(f"mesh has env={env}, which must divide num_envs = {envs} and minibatch_size = {rows}.")
-    if layout.devices > present:
-        raise JaxrlError(f"mesh {layout} needs {layout.devices} devices, but JAX sees {present}.")
-    if jax.process_count() > 1 and layout.devices != present:
-        raise JaxrlError(f"mesh {layout} uses {layout.devices} devices, but the processes bring {present}: use all.")
-    return layout
+        raise LayoutError(f"mesh has env={env}, but this algorithm cannot share its environments over devices.")
+    if any(size % env for size in sizes.values()):
+        text = " and ".join(f"{name} = {size}" for name, size in sizes.items())
+        raise LayoutError(f"mesh has env={env}, which must divide {text}.")
 
 
-def _divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is at most `limit`."""
-    return next(k for k in range(min(number, limit), 0, -1) if number % k == 0)
+def _divisors(number: int, limit: int) -> list[int]:
+    """The divisors of `number` up to `limit`."""
+    return [k for k in range(1, min(number, limit) + 1) if number % k == 0]

@@ -8,14 +8,14 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxrl.errors import JaxrlError, unknown
+from jaxrl.train import continuing, distributed
 from jaxrl.train import folder as run_folder
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, Progress
-from jaxrl.train.experiment import Experiment, versions
+from jaxrl.train.experiment import Experiment
 from jaxrl.train.lock import locked
 from jaxrl.train.profile import profile
 from jaxrl.train.program import Program
@@ -67,7 +67,10 @@ def train(
     """Train from the beginning into a new run folder; `profiled`: measure and trace some iterations first."""
     program = experiment.program()
     _check_sinks(sinks)
-    path = run_folder.create(folder, _describe(experiment, program), overwrite)
+    if profiled and distributed.are_several():
+        raise JaxrlError("--profile measures a run in one process: leave out --coordinator or --distributed.")
+    path, description = Path(folder), continuing.describe(experiment, program)
+    distributed.on_first(lambda: run_folder.create(path, description, overwrite))
     runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
     state = program.init()
     if profiled:
@@ -79,41 +82,41 @@ def resume(
     folder: Path | str,
     *,
     changes: dict[str, Any] | None = None,
+    sharing: dict[str, Any] | None = None,
     force: bool = False,
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
 ) -> Result:
     """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
 
-    A run that was killed before its first checkpoint begins again; one that is finished is left as it is.
+    Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's own. A run that was
+    killed before its first checkpoint begins again; one that is finished is left as it is.
     """
     console = console or Console(quiet=True)
     old = run_folder.read_description(folder)
-    experiment = Experiment.from_description(old).changed(changes or {})
-    program = experiment.program()
-    new = _describe(experiment, program)
-    differences = run_folder.differences(old, new)
-    if differences and not force:
-        lines = "\n".join(f"  {line}" for line in differences)
-        raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
+    experiment, program = continuing.reopen(folder, old, changes or {}, sharing)
+    new = continuing.describe(experiment, program)
+    continuing.check_same(folder, old, new, force)
     _check_sinks(sinks)
     checkpoints = Checkpoints(folder)
     if checkpoints.iterations() and old["samples_per_step"] != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
     state, iteration, seconds = _newest(checkpoints, program)
-    run_folder.truncate_metrics(folder, iteration)
-    run_folder.truncate_evaluations(folder, iteration if checkpoints.iterations() else -1)
-    if differences:
-        run_folder.write_description(folder, new)
+    if text := continuing.note(old, new):
+        console.note(text)
+    kept = iteration if checkpoints.iterations() else -1
+    distributed.on_first(lambda: continuing.rewind(folder, kept, old, new))
     runner = Runner(experiment, program, Path(folder), sinks, console)
     return runner.run(state, iteration, seconds)
 
 
 def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, float]:
     """(state, iteration, seconds trained) of the newest whole checkpoint, or of the beginning if none was saved."""
+    continuing.check_seen(max(checkpoints.iterations(), default=-1), "checkpoints")
     if not checkpoints.iterations():
         return program.init(), 0, 0.0
     restored = checkpoints.restore_latest(program.abstract_state())
+    continuing.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
         warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=3)
     return restored.state, restored.iteration, restored.metadata["seconds"]
@@ -130,12 +133,6 @@ def _check_sinks(names: tuple[str, ...]) -> None:
             )
 
 
-def _describe(experiment: Experiment, program: Program) -> dict[str, Any]:
-    algorithm = program.algorithm
-    budget = {"samples_per_step": algorithm.samples_per_step, "num_iterations": algorithm.num_iterations}
-    return experiment.description() | budget | {"versions": versions()}
-
-
 class Runner:
     """One run: its programs, its folder and its sinks."""
 
@@ -144,7 +141,8 @@ class Runner:
     ) -> None:
         self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
         self.checkpoints = Checkpoints(folder)
-        self.sinks = Sinks(folder, sinks, experiment.description())
+        self.evaluations: dict[str, np.ndarray] = {}
+        self.sinks = Sinks(folder, sinks if distributed.is_first() else None, experiment.description())
         self.num_iterations = program.algorithm.num_iterations
         self.samples_per_step = program.algorithm.samples_per_step
         count = min(experiment.run.num_evaluations, self.num_iterations)
@@ -160,23 +158,32 @@ class Runner:
     def run(self, state: PyTree, iteration: int, seconds: float) -> Result:
         """Train to the end of the budget, or until a signal asks to stop."""
         self.seconds = seconds
-        evaluations = run_folder.load_evaluations(self.folder)
-        begun = set(np.asarray(evaluations.get("iteration", ())).tolist())
+        self.evaluations = run_folder.load_evaluations(self.folder)
+        begun = set(np.asarray(self.evaluations.get("iteration", ())).tolist())
+        due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:
             self.console.note(f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first")
         with locked(self.folder), StopSignals() as stop, self.sinks, self._progress() as bar:
-            self.lost = ~np.asarray(self.program.is_finite(state))
-            if iteration not in begun and (iteration in self.evaluation_points or not begun):
+            self.lost = ~distributed.to_host(self.program.is_finite(state))
+            if distributed.most(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
-            while iteration < self.num_iterations and not stop.requested():
+            signal, _ = self._agreed(stop)
+            while iteration < self.num_iterations and not signal:
                 following = self._boundary(iteration)
                 state = self.train_chunk(state, iteration, following, bar)
                 iteration = following
+                signal, overdue = self._agreed(stop)
                 if iteration in self.evaluation_points:
                     self.evaluate_and_save(state, iteration, bar)
-                elif stop.requested() or time.monotonic() - self.saved_at > SECONDS_A_CHECKPOINT:
+                elif signal or overdue:
                     self.save(state, iteration)
-        return self._result(iteration, stop.received)
+        return self._result(iteration, signal or None)
+
+    def _agreed(self, stop: StopSignals) -> tuple[int, bool]:
+        """(a signal that any process has received, or 0; whether a checkpoint is due in any)."""
+        overdue = time.monotonic() - self.saved_at > SECONDS_A_CHECKPOINT
+        signal, due = distributed.most([stop.received or 0, overdue]).tolist()
+        return signal, bool(due)
 
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
@@ -184,7 +191,7 @@ class Runner:
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
         state, metrics = self.program.chunk(state, following - iteration)
-        metrics = jax.device_get(metrics)
+        metrics = distributed.to_host(metrics)
         elapsed = time.perf_counter() - begun - (self.program.compile_seconds - compiled)
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
@@ -204,7 +211,7 @@ class Runner:
         The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is then done again.
         """
         compiled = self.program.compile_seconds
-        deterministic, stochastic = jax.device_get(self.program.evaluate(state, iteration))
+        deterministic, stochastic = distributed.to_host(self.program.evaluate(state, iteration))
         bar.exclude(self.program.compile_seconds - compiled)
         row = {
             "iteration": iteration,
@@ -214,14 +221,15 @@ class Runner:
             "stochastic_returns": self._of_finite_members(stochastic.returns),
             "stochastic_lengths": stochastic.lengths,
         }
-        old = run_folder.load_evaluations(self.folder)
-        stacked = {
+        old = self.evaluations
+        self.evaluations = {
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
         }
         self.save(state, iteration)
-        if last_is_best(stacked["deterministic_returns"].mean(-1)):
-            self.checkpoints.mark_best(iteration)
-        run_folder.save_evaluations(self.folder, stacked)
+        if distributed.is_first():
+            if last_is_best(self.evaluations["deterministic_returns"].mean(-1)):
+                self.checkpoints.mark_best(iteration)
+            run_folder.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(row["deterministic_returns"]))
 
     def save(self, state: PyTree, iteration: int) -> None:
@@ -246,9 +254,9 @@ class Runner:
 
         A policy can be the first to break: metrics are measured before the update that breaks it.
         """
-        broken = broken | {"policy": ~jax.device_get(self.program.is_finite(state))}
+        broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
         names = sorted((name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss")
-        lost = np.any(np.stack(list(broken.values())), 0)
+        lost = distributed.most(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
             self.save(kept, between[0])
@@ -273,7 +281,7 @@ class Runner:
         return self.console.progress(self.num_iterations, self.samples_per_step, self.num_members)
 
     def _result(self, iteration: int, signal: int | None) -> Result:
-        evaluations = run_folder.load_evaluations(self.folder)
+        evaluations = self.evaluations
         transitions = self.trained_iterations * self.samples_per_step * self.num_members
         return Result(
             folder=self.folder,

@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxrl.config import sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
+from jaxrl.train import distributed
 from jaxrl.train.evaluate import Episodes, evaluate
 from jaxrl.train.layout import ENV, SEED, Layout
 from jaxrl.types import Algorithm, Array, Key, Metrics, PyTree
@@ -123,7 +124,12 @@ class Program:
 
     def _everywhere(self, tree: PyTree) -> PyTree:
         """The same on every device of the mesh, of all processes."""
-        return tree if self.mesh is None else jax.device_put(tree, jax.NamedSharding(self.mesh, P()))
+        if self.mesh is None:
+            return tree
+        everywhere = jax.NamedSharding(self.mesh, P())
+        if everywhere.is_fully_addressable:
+            return jax.device_put(tree, everywhere)
+        return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)  # device_put cannot spread keys so far
 
     def _spread(self, function: Callable, inputs: tuple, output: PyTree) -> Callable:
         """`function(env, config, *arguments)` as it runs on each device."""
@@ -140,6 +146,7 @@ class Program:
             jitted = jax.jit(self._spread(function, inputs, output), donate_argnums=2 if donate else ())
             self._compiled[name] = jitted.lower(self.env, self._config, *arguments).compile()
             self.compile_seconds += time.perf_counter() - begun
+            distributed.meet(name)
         return self._compiled[name](self.env, self._config, *arguments)
 
     def _input_spec(self, name: str, position: int) -> PyTree:

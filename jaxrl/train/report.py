@@ -16,6 +16,7 @@ import numpy as np
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import describe, environment_ids, make
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
+from jaxrl.train import distributed
 from jaxrl.train.checkpoint import Checkpoints, Restored
 from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import Experiment
@@ -28,6 +29,9 @@ from jaxrl.types import Algorithm, PyTree
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
     """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
+    status = 128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
+    if not distributed.is_first():
+        return status
     if not result.trained_iterations and result.signal is None:
         console.note(
             f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
@@ -45,11 +49,10 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         console.note(f"curve         {plot([result.folder], None)}")
     except JaxrlError as error:  # the run is whole without its picture
         warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
-    if result.signal is None or result.iteration >= result.num_iterations:
-        return 0
-    stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
-    console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
-    return 128 + result.signal
+    if result.signal and status:
+        stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
+        console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
+    return status
 
 
 def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
@@ -73,10 +76,10 @@ def experiment_of(folder: Path) -> Experiment:
 
 
 def restore(folder: Path, checkpoint: str, num_episodes: int, seed: int | None = None) -> tuple[Program, Restored]:
-    """A run's programs and its best or last state."""
+    """A run's programs, on one device whatever it was trained on, and its best or last state."""
     check_positive_int("episodes", num_episodes)
     experiment = experiment_of(folder)
-    run = dataclasses.replace(experiment.run, evaluation_episodes=num_episodes)
+    run = dataclasses.replace(experiment.run, evaluation_episodes=num_episodes, devices=1, mesh=())
     program = dataclasses.replace(experiment, run=run).program(evaluation_seed=seed)
     checkpoints = Checkpoints(folder)
     load = checkpoints.restore_best if checkpoint == "best" else checkpoints.restore_latest

@@ -117,12 +117,15 @@ class WandbSink:
 
 
 class Sinks:
-    """metrics.jsonl and the named sinks ("tensorboard", "wandb") as one. A `with` block closes them all."""
+    """metrics.jsonl and the named sinks ("tensorboard", "wandb") as one; none at all where `names` is None.
+
+    A `with` block closes them all.
+    """
 
     def __init__(
         self,
         folder: Path | str,
-        names: Iterable[str] = (),
+        names: Iterable[str] | None = (),
         description: dict[str, Any] | None = None,
         project: str = "jaxrl",
     ) -> None:
@@ -131,7 +134,7 @@ class Sinks:
             "tensorboard": lambda: TensorBoardSink(folder),
             "wandb": lambda: WandbSink(project, folder, description),
         }
-        names = dict.fromkeys(["jsonl", *names])
+        names = [] if names is None else dict.fromkeys(["jsonl", *names])
         for name in names:
             if name not in makers:
                 raise unknown("sink", name, makers)
