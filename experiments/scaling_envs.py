@@ -1,8 +1,8 @@
 """PPO with more environments: what an iteration's batch buys, and which settings have to change with it.
 
-    python experiments/scaling_envs.py                    # both parts: one to two hours on two CPU cores
-    python experiments/scaling_envs.py --quick            # a few small cells of both parts, minutes
-    python experiments/scaling_envs.py --full             # part 2 for an accelerator, up to 65 536 environments
+    python experiments/scaling_envs.py                    # both parts: an hour to an hour and a half on two CPU cores
+    python experiments/scaling_envs.py --quick            # a few small cells of both parts: a few minutes
+    python experiments/scaling_envs.py --full             # part 2 for an accelerator, up to 16 384 environments
     python experiments/scaling_envs.py --parts bandit     # one part alone
 
 Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/bandit.py): where PPO stops learning, what
@@ -34,6 +34,7 @@ from scaling_figures import draw
 from scaling_report import markdown
 
 from jaxrl.algos.ppo import PPOConfig
+from jaxrl.algos.registry import flatten
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
 from jaxrl.envs.bandit import fixed_states
@@ -62,22 +63,24 @@ class Budget(NamedTuple):
     games: tuple[str, ...] = ("Breakout-MinAtar",)
     environments: tuple[tuple[int, tuple[str, ...]], ...] = ()  # with the rules at each
     transitions: int = 0
-    episodes: int = 100  # of each score in MinAtar
+    num_steps: int = 32  # of a rollout in MinAtar
+    minibatch_size: int = 256  # there, with the fewest environments
+    episodes: int = 50  # of each score there
 
 
 RULES = ("R1", "R2", "R3", "R4")
 BATCHES = (256, 512, 1024, 2048, 4096)
-SCALED = ((64, ("R1",)), (256, RULES), (1024, RULES), (4096, RULES))
-NORMAL = Budget(4, BATCHES, 400, 200, (4, 16), 200, True, environments=SCALED, transitions=4_000_000)
-QUICK = Budget(
-    4, (256, 1024, 4096), 200, 100, (4,), 80, False,
-    environments=((16, ("R1",)), (64, ("R1", "R4"))), transitions=131_072, episodes=20,
-)  # fmt: skip
+SCALED = ((16, ("R1",)), (64, RULES), (256, RULES), (1024, RULES), (4096, ("R1", "R2")))
+NORMAL = Budget(4, BATCHES, 400, 200, (4, 16), 200, True, environments=SCALED, transitions=1_000_000)
+FEW = ((16, ("R1",)), (64, ("R1", "R4")))
+QUICK = Budget(4, (256, 1024, 4096), 200, 100, (4,), 80, False, environments=FEW, transitions=131_072, episodes=20)
 FULL = NORMAL._replace(
-    seeds=8,
-    games=("Breakout-MinAtar", "SpaceInvaders-MinAtar", "Asterix-MinAtar"),
-    environments=(*SCALED, (16_384, RULES), (65_536, ("R1", "R2"))),
-    transitions=200_000_000,
+    seeds=5,
+    games=("Breakout-MinAtar", "SpaceInvaders-MinAtar"),
+    environments=((64, ("R1",)), *((number, RULES) for number in (256, 1024, 4096, 16_384))),
+    transitions=100_000_000,
+    num_steps=128,
+    minibatch_size=1024,
 )
 
 BANDIT_CONFIG = PPOConfig(
@@ -91,8 +94,6 @@ BANDIT_CONFIG = PPOConfig(
     network=NetworkConfig(hidden_sizes=(64, 64), initial_log_std=math.log(0.3), train_std=False),
 )
 MINATAR_CONFIG = PPOConfig(
-    num_steps=32,
-    minibatch_size=256,
     num_epochs=4,
     learning_rate=1e-3,
     anneal_learning_rate=False,
@@ -124,10 +125,10 @@ class Cell(NamedTuple):
 
     def asked(self) -> dict[str, Any]:
         """All that decides its numbers, as plain data."""
-        more = {"iterations": self.iterations, "releases": self.releases, "released": self.released}
-        run = dict(self.experiment.description()["run"])
-        del run["devices"], run["mesh"]  # seeds may be dealt out to any number
-        return plain(self.experiment.description() | more | {"run": run})
+        more: dict[str, Any] = {"iterations": self.iterations, "releases": self.releases, "released": self.released}
+        run = self.experiment.run  # but for devices: seeds may be dealt out to any number
+        more["run"] = {name: getattr(run, name) for name in ("seed", "num_seeds", "evaluation_episodes")}
+        return plain(self.experiment.description() | more)
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
     for game in budget.games:
         for num_envs, rules in budget.environments:
             for rule in rules:
-                config = MINATAR_CONFIG.replace(num_envs=num_envs, total_steps=budget.transitions)
+                sizes = {"num_steps": budget.num_steps, "minibatch_size": budget.minibatch_size}
+                config = MINATAR_CONFIG.replace(num_envs=num_envs, total_steps=budget.transitions, **sizes)
                 config = co_scale(config, base, rule)
                 iterations = budget.transitions // (num_envs * config.num_steps)
                 yield f"minatar/{game}/{num_envs}/{rule}", Cell(Experiment("ppo", game, config, run), iterations)
@@ -202,12 +204,20 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
 def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Console) -> None:
     """Train the cells that `results` lacks, or has under other settings; write each as soon as it is finished."""
     for name, cell in cells.items():
-        old = results["cells"].get(name)
-        if old is None or old["asked"] != json.loads(json.dumps(cell.asked())):
+        if not is_finished(cell, results["cells"].get(name)):
             begun = time.perf_counter()
             results["cells"][name] = {"asked": cell.asked(), **train_cell(cell)}
             write_atomically(path, (json.dumps(results) + "\n").encode())
             console.note(f"{name}: {time.perf_counter() - begun:.0f} s")
+
+
+def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
+    """Whether a record is of these settings; options that PPO got since then count only where they are used."""
+    if record is None:
+        return False
+    asked, defaults, known = json.loads(json.dumps(cell.asked())), flatten(PPOConfig()), record["asked"]["config"]
+    asked["config"] = {name: x for name, x in asked["config"].items() if name in known or x != defaults[name]}
+    return asked == record["asked"]
 
 
 def train_cell(cell: Cell) -> dict[str, Any]:
@@ -280,13 +290,9 @@ def shortened(value: Any) -> Any:
     """Plain data with five digits a number."""
     if isinstance(value, dict):
         return {name: shortened(item) for name, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return shortened(value.tolist())
-    if isinstance(value, list):
-        return [shortened(item) for item in value]
-    if isinstance(value, int):
-        return value
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+    if isinstance(value, np.ndarray | list):
+        return [shortened(item) for item in plain(value)]
+    return value if isinstance(value, int | None) else float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from scaling_report import Cells, final, games, numbered, scaled, sweeps
+from scaling_report import Cells, bandit_rules, final, games, numbered, scaled, sweeps
 
 from jaxrl.analysis.style import FAINT, PALETTE, headline, new_figure, plain, save_figure, styled
 
@@ -24,7 +24,7 @@ def draw(cells: Cells, path: Path) -> None:
         (numbered(cells, "bandit/plateau"), draw_plateau),
         (cells.get("bandit/release", {}).get("releases"), draw_releases),
         (sweeps(cells), draw_sweeps),
-        (scaled(cells, "bandit/rules"), draw_rules),
+        (bandit_rules(cells), draw_rules),
         *((scaled(cells, f"minatar/{game}"), partial(draw_game, game=game)) for game in games(cells)),
     ]
     drawn = [(data, panel) for data, panel in every if data]
@@ -99,14 +99,14 @@ def draw_sweeps(axes: Axes, settings: dict[str, dict[float, np.ndarray]]) -> Non
 def draw_rules(axes: Axes, by_factor: dict[int, dict[str, dict[str, Any]]]) -> None:
     """Regret against the number of environments, a line for each rule."""
     _draw_by_rule(axes, by_factor)
-    axes.set(xlabel="times 1024 environments", ylabel="regret", ylim=(0, None))
+    axes.set(xlabel="times 1024 environments", ylabel="regret")
     headline(axes, "The rules in the bandit", "at equal iterations; a dot a seed")
 
 
 def draw_game(axes: Axes, by_number: dict[int, dict[str, dict[str, Any]]], game: str) -> None:
     """Return against the number of environments, a line for each rule."""
     _draw_by_rule(axes, by_number)
-    axes.set(xlabel="environments", ylabel="return, likeliest actions", ylim=(0, None))
+    axes.set(xlabel="environments", ylabel="return, likeliest actions")
     headline(axes, f"The rules in {game}", "at equal transitions; a dot a seed")
 
 
@@ -119,4 +119,5 @@ def _draw_by_rule(axes: Axes, by_number: dict[int, dict[str, dict[str, Any]]]) -
             line = ({first: by_number[first]["R1"]} if alone else {}) | line
             _points(axes, {number: final(cell) for number, cell in line.items()}, colour, rule)
     _ticks(axes, by_number)
-    axes.legend(ncols=4, fontsize=8)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+    axes.legend(loc="upper right", ncols=4, fontsize=8)

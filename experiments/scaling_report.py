@@ -24,6 +24,12 @@ def score_by(record: dict[str, Any], iterations: float) -> np.ndarray:
     return scores[late].mean(axis=0) if late.any() else np.full(scores.shape[1:], np.nan)
 
 
+def cut(record: dict[str, Any], iterations: int) -> dict[str, Any]:
+    """The record of a shorter run; its late metrics stay those of the whole."""
+    marks = [mark for mark in record["iterations"] if mark <= iterations]
+    return record | {"iterations": marks, "scores": record["scores"][: len(marks)]}
+
+
 def late(record: dict[str, Any], name: str) -> float:
     """A metric over the last quarter, the mean over seeds; NaN where it was not measured."""
     values = record["late"].get(name)
@@ -135,25 +141,27 @@ def sweep_table(cells: Cells) -> str:
     return _table("Bandit: one setting at a time, B = 1024", "setting, value: regret ± sd", rows)
 
 
+def bandit_rules(cells: Cells) -> dict[int, dict[str, dict[str, Any]]]:
+    """Cells by factor and rule; factor 1, where the rules are one, is the plateau's run up to as many iterations."""
+    by_factor = scaled(cells, "bandit/rules")
+    base = cells.get("bandit/plateau/1024")
+    if by_factor and base:
+        compared = next(cell["iterations"][-1] for rules in by_factor.values() for cell in rules.values())
+        by_factor = {1: {"R1": cut(base, compared)}} | by_factor
+    return by_factor
+
+
 def rules_table(cells: Cells) -> str:
     """The rules at equal iterations and at equal transitions."""
-    by_factor = scaled(cells, "bandit/rules")
     rows = []
-    for factor, rules in by_factor.items():
+    for factor, rules in bandit_rules(cells).items():
         for rule, cell in rules.items():
             config, iterations = cell["asked"]["config"], cell["iterations"][-1]
             equal = score_by(cell, iterations / factor)
-            row = [factor, rule, config["minibatch_size"], plain(config["learning_rate"]), iterations]
+            row = [factor, rule if factor > 1 else "any", config["minibatch_size"], plain(config["learning_rate"])]
             rows.append([*row, _regret(final(cell)), f"{late(cell, 'kl_to_previous'):.4f}", _regret(equal)])
-    base = cells.get("bandit/plateau/1024")
-    if rows and base:
-        unscaled = _regret(score_by(base, rows[0][4]))
-        kl = f"{late(base, 'kl_to_previous'):.4f}"
-        rows.insert(
-            0, [1, "any", 256, plain(base["asked"]["config"]["learning_rate"]), rows[0][4], unscaled, kl, unscaled]
-        )
-    header = "times 1024 environments, rule, minibatch, learning rate, iterations, regret ± sd, KL of an iteration"
-    return _table("Bandit: the rules", f"{header}, regret after as many transitions as unscaled", rows)
+    header = "times 1024 environments, rule, minibatch, learning rate, regret ± sd at equal iterations"
+    return _table("Bandit: the rules", f"{header}, KL of an iteration, regret ± sd at equal transitions", rows)
 
 
 def expectation_table(cells: Cells) -> str:

@@ -109,7 +109,10 @@ def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, mo
     script.train_missing(cells, results, path, Console())
     assert len(trained) == len(cells) == len(json.loads(path.read_text())["cells"]) == 7
 
-    script.train_missing(cells, json.loads(path.read_text()), path, Console())
+    older = json.loads(path.read_text())
+    for record in older["cells"].values():
+        del record["asked"]["config"]["outer_step_size"]  # as if PPO had got it since
+    script.train_missing(cells, older, path, Console())
     assert len(trained) == 7
     cell = cells["bandit/plateau/16"]
     cells["bandit/plateau/16"] = cell._replace(experiment=cell.experiment.changed({"learning_rate": 0.5}))
@@ -159,11 +162,11 @@ def test_tables_say_what_was_met(script, tmp_path):
 
     text = report.markdown(cells)
     assert "**not met**" not in text and text.count("| met |") == len(found) == 11
-    assert text.count("\n| Breakout-MinAtar |") == 13
+    assert text.count("\n| Breakout-MinAtar |") == 15
     figures.draw(cells, tmp_path / "all.png")
     assert (tmp_path / "all.png").stat().st_size > 10_000
 
-    few = {name: cells[name] for name in ("bandit/plateau/256", "minatar/Breakout-MinAtar/64/R1")}
+    few = {name: cells[name] for name in ("bandit/plateau/256", "minatar/Breakout-MinAtar/16/R1")}
     assert "Expectations" not in report.markdown(few) and "| 256 |" in report.markdown(few)
     figures.draw(few, tmp_path / "few.png")
     assert report.markdown({}) == "" and figures.draw({}, tmp_path / "none.png") is None
