@@ -41,8 +41,11 @@ class VectorEnv(struct.PyTreeNode):
     stagger: bool = struct.field(pytree_node=False, default=False)
 
     def most_truncations(self, num_steps: int) -> int:
-        """The most time limits that one environment can meet in `num_steps` steps."""
-        return truncation.num_slots(num_steps, self.starts.shortest) + self.stagger
+        """The most time limits that one environment can meet in `num_steps` steps.
+
+        Staggering adds none: only the first episode is granted less than `shortest`, and before it there is no other.
+        """
+        return truncation.num_slots(num_steps, self.starts.shortest)
 
     def init(self, key: Key) -> VectorState:
         """Begin every environment at step 0 of its own episode."""

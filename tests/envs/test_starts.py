@@ -93,6 +93,27 @@ def test_starts_of_a_population_are_those_of_its_members():
         np.testing.assert_array_equal(together[member][ended[:, member]], alone[ended[:, member]])
 
 
+def test_banks_of_a_population_are_renewed_together():
+    starts = Fresh(Anywhere())
+
+    @jax.jit
+    @jax.vmap
+    @jax.vmap
+    def used(key, ended):
+        bank = starts.init(key, len(ended))
+        for now in (ended, jnp.zeros_like(ended), ended & (jnp.arange(len(ended)) == 2)):
+            bank, _ = starts.draw(bank, jax.random.key(0), now)
+        return bank.used
+
+    ended = np.zeros((2, 3, 4), bool)
+    ended[0, 1, 2] = ended[1, 0, :] = ended[1, 2, 3] = True  # rows of index 2 end again: in (0, 1) and in (1, 0)
+    expected = np.zeros_like(ended)
+    expected[0, 1, 2] = expected[1, 0, 2] = True  # (1, 2) is renewed with them, though its own row waited
+    keys = jax.random.split(jax.random.key(0), (2, 3))
+    with jax.debug_key_reuse(False):
+        np.testing.assert_array_equal(used(keys, ended), expected)
+
+
 def test_an_episode_count_beyond_2_to_the_31_still_gives_fresh_starts():
     starts = Fresh(Anywhere())
     bank = starts.init(jax.random.key(0), 3)._replace(episode=jnp.full(3, 2**31 - 2, jnp.uint32))

@@ -174,27 +174,71 @@ def test_init_begins_every_environment_in_its_own_episode():
     assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(state))
 
 
-def test_staggered_first_episodes_end_at_times_spread_evenly_and_the_next_ones_do_not():
-    vector, plain = (VectorEnv(Scripted(), STARTS["fresh"], 700, stagger=stagger) for stagger in (True, False))
-    limits = np.asarray(jax.jit(vector.init)(jax.random.key(0)).limit)
-    assert limits.min() == 1 and limits.max() == HORIZON
-    counts = np.bincount(limits, minlength=HORIZON + 1)[1:]
-    assert np.abs(counts - 700 / HORIZON).max() < 5 * np.sqrt(700 / HORIZON)
-    assert vector.most_truncations(HORIZON) == 2 and plain.most_truncations(HORIZON) == 1
-    nothing = jnp.zeros((700, 2))
+@functools.cache
+def play_on(stagger):
+    """4 * HORIZON steps of 700 environments that only time ends: first limits [N], transitions [T, N, ...]."""
+    vector = VectorEnv(Scripted(), STARTS["fresh"], 700, stagger=stagger)
 
-    def step(state, key):
-        state, seen = vector.step(state, nothing, key)
-        return state, seen
+    @jax.jit
+    def run(key):
+        def step(state, key):
+            return vector.step(state, jnp.zeros((700, 2)), key)
 
-    _, seen = jax.jit(lambda keys: jax.lax.scan(step, vector.init(jax.random.key(0)), keys))(
-        jax.random.split(jax.random.key(1), 2 * HORIZON)
-    )
-    truncated, lengths = np.asarray(seen.truncated), np.asarray(seen.episode_length)
-    for row in range(0, 700, 50):
-        ends = np.flatnonzero(truncated[:, row])
-        assert ends[0] + 1 == limits[row] and (lengths[ends[1:], row] == HORIZON).all()
-    assert truncated[:HORIZON].sum(0).max() <= vector.most_truncations(HORIZON)
+        key_init, key_steps = jax.random.split(key)
+        first = vector.init(key_init)
+        return first.limit, jax.lax.scan(step, first, jax.random.split(key_steps, 4 * HORIZON))[1]
+
+    return vector, *jax.device_get(run(jax.random.key(0)))
+
+
+def test_staggered_first_episodes_end_at_times_spread_evenly_and_the_next_ones_are_whole():
+    _, limits, seen = play_on(stagger=True)
+    counts = np.bincount(limits, minlength=HORIZON + 1)
+    assert counts[0] == 0 and len(counts) == HORIZON + 1
+    assert np.abs(counts[1:] - 700 / HORIZON).max() < 5 * np.sqrt(700 / HORIZON)
+    assert not seen.terminated.any()
+    for row, limit in enumerate(limits):
+        ends = np.flatnonzero(seen.truncated[:, row])
+        np.testing.assert_array_equal(ends, range(limit - 1, 4 * HORIZON, HORIZON))
+        np.testing.assert_array_equal(seen.episode_length[ends, row], [limit] + [HORIZON] * (len(ends) - 1))
+    # Limits and not clocks are spread: every state knows its age.
+    np.testing.assert_array_equal(seen.final_observation[..., 1], seen.episode_length)
+
+
+def test_without_staggering_all_end_together():
+    _, limits, seen = play_on(stagger=False)
+    np.testing.assert_array_equal(limits, HORIZON)
+    assert (seen.truncated.all(1) == seen.truncated.any(1)).all()
+
+
+@pytest.mark.parametrize("num_steps", [1, HORIZON - 1, HORIZON, HORIZON + 1, 2 * HORIZON, 3 * HORIZON - 2])
+def test_staggering_adds_no_truncation_to_a_rollout(num_steps):
+    """Only the first episode is short, and before it there is no other. The bound is reached."""
+    vector, _, seen = play_on(stagger=True)
+    windows = np.lib.stride_tricks.sliding_window_view(seen.truncated, num_steps, axis=0).sum(-1)
+    assert windows.max() == vector.most_truncations(num_steps) == -(-num_steps // HORIZON)
+
+
+def test_nothing_counts_beyond_an_episode_but_the_banks_number_of_it():
+    """2**31 transitions pass without any integer reaching 2**31: every count of steps begins anew with an episode."""
+    _, states, following, seen = play("fresh")
+    ended = seen.terminated | seen.truncated
+    counts = {name: getattr(following, name) for name in ("clock", "limit", "origin")}
+    assert all(leaf.dtype == np.int32 and leaf.max() <= HORIZON for leaf in counts.values())
+    assert following.episode_return.dtype == np.float32 and not following.episode_return[ended].any()
+    np.testing.assert_array_equal(following.starts.episode + following.starts.used, 1 + ended.cumsum(0))
+    assert following.starts.episode.dtype == np.uint32
+
+
+def test_the_longest_episode_that_int32_can_count_ends_in_a_truncation():
+    vector, longest = VectorEnv(Scripted(), STARTS["fresh"], NUM_ENVS), 2**31 - 1
+    first = jax.jit(vector.init)(jax.random.key(0))
+    late = first._replace(clock=jnp.full(NUM_ENVS, longest - 2), limit=jnp.full(NUM_ENVS, longest))
+    ends = []
+    for seed in (1, 2, 3):
+        late, seen = vector.step(late, jnp.zeros((NUM_ENVS, 2)), jax.random.key(seed))
+        ends.append((bool(seen.truncated.all()), int(seen.episode_length[0])))
+    assert ends == [(False, longest - 1), (True, longest), (False, 1)]
 
 
 def test_episodes_of_two_lengths_are_counted_as_they_end():
