@@ -75,8 +75,8 @@ def update_metrics(seen: dict[str, Array], kl: Array, batch_size: int, minibatch
     """The metrics of one outer step, from what its gradient steps saw, [epochs, minibatches], and how far it went.
 
     kl_to_previous: KL(π_k ‖ π_{k+1}), nats.  gradient_steps: how many were taken.  data_to_divergence: transitions
-    a nat.  gradient_noise_scale: transitions; from the first epoch, and biased low: parameters move a little between the
-    minibatches, which on a plateau correlates their gradients negatively.
+    a nat.  gradient_noise_scale: transitions; from the first epoch, and biased low: parameters move a little between
+    the minibatches, which on a plateau correlates their gradients negatively.
     first_ratio_error: mean |ρ − 1| on the first minibatch, 0 but for rounding.  The rest: means over gradient steps.
     """
     seen = dict(seen)
