@@ -1,4 +1,4 @@
-"""What every test runs under: silent broadcasting and reused keys are errors, compilations are cached."""
+"""What every test runs under: silent broadcasting and reused keys are errors, compilations cached, devices eight."""
 
 import os
 import pathlib
@@ -8,6 +8,8 @@ import tempfile
 CACHE = pathlib.Path(os.environ.get("JAXRL_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jaxrl-test-cache"))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# On a CPU, devices are whatever one takes for them; tests/devices needs these, and to the others they cost nothing.
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax  # noqa: E402
 

@@ -58,7 +58,8 @@ def shared_compilations() -> Iterator[None]:
     def program(self: Experiment, evaluation_seed: int | None = None) -> Program:
         made = original(self, evaluation_seed)
         static = jax.tree.structure(made._config)
-        key = (self.environment, str(self.environment_options), made.shape, made._num_episodes, static)
+        layout = str(made.layout)
+        key = (self.environment, str(self.environment_options), made.shape, made._num_episodes, static, layout)
         made._compiled = _compilations.setdefault(key, made._compiled)
         return made
 

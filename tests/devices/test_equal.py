@@ -1,0 +1,87 @@
+"""A run on several devices is the run on one."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl.algos.ppo import ppo
+from jaxrl.core.shards import Shards
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.layout import Layout
+from jaxrl.train.program import Program
+from tests.algos.walk import Walk
+from tests.devices.eight import (
+    CONFIG,
+    NUM_ENVS,
+    assert_close,
+    assert_replicated,
+    beginning,
+    likeliest_actions,
+    walks,
+)
+from tests.train.tiny import arrays
+
+ITERATIONS = 4
+# Of each device's own rows, or of nothing but rounding.
+OWN = {"explained_variance", "first_ratio_error"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def determined():
+    with likeliest_actions():
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """(state, metrics) of the same iterations, by the number of devices that shared them."""
+    return {devices: walks(devices).chunk(beginning(walks(devices)), ITERATIONS) for devices in (1, 8)}
+
+
+def test_eight_devices_end_in_the_state_of_one(runs):
+    assert_close(runs[8][0], runs[1][0])
+
+
+def test_the_run_was_worth_comparing(runs):
+    state, metrics = runs[1]
+    positions = np.asarray(state.vector.env_state)
+    assert len(np.unique(positions)) == NUM_ENVS  # devices held different environments
+    assert metrics["episode_return"].count > NUM_ENVS
+    assert 0 < metrics["taken"].sum == metrics["taken"].count
+    moved = [np.abs(a - b).max() for a, b in zip(arrays(state.policy), arrays(walks(1).init().policy), strict=True)]
+    assert max(moved) > 1e-3
+
+
+def test_a_missing_reduction_would_be_seen(runs, monkeypatch):
+    monkeypatch.setattr(Shards, "mean", lambda self, tree: tree)
+    program = Program(ppo, Walk(), CONFIG, seeds=[0], layout=Layout(env=8))
+    state, _ = program.chunk(beginning(program), ITERATIONS)
+    with pytest.raises(AssertionError):
+        assert_close(state, runs[1][0])
+    with pytest.raises(AssertionError):
+        assert_replicated(program, state)
+
+
+def test_metrics_are_those_of_all_devices(runs):
+    for name in set(runs[1][1]) - OWN:
+        one, eight = (runs[devices][1][name] for devices in (1, 8))
+        np.testing.assert_allclose(eight.sum / eight.count, one.sum / one.count, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name in ("episode_return", "episode_length"):
+        assert runs[8][1][name].count == runs[1][1][name].count
+
+
+def test_what_devices_share_has_the_same_bits_on_all_of_them(runs):
+    assert_replicated(walks(8), runs[8][0])
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_checkpoint_of_eight_devices_goes_on_with_others(runs, devices, tmp_path):
+    checkpoints, program = Checkpoints(tmp_path), walks(devices)
+    checkpoints.save(ITERATIONS, runs[8][0], {})
+    restored = checkpoints.restore_latest(program.abstract_state())
+    assert not restored.problems
+    for leaf, abstract in zip(jax.tree.leaves(restored.state), jax.tree.leaves(program.abstract_state()), strict=True):
+        assert leaf.sharding.num_devices == devices and leaf.shape == abstract.shape
+    further, _ = program.chunk(restored.state, 2)
+    same, _ = walks(8).chunk(walks(8).copy(runs[8][0]), 2)
+    assert_close(further, same)
