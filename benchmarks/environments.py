@@ -3,19 +3,7 @@
     python -m benchmarks.environments
     python -m benchmarks.environments --environments CartPole-v1 --sizes 2048 16384 131072 1048576
 
-The programs of one size take turns in one process (A B C, A B C, …), each going on from where it was:
-
-  physics   the environment's `step` and no ends: all rows go back to their first states every 16 steps
-  stored    VectorEnv.step (time limits, final observations, statistics), where every episode of a row begins with the
-            row's first start: no reset is ever drawn
-  idle      `fresh` to the letter, but no start ever counts as used: no reset is drawn, and the same kernels elsewhere.
-            The stricter comparison: XLA computes "who ended" once for the bank, and once an array in `stored`
-  fresh     VectorEnv.step with `Fresh`: an exact reset for every episode, taken from the bank
-  pool      VectorEnv.step with `Pool` of 1024
-  each      VectorEnv.step with a reset drawn for every row on every step
-  gymnax    gymnax's own auto-resetting `step`, which draws one for every row on every step as well
-
-Random actions end episodes soonest and are the worst case: a start is drawn once an episode.
+The programs of one size (PROGRAMS) take turns in one process (A B C, A B C, …), each going on from where it was.
 """
 
 from __future__ import annotations
@@ -29,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from benchmarks.report import device_name, machine, markdown, spread, steps, write
+from benchmarks.report import core_count, device_name, machine, markdown, spread, steps, write
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts import Bank, Draw, Fresh, Pool, Starts
@@ -38,7 +26,24 @@ from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import versions
 from jaxrl.types import Array, Key, PyTree
 
-SIZES = {"CartPole-v1": (4, 64, 1024, 65_536, 1_048_576), "Breakout-MinAtar": (64, 1024, 8192, 131_072)}
+SIZES = {
+    "CartPole-v1": (4, 64, 1024, 65_536, 1_048_576),
+    "MountainCar-v0": (64, 1024, 65_536),
+    "Breakout-MinAtar": (64, 1024, 8192, 131_072),
+}
+PROGRAMS = """\
+physics  the environment's step and no ends: all rows go back to their first states every 16 steps
+stored   VectorEnv.step (time limits, final observations, statistics), where every episode of a row begins with
+         the row's first start: no reset is ever drawn
+idle     fresh to the letter, but no start ever counts as used: no reset is drawn either. The stricter comparison:
+         for the bank XLA finds out once who ended, in stored for each array anew
+fresh    VectorEnv.step with Fresh: an exact reset for every episode, from the bank
+pool     VectorEnv.step with a Pool of 1024
+each     VectorEnv.step with a reset drawn for every row on every step; the same starts as those of fresh
+gymnax   gymnax's own auto-resetting step, which draws one for every row on every step as well
+
+A bank is renewed when a row ends for the second time, so short episodes are the worst case. Random actions end CartPole
+and Breakout soonest; in MountainCar nearly all episodes last the 200 steps of the time limit."""
 SEGMENT = 16  # steps of `physics` between two beginnings
 BASELINES = ("stored", "idle", "pool", "each", "gymnax")
 
@@ -248,8 +253,8 @@ def text(record: dict[str, Any]) -> str:
         markdown(rates),
         "Ratios of the same round: median, in brackets the least and the greatest.",
         markdown(ratios),
-        "```text\n" + (__doc__ or "").partition("\n\n  ")[2].join(("  ", "```")),
-        f"Device: {record['device']}; {record['machine']['processor']}, {record['machine']['cores']} cores.",
+        f"```text\n{PROGRAMS}\n```",
+        f"Device: {record['device']}; {record['machine']['processor']}, {core_count(record['machine'])}.",
         ", ".join(f"{package} {version}" for package, version in record["versions"].items()),
     ]
     return "\n\n".join(parts)

@@ -59,14 +59,12 @@ class Processes:
             raise JaxrlError("--distributed finds the processes by itself: leave out --coordinator and the like.")
         if not self.distributed and missing and len(missing) < len(given):
             raise JaxrlError(
-                f"several processes need --coordinator, --processes and --process-id: {missing[0]} is missing."
+                f"several processes need --coordinator, --processes, --process-id: {missing[0]} is missing."
             )
         if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
             raise JaxrlError(f"coordinator is {self.coordinator!r}, but must be like node17:12345.")
-        if self.processes is not None and self.process_id is not None and not 0 <= self.process_id < self.processes:
-            raise JaxrlError(
-                f"process_id is {self.process_id}, but must lie in [0, processes) = [0, {self.processes})."
-            )
+        if not 0 <= (self.process_id or 0) < (self.processes or 1):
+            raise JaxrlError(f"process_id is {self.process_id}, but must lie in [0, {self.processes}).")
 
 
 @contextmanager
@@ -98,10 +96,8 @@ def _initialize(options: Processes) -> None:
         )
     except Exception as error:
         if options.distributed:
-            text = "no job of SLURM, Open MPI or Kubernetes was found, which --distributed needs"
-            raise JaxrlError(
-                f"{text} ({error}). Elsewhere: --coordinator HOST:PORT --processes N --process-id I"
-            ) from error
+            text = f"--distributed could not join a job of SLURM, Open MPI or Kubernetes ({error})"
+            raise JaxrlError(f"{text}. Elsewhere: --coordinator HOST:PORT --processes N --process-id I") from error
         raise JaxrlError(f"the processes did not come together at {options.coordinator}: {error}") from error
     if not is_first():
         warnings.simplefilter("ignore", UserWarning)  # the first one says it
@@ -115,10 +111,10 @@ def _end(error: BaseException, grace: float) -> None:
         status, text = 130, "interrupted"
     elif not isinstance(error, JaxrlError):
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
-        if LOST.search(str(error)):
+        if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):
             why = str(error).strip().splitlines()[0]
             text = (
-                f"error: another process of this run has ended, so this one ends too; go on: jaxrl resume RUN ({why})"
+                f"error: another process of this run has ended, and so must this one ({why}); go on: jaxrl resume RUN"
             )
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")

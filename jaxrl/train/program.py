@@ -145,8 +145,8 @@ class Program:
             inputs = tuple(self._input_spec(name, position) for position in range(len(arguments)))
             jitted = jax.jit(self._spread(function, inputs, output), donate_argnums=2 if donate else ())
             self._compiled[name] = jitted.lower(self.env, self._config, *arguments).compile()
-            self.compile_seconds += time.perf_counter() - begun
             distributed.meet(name)
+            self.compile_seconds += time.perf_counter() - begun
         return self._compiled[name](self.env, self._config, *arguments)
 
     def _input_spec(self, name: str, position: int) -> PyTree:
