@@ -90,6 +90,7 @@ class Timestep(NamedTuple):
     observation: PyTree
     reward: Array  # float32 []
     terminated: Array  # bool []; a time limit is not a termination
+    info: dict[str, Array] = {}  # float32 [] under each name of `Environment.info`: what else is worth a curve
 
 
 class Transition(NamedTuple):
@@ -108,6 +109,7 @@ class Transition(NamedTuple):
     final_observation: PyTree
     episode_return: Array
     episode_length: Array
+    info: dict[str, Array] = {}
 
 
 class Mean(NamedTuple):

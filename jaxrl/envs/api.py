@@ -30,6 +30,11 @@ class Environment(struct.PyTreeNode):
         """Steps after which the suite cuts an episode (truncation, not termination)."""
         raise NotImplementedError
 
+    @property
+    def info(self) -> tuple[str, ...]:
+        """Names of what `step` reports in `Timestep.info`: numbers averaged over all steps, as the metrics env_NAME."""
+        return ()
+
     def reset(self, key: Key) -> tuple[PyTree, PyTree]:
         """Draw a first state: (state, observation)."""
         raise NotImplementedError

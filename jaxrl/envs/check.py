@@ -33,6 +33,10 @@ def check_environment(name: str, env: Environment) -> None:
         _check_array(name, what, seen, space.shape, space.dtype)
     _check_array(name, "step returns a reward", timestep[1], (), jnp.float32)
     _check_array(name, "step returns terminated", timestep[2], (), jnp.bool_)
+    if sorted(timestep[3]) != sorted(env.info):
+        raise JaxrlError(f"{name}: step reports {sorted(timestep[3])}, but `info` names {sorted(env.info)}.")
+    for reported, value in timestep[3].items():
+        _check_array(name, f"step reports {reported}", value, (), jnp.float32)
     before, after = (_layout(tree) for tree in (state, successor))
     if before != after:
         old, new = next(pair for pair in zip(before + [None], after + [None], strict=False) if pair[0] != pair[1])

@@ -64,7 +64,7 @@ def collect(
         return (state, finals, episodes), (seen.observation, decision[1:], ends, final)
 
     finals: Any = () if dense else truncation.init(state.observation, slots)
-    carry = (state, finals, no_episodes(vector_env.num_envs))
+    carry = (state, finals, no_episodes(vector_env))
     (state, finals, episodes), kept = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
     observation, (sample, log_probability, values), (reward, terminated, truncated), final = kept
     final_value = value(final) if dense else truncation.scatter(value(finals[0]), truncated)

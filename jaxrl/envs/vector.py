@@ -93,6 +93,7 @@ class VectorEnv(struct.PyTreeNode):
             final_observation=timestep.observation,
             episode_return=episode_return,
             episode_length=clock,
+            info=timestep.info,
         )
         starts, draw = self.starts.draw(state.starts, key_draw, ended)
         following = VectorState(
@@ -108,9 +109,10 @@ class VectorEnv(struct.PyTreeNode):
 
 
 def episode_metrics(seen: Transition) -> Metrics:
-    """Return, length and share of time limits of the episodes that ended in this vector step, row by row: Means [N].
+    """Means [N], row by row: return, length and share of time limits of the episodes that ended in this vector step.
 
-    Rows are summed after the rollout, not on every step: that would cost a fifth of the rollout.
+    And what the environment reports of every step (`Environment.info`). Rows are summed after the rollout, not on
+    every step: that would cost a fifth of the rollout.
     """
     ended = seen.terminated | seen.truncated
     count = ended.astype(jnp.float32)
@@ -118,10 +120,12 @@ def episode_metrics(seen: Transition) -> Metrics:
         "episode_return": Mean(jnp.where(ended, seen.episode_return, 0.0), count),
         "episode_length": Mean(seen.episode_length * count, count),
         "truncated_fraction": Mean(seen.truncated.astype(jnp.float32), count),
+        **{f"env_{name}": Mean(value, jnp.ones_like(count)) for name, value in seen.info.items()},
     }
 
 
-def no_episodes(num_envs: int) -> Metrics:
+def no_episodes(vector_env: VectorEnv) -> Metrics:
     """What `episode_metrics` are before the first step: nothing, row by row."""
-    nothing = Mean(jnp.zeros(num_envs), jnp.zeros(num_envs))
-    return dict.fromkeys(("episode_return", "episode_length", "truncated_fraction"), nothing)
+    nothing = Mean(jnp.zeros(vector_env.num_envs), jnp.zeros(vector_env.num_envs))
+    reported = (f"env_{name}" for name in vector_env.env.info)
+    return dict.fromkeys(("episode_return", "episode_length", "truncated_fraction", *reported), nothing)

@@ -1,0 +1,60 @@
+"""What both MuJoCo back ends share: which model is simulated, and what is seen of a simulation."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple, Protocol
+
+from jaxrl.types import Array, PyTree
+
+TORSO = 1  # the first body after the world
+
+
+class Model(NamedTuple):
+    """Which simulation, and what a task reads of it. Equal models are equal to JAX, and compile once."""
+
+    name: str  # of the environment, for errors
+    path: str  # of the XML file
+    frame_skip: int  # physics steps of one environment step
+    reads: tuple[str, ...] = ()  # arrays of mjData beyond qpos and qvel
+    track: str = "position"  # what `Seen.moved` follows: position (qpos), torso or mass_center
+
+
+class Seen(NamedTuple):
+    """What the physics shows of a state, float32."""
+
+    qpos: Array
+    qvel: Array
+    moved: Array  # [2]: metres along x and y that the tracked point has gone in this step; 0 at a reset
+    data: dict[str, Array]  # arrays of mjData, as MuJoCo leaves them after its last physics step
+
+
+class Physics(Protocol):
+    """A back end: the batched or unbatched physics of one model, as pure functions."""
+
+    @property
+    def model(self) -> Model:
+        """What is simulated."""
+        ...
+
+    def begin(self, qpos: Array, qvel: Array) -> tuple[PyTree, Seen]:
+        """Place the simulation, float32 [nq] and [nv]."""
+        ...
+
+    def step(self, state: PyTree, action: Array) -> tuple[PyTree, Seen]:
+        """`frame_skip` physics steps under one control, float32 [nu], clamped to the actuators' range."""
+        ...
+
+
+@functools.cache
+def load(path: str) -> Any:
+    """The mujoco.MjModel of an XML file."""
+    import mujoco
+
+    # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal and in a log file.
+    earlier = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        return mujoco.MjModel.from_xml_path(path)
+    finally:
+        mujoco.set_mju_user_warning(earlier)
