@@ -12,24 +12,19 @@ table holds every finished task. The score is the undiscounted return of the las
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
+from published import RESULTS, is_finished, markdown, score, train_or_resume, write
 
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison, plot_scores
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.statistics import mean_interval
 from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
-from jaxrl.train.folder import read_description, write_atomically
-from jaxrl.train.loop import resume, train
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Task(NamedTuple):
@@ -98,74 +93,37 @@ def main(arguments: Arguments) -> None:
 
 def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
     """Train one task, or go on with it."""
-    if is_finished(folder):
-        return
-    if (folder / "config.json").exists():
-        resume(folder, console=console)
-        return
     spec = TASKS[task]
     config, _ = default_config("ppo", task)
     config = override(config, {"total_steps": spec.quick_steps if quick else spec.steps})
     run = RunSettings(num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS)
-    train(Experiment("ppo", task, config, run), folder, console=console)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run has had its last evaluation."""
-    if not (folder / "evaluations.npz").exists():
-        return False
-    evaluated = load_run(folder).evaluations["iteration"]
-    return len(evaluated) > 0 and evaluated[-1] == read_description(folder)["num_iterations"]
+    train_or_resume(Experiment("ppo", task, config, run), folder, console)
 
 
 def result_row(folder: Path) -> dict:
-    """Scores of one task as plain data."""
-    run, description = load_run(folder), read_description(folder)
-    likeliest, sampled = (run.returns(kind)[-1, 0] for kind in ("deterministic", "stochastic"))
-    low, high = mean_interval(likeliest)
-    task = run.environment
-    iterations = description["num_iterations"]
-    return {
-        "task": task,
-        "score": float(likeliest.mean()),
-        "low": low,
-        "high": high,
-        "goal": TASKS[task].goal,
-        "published": TASKS[task].published,
-        "source": TASKS[task].source,
-        "sampled_actions": float(sampled.mean()),
-        "seed_scores": [float(score) for score in likeliest],
-        "seeds": list(range(len(likeliest))),
-        "episodes_a_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
-        "transitions": iterations * description["samples_per_step"],
-        "training_seconds": run.metrics[-1]["seconds"],
-        "settings": description["config"],
-        "versions": description["versions"],
-    }
+    """Scores of one task beside what is known of it, as plain data."""
+    row = score(folder)
+    task = TASKS[row["task"]]
+    return row | {"goal": task.goal, "published": task.published, "source": task.source}
 
 
 def table(rows: list[dict]) -> str:
     """The results in Markdown."""
-    lines = [
-        "| task | steps | seeds | return, likeliest actions [95 %] | sampled actions | goal | published (source) |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    cells = []
     for row in rows:
-        score = f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        interval = f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         budget = TASKS[row["task"]].steps
         met = "met" if row["score"] >= row["goal"] else "missed"
         met = met if row["transitions"] > 0.9 * budget else f"for {budget:,} steps"
-        cells = [row["task"], f"{row['transitions']:,}", len(row["seeds"]), score, f"{row['sampled_actions']:.1f}"]
-        cells += [f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        line = [row["task"], f"{row['transitions']:,}", len(row["seeds"]), interval, f"{row['sampled_actions']:.1f}"]
+        cells.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
+    likeliest = "return, likeliest actions [95 %]"
+    return markdown(["task", "steps", "seeds", likeliest, "sampled actions", "goal", "published (source)"], cells)
 
 
 def write_results(name: str, rows: list[dict], folders: list[Path]) -> None:
     """JSON, Markdown and pictures under experiments/results/."""
-    RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(rows, indent=1) + "\n").encode())
-    write_atomically(RESULTS / f"{name}.md", (table(rows) + "\n").encode())
+    write(name, rows, table(rows))
     if rows:
         plot_scores(rows, RESULTS / f"{name}.png")
         plot_comparison([load_run(folder) for folder in folders], RESULTS / f"{name}_curves.png")

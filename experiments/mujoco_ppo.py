@@ -1,0 +1,151 @@
+"""PPO on Gymnasium's MuJoCo tasks (v5) beside CleanRL's and Stable-Baselines3's published scores.
+
+    python experiments/mujoco_ppo.py                                      # everything: some three hours on two cores
+    python experiments/mujoco_ppo.py --quick                              # 100k steps, three tasks: some minutes
+    python experiments/mujoco_ppo.py --settings tuned --tasks Hopper-v5 Swimmer-v5
+    python experiments/mujoco_ppo.py --report-only
+
+Two settings: `reference` has the hyperparameters of CleanRL's ppo_continuous_action (one environment, 64x64 tanh), to
+show that this is the same algorithm; `tuned` is ours (jaxrl/algos/tuned/ppo.toml). A million steps, five seeds in one
+program. The score is the mean undiscounted return of the last policy with its likeliest actions, 20 episodes a seed.
+A task that has finished is not trained again, one that was stopped is resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+if __name__ == "__main__":
+    from jaxrl.cli import prepare_process
+
+    prepare_process([])  # a CPU core a device; before JAX is imported
+
+import tyro
+from published import RESULTS, is_finished, markdown, score, train_or_resume, write
+
+from jaxrl.algos.registry import override
+from jaxrl.analysis.plots import plot_comparison
+from jaxrl.analysis.runs import load_run
+from jaxrl.envs.mujoco import task as task_class
+from jaxrl.train.console import Console
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+
+STEPS, SEEDS, QUICK_STEPS = 1_000_000, 5, 100_000
+SETTINGS = ("reference", "tuned")
+REFERENCE = {
+    "num_envs": 1,
+    "num_steps": 2048,
+    "minibatch_size": 64,
+    "num_epochs": 10,
+    "learning_rate": 3e-4,
+    "value_clip_epsilon": 0.2,
+    "entropy_coefficient": 0.0,
+    "normalize_observations": True,
+    "scale_rewards": True,
+}
+
+
+class Published(NamedTuple):
+    """Mean and spread of CleanRL (v4, three seeds, sampled actions), and SB3's zoo (v3, one tuned run)."""
+
+    cleanrl: tuple[float, float] | None = None
+    zoo: float | None = None
+
+
+TASKS = {
+    "HalfCheetah-v5": Published((1443, 46), 5819),
+    "Hopper-v5": Published((2383, 272), 2410),
+    "Walker2d-v5": Published((2288, 572), 3479),
+    "Ant-v5": Published(None, 1327),
+    "Swimmer-v5": Published(None, 282),
+    "InvertedPendulum-v5": Published((963, 22)),
+    "Pusher-v5": Published((-40, 7)),
+    "Humanoid-v5": Published((716, 49)),
+}
+QUICK_TASKS = ("HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """PPO on Gymnasium's MuJoCo tasks, beside published scores."""
+
+    quick: bool = False
+    """100k steps on three tasks. Its results are written under another name."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Tasks to train; the table shows every task that has been trained."""
+    settings: tuple[str, ...] = SETTINGS
+    """Settings to train: reference, tuned."""
+    runs: Path = Path("runs")
+    """Where the run folders go."""
+    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
+    """Train nothing; write the table from the finished runs."""
+
+
+def main(arguments: Arguments) -> None:
+    """Train what is missing, then write the results."""
+    name = "mujoco_ppo_quick" if arguments.quick else "mujoco_ppo"
+    begun, console = time.perf_counter(), Console()
+    for settings in () if arguments.report else arguments.settings:
+        for task in arguments.tasks:
+            if not arguments.quick or task in QUICK_TASKS:
+                console.note(f"{settings}: {task}")
+                folder = arguments.runs / name / settings / task
+                train_or_resume(experiment(task, settings, arguments.quick), folder, console)
+    rows, folders = [], []
+    for settings in SETTINGS:
+        for task in TASKS:
+            folder = arguments.runs / name / settings / task
+            if is_finished(folder):
+                rows.append({"setting": settings} | score(folder))
+                folders.append(folder)
+    write(name, rows, table(rows))
+    for settings in SETTINGS:
+        chosen = [folder for folder in folders if folder.parent.name == settings]
+        if chosen:
+            plot_comparison([load_run(folder) for folder in chosen], RESULTS / f"{name}_{settings}.png")
+    console.note(table(rows))
+    console.note(f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s")
+
+
+def experiment(task: str, settings: str, quick: bool) -> Experiment:
+    """One task under one of the settings."""
+    config, _ = default_config("ppo", task, use_tuned=settings == "tuned")
+    if settings == "reference":
+        # CleanRL's policies begin with a deviation of 1 in the environment's units, ours in units of the bounds.
+        config = override(config, REFERENCE | {"initial_log_std": -math.log(task_class(task).BOUND)})
+    config = override(config, {"total_steps": QUICK_STEPS if quick else STEPS})
+    run = RunSettings(num_seeds=SEEDS, num_evaluations=5, evaluation_episodes=20)
+    return Experiment("ppo", task, config, run)
+
+
+def table(rows: list[dict]) -> str:
+    """The results in Markdown, both settings side by side."""
+    lines = []
+    for task, published in TASKS.items():
+        found = {row["setting"]: row for row in rows if row["task"] == task}
+        if not found:
+            continue
+        cells = [interval(found.get(settings)) for settings in SETTINGS]
+        sampled = [f"{found[each]['sampled_actions']:.0f}" if each in found else "" for each in SETTINGS]
+        cleanrl = "{:g} ± {:g}".format(*published.cleanrl) if published.cleanrl else ""
+        lines.append([task, cells[0], sampled[0], cleanrl, cells[1], sampled[1], published.zoo or ""])
+    header = ["task", "reference [95 %]", "sampled", "CleanRL (v4)", "tuned [95 %]", "sampled", "SB3 zoo (v3)"]
+    seeds = {len(row["seeds"]) for row in rows}
+    steps = {row["transitions"] for row in rows}
+    note = (
+        f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to {max(steps, default=0):,} steps a seed."
+    )
+    return f"{markdown(header, lines)}\n\n{note}"
+
+
+def interval(row: dict | None) -> str:
+    """Mean return of the likeliest actions, with its interval over seeds."""
+    return "" if row is None else f"{row['score']:.0f} [{row['low']:.0f}, {row['high']:.0f}]"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

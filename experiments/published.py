@@ -1,0 +1,68 @@
+"""What the experiments that reproduce published scores share: a run folder a task, its score, a table's cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jaxrl.analysis.runs import load_run
+from jaxrl.analysis.statistics import mean_interval
+from jaxrl.train.console import Console
+from jaxrl.train.experiment import Experiment
+from jaxrl.train.folder import read_description, write_atomically
+from jaxrl.train.loop import resume, train
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> None:
+    """Train into `folder`, go on with what is there, or leave it if it has finished."""
+    if is_finished(folder):
+        return
+    if (folder / "config.json").exists():
+        resume(folder, console=console)
+        return
+    train(experiment, folder, console=console)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has had its last evaluation."""
+    if not (folder / "evaluations.npz").exists():
+        return False
+    evaluated = load_run(folder).evaluations["iteration"]
+    return len(evaluated) > 0 and evaluated[-1] == read_description(folder)["num_iterations"]
+
+
+def score(folder: Path) -> dict:
+    """The last evaluation of a run as plain data: with the likeliest actions, and with sampled ones."""
+    run, description = load_run(folder), read_description(folder)
+    likeliest, sampled = (run.returns(kind)[-1, 0] for kind in ("deterministic", "stochastic"))
+    low, high = mean_interval(likeliest)
+    return {
+        "task": run.environment,
+        "score": float(likeliest.mean()),
+        "low": low,
+        "high": high,
+        "sampled_actions": float(sampled.mean()),
+        "seed_scores": [float(each) for each in likeliest],
+        "seed_scores_sampled": [float(each) for each in sampled],
+        "seeds": list(range(len(likeliest))),
+        "episodes_a_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
+        "transitions": description["num_iterations"] * description["samples_per_step"],
+        "training_seconds": run.metrics[-1]["seconds"],
+        "settings": description["config"],
+        "versions": description["versions"],
+    }
+
+
+def markdown(header: list[str], rows: list[list]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def write(name: str, record: object, text: str) -> None:
+    """NAME.json and NAME.md under experiments/results/."""
+    RESULTS.mkdir(exist_ok=True)
+    write_atomically(RESULTS / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(RESULTS / f"{name}.md", (text + "\n").encode())
