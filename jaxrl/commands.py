@@ -253,15 +253,17 @@ def render(arguments: list[str]) -> int:
 def environments(arguments: list[str]) -> int:
     """List the environments."""
 
-    def parse(text: tyro.conf.Positional[str] = "") -> str:
+    def parse(text: tyro.conf.Positional[str] = "", suite: str | None = None) -> tuple[str, str | None]:
         """List the environments by suite, with their spaces and time limits.
 
         Args:
             text: Only ids that contain this.
+            suite: Only this suite; also says what of it is not served, and why.
         """
-        return text
+        return text, suite
 
-    report.environments(tyro.cli(parse, prog="jaxrl envs", args=arguments), Console())
+    text, suite = tyro.cli(parse, prog="jaxrl envs", args=arguments)
+    report.environments(text, suite, Console())
     return 0
 
 

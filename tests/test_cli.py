@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxrl import cli, commands
+from jaxrl.envs import registry
 from jaxrl.train import experiment
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.folder import load_evaluations, read_description, read_metrics
@@ -163,6 +164,23 @@ def test_envs_lists_what_there_is(run):
     output, _ = run("envs", "cart")
     assert re.search(r"CartPole-v1 +\| +Box\(4\) float32 +\| +Discrete\(2\) +\| +500", output)
     assert "Pendulum" not in output
+
+
+def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
+    monkeypatch.setattr(registry.suites()["brax"], "REQUIRES", "no_such_package")
+    output, _ = run("envs", "brax/ant")
+    assert "brax (not installed: pip install 'jaxrl[brax]')" in output
+    assert re.search(r"brax/ant +\| +Box\(27\) float32 +\| +Box\(8\) float32 +\| +1000 +\| +generalized, ", output)
+    monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
+    output, _ = run("envs", "cart", "--suite", "gymnax")
+    assert "gymnax (not installed: pip install no_such_package)" in output and "CartPole-v1" in output
+
+
+def test_envs_of_one_suite_says_what_is_not_served(run):
+    output, _ = run("envs", "--suite", "playground")
+    assert "playground/CheetahRun" in output and "CartPole-v1" not in output
+    assert "not served: " in output and "playground/Go1Getup" in output and "clone" in output
+    assert "not served" not in run("envs", "playground")[0]
 
 
 def test_resume_of_a_finished_run_says_so(run, probe):

@@ -110,6 +110,7 @@ BAD_COMMANDS = {
     "plot RUNS/finished --output curve.bmp": ["curve.bmp", ".png, .pdf, .svg"],
     "render RUNS/finished": ["cannot draw probe/two-lengths", "classic control", "MinAtar"],
     "envs cartpoll": ["'cartpoll'", "CartPole-v1"],
+    "envs --suite gymnacks": ["unknown suite 'gymnacks'", "gymnax"],
 }
 
 

@@ -25,6 +25,7 @@ from flax import struct
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
+from jaxrl.envs.foreign import frozen
 from jaxrl.types import Array, Box, Discrete, Key, PyTree, Space, Timestep
 
 SUITE = "gymnax"
@@ -137,7 +138,7 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
     """
     environment, _ = _build(environment_id, ())
     constructor = inspect.signature(type(environment)).parameters
-    options = tuple((name, _frozen(name, kwargs[name])) for name in constructor if name in kwargs)
+    options = tuple((name, frozen(name, kwargs[name])) for name in constructor if name in kwargs)
     environment, defaults = _build(environment_id, options)
     defaults = vars(defaults)
     for name in kwargs:
@@ -176,15 +177,6 @@ def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[A
 def _strong(value: Any) -> Array:
     """The value as an array without a weak type."""
     return jnp.asarray(value, jnp.result_type(value))
-
-
-def _frozen(name: str, value: Any) -> Any:
-    """A constructor option as a hashable value; lists become tuples."""
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(name, entry) for entry in value)
-    if not isinstance(value, str | bool | int | float | None):
-        raise errors.JaxrlError(f"{name} is {value!r}, but must be a string, a number or a list of them.")
-    return value
 
 
 def _parameter(name: str, value: Any, default: Any) -> Array:

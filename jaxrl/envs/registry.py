@@ -6,6 +6,8 @@ A *suite* is one module of `jaxrl.envs`, found by scanning the package; adding o
     IDS: tuple[str, ...]                    every id that it serves
     make(environment_id, **kwargs)          builds one; kwargs are the suite's own options
     REQUIRES: str                           (optional) the third-party package that `make` imports
+    EXTRA: str                              (optional) the extra of jaxrl that installs it: pip install 'jaxrl[EXTRA]'
+    SPECS: dict[str, Spec]                  (optional) what a list of its ids shows, so that listing them builds none
     REFUSED: dict[str, str]                 (optional) ids that it knows and cannot serve, with the reason
     SLOW: bool                              (optional) its environments compile for so long that only the slow
                                             tests run the contract suite over them
@@ -35,14 +37,21 @@ Factory = Callable[..., Environment]
 _registered: dict[str, Factory] = {}
 
 
+class Spec(NamedTuple):
+    """What is known of an environment with its suite's usual options, without building it."""
+
+    observation_space: Space
+    action_space: Space
+    horizon: int
+    backends: tuple[str, ...] = ()  # the physics that it can run on, its usual one first
+
+
 class Description(NamedTuple):
     """One row of the table that `jaxrl envs` prints."""
 
     environment_id: str
     suite: str
-    observation_space: Space
-    action_space: Space
-    horizon: int
+    spec: Spec
 
 
 def register(environment_id: str, factory: Factory) -> None:
@@ -88,17 +97,14 @@ def environment_ids() -> dict[str, list[str]]:
     return ids | ({"registered": list(_registered)} if _registered else {})
 
 
-def describe(environment_id: str, **kwargs: Any) -> Description:
-    """Spaces and horizon of one environment (makes it, so this imports its suite's third party)."""
-    environment = make(environment_id, **kwargs)
+def describe(environment_id: str) -> Description:
+    """Spaces and horizon of one environment: as its suite's SPECS say, else of one that is made for it."""
     suite = _owners().get(environment_id)
-    return Description(
-        environment_id=environment_id,
-        suite=suite.SUITE if suite else "registered",
-        observation_space=environment.observation_space,
-        action_space=environment.action_space,
-        horizon=environment.horizon,
-    )
+    spec = getattr(suite, "SPECS", {}).get(environment_id)
+    if spec is None:
+        environment = make(environment_id)
+        spec = Spec(environment.observation_space, environment.action_space, environment.horizon)
+    return Description(environment_id, suite.SUITE if suite else "registered", spec)
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
@@ -131,6 +137,15 @@ def suites() -> dict[str, ModuleType]:
     return {module.SUITE: module for module in modules if hasattr(module, "IDS")}
 
 
+def missing(suite: ModuleType) -> str | None:
+    """The command that installs what a suite requires, if that is not there."""
+    package = getattr(suite, "REQUIRES", None)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    extra = getattr(suite, "EXTRA", None)
+    return f"pip install {package}" if extra is None else f"pip install 'jaxrl[{extra}]'"
+
+
 @functools.cache
 def _owners() -> dict[str, ModuleType]:
     """The suite of every id that one of them serves or refuses."""
@@ -158,7 +173,7 @@ def _suite_of(environment_id: str) -> ModuleType:
     reason = getattr(suite, "REFUSED", {}).get(environment_id)
     if reason is not None:
         raise errors.JaxrlError(f"{environment_id} is known to {suite.SUITE} but not served: {reason}.")
-    package = getattr(suite, "REQUIRES", None)
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise errors.JaxrlError(f"{environment_id} needs the package {package!r}: pip install {package}.")
+    command = missing(suite)
+    if command is not None:
+        raise errors.JaxrlError(f"{environment_id} needs the package {suite.REQUIRES!r}: {command}")
     return suite

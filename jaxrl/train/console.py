@@ -105,7 +105,7 @@ class Console:
 
     def summary(self, rows: list[dict[str, Any]], title: str | None = None) -> None:
         """Print rows as a table; the columns are the keys of the rows, in order."""
-        table = Table(title=title, box=box.SIMPLE_HEAD if self.live else box.ASCII2)
+        table = Table(title=None if title is None else Text(title), box=box.SIMPLE_HEAD if self.live else box.ASCII2)
         names = list(dict.fromkeys(name for row in rows for name in row))
         for name in names:
             text = any(isinstance(row.get(name), str) for row in rows)

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from jaxrl.envs.api import Environment
-from jaxrl.envs.registry import describe, environment_ids, make
-from jaxrl.errors import JaxrlError, check_positive_int, unknown
+from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
+from jaxrl.errors import JaxrlError, check_choice, check_positive_int, unknown
 from jaxrl.train import distributed
 from jaxrl.train.checkpoint import Checkpoints, Restored
 from jaxrl.train.console import Console, human
@@ -157,21 +157,30 @@ def render(folder: Path, checkpoint: str, seed: int, deterministic: bool, output
         return video.write_gif(video.caption(video.draw(name, frames), returns, name), target)
 
 
-def environments(text: str, console: Console) -> None:
-    """Print every environment whose id contains `text`, by suite."""
+def environments(text: str, suite: str | None, console: Console) -> None:
+    """Print every environment whose id contains `text`, by suite, and what of a suite is not there."""
     known = environment_ids()
+    if suite is not None:
+        check_choice("suite", suite, known)
+        known = {suite: known[suite]}
     if not any(text.lower() in one.lower() for ids in known.values() for one in ids):
         raise unknown("environment", text, sum(known.values(), []))
-    for suite, ids in known.items():
-        rows = []
-        for environment_id in (one for one in ids if text.lower() in one.lower()):
-            found = describe(environment_id)
-            rows.append(
-                {
-                    "environment": environment_id,
-                    "observations": str(found.observation_space),
-                    "actions": str(found.action_space),
-                    "time limit": found.horizon,
-                }
-            )
-        console.summary(rows, suite)
+    for name, ids in known.items():
+        module = suites().get(name)
+        command = missing(module) if module else None
+        found = [one for one in ids if text.lower() in one.lower()]
+        rows = [_row(one, command is None or hasattr(module, "SPECS")) for one in found]
+        console.summary(rows, name if command is None else f"{name} (not installed: {command})")
+        if suite is not None:
+            refused = getattr(module, "REFUSED", {})
+            for reason in dict.fromkeys(refused.values()):
+                console.note(f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}")
+
+
+def _row(environment_id: str, described: bool) -> dict[str, Any]:
+    """A line of the list of environments."""
+    if not described:
+        return {"environment": environment_id}
+    spec = describe(environment_id).spec
+    row = {"observations": str(spec.observation_space), "actions": str(spec.action_space), "time limit": spec.horizon}
+    return {"environment": environment_id} | row | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})

@@ -10,6 +10,13 @@ AFTER = {"q": jnp.ones(2), "count": jnp.int32(4), "key": jax.random.key(1)}
 BAD = [jnp.nan, jnp.inf, -jnp.inf]
 
 
+@pytest.fixture(autouse=True)
+def keys_may_be_reused():
+    """The keys here are parts of states, from which nothing is drawn."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
 def step(q=1.0, observation=2.0, reward=3.0, terminated=False):
     after = AFTER | {"q": jnp.array([1.0, q])}
     return guard(BEFORE, after, jnp.array([2.0, observation]), jnp.float32(reward), jnp.bool_(terminated))

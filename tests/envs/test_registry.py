@@ -98,14 +98,20 @@ def test_refuses_what_is_not_an_environment():
 
 def test_a_missing_third_party_is_named(monkeypatch):
     monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
-    with pytest.raises(JaxrlError, match="CartPole-v1 needs the package 'no_such_package'"):
+    with pytest.raises(
+        JaxrlError, match="needs the package .no_such_package.: pip install no_such_package$"
+    ):
+        registry.make("CartPole-v1")
+    monkeypatch.setattr(registry.suites()["gymnax"], "EXTRA", "games", raising=False)
+    with pytest.raises(JaxrlError, match=r"pip install 'jaxrl\[games\]'$"):
         registry.make("CartPole-v1")
 
 
 def test_describes_an_environment():
     row = registry.describe("probe/multi-discrete-action")
-    assert row == ("probe/multi-discrete-action", "probe", Box(0.0, 1.0, (5,)), MultiDiscrete((2, 3)), 20)
-    spaces = (row.observation_space, row.action_space, Discrete(2))
+    spec = registry.Spec(Box(0.0, 1.0, (5,)), MultiDiscrete((2, 3)), 20)
+    assert row == ("probe/multi-discrete-action", "probe", spec)
+    spaces = (spec.observation_space, spec.action_space, Discrete(2))
     assert [str(space) for space in spaces] == [
         "Box(5) float32",
         "MultiDiscrete(2, 3)",
