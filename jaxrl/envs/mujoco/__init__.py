@@ -92,8 +92,9 @@ def _check_model(environment_id: str, kind: type[MujocoTask], model: Model) -> N
 def _physics(model: Model, backend: str, impl: str) -> Physics:
     """The back end of a task."""
     if backend == "mjx":
-        from jaxrl.envs.mujoco.mjx import MjxPhysics
+        from jaxrl.envs.mujoco.mjx import MjxPhysics, check_implementation
 
+        check_implementation(impl)
         return MjxPhysics(model, impl)
     from jaxrl.envs.mujoco.host import HostPhysics
 

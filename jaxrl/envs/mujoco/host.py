@@ -42,6 +42,7 @@ class HostPhysics:
 
     def step(self, state: Array, action: Array) -> tuple[Array, Seen]:
         """`frame_skip` physics steps under one control, float32 [nu], which MuJoCo clamps to its range."""
+        self._check(state.shape, state.dtype)
         return self._call(simulation(self.model).step, state, action)
 
     def pack(self, data: Any) -> np.ndarray:
@@ -60,14 +61,17 @@ class HostPhysics:
         import mujoco
 
         mine, words = simulation(self.model), np.ascontiguousarray(state)
-        if words.shape != (mine.state, 2) or words.dtype != np.uint32:
-            raise JaxrlError(
-                f"a state of {self.model.name} is uint32 [{mine.state}, 2], but got {words.dtype} {list(words.shape)}."
-            )
+        self._check(words.shape, words.dtype)
         data = mujoco.MjData(mine.model)
         mujoco.mj_setState(mine.model, data, _doubles(words[None])[0, : mine.physics], mine.kept)
         mujoco.mj_forward(mine.model, data)
         return data
+
+    def _check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        """Refuse a state of something else."""
+        size = simulation(self.model).state
+        if shape != (size, 2) or dtype != np.uint32:
+            raise JaxrlError(f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} {list(shape)}.")
 
     def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Seen]:
         """`function(state words, seen, *arguments)` on NumPy arrays with rows, behind a callback for this device."""
@@ -126,6 +130,7 @@ class Simulation:
         """Write the states, and what is seen of them, of rows `place` of (qpos, qvel)."""
         with self._borrowed(len(words), self._batch) as batch:
             batch.reset(stage=0)  # the whole of it: also what no task reads
+            batch.warning[:] = 1  # as if seen: a first one would go to a log file, and a blow-up is no surprise
             batch.state[:, 1 : 1 + self.moving] = place
             batch.forward()
             # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo for them yet.
@@ -191,6 +196,7 @@ class Simulation:
         from mujoco.batch import Batch
 
         batch = Batch(self.model, rows, min(rows, _cores()))
+        batch.warning[:] = 1
         for name in self.shapes:
             batch.bind(name)  # before the first call, which fills it
         return batch
@@ -200,7 +206,7 @@ class Simulation:
         import mujoco
 
         data = mujoco.MjData(self.model)
-        data.warning.number[:] = 1  # only a first warning goes to a log file; a blow-up is the learner's business
+        data.warning.number[:] = 1
         return data, [getattr(data, name).reshape(-1) for name in self.shapes]
 
     def _split(self, work: Callable, *arrays: np.ndarray) -> None:

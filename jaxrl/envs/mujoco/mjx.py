@@ -83,7 +83,6 @@ class MjxPhysics:
 @functools.cache
 def put(path: str, implementation: str) -> tuple[Any, Any]:
     """(mjx model, mjx data at rest) of an XML file; concrete even if the first use is inside a trace."""
-    _check(implementation)
     from mujoco import mjx
 
     model = load(path)
@@ -92,7 +91,7 @@ def put(path: str, implementation: str) -> tuple[Any, Any]:
         return device, mjx.make_data(model, impl=implementation)
 
 
-def _check(implementation: str) -> None:
+def check_implementation(implementation: str) -> None:
     """Refuse an implementation that is unknown or not installed."""
     if implementation not in IMPLEMENTATIONS:
         raise JaxrlError(f"impl is {implementation!r}, but must be one of: {', '.join(IMPLEMENTATIONS)}.")

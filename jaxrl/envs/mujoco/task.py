@@ -7,6 +7,8 @@ them to the actuators' range, as in Gymnasium.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 import jax
@@ -17,6 +19,7 @@ from flax import struct
 from jaxrl.envs import blow_up
 from jaxrl.envs.api import Environment
 from jaxrl.envs.mujoco.model import Physics, Seen, load
+from jaxrl.envs.mujoco.painter import painter
 from jaxrl.types import Array, Box, Key, PyTree, Timestep
 
 HUGE = 1e10  # MuJoCo's own limit of what a state may hold
@@ -79,6 +82,10 @@ class MujocoTask(Environment):
         sound = jnp.all(jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)]))
         reward = jnp.where(sound, reward, jnp.nan)  # velocities may be clipped in observations, and look well
         return blow_up.guard(state, successor, self.observe(seen), reward.astype(jnp.float32), terminated)
+
+    def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
+        """A function that draws a state, uint8 [height, width, 3]."""
+        return painter(self.physics.model)
 
     def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """First positions around `qpos` [nq], and velocities [nv]."""
