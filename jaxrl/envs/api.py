@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 from flax import struct
 
 from jaxrl.types import Array, Key, PyTree, Space, Timestep
@@ -42,3 +47,17 @@ class Environment(struct.PyTreeNode):
     def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
         """Apply one action: (next state, Timestep of that next state)."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """What an Environment may have besides, if it can draw its states: `jaxrl render` then makes films of it."""
+
+    @property
+    def seconds(self) -> float:
+        """How long one step lasts in the world that is simulated; films run as fast."""
+        ...
+
+    def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
+        """A function that draws a state, uint8 [height, width, 3]; raises JaxrlError where nothing can be drawn."""
+        ...

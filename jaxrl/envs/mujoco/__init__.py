@@ -76,12 +76,12 @@ def _model(environment_id: str, kind: type[MujocoTask]) -> Model:
 
 def _check_model(environment_id: str, kind: type[MujocoTask], model: Model) -> None:
     """Refuse a model that is not the one the task was written for."""
-    import mujoco
-
     loaded = load(model.path)
     sizes = (loaded.nq, loaded.nv, loaded.nu)
     bounds = np.asarray([-kind.BOUND, kind.BOUND], np.float32)
     if sizes != kind.SIZES or not np.all(loaded.actuator_ctrlrange.astype(np.float32) == bounds):
+        import mujoco
+
         raise errors.JaxrlError(
             f"{environment_id}: {kind.XML} has sizes (nq, nv, nu) = {sizes} and controls in "
             f"{loaded.actuator_ctrlrange.tolist()}, but the task was written for {kind.SIZES} and ±{kind.BOUND}: "

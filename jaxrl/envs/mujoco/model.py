@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any, NamedTuple, Protocol
 
+from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, PyTree
 
 TORSO = 1  # the first body after the world
@@ -49,7 +51,13 @@ class Physics(Protocol):
 @functools.cache
 def load(path: str) -> Any:
     """The mujoco.MjModel of an XML file."""
-    import mujoco
+    try:
+        import mujoco
+    except (AttributeError, ImportError) as error:  # it loads what MUJOCO_GL names at once
+        chosen = os.environ.get("MUJOCO_GL", "unset")
+        raise JaxrlError(
+            f"MuJoCo does not import ({error}); MUJOCO_GL is {chosen}, whose library may be missing."
+        ) from error
 
     # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal and in a log file.
     earlier = mujoco.get_mju_user_warning()
