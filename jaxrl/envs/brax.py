@@ -32,6 +32,7 @@ from jaxrl.types import Array, Box, Key, PyTree, Space, Timestep
 SUITE = "brax"
 REQUIRES = "brax"
 EXTRA = "brax"
+EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 SLOW = True
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 HORIZON = 1000  # what `brax.envs.create` cuts episodes at

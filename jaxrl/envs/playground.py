@@ -32,6 +32,7 @@ from jaxrl.types import Array, Box, Key, PyTree, Space, Timestep
 SUITE = "playground"
 REQUIRES = "mujoco_playground"
 EXTRA = "playground"
+EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 SLOW = True
 HORIZON = 1000  # their `episode_length`
 

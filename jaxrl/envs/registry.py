@@ -9,6 +9,7 @@ A *suite* is one module of `jaxrl.envs`, found by scanning the package; adding o
     EXTRA: str                              (optional) the extra of jaxrl that installs it: pip install 'jaxrl[EXTRA]'
     SPECS: dict[str, Spec]                  (optional) what a list of its ids shows, so that listing them builds none
     REFUSED: dict[str, str]                 (optional) ids that it knows and cannot serve, with the reason
+    EVALUATION_EPISODES: int                (optional) episodes of an evaluation unless told; 100
     SLOW: bool                              (optional) its environments compile for so long that only the slow
                                             tests run the contract suite over them
 
@@ -105,6 +106,11 @@ def describe(environment_id: str) -> Description:
         environment = make(environment_id)
         spec = Spec(environment.observation_space, environment.action_space, environment.horizon)
     return Description(environment_id, suite.SUITE if suite else "registered", spec)
+
+
+def evaluation_episodes(environment_id: str) -> int:
+    """Episodes that an evaluation plays unless told: 100, or what the suite finds right for steps that cost more."""
+    return getattr(_owners().get(environment_id), "EVALUATION_EPISODES", 100)
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:

@@ -20,7 +20,7 @@ import numpy as np
 import jaxrl
 from jaxrl.algos.registry import flatten, load, override, tuned
 from jaxrl.config import sweepable
-from jaxrl.envs.registry import make
+from jaxrl.envs.registry import evaluation_episodes, make
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train import layout
 from jaxrl.train.program import Program
@@ -36,8 +36,9 @@ class RunSettings:
     """Seeds trained side by side in one program."""
     num_evaluations: int = 20
     """Evaluations spread evenly over the run, beside one before it."""
-    evaluation_episodes: int = 100
-    """Episodes of each evaluation, once with the likeliest actions and once with sampled ones."""
+    evaluation_episodes: int | None = None
+    """Episodes of each evaluation, once with the likeliest actions and once with sampled ones; 100, or 10 of simulated
+    robots, unless given."""
     devices: int | None = None
     """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
     mesh: tuple[str, ...] = ()
@@ -66,6 +67,8 @@ class Experiment:
     def program(self, evaluation_seed: int | None = None) -> Program:
         """Check everything, and make the functions to compile; nothing is compiled yet."""
         run = self.run
+        if run.evaluation_episodes is None:
+            run = dataclasses.replace(run, evaluation_episodes=evaluation_episodes(self.environment))
         for name in ("num_seeds", "num_evaluations", "evaluation_episodes"):
             check_positive_int(name, getattr(run, name))
         if not 0 <= run.seed < 2**31 - run.num_seeds:
@@ -84,7 +87,7 @@ class Experiment:
             config=dataclasses.replace(self.config, **swept),
             seeds=list(range(run.seed, run.seed + run.num_seeds)),
             num_settings=len(settings),
-            num_episodes=run.evaluation_episodes,
+            num_episodes=run.evaluation_episodes,  # type: ignore[arg-type]
             evaluation_seed=evaluation_seed,
             layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
         )

@@ -117,3 +117,9 @@ def test_describes_an_environment():
         "MultiDiscrete(2, 3)",
         "Discrete(2)",
     ]
+
+
+def test_evaluations_of_simulated_robots_are_shorter():
+    assert registry.evaluation_episodes("CartPole-v1") == 100
+    assert registry.evaluation_episodes("HalfCheetah-v5") == 10
+    assert registry.evaluation_episodes("my_package.my_module:MyEnvironment") == 100

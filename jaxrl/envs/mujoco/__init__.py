@@ -27,6 +27,7 @@ from jaxrl.envs.mujoco.task import MujocoTask
 SUITE = "mujoco"
 REQUIRES = "mujoco"
 EXTRA = "mujoco"
+EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 BACKENDS = ("mujoco", "mjx")
 RUNNERS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "HumanoidStandup", "Swimmer")
 ARMS = ("Reacher", "Pusher", "InvertedPendulum", "InvertedDoublePendulum")
