@@ -170,7 +170,9 @@ def environments(text: str, suite: str | None, console: Console) -> None:
         command = missing(module) if module else None
         found = [one for one in ids if text.lower() in one.lower()]
         rows = [_row(one, command is None or hasattr(module, "SPECS")) for one in found]
-        console.summary(rows, name if command is None else f"{name} (not installed: {command})")
+        console.summary(rows, name)
+        if command is not None:
+            console.note(f"{name} is not installed: {command}")
         if suite is not None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):
