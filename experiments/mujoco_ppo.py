@@ -30,7 +30,7 @@ from published import RESULTS, is_finished, markdown, score, train_or_resume, wr
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import load_run
-from jaxrl.envs.mujoco import task as task_class
+from jaxrl.envs.mujoco import TASKS as MODELS
 from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 
@@ -116,7 +116,7 @@ def experiment(task: str, settings: str, quick: bool) -> Experiment:
     config, _ = default_config("ppo", task, use_tuned=settings == "tuned")
     if settings == "reference":
         # CleanRL's policies begin with a deviation of 1 in the environment's units, ours in units of the bounds.
-        config = override(config, REFERENCE | {"initial_log_std": -math.log(task_class(task).BOUND)})
+        config = override(config, REFERENCE | {"initial_log_std": -math.log(MODELS[task].BOUND)})
     config = override(config, {"total_steps": QUICK_STEPS if quick else STEPS})
     run = RunSettings(num_seeds=SEEDS, num_evaluations=5, evaluation_episodes=20)
     return Experiment("ppo", task, config, run)

@@ -11,7 +11,6 @@ The models are those that the installed Gymnasium ships.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import errors
-from jaxrl.config import import_factory
+from jaxrl.envs import registry
+from jaxrl.envs.mujoco import arms, runners
 from jaxrl.envs.mujoco.model import Model, Physics, load
 from jaxrl.envs.mujoco.task import MujocoTask
 
@@ -29,21 +29,43 @@ REQUIRES = "mujoco"
 EXTRA = "mujoco"
 EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 BACKENDS = ("mujoco", "mjx")
-RUNNERS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "HumanoidStandup", "Swimmer")
-ARMS = ("Reacher", "Pusher", "InvertedPendulum", "InvertedDoublePendulum")
-IDS = tuple(f"{name}-v5" for name in (*RUNNERS, *ARMS))
-OLD = ("v2", "v3", "v4")
-REFUSED = {
-    f"{name}-{version}": f"its rewards and observations have known faults, which {name}-v5 mends"
-    for name in (*RUNNERS, *ARMS)
-    for version in OLD
+TASKS: dict[str, type[MujocoTask]] = {
+    f"{kind.__name__}-v5": kind
+    for kind in (
+        runners.HalfCheetah,
+        runners.Hopper,
+        runners.Walker2d,
+        runners.Ant,
+        runners.Humanoid,
+        runners.HumanoidStandup,
+        runners.Swimmer,
+        arms.Reacher,
+        arms.Pusher,
+        arms.InvertedPendulum,
+        arms.InvertedDoublePendulum,
+    )
 }
+IDS = tuple(TASKS)
+REFUSED = {
+    name.replace("v5", version): f"its rewards and observations have known faults, which {name} mends"
+    for name in IDS
+    for version in ("v2", "v3", "v4")
+}
+
+
+def _spec(kind: type[MujocoTask]) -> registry.Spec:
+    """What is known of a task without its model."""
+    shape = kind(physics=None)
+    return registry.Spec(shape.observation_space, shape.action_space, shape.horizon, BACKENDS)
+
+
+SPECS = {name: _spec(kind) for name, kind in TASKS.items()}
 
 
 def make(environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwargs: Any) -> MujocoTask:
     """Build by id; `kwargs` are Gymnasium's options of the task, `impl` is MJX's: jax, or warp if installed."""
     errors.check_choice("backend", backend, BACKENDS)
-    kind = task(environment_id)
+    kind = TASKS[environment_id]
     defaults = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "physics"}
     for name in kwargs:
         if name not in defaults:
@@ -52,14 +74,6 @@ def make(environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwar
     _check_model(environment_id, kind, model)
     numbers = {name: _option(name, kwargs.get(name, default), default) for name, default in defaults.items()}
     return kind(physics=_physics(model, backend, impl), **numbers)
-
-
-@functools.cache
-def task(environment_id: str) -> type[MujocoTask]:
-    """The class of a task."""
-    name = environment_id.removesuffix("-v5")
-    module = "runners" if name in RUNNERS else "arms"
-    return import_factory("environment", f"jaxrl.envs.mujoco.{module}:{name}")
 
 
 def _model(environment_id: str, kind: type[MujocoTask]) -> Model:
