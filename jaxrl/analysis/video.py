@@ -19,6 +19,8 @@ from jaxrl.analysis.grids import draw_grid
 from jaxrl.analysis.style import write_bytes
 
 SMALLEST_GRID = 3  # cells a side; smaller observations are vectors in disguise
+FRAMES_PER_SECOND = 30  # what a film has where nothing asks for another number
+FASTEST = 50  # frames a second that viewers of GIFs honour
 STRIP = 30  # pixels that a caption takes
 STRIP_COLOURS = ("#F6F8FA", "#57606A", "#24292F")  # background, words, numbers
 
@@ -55,13 +57,23 @@ def draw(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
     return [np.asarray(draw_grid(environment_id, grid)) for grid in np.asarray(frames["observation"])]
 
 
-def caption(images: Sequence[np.ndarray], returns: Any, title: str = "") -> list[np.ndarray]:
+def pace(seconds: float) -> tuple[int, float]:
+    """(which steps a film shows: each, every second, …; frames a second), to last as long as its steps of `seconds`.
+
+    About 30 frames a second at most; steps longer than a second are shown a second each.
+    """
+    every = max(1, round(1 / (FRAMES_PER_SECOND * seconds)))
+    return every, min(max(1.0, 1 / (every * seconds)), FASTEST)
+
+
+def caption(images: Sequence[np.ndarray], returns: Any, title: str = "", every: int = 1) -> list[np.ndarray]:
     """A strip beneath every image: the title (where there is room), the step from 0, the return so far.
 
     Args:
         images: T arrays uint8 [height, width, 3].
         returns: [T], the sum of the rewards received before each image.
         title: words at the left.
+        every: steps from one image to the next.
 
     Returns:
         T arrays uint8 [height + STRIP, width, 3].
@@ -71,7 +83,7 @@ def caption(images: Sequence[np.ndarray], returns: Any, title: str = "") -> list
     background, words, numbers = STRIP_COLOURS
     font = ImageFont.load_default(size=13)
     totals = [f"return {round(float(total), 1) + 0.0:.1f}" for total in returns]  # + 0.0: no return -0.0
-    steps = [f"step {step}" for step in range(len(images))]
+    steps = [f"step {every * index}" for index in range(len(images))]
     captioned = []
     for image, step, total in zip(images, steps, totals, strict=True):
         width = image.shape[1]
@@ -86,7 +98,7 @@ def caption(images: Sequence[np.ndarray], returns: Any, title: str = "") -> list
     return captioned
 
 
-def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second: float = 30) -> Path:
+def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second: float = FRAMES_PER_SECOND) -> Path:
     """Write images uint8 [height, width, 3] as a looping GIF; the same images give the same bytes.
 
     GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most that
@@ -97,8 +109,8 @@ def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second:
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise ValueError(f"the images have different shapes: {sorted(shapes)}.")
-    if not 1 <= frames_per_second <= 50:
-        raise ValueError(f"frames_per_second is {frames_per_second:g}, but must lie between 1 and 50.")
+    if not 1 <= frames_per_second <= FASTEST:
+        raise ValueError(f"frames_per_second is {frames_per_second:g}, but must lie between 1 and {FASTEST}.")
     pictures = [Image.fromarray(image) for image in images]
     palette = _palette(pictures)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
@@ -109,14 +121,22 @@ def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second:
 
 
 def _palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """The 256 most frequent colours of a film; every frame counts, or a rare thing would change colour."""
+    """At most 256 colours for a film; every frame counts, or a rare thing would change colour.
+
+    Where there are more, half are the most frequent ones, which wide surfaces keep, and half are spread over all the
+    others, each counted once: the shades of a small body are as many as those of a floor.
+    """
     counts: Counter[Any] = Counter()
     for frame in frames:
         for count, colour in frame.getcolors(frame.width * frame.height) or []:
             counts[colour] += count
-    kept = sorted(counts, key=lambda colour: (-counts[colour], colour))[:256]
+    kept = sorted(counts, key=lambda colour: (-counts[colour], colour))
+    colours = [part for colour in kept[:256] for part in colour]
+    if len(kept) > 256:
+        others = Image.fromarray(np.array([sorted(kept[128:])], np.uint8)).quantize(128, Image.Quantize.MEDIANCUT)
+        colours[3 * 128 :] = others.getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for colour in kept for part in colour])
+    palette.putpalette(colours)
     return palette
 
 

@@ -8,16 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.envs.api import Drawable
 from jaxrl.train.program import Program
 from jaxrl.types import Array, Key, PyTree
 
 
 def record_episode(
     program: Program, state: PyTree, key: Key, deterministic: bool
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+) -> tuple[dict[str, PyTree], np.ndarray]:
     """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
 
-    The policy is that of the population's first member. Frames are those the agent acted on.
+    Of an environment that draws itself, "state" is the whole state, a pytree. The policy is that of the population's
+    first member. Frames are those the agent acted on.
     """
     env, algorithm = program.env, program.algorithm
     policy = algorithm.policy(program.first_member(state))
@@ -27,11 +29,12 @@ def record_episode(
         key_act, key_env = jax.random.split(key)
         action, memory = algorithm.act(policy, memory, observation, key_act, deterministic)
         following, timestep = env.step(key_env, env_state, action)
-        seen = (_fields(env_state) | {"observation": observation}, timestep.reward, timestep.terminated)
+        shown = {"state": env_state} if isinstance(env, Drawable) else _fields(env_state)
+        seen = (shown | {"observation": observation}, timestep.reward, timestep.terminated)
         return (following, timestep.observation, memory), seen
 
     @jax.jit
-    def episode(key: Key) -> tuple[dict[str, Array], Array, Array]:
+    def episode(key: Key) -> tuple[dict[str, PyTree], Array, Array]:
         key_reset, key_steps = jax.random.split(key)
         env_state, observation = env.reset(key_reset)
         carry = (env_state, observation, algorithm.memory())
@@ -39,7 +42,7 @@ def record_episode(
 
     frames, rewards, terminated = jax.device_get(episode(key))
     length = int(np.argmax(terminated)) + 1 if terminated.any() else len(rewards)
-    return {name: values[:length] for name, values in frames.items()}, rewards[:length]
+    return jax.tree.map(lambda values: values[:length], frames), rewards[:length]
 
 
 def _fields(state: PyTree) -> dict[str, Any]:

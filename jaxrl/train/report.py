@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.envs.api import Environment
+from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
 from jaxrl.errors import JaxrlError, check_choice, check_positive_int, unknown
 from jaxrl.train import distributed
@@ -147,14 +148,34 @@ def render(folder: Path, checkpoint: str, seed: int, deterministic: bool, output
     experiment = experiment_of(folder)
     name = experiment.environment
     env = make(name, **experiment.environment_options)
-    if not video.can_draw(name, env.observation_space.shape):
-        raise JaxrlError(f"jaxrl cannot draw {name}: it draws classic control and grids such as MinAtar.")
-    program, restored = restore(folder, checkpoint, num_episodes=1)
-    frames, rewards = record_episode(program, restored.state, jax.random.key(seed), deterministic)
+    with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
+        program, restored = restore(folder, checkpoint, num_episodes=1)
+        frames, rewards = record_episode(program, restored.state, jax.random.key(seed), deterministic)
+        every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
+        images = draw(jax.tree.map(lambda values: values[::every], frames))
     target = output or folder / "plots" / "episode.gif"
-    returns = np.cumsum(rewards) - rewards  # what was earned before each frame
+    returns = (np.cumsum(rewards) - rewards)[::every]  # what was earned before each frame
     with _drawing(target):
-        return video.write_gif(video.caption(video.draw(name, frames), returns, name), target)
+        return video.write_gif(video.caption(images, returns, name, every), target, rate)
+
+
+@contextmanager
+def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
+    """What makes images of the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
+    from jaxrl.analysis import video
+
+    if isinstance(env, Drawable):
+        with env.painter() as paint:
+            yield lambda frames: [
+                paint(jax.tree.map(lambda values, step=step: values[step], frames["state"]))
+                for step in range(len(frames["observation"]))
+            ]
+    elif video.can_draw(name, env.observation_space.shape):
+        yield functools.partial(video.draw, name)
+    else:
+        raise JaxrlError(
+            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and MuJoCo tasks."
+        )
 
 
 def environments(text: str, suite: str | None, console: Console) -> None:

@@ -6,7 +6,7 @@ from PIL import Image, ImageColor
 
 from jaxrl.analysis.control import BODY, CONTROL, LIMB
 from jaxrl.analysis.grids import BRICK, ENEMY, FRIEND, PLAYER, TRAIL
-from jaxrl.analysis.video import STRIP, can_draw, caption, draw, write_gif
+from jaxrl.analysis.video import STRIP, can_draw, caption, draw, pace, write_gif
 
 
 def centre(image, colour):
@@ -131,3 +131,28 @@ def test_gif_and_caption_errors(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every", "rate"),
+    [(0.05, 1, 20), (0.008, 4, 31.25), (0.015, 2, 33.3), (0.02, 2, 25), (0.04, 1, 25), (0.002, 17, 29.4), (5.0, 1, 1)],
+)
+def test_a_film_lasts_as_long_as_what_it_shows(seconds, every, rate):
+    assert pace(seconds) == (every, pytest.approx(rate, rel=0.01))
+
+
+def test_a_caption_counts_the_steps_between_images():
+    images = [np.zeros((20, 300, 3), np.uint8)] * 3
+    fourth, second = caption(images, [0.0] * 3, every=4)[1], caption(images, [0.0] * 3, every=2)[2]
+    np.testing.assert_array_equal(fourth, second)
+    assert (fourth != caption(images, [0.0] * 3)[1]).any()
+
+
+def test_a_small_thing_keeps_its_colour_before_a_wide_gradient(tmp_path):
+    image = np.zeros((100, 400, 3), np.uint8)
+    image[..., 1], image[..., 2] = np.arange(100)[:, None], np.arange(400) // 4  # ten thousand colours
+    image[50:54, 50:54] = [200, 40, 30]
+    with Image.open(write_gif([image], tmp_path / "film.gif")) as film:
+        shown = np.asarray(film.convert("RGB")).astype(int)
+    assert np.abs(shown[51, 51] - [200, 40, 30]).max() <= 8
+    assert np.abs(shown - image).mean() < 5

@@ -2,6 +2,7 @@
 
 import ctypes.util
 import platform
+import sys
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from jaxrl.envs.api import Drawable
 from jaxrl.envs.mujoco import IDS, painter
+from jaxrl.envs.mujoco.model import load
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
 
@@ -74,7 +76,7 @@ def test_the_camera_follows_a_runner_and_waits_for_a_cart():
     columns = [np.nonzero((image[..., 0] > 100) & (image[..., 2] < 50))[1].mean() for image in cart]  # yellow
     assert columns[1] - columns[0] > 50
     skin = [
-        np.nonzero((image[..., 0] > image[..., 2].astype(int) + 40))[1].mean()
+        np.nonzero(image[..., 0] > image[..., 2].astype(int) + 40)[1].mean()
         for image in (where("HalfCheetah-v5", change) for change in (0.0, 8.0))
     ]
     assert abs(skin[1] - skin[0]) < 5
@@ -100,3 +102,10 @@ def test_opengl_that_does_not_work_says_why(monkeypatch):
         make("Hopper-v5").painter(),
     ):
         pass
+
+
+def test_a_library_that_mujoco_itself_cannot_load_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)  # importing it raises ImportError
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    with pytest.raises(JaxrlError, match="MUJOCO_GL is osmesa: unset it, or install .*libosmesa6"):
+        load.__wrapped__("unread.xml")

@@ -89,3 +89,19 @@ def test_the_key_decides_the_episode():
     program = Program(repeating_policy, make("probe/two-lengths"), experiment().config, [0])
     lengths = {len(record_episode(program, program.init(), jax.random.key(seed), True)[1]) for seed in range(6)}
     assert lengths == {2, 10}
+
+
+class Drawn(Walk):
+    """A walk that draws its states."""
+
+    seconds = 0.1
+
+    def painter(self):
+        raise NotImplementedError
+
+
+def test_of_an_environment_that_draws_itself_whole_states_are_kept():
+    program = Program(repeating_policy, Drawn(), experiment().config, [0])
+    frames, _ = record_episode(program, program.init(), jax.random.key(0), True)
+    assert set(frames) == {"observation", "state"}
+    np.testing.assert_array_equal(frames["state"].position, [0, 1, 2])

@@ -56,7 +56,8 @@ def load(path: str) -> Any:
     except (AttributeError, ImportError) as error:  # it loads what MUJOCO_GL names at once
         chosen = os.environ.get("MUJOCO_GL", "unset")
         raise JaxrlError(
-            f"MuJoCo does not import ({error}); MUJOCO_GL is {chosen}, whose library may be missing."
+            f"MuJoCo does not import ({error}). MUJOCO_GL is {chosen}: unset it, or install the library that it names, "
+            "on Debian and Ubuntu libegl1 (egl) or libosmesa6 (osmesa)."
         ) from error
 
     # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal and in a log file.

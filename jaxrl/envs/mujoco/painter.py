@@ -37,7 +37,7 @@ def painter(spec: Model) -> Iterator[Callable[[PyTree], np.ndarray]]:
     scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # on a processor they take twice the time of all the rest
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, renderer)
     options, nothing, frame = mujoco.MjvOption(), mujoco.MjvPerturb(), mujoco.MjrRect(0, 0, WIDTH, HEIGHT)
-    eye = None
+    eye: Any = None
 
     def paint(state: PyTree) -> np.ndarray:
         nonlocal eye
