@@ -148,15 +148,15 @@ def render(folder: Path, checkpoint: str, seed: int, deterministic: bool, output
     experiment = experiment_of(folder)
     name = experiment.environment
     env = make(name, **experiment.environment_options)
+    target = output or folder / "plots" / "episode.gif"
+    every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         program, restored = restore(folder, checkpoint, num_episodes=1)
         frames, rewards = record_episode(program, restored.state, jax.random.key(seed), deterministic)
-        every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
-        images = draw(jax.tree.map(lambda values: values[::every], frames))
-    target = output or folder / "plots" / "episode.gif"
-    returns = (np.cumsum(rewards) - rewards)[::every]  # what was earned before each frame
-    with _drawing(target):
-        return video.write_gif(video.caption(images, returns, name, every), target, rate)
+        earned = np.cumsum(rewards) - rewards  # before each frame
+        with _drawing(target):
+            images = draw(jax.tree.map(lambda values: values[::every], frames))
+            return video.write_gif(video.caption(images, earned[::every], name, every), target, rate)
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTre
         with env.painter() as paint:
             yield lambda frames: [
                 paint(jax.tree.map(lambda values, step=step: values[step], frames["state"]))
-                for step in range(len(frames["observation"]))
+                for step in range(len(jax.tree.leaves(frames)[0]))
             ]
     elif video.can_draw(name, env.observation_space.shape):
         yield functools.partial(video.draw, name)
