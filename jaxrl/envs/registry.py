@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
@@ -111,6 +112,12 @@ def describe(environment_id: str) -> Description:
 def evaluation_episodes(environment_id: str) -> int:
     """Episodes that an evaluation plays unless told: 100, or what the suite finds right for steps that cost more."""
     return getattr(_owners().get(environment_id), "EVALUATION_EPISODES", 100)
+
+
+def requirements(environment_id: str) -> tuple[str, ...]:
+    """The distributions behind an environment, on whose versions its numbers depend; () if there are none."""
+    package = getattr(_owners().get(environment_id), "REQUIRES", None)
+    return () if package is None else tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:

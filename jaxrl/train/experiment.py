@@ -20,7 +20,7 @@ import numpy as np
 import jaxrl
 from jaxrl.algos.registry import flatten, load, override, tuned
 from jaxrl.config import sweepable
-from jaxrl.envs.registry import evaluation_episodes, make
+from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train import layout
 from jaxrl.train.program import Program
@@ -127,9 +127,9 @@ def default_config(algorithm: str, environment: str, use_tuned: bool = True) -> 
     return override(load(algorithm).config_class(), settings), settings
 
 
-def versions() -> dict[str, str]:
+def versions(environment: str = "") -> dict[str, str]:
     """What the numbers of a run depend on besides its configuration."""
-    packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
+    packages = dict.fromkeys(("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment)))
     found = {name: importlib.metadata.version(name) for name in packages}
     # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by itself.
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]

@@ -123,3 +123,9 @@ def test_evaluations_of_simulated_robots_are_shorter():
     assert registry.evaluation_episodes("CartPole-v1") == 100
     assert registry.evaluation_episodes("HalfCheetah-v5") == 10
     assert registry.evaluation_episodes("my_package.my_module:MyEnvironment") == 100
+
+
+def test_a_physics_engine_is_part_of_what_a_run_depends_on():
+    assert registry.requirements("CartPole-v1") == ("gymnax",)
+    assert "mujoco" in registry.requirements("HalfCheetah-v5")
+    assert registry.requirements("my_package.my_module:MyEnvironment") == ()
