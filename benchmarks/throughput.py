@@ -12,7 +12,6 @@ and nothing else: see benchmarks/peers/bound.py. Other libraries are installed i
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from benchmarks.report import RESULTS, ROOT, device_name, machine, spread, steps, write
+from benchmarks.report import RESULTS, ROOT, device_name, machine, steps, write
 from benchmarks.throughput_report import draw, text
-from benchmarks.venvs import python_of
-from benchmarks.workers import Worker
-from jaxrl.errors import JaxrlError, unknown
+from benchmarks.venvs import interpreters
+from benchmarks.workers import Job, take_turns
+from jaxrl.errors import unknown
 from jaxrl.train.console import Console
 
 SETTINGS: dict[str, Any] = {
@@ -103,7 +102,8 @@ def main(arguments: Arguments) -> None:
     }
     asked = {size: [name for name in arguments.systems if size <= SYSTEMS[name].most] for size in arguments.sizes}
     with steps(len(arguments.systems) + sum(map(len, asked.values())) * (1 + arguments.repeats)) as begin:
-        pythons = interpreters(arguments, record["missing"], begin)
+        venvs = {name: SYSTEMS[name].venv for name in arguments.systems}
+        pythons = interpreters(venvs, arguments.venvs, record["missing"], begin)
         for size, names in asked.items():
             present = {name: pythons[name] for name in names if name in pythons}
             row = time_size(size, present, arguments, begin)
@@ -127,62 +127,15 @@ def save(record: dict[str, Any], quick: bool) -> Path:
     return RESULTS / name
 
 
-def interpreters(arguments: Arguments, missing: dict[str, str], begin: Callable[[str], None]) -> dict[str, str]:
-    """The interpreter of every system; what cannot be installed goes into `missing` with its reason."""
-    pythons = {}
-    for name in arguments.systems:
-        venv = SYSTEMS[name].venv
-        begin(f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}")
-        try:
-            pythons[name] = python_of(venv, arguments.venvs) if venv else sys.executable
-        except JaxrlError as error:
-            missing[name] = str(error)
-    return pythons
-
-
 def time_size(
     num_envs: int, pythons: dict[str, str], arguments: Arguments, begin: Callable[[str], None]
 ) -> dict[str, Any]:
     """Every system with so many environments: start all, then rounds in which each is timed once."""
     num_steps = LONG if num_envs <= LONG_ROLLOUTS else SHORT
     setting = SETTINGS | {"num_envs": num_envs, "num_steps": num_steps, "seconds": arguments.seconds}
-    results: dict[str, dict[str, Any]] = {}
-    timings: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
-    workers: dict[str, Worker] = {}
-    try:
-        for turn in range(1 + arguments.repeats):
-            for name, python in pythons.items():
-                if "error" in results.get(name, {}):
-                    continue
-                begin(f"{num_envs} environments, {name}: {f'round {turn}' if turn else 'compiles'}")
-                try:
-                    if turn:
-                        timings[name].append(workers[name].run())
-                    else:
-                        workers[name] = Worker(python, SYSTEMS[name].module, setting)
-                        results[name] = workers[name].ready()
-                except JaxrlError as error:
-                    results[name] = {"error": str(error)}
-    finally:
-        for worker in workers.values():
-            worker.close()
-    for name, result in results.items():
-        if "error" not in result:
-            result |= summary(timings[name])
+    jobs = {name: Job(python, SYSTEMS[name].module, setting) for name, python in pythons.items()}
+    results = take_turns(jobs, arguments.repeats, lambda text: begin(f"{num_envs} environments, {text}"))
     return {"num_envs": num_envs, "num_steps": num_steps, "systems": results}
-
-
-def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Steps a second over the rounds, of each variant and of the one with the best median."""
-    variants = {name: spread([timing["rates"][name] for timing in timings]) for name in timings[0]["rates"]}
-    best = max(variants, key=lambda name: variants[name]["median"])
-    return {
-        "steps_per_second": variants[best],
-        "best": best,
-        "variants": variants,
-        "seconds": statistics.median(sum(timing["seconds"].values()) for timing in timings),
-        "peak_bytes": timings[-1]["peak_bytes"],
-    }
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ training found a better way to do them."""
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     names = list(dict.fromkeys(name for row in record["sizes"] for name in row["systems"]))
-    machine, settings = record["machine"], record["settings"]
+    settings = record["settings"]
     repeats = f"{record['repeats']} rounds" if record["repeats"] > 1 else "one round"
     parts = [
         f"PPO on {settings['environment']}, environment steps a second of training: median of {repeats} of about "
@@ -43,16 +45,23 @@ def text(record: dict[str, Any]) -> str:
         parts += [BOUND, markdown([_variants(row) for row in record["sizes"]])]
     parts.append(DIFFERENCES)
     parts.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ".")
+    parts += remarks(record, record["sizes"])
+    return "\n\n".join(parts)
+
+
+def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """The machine, the versions, and what could not be installed or timed."""
+    machine = record["machine"]
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
-    parts.append(f"Device: {record['device']['kind']}; {machine['processor']}, {core_count(machine)}{memory}.")
+    parts = [f"Device: {record['device']['kind']}; {machine['processor']}, {core_count(machine)}{memory}."]
     for name, versions in record["versions"].items():
         if versions:
             parts.append(f"- {name}: " + ", ".join(f"{package} {version}" for package, version in versions.items()))
     parts += [f"- {name} is missing: {reason}" for name, reason in record["missing"].items()]
-    for row in record["sizes"]:
+    for row in rows:
         errors = {name: result["error"] for name, result in row["systems"].items() if "error" in result}
         parts += [f"- {name} failed with {row['num_envs']:,} environments: {error}" for name, error in errors.items()]
-    return "\n\n".join(parts)
+    return parts
 
 
 def ratios(row: dict[str, Any], other: str) -> list[float]:
@@ -67,19 +76,27 @@ def ratios(row: dict[str, Any], other: str) -> list[float]:
 def _rates(row: dict[str, Any], names: list[str]) -> dict[str, str | None]:
     """A line of the first table."""
     cells: dict[str, str | None] = {"environments": f"{row['num_envs']:,}", "rollout steps": str(row["num_steps"])}
-    for name in names:
-        result = row["systems"].get(name, {})
-        rate = result.get("steps_per_second")
-        cells[name] = "failed" if "error" in result else None
-        if rate:
-            cells[name] = human(rate["median"]) + _between([rate["min"], rate["max"]], human)
+    cells |= {name: rate(row, name) for name in names}
     for name in names:
         if name != "jaxrl" and "jaxrl" in names:
-            found = ratios(row, name)
             style = "{:.0%}".format if name == "bound" else "{:.2f}×".format
-            middle = style(statistics.median(found)) if found else None
-            cells[f"jaxrl / {name}"] = middle and middle + _between([min(found), max(found)], style)
+            cells[f"jaxrl / {name}"] = ratio(row, name, style)
     return cells
+
+
+def rate(row: dict[str, Any], name: str) -> str | None:
+    """A system's steps a second; None where it was not asked."""
+    result = row["systems"].get(name, {})
+    found = result.get("steps_per_second")
+    if found:
+        return human(found["median"]) + _between([found["min"], found["max"]], human)
+    return "failed" if "error" in result else None
+
+
+def ratio(row: dict[str, Any], other: str, style: Callable[[float], str]) -> str | None:
+    """What jaxrl's rate is of another's; None where either is missing."""
+    found = ratios(row, other)
+    return style(statistics.median(found)) + _between([min(found), max(found)], style) if found else None
 
 
 def _between(ends: list[float], style: Any) -> str:
@@ -109,31 +126,38 @@ def _variants(row: dict[str, Any]) -> dict[str, str]:
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """Steps a second against the number of environments: a line a system, its least and greatest as a band."""
-    names = list(dict.fromkeys(name for row in record["sizes"] for name in row["systems"]))
     with styled():
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
-        for name, colour in zip(names, PALETTE, strict=False):
-            done = [row for row in record["sizes"] if "steps_per_second" in row["systems"].get(name, {})]
-            sizes = [row["num_envs"] for row in done]
-            rates = [row["systems"][name]["steps_per_second"] for row in done]
-            low, middle, high = (np.array([rate[end] for rate in rates]) for end in ("min", "median", "max"))
-            line = "--" if name == "bound" else "-"
-            axes.fill_between(sizes, low, high, color=colour, alpha=0.16, lw=0)
-            label = "matrix products alone" if name == "bound" else name
-            axes.plot(sizes, middle, color=colour, lw=1.9, ls=line, marker="o", ms=4, label=label)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks([row["num_envs"] for row in record["sizes"]])
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda number, _: plain_count(number)))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.minorticks_off()
-        axes.set_xlabel("environments")
-        axes.set_ylabel("environment steps a second")
-        kind = record["device"]["kind"] if record["device"]["platform"] != "cpu" else core_count(record["machine"])
-        headline(
-            axes, f"PPO on {record['settings']['environment']}: training", f"{kind}; band: least to greatest round"
-        )
+        curves(axes, record["sizes"], {"bound": "matrix products alone"})
+        headline(axes, f"PPO on {record['settings']['environment']}: training", band_of(record))
         axes.legend()
         save_figure(figure, path)
+
+
+def band_of(record: dict[str, Any]) -> str:
+    """What was timed on, and what the bands of its curves are."""
+    kind = record["device"]["kind"] if record["device"]["platform"] != "cpu" else core_count(record["machine"])
+    return f"{kind}; band: least to greatest round"
+
+
+def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
+    """Steps a second of every system of `rows`; those in `bounds` are dashed, and called what it says."""
+    names = list(dict.fromkeys(name for row in rows for name in row["systems"]))
+    for name, colour in zip(names, itertools.cycle(PALETTE), strict=False):
+        done = [row for row in rows if "steps_per_second" in row["systems"].get(name, {})]
+        sizes = [row["num_envs"] for row in done]
+        rates = [row["systems"][name]["steps_per_second"] for row in done]
+        low, middle, high = (np.array([rate[end] for rate in rates]) for end in ("min", "median", "max"))
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.16, lw=0)
+        line = "--" if name in bounds else "-"
+        axes.plot(sizes, middle, color=colour, lw=1.9, ls=line, marker="o", ms=4, label=bounds.get(name, name))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks([row["num_envs"] for row in rows])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda number, _: plain_count(number)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.minorticks_off()
+    axes.set_xlabel("environments")
+    axes.set_ylabel("environment steps a second")

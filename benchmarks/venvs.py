@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxrl.errors import JaxrlError
@@ -16,8 +17,23 @@ from jaxrl.errors import JaxrlError
 # SBX is built on Stable-Baselines3, so that both live in one environment.
 REQUIREMENTS = {
     "rejax": ("rejax==0.1.3", "gymnax==0.0.9"),
-    "sb3": ("stable-baselines3==2.9.2", "sbx-rl==0.28.0"),
+    "sb3": ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "gymnasium[mujoco]==1.3.0", "mujoco==4.0.0"),
+    "envpool": ("envpool==1.2.5",),
 }
+
+
+def interpreters(
+    venvs: Mapping[str, str | None], folder: Path, missing: dict[str, str], begin: Callable[[str], None]
+) -> dict[str, str]:
+    """The interpreter of every system, by its environment (None: ours); what cannot be installed is in `missing`."""
+    pythons = {}
+    for name, venv in venvs.items():
+        begin(f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}")
+        try:
+            pythons[name] = python_of(venv, folder) if venv else sys.executable
+        except JaxrlError as error:
+            missing[name] = str(error)
+    return pythons
 
 
 def python_of(name: str, folder: Path) -> str:

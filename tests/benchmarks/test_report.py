@@ -4,20 +4,21 @@ import json
 
 import pytest
 
-from benchmarks import report, throughput
+from benchmarks import report, venvs
 from benchmarks.report import device_name, markdown, spread, steps
 from benchmarks.throughput_report import draw, ratios, text
+from benchmarks.workers import summary
 from jaxrl.errors import JaxrlError
 
 
 def result(*rates, **more):
     timings = [{"rates": {"ppo": rate}, "seconds": {"ppo": 2.0}, "peak_bytes": 7} for rate in rates]
-    return throughput.summary(timings) | {"startup_seconds": 1.25, "iterations": {"ppo": 3}} | more
+    return summary(timings) | {"startup_seconds": 1.25, "iterations": {"ppo": 3}} | more
 
 
 @pytest.fixture
 def record():
-    bound = throughput.summary(
+    bound = summary(
         [
             {"rates": {"whole": 400.0, "256": 900.0}, "seconds": {"whole": 1.0, "256": 1.0}, "peak_bytes": 1},
             {"rates": {"whole": 500.0, "256": 800.0}, "seconds": {"whole": 1.0, "256": 1.0}, "peak_bytes": 1},
@@ -46,13 +47,13 @@ def test_a_device_as_part_of_a_name(monkeypatch):
     assert device_name("gpu", "NVIDIA H100 80GB HBM3") == "nvidia_h100_80gb_hbm3"
 
 
-def test_what_cannot_be_installed_is_recorded(monkeypatch):
+def test_what_cannot_be_installed_is_recorded(monkeypatch, tmp_path):
     def refuse(name, folder):
         raise JaxrlError(f"cannot install {name}: no such version")
 
-    monkeypatch.setattr(throughput, "python_of", refuse)
+    monkeypatch.setattr(venvs, "python_of", refuse)
     missing = {}
-    pythons = throughput.interpreters(throughput.Arguments(systems=("jaxrl", "rejax")), missing, lambda _: None)
+    pythons = venvs.interpreters({"jaxrl": None, "rejax": "rejax"}, tmp_path, missing, lambda _: None)
     assert list(pythons) == ["jaxrl"]
     assert missing == {"rejax": "cannot install rejax: no such version"}
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +28,12 @@ serve(lambda setting: [Variant("a", lambda n: (print("noise"), time.sleep(0.02 *
 def fake(monkeypatch):
     """A worker that runs a given program instead of a module."""
 
-    def make(program):
+    def make(program, patience=60.0):
         popen = subprocess.Popen
         monkeypatch.setattr(
             workers.subprocess, "Popen", lambda command, **rest: popen([sys.executable, "-c", program, "{}"], **rest)
         )
-        return workers.Worker(sys.executable, "unused", {})
+        return workers.Worker(workers.Job(sys.executable, "unused", {}, patience))
 
     return make
 
@@ -61,6 +63,57 @@ def test_a_worker_that_is_killed_says_so(fake):
     with pytest.raises(JaxrlError, match="memory"):
         worker.ready()
     worker.close()
+
+
+def test_a_worker_that_hangs_is_given_up(fake):
+    worker = fake("import time; time.sleep(60)", patience=0.2)
+    with pytest.raises(JaxrlError, match="no answer within 0 seconds"):
+        worker.ready()
+    worker.close()
+
+
+def test_a_worker_takes_its_own_processes_with_it(fake, tmp_path):
+    told = tmp_path / "child"
+    child = f"import os, pathlib, time; pathlib.Path({str(told)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    worker = fake(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])")
+    while not told.exists() or not told.read_text():
+        time.sleep(0.05)
+    worker.close()
+    status = Path(f"/proc/{told.read_text()}/status")
+    for _ in range(100):
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the child of a closed worker lives on")
+
+
+def test_workers_take_turns_and_one_that_fails_is_left_out(monkeypatch):
+    class Pretended:
+        def __init__(self, job):
+            self.name, self.turns = job.module, 0
+
+        def ready(self):
+            order.append(self.name)
+            return {"startup_seconds": 1.0}
+
+        def run(self):
+            order.append(self.name)
+            self.turns += 1
+            if self.name == "b" and self.turns == 2:
+                raise JaxrlError("killed")
+            return {"rates": {"ppo": 10.0 * self.turns}, "seconds": {"ppo": 1.0}, "peak_bytes": 5}
+
+        def close(self):
+            closed.append(self.name)
+
+    order, closed, said = [], [], []
+    monkeypatch.setattr(workers, "Worker", Pretended)
+    jobs = {name: workers.Job("python", name, {}) for name in "ab"}
+    found = workers.take_turns(jobs, 3, said.append)
+    assert "".join(order) == "abababa" and closed == ["b", "a"]
+    assert said[:3] == ["a: compiles", "b: compiles", "a: round 1"]
+    assert found["b"] == {"error": "killed"}
+    assert found["a"]["steps_per_second"]["samples"] == [10.0, 20.0, 30.0] and found["a"]["startup_seconds"] == 1.0
 
 
 def test_calibration_finds_the_iterations_that_take_so_long(monkeypatch):
