@@ -7,6 +7,7 @@ library's, so do trajectories after some steps; docs/environments.md has a table
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 from dataclasses import dataclass
@@ -83,9 +84,12 @@ class MjxPhysics:
 @functools.cache
 def put(path: str, implementation: str) -> tuple[Any, Any]:
     """(mjx model, mjx data at rest) of an XML file; concrete even if the first use is inside a trace."""
+    import mujoco
     from mujoco import mjx
 
-    model = load(path)
+    model = copy.copy(load(path))
+    if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:  # of the humanoids; MJX has no such solver
+        model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     with jax.ensure_compile_time_eval():
         device = mjx.put_model(model, impl=implementation)
         return device, mjx.make_data(model, impl=implementation)
