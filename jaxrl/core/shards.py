@@ -24,6 +24,10 @@ class Shards(NamedTuple):
         """The mean over the shards of every leaf. Shards hold equally many samples, so means of means are exact."""
         return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
 
+    def sum(self, tree: PyTree) -> PyTree:
+        """The sum over the shards of every leaf."""
+        return tree if self.axis_name is None else jax.lax.psum(tree, self.axis_name)
+
     def own(self, key: Key) -> Key:
         """A key of this shard's own, from one that all shards hold; the key itself if there is one shard."""
         return key if self.axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))

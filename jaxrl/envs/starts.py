@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.core.batching import any_member
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.errors import check_positive_int
@@ -63,22 +64,6 @@ class Bank(NamedTuple):
     observation: PyTree
 
 
-@jax.custom_batching.custom_vmap
-def _any_member(needed: Array) -> Array:
-    """Whether any member of a population needs it, bool []; without vmap, `needed` itself.
-
-    Members end episodes at different times, but what a bank holds does not depend on when it is renewed. So all are
-    renewed together: if each were when it alone had to be, nearly every step of a large population would be one.
-    """
-    return needed
-
-
-@_any_member.def_vmap
-def _any_member_of_axis(axis_size: int, in_batched: list[bool], needed: Array) -> tuple[Array, bool]:
-    del axis_size, in_batched
-    return _any_member(jnp.any(needed)), False
-
-
 class Fresh(struct.PyTreeNode):
     """The environment's own reset for each episode: independent and exact, and nearly free.
 
@@ -116,9 +101,11 @@ class Fresh(struct.PyTreeNode):
             starts = select_rows(used, self._make(keys, episode), tuple(old))
             return jnp.zeros((), bool), episode, jnp.zeros_like(used), *starts
 
+        # What a bank holds does not depend on when it is renewed, so all members renew theirs together: if each did
+        # when it alone had to, nearly every step of a large population would be one.
         # A loop of at most one round and not a branch: a branch copies what it leaves alone, and under vmap becomes
         # both branches; a loop works in place, and runs only when it is needed.
-        carry = (_any_member(jnp.any(ended & state.used)), *state[1:])
+        carry = (any_member(jnp.any(ended & state.used)), *state[1:])
         _, episode, used, start, observation = jax.lax.while_loop(lambda carry: carry[0], renew, carry)
         n = len(ended)
         draw = Draw(start, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32))

@@ -11,15 +11,19 @@ from jaxrl.errors import JaxrlError
 
 def test_one_shard_changes_nothing():
     key, value = jax.random.key(3), jnp.arange(3.0)
-    assert SINGLE.own(key) is key and SINGLE.mean(value) is value and SINGLE.split("num_envs", 7) == 7
+    assert (
+        SINGLE.own(key) is key and SINGLE.mean(value) is SINGLE.sum(value) is value and SINGLE.split("num_envs", 7) == 7
+    )
 
 
 def test_shards_average_and_have_keys_of_their_own():
     shards = Shards("env", 4)
     values, keys = jax.vmap(
-        lambda x: (shards.mean({"x": x}), jax.random.key_data(shards.own(jax.random.key(0)))), axis_name="env"
+        lambda x: (shards.mean({"x": x}) | {"sum": shards.sum(x)}, jax.random.key_data(shards.own(jax.random.key(0)))),
+        axis_name="env",
     )(jnp.arange(4.0))
     np.testing.assert_allclose(values["x"], 1.5)
+    np.testing.assert_allclose(jax.vmap(shards.sum, axis_name="env")(jnp.arange(4.0)), 6.0)
     assert len(np.unique(np.asarray(keys), axis=0)) == 4
 
 

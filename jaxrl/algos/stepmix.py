@@ -1,0 +1,298 @@
+"""StepMix and EpsMix: exploration whose expected return stays above a constraint in every episode, on tabular MDPs.
+
+Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under episode-wise
+constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one policy; count their transitions; bound
+the returns of the candidates from all counts; choose the boldest mixture whose lower bound meets the constraint.
+
+A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that was certified
+before the round meets the constraint however often it is played. More episodes a round only learn a little later.
+Devices (`Shards`) play episodes of their own, and add up their counts; the planning is the same on all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxrl.config import check, number, option, size
+from jaxrl.core import certificate, confidence, mixture, tabular
+from jaxrl.core.batching import any_member
+from jaxrl.core.confidence import Candidates
+from jaxrl.core.mixture import Choice
+from jaxrl.core.shards import SINGLE, Shards
+from jaxrl.core.tabular import Episodes, Mixture
+from jaxrl.core.tree import select_tree
+from jaxrl.envs.api import Environment
+from jaxrl.envs.tabular import TOLERANCE, TabularMDP, check_episodes, check_mdp, check_policy
+from jaxrl.errors import JaxrlError, check_range
+from jaxrl.types import Algorithm, Array, Key, Mean, Metrics
+
+# Of a return, per step of the horizon: what float32 may be wrong by (tests/core/test_confidence.py). Thresholds are
+# raised by it, so that what float32 certifies, exact arithmetic would certify too.
+ROUNDING = 2e-6
+
+
+@struct.dataclass
+class StepMixConfig:
+    """Settings of StepMix and of what it is compared with. Real numbers are traced: a sweep over them compiles once."""
+
+    total_steps: int = size(100_000)
+    """Environment transitions to train for: episodes times the horizon."""
+    num_envs: int = size(1)
+    """Episodes of one iteration, all under one certified policy."""
+    method: Literal["stepmix", "epsmix", "switch", "ucbvi", "baseline"] = option("stepmix")
+    """stepmix: baseline first, then optimistic; epsmix: a coin an episode; switch: no mixing; ucbvi: no constraint."""
+    bound: Literal["kl", "anchored"] = option("kl")
+    """Confidence bounds: kl is tighter for few episodes, anchored has the near-optimal rate (docs/stepmix.md)."""
+    replan: Literal["always", "doubling"] = option("always")
+    """Plan after each round, or only once some (step, state, action) was seen twice as often as at the last plan."""
+    know_rewards: bool = option(True)
+    """Bound the value of what was never tried by its own reward, and not, as in the paper, by 0 and the steps left."""
+    constraint: Literal["relative", "absolute"] = option("relative")
+    """Whether constraint_level is a share of the baseline's expected return, or an expected return."""
+    constraint_level: float = number(0.9, 0)
+    """The least expected return that an episode's policy may have."""
+    bonus_scale: float = number(1.0, 0)
+    """Factor of the confidence widths: 1 is what the theory needs, less is bolder and sooner."""
+    failure_probability: float = number(0.1, 0, 1, open_low=True)
+    """Chance that some bound is wrong, ever; the theory's promise at bonus_scale 1."""
+    baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option("boltzmann")
+    """The safe policy: a softmax of the optimal action values, a greedy one with noise, or always one action."""
+    inverse_temperature: float = number(10.0, 0)
+    """Of the boltzmann baseline: 0 is uniform, inf optimal."""
+    baseline_epsilon: float = number(0.1, 0, 1)
+    """Share of uniform actions of the epsilon-soft baseline."""
+    baseline_action: int = option(0)
+    """Action of the constant baseline."""
+    known_baseline_value: bool = option(False)
+    """The baseline's expected return need not be learnt: there is no warm-up."""
+
+
+class Problem(NamedTuple):
+    """What is made at the beginning, and stays."""
+
+    baseline: Array  # [H, S, A]
+    baseline_value: Array  # its expected return; of the environment itself, as is what follows
+    optimal_value: Array
+
+
+class Plan(NamedTuple):
+    """The policy of the next round, and what is known of it."""
+
+    policy: Mixture
+    choice: Choice
+    baseline_lower: Array  # bound on the baseline's return
+    optimistic_upper: Array  # bound on the optimal return
+    value: Array  # exact expected return: a measurement, which no decision reads
+
+
+class StepMixState(NamedTuple):
+    """Everything that resuming needs."""
+
+    problem: Problem
+    counts: Array  # int32 [H, S, A, S]
+    planned: Array  # int32 [H, S, A], visits at the last plan
+    plan: Plan
+    key: Key
+    iteration: Array  # int32
+
+
+def stepmix(
+    env: Environment,
+    config: StepMixConfig,
+    baseline: Array | None = None,
+    dataset: Episodes | None = None,
+    shards: Shards = SINGLE,
+) -> Algorithm:
+    """StepMix, or another `config.method`, for a tabular `env`.
+
+    `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the baseline is learnt from
+    it (VI-LCB) and the counts begin with it; the constraint is then absolute, and a dataset too small to show that the
+    baseline meets it is refused.
+    """
+    check(config)
+    if not isinstance(env, TabularMDP):
+        raise JaxrlError(f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}.")
+    samples = config.num_envs * env.horizon
+    if config.total_steps < samples:
+        steps = f"{config.num_envs} episodes takes {samples}"
+        raise JaxrlError(f"total_steps is {config.total_steps}, but one iteration of {steps}.")
+    check_problem(env, config, baseline, dataset)
+    shards.split("num_envs", config.num_envs)
+    learner = StepMix(env, config, baseline, dataset, shards)
+    return Algorithm(
+        init=learner.init,
+        step=learner.step,
+        policy=lambda state: state.plan.policy,
+        memory=lambda: jnp.zeros((), bool),
+        act=learner.act,
+        samples_per_step=samples,
+        num_iterations=config.total_steps // samples,
+    )
+
+
+@dataclass(frozen=True)
+class StepMix:
+    """The learner's functions, over the MDP and the configuration that they share."""
+
+    env: TabularMDP
+    config: StepMixConfig
+    baseline: Array | None = None
+    dataset: Episodes | None = None
+    shards: Shards = SINGLE
+
+    def init(self, key: Key) -> StepMixState:
+        """The baseline and the constraint, the dataset's counts or none, and the first plan."""
+        data = None if self.dataset is None else tabular.count(self.dataset, *self.env.rewards.shape[1:])
+        problem = make_problem(self.env, self.config, self.baseline, data)
+        counts = jnp.zeros(self.env.transitions.shape, jnp.int32) if data is None else data
+        visits = jnp.sum(counts, axis=-1)
+        key_plan, key = jax.random.split(key)
+        plan = self.plan(problem, counts, key_plan)
+        return StepMixState(problem, counts, visits, plan, key, jnp.zeros((), jnp.int32))
+
+    def step(self, state: StepMixState) -> tuple[StepMixState, Metrics]:
+        """One round: play, count, plan."""
+        env, num_episodes = self.env, self.config.num_envs // self.shards.devices
+        key_play, key_plan, key = jax.random.split(state.key, 3)
+        own = self.shards.own(key_play)
+        episodes = tabular.play(env.transitions, env.initial, state.plan.policy, own, num_episodes)
+        seen = tabular.count(episodes, *env.rewards.shape[1:])
+        metrics = self.metrics(state, jnp.sum(seen * env.rewards[..., None]) / num_episodes)
+        counts = state.counts + self.shards.sum(seen)
+        plan, planned = self.replan(state, counts, key_plan)
+        return StepMixState(state.problem, counts, planned, plan, key, state.iteration + 1), metrics
+
+    def act(
+        self, policy: Mixture, memory: Array, observation: Array, key: Key, deterministic: bool
+    ) -> tuple[Array, Array]:
+        """One action: (action, memory). Which of the two policies an episode follows is drawn at its step 0."""
+        key_coin, key_action = jax.random.split(key)
+        place = self.env.locate(observation)
+        coin = policy.weight >= 0.5 if deterministic else jax.random.uniform(key_coin) < policy.weight
+        bold = jnp.where(place.step == 0, coin, memory)
+        row = jnp.where(bold, policy.bold[place], policy.cautious[place])
+        action = jnp.argmax(row) if deterministic else tabular.draw(row, jax.random.uniform(key_action))
+        return action.astype(jnp.int32), bold
+
+    def plan(self, problem: Problem, counts: Array, key: Key) -> Plan:
+        """The boldest policy that all counts so far certify."""
+        env, config, horizon = self.env, self.config, self.env.horizon
+        prefixes = jnp.arange(horizon + 1) if config.method == "stepmix" else jnp.array([0, horizon])
+        priority = jax.random.uniform(key, (horizon, env.rewards.shape[-1]), env.rewards.dtype)
+        candidates = Candidates(problem.baseline, prefixes, priority)
+        known: dict[str, Any] = {"know_rewards": config.know_rewards}
+        if config.bound == "anchored":
+            known["anchors"] = len(prefixes)
+        model = confidence.estimate(counts, env.rewards, config.failure_probability, **known)
+        bounds_of = confidence.kl_bounds if config.bound == "kl" else confidence.anchored_bounds
+        bounds = bounds_of(model, env.initial, candidates, config.bonus_scale)
+        lower = bounds.lower
+        if config.known_baseline_value:
+            lower = lower.at[-1].set(problem.baseline_value)
+        if config.method in ("ucbvi", "baseline"):
+            end = 0 if config.method == "ucbvi" else -1
+            choice = Choice(prefixes[end], prefixes[end], jnp.ones((), lower.dtype), lower[end])
+        else:
+            # A bound of zero needs no data and is exact: a constraint of zero binds nothing.
+            threshold = threshold_of(config, problem)
+            threshold = threshold + jnp.where(threshold > 0, ROUNDING * horizon, 0.0)
+            choice = mixture.choose(lower, prefixes, threshold, mix=config.method != "switch")
+        policy = mixture.mixture(choice, bounds.optimistic, problem.baseline)
+        value = tabular.expected_return(env.transitions, env.rewards, env.initial, policy)
+        return Plan(policy, choice, lower[-1], bounds.upper[0], value)
+
+    def replan(self, state: StepMixState, counts: Array, key: Key) -> tuple[Plan, Array]:
+        """The next round's plan, and the visits it was made from."""
+        visits = jnp.sum(counts, axis=-1)
+        if self.config.replan == "always":
+            return self.plan(state.problem, counts, key), visits
+        due = jnp.any((visits >= 2 * state.planned) & (visits > 0))
+        old = (state.plan, state.planned)
+
+        def renew(carry: tuple) -> tuple:
+            new = (self.plan(state.problem, counts, key), visits)
+            return jnp.zeros((), bool), select_tree(due, new, carry[1])
+
+        return jax.lax.while_loop(lambda carry: carry[0], renew, (any_member(due), old))[1]
+
+    def metrics(self, state: StepMixState, episode_return: Array) -> Metrics:
+        """Of the round's policy; each counts as often as it was played."""
+        problem, plan, horizon = state.problem, state.plan, self.env.horizon
+        threshold = threshold_of(self.config, problem)
+        seen = {
+            "episode_return": episode_return,
+            "expected_return": plan.value,
+            "regret": problem.optimal_value - plan.value,
+            "violation": plan.value < threshold - ROUNDING * horizon,
+            "threshold": threshold,
+            "lower_bound": plan.choice.lower,
+            "baseline_lower_bound": plan.baseline_lower,
+            "optimal_upper_bound": plan.optimistic_upper,
+        } | mixture.shares(plan.choice, horizon)
+        return {name: Mean.of(value) for name, value in seen.items()}
+
+
+def make_problem(env: TabularMDP, config: StepMixConfig, baseline: Array | None, counts: Array | None) -> Problem:
+    """Baseline, exact values and the constraint. With the `counts` of a dataset the baseline is learnt from them."""
+    best = tabular.optimal(env.transitions, env.rewards)
+    if counts is not None:
+        model = confidence.estimate(counts, env.rewards, config.failure_probability)
+        baseline, _ = confidence.pessimistic(model, env.initial, config.bonus_scale)
+    elif baseline is not None:
+        baseline = jnp.asarray(baseline, env.rewards.dtype)
+    elif config.baseline == "boltzmann":
+        baseline = tabular.boltzmann(best.action, config.inverse_temperature)
+    elif config.baseline == "epsilon-soft":
+        baseline = tabular.epsilon_soft(best.action, config.baseline_epsilon)
+    else:
+        baseline = tabular.constant(config.baseline_action, env.rewards)
+    value = tabular.expected_return(env.transitions, env.rewards, env.initial, baseline)
+    return Problem(baseline, value, jnp.sum(env.initial * best.state[0]))
+
+
+def threshold_of(config: StepMixConfig, problem: Problem) -> Array:
+    """The constraint γ: the least expected return that a policy may have, []."""
+    level = jnp.asarray(config.constraint_level, problem.baseline_value.dtype)
+    return level * problem.baseline_value if config.constraint == "relative" else level
+
+
+_problems = jax.jit(jax.vmap(make_problem, in_axes=(None, 0, None, None)))
+_certificates = jax.jit(jax.vmap(certificate.certify, in_axes=(None, None, None, 0, 0, 0)))
+
+
+def check_problem(
+    env: TabularMDP, config: StepMixConfig, baseline: Array | None = None, dataset: Episodes | None = None
+) -> None:
+    """Refuse a constraint that cannot be met. Traced numbers pass: they were checked before they were traced."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((env, config, baseline, dataset))):
+        return
+    check_mdp(*(np.asarray(leaf, np.float64) for leaf in (env.transitions, env.rewards, env.initial)))
+    check_range("baseline_action", config.baseline_action, 0, env.rewards.shape[-1] - 1)
+    if baseline is not None:
+        check_policy(baseline, env)
+    if config.constraint == "relative":
+        check_range("constraint_level (a share of the baseline's expected return)", config.constraint_level, 0, 1)
+    count = max(np.size(leaf) for leaf in jax.tree.leaves(config))
+    swept: Any = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf, np.float32), count), config)
+    counts = None
+    if dataset is not None:
+        check_episodes(dataset, env)
+        if config.constraint == "relative":
+            raise JaxrlError("with a dataset the constraint must be absolute: its baseline's return is not known.")
+        counts = tabular.count(dataset, *env.rewards.shape[1:])
+    problems = jax.device_get(_problems(env, swept, baseline, counts))
+    thresholds = np.asarray(jax.vmap(threshold_of)(swept, problems))
+    for index in range(count):
+        values = (float(value[index]) for value in (*problems[1:], thresholds))
+        certificate.check_constraint(*values, tolerance=TOLERANCE, learnt=dataset is not None)
+    if dataset is not None:
+        levels = (swept.constraint_level, swept.failure_probability, swept.bonus_scale)
+        found = jax.device_get(_certificates(counts, env.rewards, env.initial, *levels))
+        for index, level in enumerate(swept.constraint_level):
+            certificate.check_certificate(found.lower[index], found.factor[index], level, dataset.actions.shape[1])

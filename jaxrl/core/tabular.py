@@ -1,0 +1,140 @@
+"""Finite-horizon Markov decision processes as arrays: exact values, policies, episodes and counts.
+
+Axes: H steps, S states, A actions, N episodes; step h = 0 … H−1 has dynamics of its own (time-inhomogeneous).
+    transitions  p_h(s'|s, a)  [H, S, A, S]        policy   π_h(a|s)          [H, S, A]
+    rewards      r_h(s, a)     [H, S, A]           initial  law of state s_0  [S]
+Every function computes in the type of its arrays: float32 in a run, float64 where a proof is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Key
+
+
+class Values(NamedTuple):
+    """Expected reward still to come: of states, [H, S], and of actions in them, [H, S, A]."""
+
+    state: Array
+    action: Array
+
+
+class Mixture(NamedTuple):
+    """A policy for whole episodes: before each, `bold` [H, S, A] is drawn with chance `weight` [], else `cautious`."""
+
+    bold: Array
+    cautious: Array
+    weight: Array
+
+
+class Episodes(NamedTuple):
+    """N episodes: states, int32 [H + 1, N], the last one where no action is taken, and actions, int32 [H, N]."""
+
+    states: Array
+    actions: Array
+
+
+def evaluate(transitions: Array, rewards: Array, policy: Array) -> Values:
+    """Q_h = r_h + p_h V_{h+1},  V_h(s) = Σ_a π_h(a|s) Q_h(s, a),  V_H = 0."""
+    return _backward(transitions, rewards, policy, lambda action_value, row: jnp.sum(row * action_value, axis=-1))
+
+
+def optimal(transitions: Array, rewards: Array) -> Values:
+    """Q*_h = r_h + p_h V*_{h+1},  V*_h(s) = max_a Q*_h(s, a),  V*_H = 0."""
+    return _backward(transitions, rewards, rewards, lambda action_value, row: jnp.max(action_value, axis=-1))
+
+
+def _backward(transitions: Array, rewards: Array, rows: Array, reduce: Callable[[Array, Array], Array]) -> Values:
+    """Backward induction; `reduce(Q_h, rows_h)` makes V_h of it."""
+
+    def one_step(following: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Values]:
+        transition, reward, row = step
+        action_value = reward + transition @ following
+        state_value = reduce(action_value, row)
+        return state_value, Values(state_value, action_value)
+
+    last = jnp.zeros_like(rewards[0, :, 0])
+    return jax.lax.scan(one_step, last, (transitions, rewards, rows), reverse=True)[1]
+
+
+def expected_return(transitions: Array, rewards: Array, initial: Array, policy: Array | Mixture) -> Array:
+    """V^π = Σ_s initial(s) V_0^π(s), []. That of a mixture is the mixture of the two."""
+    if isinstance(policy, Mixture):
+        pair = jnp.stack([policy.bold, policy.cautious])
+        bold, cautious = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))(pair)
+        return policy.weight * bold + (1.0 - policy.weight) * cautious
+    return jnp.sum(initial * evaluate(transitions, rewards, policy).state[0])
+
+
+def greedy(action_values: Array) -> Array:
+    """Uniform over the actions of the greatest value, [..., A]."""
+    best = (action_values == jnp.max(action_values, axis=-1, keepdims=True)).astype(action_values.dtype)
+    return best / jnp.sum(best, axis=-1, keepdims=True)
+
+
+def break_ties(action_values: Array, priority: Array) -> Array:
+    """Of the actions of the greatest value, the one of the greatest priority; a policy [..., A].
+
+    Optimistic values are tied as long as they are capped. A fixed choice among them would be an arbitrary policy; one
+    that is drawn anew for each plan explores, and is certified as soon as a draw is good.
+    """
+    return greedy(jnp.where(action_values == jnp.max(action_values, axis=-1, keepdims=True), priority, -1.0))
+
+
+def boltzmann(action_values: Array, inverse_temperature: float | Array) -> Array:
+    """π(a|s) ∝ exp(η Q(s, a)), [..., A]."""
+    return jax.nn.softmax(inverse_temperature * action_values, axis=-1)
+
+
+def epsilon_soft(action_values: Array, epsilon: float | Array) -> Array:
+    """(1 − ε) greedy + ε uniform, [..., A]."""
+    return (1.0 - epsilon) * greedy(action_values) + epsilon / action_values.shape[-1]
+
+
+def constant(action: int, like: Array) -> Array:
+    """Always the same action: a policy of the shape and type of `like`, [H, S, A]."""
+    one_hot = jax.nn.one_hot(action, like.shape[-1], dtype=like.dtype)
+    return jnp.broadcast_to(one_hot, like.shape)
+
+
+def draw(probabilities: Array, uniform: Array) -> Array:
+    """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...], for p [..., n] and u [...] in [0, 1).
+
+    u is scaled by the sum, which rounding keeps from being 1, and no index beyond the last possible one is returned.
+    """
+    cumulative = jnp.cumsum(probabilities, axis=-1)
+    total = cumulative[..., -1:]
+    index = jnp.sum(cumulative <= uniform[..., None] * total, axis=-1, dtype=jnp.int32)
+    return jnp.minimum(index, jnp.sum(cumulative < total, axis=-1, dtype=jnp.int32))
+
+
+def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int) -> Episodes:
+    """`num_episodes` independent episodes; every random number of them is drawn at once."""
+    horizon = len(transitions)
+    uniform = jax.random.uniform(key, (2 * horizon + 2, num_episodes), transitions.dtype)
+    bold = uniform[0] < policy.weight
+
+    def one_step(state: Array, step: tuple) -> tuple[Array, tuple[Array, Array]]:
+        transition, bold_row, cautious_row, (for_action, for_state) = step
+        row = jnp.where(bold[:, None], bold_row[state], cautious_row[state])
+        action = draw(row, for_action)
+        successor = draw(transition[state, action], for_state)
+        return successor, (action, successor)
+
+    first = draw(jnp.broadcast_to(initial, (num_episodes, *initial.shape)), uniform[1])
+    steps = (transitions, policy.bold, policy.cautious, uniform[2:].reshape(horizon, 2, num_episodes))
+    _, (actions, successors) = jax.lax.scan(one_step, first, steps)
+    return Episodes(jnp.concatenate([first[None], successors]), actions)
+
+
+def count(episodes: Episodes, num_states: int, num_actions: int) -> Array:
+    """How often each (h, s, a, s') was seen, int32 [H, S, A, S]."""
+    horizon = len(episodes.actions)
+    steps = jnp.broadcast_to(jnp.arange(horizon)[:, None], episodes.actions.shape)
+    counts = jnp.zeros((horizon, num_states, num_actions, num_states), jnp.int32)
+    return counts.at[steps, episodes.states[:-1], episodes.actions, episodes.states[1:]].add(1)
