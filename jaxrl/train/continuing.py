@@ -23,7 +23,8 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
     """What config.json says of a run."""
     algorithm = program.algorithm
     budget = {"samples_per_step": algorithm.samples_per_step, "num_iterations": algorithm.num_iterations}
-    return experiment.description() | budget | {"layout": str(program.layout), "versions": versions(experiment.environment)}
+    found = {"layout": str(program.layout), "versions": versions(experiment.environment)}
+    return experiment.description() | budget | found
 
 
 def reopen(
