@@ -14,6 +14,7 @@ import pytest
 
 from jaxrl import cli, commands
 from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.config import field_names
 from jaxrl.envs import registry
 from jaxrl.envs.probe import ActionReward
@@ -164,7 +165,9 @@ def test_ppo_documents_every_metric_and_no_other():
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_named_in_passing_exist(page):
-    known = {field.replace("_", "-") for field in field_names(PPOConfig())}
+    configs = [load(algorithm).config_class() for algorithm in algorithm_names()]
+    known = {field.replace("_", "-") for config in configs for field in field_names(config)}
+    known |= {f"no-{field}" for field in known}
     known |= {word for source in (ROOT / "jaxrl").glob("c*.py") for word in re.findall(r"[a-z]+", source.read_text())}
     known |= {"num-seeds", "num-evaluations", "evaluation-episodes", "env-options", "no-tuned", "num-directions"}
     named = re.findall(r"`(?:jaxrl [^`]*)?--([a-z][a-z-]+)", FENCED.sub("", page.read_text()))

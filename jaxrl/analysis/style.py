@@ -154,7 +154,9 @@ def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> np.ndarr
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
     """Name every line where it ends, beside the axes: `ends` are (y, text, colour). Needs final limits."""
     low, high = axes.get_ylim()
-    height = axes.figure.get_size_inches()[1] * 0.72 * 72  # points; 0.72: what titles and ticks leave of it
+    grid = axes.get_gridspec()
+    height = axes.figure.get_size_inches()[1] / (grid.nrows if grid else 1)
+    height *= 0.72 * 72  # points; 0.72: what titles and ticks leave of it
     places = spread([(y - low) / (high - low) for y, _, _ in ends], gap=12.5 / height)
     for place, (_, text, colour) in zip(places, ends, strict=True):
         axes.text(1.012, place, text, color=colour, transform=axes.transAxes, va="center")
