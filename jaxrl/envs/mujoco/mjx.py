@@ -8,6 +8,7 @@ library's, so do trajectories after some steps; docs/environments.md has a table
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import importlib.util
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class MjxPhysics:
         with jax.numpy_rank_promotion("allow"):
             device, data = put(self.model.path, self.implementation)
             data = mjx.forward(device, data.replace(qpos=qpos, qvel=qvel))
+            data = data.replace(qpos=qpos)  # quaternions as they were given: only MJX brings them to length 1 here
         return self._shown(data, None)
 
     def step(self, state: Array, action: Array) -> tuple[Array, Seen]:
@@ -107,4 +109,5 @@ def check_implementation(implementation: str) -> None:
 
 def _field(data: Any, name: str) -> Array:
     """An array of mjx.Data, or of what only its implementation keeps."""
-    return getattr(data, name) if hasattr(data, name) else getattr(data._impl, name)
+    shared = {field.name for field in dataclasses.fields(data)}
+    return getattr(data if name in shared else data._impl, name)
