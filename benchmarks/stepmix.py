@@ -12,10 +12,14 @@ machine then weighs on both alike.
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+if __name__ == "__main__":  # before JAX is imported: one core for the program, as for the loop
+    os.environ |= {"JAX_NUM_CPU_DEVICES": "1", "PJRT_NPROC": "1"}
 
 import jax
 import numpy as np
