@@ -113,7 +113,10 @@ def needs_another_package(arguments):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
     # Environments of the reader's own take whatever options the page gives them.
-    monkeypatch.setattr(registry, "construct", lambda *_: ActionReward())
+    construct = registry.construct
+    monkeypatch.setattr(
+        registry, "construct", lambda name, *rest: ActionReward() if ":" in name else construct(name, *rest)
+    )
     for arguments in command_lines(page):
         if arguments[1:2] == ["ars"]:  # the algorithm that the reader is writing
             continue
