@@ -19,15 +19,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
-from jaxrl.envs import blow_up, registry
-from jaxrl.envs.api import Environment
-from jaxrl.envs.foreign import Options, frozen, like, plain, their_rules
-from jaxrl.types import Array, Box, Key, PyTree, Space, Timestep
+from jaxrl.envs import blow_up
+from jaxrl.envs.foreign import ForeignEnvironment, Options, frozen, like, plain, specs, their_rules
+from jaxrl.types import Array, Key, PyTree, Timestep
 
 SUITE = "brax"
 REQUIRES = "brax"
@@ -51,15 +49,7 @@ _SIZES = {
     "brax/walker2d": (17, 6),
 }
 IDS = tuple(_SIZES)
-SPECS = {
-    name: registry.Spec(
-        observation_space=Box(-np.inf, np.inf, (observed,)),
-        action_space=Box(-1.0, 1.0, (acted,)),
-        horizon=HORIZON,
-        backends=BACKENDS,
-    )
-    for name, (observed, acted) in _SIZES.items()
-}
+SPECS = specs(_SIZES, HORIZON, BACKENDS)
 REFUSED = {
     "brax/fast": "it simulates nothing: brax tests its own wrappers with it",
     "brax/swimmer": "brax 0.14 simulates fluids with jax.numpy.clip(a_min=…), which JAX no longer has",
@@ -75,7 +65,7 @@ class Spec(NamedTuple):
     action_size: int
 
 
-class BraxEnvironment(Environment):
+class BraxEnvironment(ForeignEnvironment):
     """One brax environment; `system` is brax's own description of masses, joints and actuators, as array leaves.
 
     Randomised dynamics are a batch of systems, under `vmap`:
@@ -86,24 +76,9 @@ class BraxEnvironment(Environment):
     spec: Spec = struct.field(pytree_node=False)
 
     @property
-    def observation_space(self) -> Space:
-        """An unbounded Box."""
-        return Box(-np.inf, np.inf, (self.spec.observation_size,))
-
-    @property
-    def action_space(self) -> Space:
-        """A Box from -1 to 1, which brax scales to the range of its actuators."""
-        return Box(-1.0, 1.0, (self.spec.action_size,))
-
-    @property
     def horizon(self) -> int:
         """1000, as in `brax.envs.create`."""
         return HORIZON
-
-    @property
-    def info(self) -> tuple[str, ...]:
-        """Whether the simulation blew up."""
-        return blow_up.INFO
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call brax's `reset`: (physics, observation [observation_size])."""

@@ -12,9 +12,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import errors
-from jaxrl.types import PyTree
+from jaxrl.envs import blow_up, registry
+from jaxrl.envs.api import Environment
+from jaxrl.types import Box, PyTree, Space
 
 Options = tuple[tuple[str, Any], ...]
+
+
+class ForeignEnvironment(Environment):
+    """An environment whose `spec`, a static field of the subclass, holds the sizes of observation and action."""
+
+    @property
+    def observation_space(self) -> Space:
+        """An unbounded Box."""
+        return Box(-np.inf, np.inf, (self.spec.observation_size,))
+
+    @property
+    def action_space(self) -> Space:
+        """A Box from -1 to 1, which the engine scales to the range of its actuators."""
+        return Box(-1.0, 1.0, (self.spec.action_size,))
+
+    @property
+    def info(self) -> tuple[str, ...]:
+        """Whether the simulation blew up."""
+        return blow_up.INFO
+
+
+def specs(sizes: dict[str, tuple[int, int]], horizon: int, backends: tuple[str, ...]) -> dict[str, registry.Spec]:
+    """What a list of environments shows of those with these sizes of observation and action."""
+    return {
+        name: registry.Spec(Box(-np.inf, np.inf, (observed,)), Box(-1.0, 1.0, (acted,)), horizon, backends)
+        for name, (observed, acted) in sizes.items()
+    }
 
 
 @contextmanager

@@ -19,15 +19,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
-from jaxrl.envs import blow_up, registry
-from jaxrl.envs.api import Environment
-from jaxrl.envs.foreign import Options, frozen, like, plain, their_rules
-from jaxrl.types import Array, Box, Key, PyTree, Space, Timestep
+from jaxrl.envs import blow_up
+from jaxrl.envs.foreign import ForeignEnvironment, Options, frozen, like, plain, specs, their_rules
+from jaxrl.types import Array, Key, PyTree, Timestep
 
 SUITE = "playground"
 REQUIRES = "mujoco_playground"
@@ -65,15 +63,7 @@ _SIZES = {
     "playground/WalkerWalk": (24, 6),
 }
 IDS = tuple(_SIZES)
-SPECS = {
-    name: registry.Spec(
-        observation_space=Box(-np.inf, np.inf, (observed,)),
-        action_space=Box(-1.0, 1.0, (acted,)),
-        horizon=HORIZON,
-        backends=("mjx",),
-    )
-    for name, (observed, acted) in _SIZES.items()
-}
+SPECS = specs(_SIZES, HORIZON, ("mjx",))
 _NOT_IN_THE_WHEEL = (
     "its robot is not part of the package: Playground would clone all of MuJoCo Menagerie from GitHub, "
     "and jaxrl fetches nothing unasked"
@@ -105,7 +95,7 @@ class Spec(NamedTuple):
     horizon: int
 
 
-class PlaygroundEnvironment(Environment):
+class PlaygroundEnvironment(ForeignEnvironment):
     """One environment of Playground; `model` is the MJX model, as array leaves.
 
     Randomised dynamics are a batch of models, under `vmap`:
@@ -116,24 +106,9 @@ class PlaygroundEnvironment(Environment):
     spec: Spec = struct.field(pytree_node=False)
 
     @property
-    def observation_space(self) -> Space:
-        """An unbounded Box."""
-        return Box(-np.inf, np.inf, (self.spec.observation_size,))
-
-    @property
-    def action_space(self) -> Space:
-        """A Box from -1 to 1."""
-        return Box(-1.0, 1.0, (self.spec.action_size,))
-
-    @property
     def horizon(self) -> int:
         """`episode_length`."""
         return self.spec.horizon
-
-    @property
-    def info(self) -> tuple[str, ...]:
-        """Whether the simulation blew up."""
-        return blow_up.INFO
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call Playground's `reset`: (physics, observation [observation_size])."""
