@@ -77,8 +77,10 @@ class Arguments:
     """What to time."""
     venvs: Path = ROOT / ".bench"
     """Where the other libraries are installed."""
+    label: str = ""
+    """Ends the name of the results, which otherwise replace the last ones of this device."""
     quick: bool = False
-    """4, 64 and 512 environments, one repeat of a second, jaxrl, rejax and bound; written under another name."""
+    """4, 64 and 512 environments, one repeat of a second, jaxrl, rejax and bound; labelled quick."""
 
 
 def main(arguments: Arguments) -> None:
@@ -88,7 +90,7 @@ def main(arguments: Arguments) -> None:
             raise unknown("system", name, SYSTEMS)
     if arguments.quick:
         arguments = dataclasses.replace(
-            arguments, sizes=(4, 64, 512), repeats=1, seconds=1.0, systems=("jaxrl", "rejax", "bound")
+            arguments, sizes=(4, 64, 512), repeats=1, seconds=1.0, systems=("jaxrl", "rejax", "bound"), label="quick"
         )
     record: dict[str, Any] = {
         "settings": SETTINGS,
@@ -113,15 +115,15 @@ def main(arguments: Arguments) -> None:
                     record["device"] = result["device"]
             record["sizes"].append(row)
             # After every size: what was measured outlives an interruption.
-            path = save(record, arguments.quick)
+            path = save(record, arguments.label)
     Console().note(text(record))
     Console().note(f"wrote {path.relative_to(ROOT)}.json, .md and .png")
 
 
-def save(record: dict[str, Any], quick: bool) -> Path:
+def save(record: dict[str, Any], label: str) -> Path:
     """JSON, Markdown and a picture under benchmarks/results/, named after the device."""
     device = device_name(record["device"]["platform"], record["device"]["kind"])
-    name = f"throughput_{device}{'_quick' if quick else ''}"
+    name = f"throughput_{device}" + (f"_{label}" if label else "")
     write(name, record, text(record))
     draw(record, RESULTS / f"{name}.png")
     return RESULTS / name

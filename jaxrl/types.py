@@ -98,7 +98,8 @@ class Transition(NamedTuple):
 
     `final_observation` is the observation that the action led to, *before* any reset: the state whose
     value bootstraps a truncated episode. `episode_return` and `episode_length` include this step and are
-    totals of a whole episode only where `terminated | truncated`.
+    totals of a whole episode only where `terminated | truncated`. `weight`, where there is one, says how much a
+    learner is to make of the row: 0 for what another policy did.
     """
 
     observation: PyTree
@@ -110,6 +111,13 @@ class Transition(NamedTuple):
     episode_return: Array
     episode_length: Array
     info: dict[str, Array] = {}
+    weight: Array | None = None
+
+
+class Actor(NamedTuple):
+    """A policy that learns no more: (observation, key) -> action, for one environment."""
+
+    act: Callable[[PyTree, Key], Array]
 
 
 class Mean(NamedTuple):

@@ -113,6 +113,7 @@ class Batch(NamedTuple):
     value: Array
     advantage: Array
     target: Array
+    weight: Array | None  # mean 1; None: all alike
 
 
 def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shards: Shards = SINGLE) -> Algorithm:
@@ -121,8 +122,7 @@ def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shard
     check_network(config.network, env.observation_space, env.action_space)
     minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
     shards.split("minibatch_size", config.minibatch_size)
-    if starts is None:
-        starts = Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env)
+    starts = starts or (Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env))
     vector = VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
     learner = PPO(config, vector, shards)
     sharded: Any = (False, False, False, RewardScaler(True, False), True, False, False)  # type: ignore[arg-type]
@@ -220,15 +220,15 @@ class PPO:
 
     def _estimate(self, scaler: RewardScaler | None, rollout: Rollout) -> tuple[RewardScaler | None, Batch]:
         """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
-        config, axis_name, (reward, *ends) = self.config, self.shards.axis_name, rollout[-3:]
-        if scaler is not None:
-            scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma, axis_name)
+        config, axis_name, (reward, *ends, weight) = self.config, self.shards.axis_name, rollout[-4:]
+        scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma, axis_name)
         decay: dict[str, Any] = {"gamma": config.gamma, "gae_lambda": config.gae_lambda}
         advantage = returns.gae(reward, rollout.value, rollout.next_value, *ends, **decay)
         target = advantage + rollout.value
         if config.normalize_advantages == "batch":
-            advantage = losses.normalize_advantage(advantage, axis_name)
-        return scaler, minibatch.flatten_time(Batch(*rollout[:4], advantage, target))
+            advantage = losses.normalize_advantage(advantage, axis_name, weight)
+        batch = Batch(*rollout[:4], advantage, target, losses.unit_weight(weight, axis_name))
+        return scaler, minibatch.flatten_time(batch)
 
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
         """`num_epochs` passes of gradient steps over shuffled minibatches: (learner, metrics)."""
@@ -237,13 +237,12 @@ class PPO:
         annealed = 1.0 - jnp.minimum(elapsed, 1.0) if config.anneal_learning_rate else 1.0
         learning_rate = jnp.asarray(config.learning_rate * annealed, jnp.float32)
         flat, unravel = ravel_pytree(state.policy.params)
-        gradient = partial(self._gradient, state.policy, unravel)
 
         def one_minibatch(carry: tuple[Learner, Array], draw: tuple) -> tuple[tuple[Learner, Array], dict[str, Array]]:
             learner, total = carry
             indices, advantage, key = draw
             rows = minibatch.take(batch, indices)._replace(advantage=advantage)
-            grad, seen = minibatch.mean_over_tiles(partial(gradient, learner), rows, key)
+            grad, seen = minibatch.mean_over_tiles(partial(self._gradient, state.policy, unravel, learner), rows, key)
             grad, kl = shards.mean((grad, seen["kl"]))
             learner = self.descent.step(learner, grad, kl, learning_rate)
             return (learner, total + grad), seen | {"gradient_norm": jnp.linalg.norm(grad), "taken": ~learner.stopped}
@@ -251,12 +250,12 @@ class PPO:
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
             key_shuffle, key_loss = jax.random.split(key)
             indices = minibatch.shuffled_indices(key_shuffle, rows, config.minibatch_size // shards.devices)
-            advantage = batch.advantage[indices]
+            advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
             if config.normalize_advantages == "minibatch":
-                advantage = jax.vmap(partial(losses.normalize_advantage, axis_name=shards.axis_name))(advantage)
-            keys = jax.random.split(key_loss, len(indices))
-            carry = (learner, jnp.zeros_like(flat))
-            (learner, total), seen = jax.lax.scan(one_minibatch, carry, (indices, advantage, keys))
+                normalize = jax.vmap(partial(losses.normalize_advantage, axis_name=shards.axis_name))
+                advantage = normalize(advantage, weight=weight)
+            draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
+            (learner, total), seen = jax.lax.scan(one_minibatch, (learner, jnp.zeros_like(flat)), draws)
             return learner, seen | {"batch_gradient_norm": jnp.linalg.norm(total / len(indices))}
 
         learner = Learner(flat, state.optimizer, state.proximal, jnp.zeros((), bool))
@@ -288,13 +287,14 @@ class PPO:
 
         The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
         """
-        config, policy = self.config, Policy(params, observation_moments)
-        distribution, value = self._apply(policy, rows.observation)
+        config, mean = self.config, partial(losses.mean, weight=rows.weight)
+        distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
-        policy_loss = losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon).mean()
-        value_loss = losses.clipped_value_loss(value, rows.value, rows.target, config.value_clip_epsilon).mean()
-        entropy = distribution.entropy(key).mean()
+        policy_loss = mean(losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon))
+        value_loss = mean(losses.clipped_value_loss(value, rows.value, rows.target, config.value_clip_epsilon))
+        entropy = mean(distribution.entropy(key))
         loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
         seen = {"loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
-        return loss, seen | losses.ratio_diagnostics(log_probability - rows.log_probability, config.clip_epsilon)
+        log_ratio = log_probability - rows.log_probability
+        return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)

@@ -69,6 +69,8 @@ class StepMixConfig:
     """Share of uniform actions of the epsilon-soft baseline."""
     baseline_action: int = option(0)
     """Action of the constant baseline."""
+    dataset: str = option("")
+    """An .npz file of episodes to learn the baseline from and to begin with (docs/stepmix.md)."""
     known_baseline_value: bool = option(False)
     """The baseline's expected return need not be learnt: there is no warm-up."""
 

@@ -68,12 +68,25 @@ def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
     return jnp.exp(jnp.minimum(anchor - behavior, jnp.log(maximum)))
 
 
-def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric) -> dict[str, Array]:
+def mean(x: Array, weight: Array | None = None) -> Array:
+    """The mean of the elements, or of the weighted ones: weights have mean 1 over the whole batch.  [B] → []."""
+    return x.mean() if weight is None else (weight * x).mean()
+
+
+def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | None:
+    """Weights scaled to mean 1, over the devices of `axis_name` too; all 0 stay so.  [...] → [...]."""
+    if weight is None:
+        return None
+    total = jnp.mean(weight) if axis_name is None else jax.lax.pmean(jnp.mean(weight), axis_name)
+    return weight / jnp.maximum(total, 1e-8)
+
+
+def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None) -> dict[str, Array]:
     """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
     return {
-        "kl": kl_estimators(log_ratio)[1].mean(),
-        "clip_fraction": clip_fraction(log_ratio, clip_epsilon).mean(),
-        "ratio_error": jnp.abs(jnp.expm1(log_ratio)).mean(),
+        "kl": mean(kl_estimators(log_ratio)[1], weight),
+        "clip_fraction": mean(clip_fraction(log_ratio, clip_epsilon), weight),
+        "ratio_error": mean(jnp.abs(jnp.expm1(log_ratio)), weight),
     }
 
 
@@ -97,14 +110,20 @@ def explained_variance(value: Array, target: Array) -> Array:
     return jnp.where(varies, 1.0 - unexplained, 0.0)
 
 
-def normalize_advantage(advantage: Array, axis_name: str | None = None) -> Array:
+def normalize_advantage(advantage: Array, axis_name: str | None = None, weight: Array | None = None) -> Array:
     """(A − mean) / (standard deviation + 1e-8) over all elements, and over the devices of `axis_name`.
 
-    Devices must hold equally many elements.  [...] → [...], dimensionless.
+    Devices must hold equally many elements. With weights, both are weighted: what weighs nothing does not matter to the
+    rest.  [...] → [...], dimensionless.
     """
 
-    def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
+    def plain_mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
         return jnp.mean(x, axes) if axis_name is None else jax.lax.pmean(jnp.mean(x, axes), axis_name)
+
+    def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
+        if weight is None:
+            return plain_mean(x, axes)
+        return plain_mean(jnp.broadcast_to(weight, x.shape) * x, axes) / jnp.maximum(plain_mean(weight), 1e-8)
 
     deviation = advantage - mean(advantage)
     both = jnp.stack([jnp.square(deviation), deviation])

@@ -29,9 +29,14 @@ def init(num_envs: int) -> RewardScaler:
 
 
 def scale(
-    scaler: RewardScaler, reward: Array, ended: Array, gamma: Numeric, axis_name: str | None = None
-) -> tuple[RewardScaler, Array]:
-    """Rewards [T, N] over the deviation so far, and the scaler renewed by them, on all devices of `axis_name`."""
+    scaler: RewardScaler | None, reward: Array, ended: Array, gamma: Numeric, axis_name: str | None = None
+) -> tuple[RewardScaler | None, Array]:
+    """The scaler renewed by the rewards [T, N] of all devices of `axis_name`, and these over the deviation before.
+
+    Without a scaler, None, rewards stay as they are.
+    """
+    if scaler is None:
+        return None, reward
     running, returns = moments.discounted_returns(scaler.discounted_return, reward, ended, gamma)
     scaled = reward * jax.lax.rsqrt(scaler.moments.variance + 1e-8)
     return RewardScaler(running, moments.update(scaler.moments, returns, axis_name)), scaled

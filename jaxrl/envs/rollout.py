@@ -33,6 +33,7 @@ class Rollout(NamedTuple):
     reward: Array
     terminated: Array
     truncated: Array
+    weight: Array | None = None  # how much to make of it (see Transition); None: of all the same
 
 
 def collect(
@@ -60,14 +61,15 @@ def collect(
         final = seen.final_observation if dense else ()
         if not dense:
             finals = truncation.store(finals, seen.final_observation, seen.truncated)
-        ends = (seen.reward, seen.terminated, seen.truncated)
+        ends = (seen.reward, seen.terminated, seen.truncated, seen.weight)
         return (state, finals, episodes), (seen.observation, decision[1:], ends, final)
 
     finals: Any = () if dense else truncation.init(state.observation, slots)
     carry = (state, finals, no_episodes(vector_env))
     (state, finals, episodes), kept = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
-    observation, (sample, log_probability, values), (reward, terminated, truncated), final = kept
+    observation, (sample, log_probability, values), (reward, terminated, truncated, weight), final = kept
     final_value = value(final) if dense else truncation.scatter(value(finals[0]), truncated)
     next_value = returns.successor_values(values, value(state.observation), truncated, final_value)
-    rollout = Rollout(observation, sample, log_probability, values, next_value, reward, terminated, truncated)
+    ends = (reward, terminated, truncated, weight)
+    rollout = Rollout(observation, sample, log_probability, values, next_value, *ends)
     return state, rollout, jax.tree.map(jnp.sum, episodes)

@@ -6,6 +6,7 @@ The description is `config.json` of a run folder: all that is needed to build th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import inspect
 import itertools
@@ -23,6 +24,7 @@ from jaxrl.config import sweepable
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train import layout
+from jaxrl.train.inputs import read_inputs
 from jaxrl.train.program import Program
 
 
@@ -82,7 +84,7 @@ class Experiment:
         factory = load(self.algorithm).factory
         splits = "shards" in inspect.signature(factory).parameters
         return Program(
-            factory=factory,
+            factory=functools.partial(factory, **read_inputs(factory, self.config, self.environment)),
             env=env,
             config=dataclasses.replace(self.config, **swept),
             seeds=list(range(run.seed, run.seed + run.num_seeds)),

@@ -13,7 +13,7 @@ from jaxrl.config import field_names, sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
 from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.types import Algorithm, Box, Mean
+from jaxrl.types import Actor, Algorithm, Box, Mean
 
 # Small sizes, where an algorithm has a field of the name; everything stateful is switched on.
 TINY = {
@@ -31,7 +31,11 @@ TINY = {
 CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
 ENVIRONMENTS = ("probe/two-lengths", "probe/continuous-action", "probe/multi-discrete-action")
 # Algorithms for environments of another kind.
-OWN = {"stepmix": ("tabular/paper",)}
+OWN = {"stepmix": ("tabular/paper",), "deep_stepmix": ("probe/two-lengths",)}
+# A constraint that binds nothing, so that the learner acts; and what is read from disk otherwise.
+UNBOUND = {"constraint": "absolute", "constraint_level": -20.0, "return_low": -20.0, "return_high": 20.0}
+SETTINGS = {"deep_stepmix": UNBOUND}
+INPUTS = {"deep_stepmix": lambda env: {"baseline": Actor(lambda observation, key: env.action_space.sample(key))}}
 CASES = [(name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)]
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
@@ -39,14 +43,16 @@ each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 def tiny_config(name):
     config = registry.load(name).config_class()
     sizes = {field: value for field, value in TINY.items() if field in field_names(config)}
-    return registry.override(config, sizes)
+    return registry.override(config, sizes | SETTINGS.get(name, {}))
 
 
 class Compiled:
     """One algorithm on one environment: a single member, and a population of 2 settings × 2 seeds."""
 
     def __init__(self, name, environment_id):
-        self.env, self.factory = environments.make(environment_id), registry.load(name).factory
+        self.env = environments.make(environment_id)
+        inputs = INPUTS.get(name, lambda env: {})(self.env)
+        self.factory = functools.partial(registry.load(name).factory, **inputs)
         config = tiny_config(name)
         self.algorithm, self.swept = self.factory(self.env, config), sweepable(config)
         self.config = dataclasses.replace(config, **{field: np.float32(getattr(config, field)) for field in self.swept})

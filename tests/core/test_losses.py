@@ -11,7 +11,10 @@ from jaxrl.core.losses import (
     clipped_value_loss,
     explained_variance,
     kl_estimators,
+    mean,
     normalize_advantage,
+    ratio_diagnostics,
+    unit_weight,
 )
 
 
@@ -116,3 +119,24 @@ def test_advantages_on_devices_normalize_as_on_one():
     advantage = np.random.default_rng(7).normal(size=(4, 32)).astype(np.float32) + offset
     sharded = jax.vmap(lambda a: normalize_advantage(a, "devices"), axis_name="devices")(advantage)
     np.testing.assert_allclose(sharded, normalize_advantage(advantage), rtol=1e-4, atol=1e-5)
+
+
+def test_what_weighs_nothing_does_not_matter():
+    rng = np.random.default_rng(8)
+    advantage, log_ratio = rng.normal(3.0, 2.0, (2, 400)).astype(np.float32)
+    counts = rng.random(400) < 0.2
+    weight = unit_weight(counts.astype(np.float32))
+    np.testing.assert_allclose(weight, counts * 400 / counts.sum(), rtol=1e-6)
+    alone = normalize_advantage(advantage[counts])
+    np.testing.assert_allclose(normalize_advantage(advantage, weight=weight)[counts], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mean(advantage, weight), advantage[counts].mean(), rtol=1e-5)
+    chosen, of_all = ratio_diagnostics(log_ratio[counts], 0.2), ratio_diagnostics(log_ratio, 0.2, weight)
+    assert all(abs(chosen[name] - of_all[name]) < 1e-5 * max(1.0, chosen[name]) for name in chosen)
+
+
+def test_weights_on_devices_are_scaled_together_and_nothing_stays_nothing():
+    weight = np.array([[1.0, 0.0], [1.0, 1.0]], np.float32)
+    shared = jax.vmap(lambda w: unit_weight(w, "devices"), axis_name="devices")(weight)
+    np.testing.assert_allclose(shared, weight * 4 / 3, rtol=1e-6)
+    assert not np.any(unit_weight(np.zeros(3, np.float32))) and unit_weight(None) is None
+    assert np.all(np.isfinite(normalize_advantage(weight[0], weight=np.zeros(2, np.float32))))

@@ -1,0 +1,227 @@
+"""Deep StepMix: PPO that learns behind a safe baseline, so that no round of episodes earns less than a constraint.
+
+One iteration: from lower bounds on the expected return choose the boldest mixture of two hand-over steps; play a round
+of whole episodes, in which the baseline acts up to the hand-over and the learner from there; take PPO's gradient steps
+on what the learner did; renew the bounds from the first episode of each environment.
+
+What the constraint's promise rests on, besides `failure_probability`:
+ 1. the returns of episodes lie in [return_low, return_high], and no part of an episode earns less than return_low;
+ 2. an update costs no candidate more than the share `drift` of that range: bounds of the last learner, lowered by it,
+    count for the next one. With drift=inf nothing is assumed, and only what the baseline earns by itself counts.
+The step mixture is that of Li, Huang, Shen, Yang (2023), arXiv 2306.06265; algos/stepmix.py has the tabular original.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl.algos.ppo import PPO, PPOConfig, ppo
+from jaxrl.config import number, option, size
+from jaxrl.core import bernstein, mixture
+from jaxrl.core.mixture import Choice
+from jaxrl.core.moments import Moments
+from jaxrl.core.shards import SINGLE, Shards
+from jaxrl.core.tree import select_rows
+from jaxrl.envs.api import Environment
+from jaxrl.envs.starts import Fresh
+from jaxrl.envs.vector import VectorEnv, VectorState
+from jaxrl.errors import JaxrlError, check_range
+from jaxrl.types import Actor, Algorithm, Array, Key, Mean, Metrics, PyTree, Transition
+
+
+@struct.dataclass
+class DeepStepMixConfig(PPOConfig):
+    """Settings of deep StepMix, and PPO's. Real numbers are traced: a sweep over them compiles once."""
+
+    baseline: str = option("")
+    """Run folder of the safe policy; its likeliest actions are taken."""
+    num_steps: int = size(1)
+    """Steps T of one round in each environment; the horizon where that is more: a round holds whole episodes."""
+    num_prefixes: int = size(4)
+    """Steps at which the learner may take over, spread evenly from the first to the horizon."""
+    constraint: Literal["relative", "absolute"] = option("relative")
+    """Whether constraint_level is a share of what the baseline earns above return_low, or an expected return."""
+    constraint_level: float = number(0.9)
+    """The least expected return that a round's policy may have."""
+    return_low: float = number(0.0)
+    """No episode, and no part of one, earns less."""
+    return_high: float = number(float("inf"))
+    """No episode earns more. Must be given: bounds need the range."""
+    failure_probability: float = number(0.1, 0, 1, open_low=True)
+    """Chance that some bound of the run is wrong."""
+    drift: float = number(0.05, 0)
+    """Share of the range of returns that one iteration may at most cost a candidate; inf: no assumption."""
+
+
+class Plan(NamedTuple):
+    """The mixture of the next round, and what it was chosen from: candidate j hands over at step j H / J."""
+
+    choice: Choice
+    prefix: Moments  # [J + 1], what the baseline earned before each hand-over, in all rounds
+    floor: Array  # [J + 1], lower bounds from that alone
+    baseline_upper: Array  # []
+    lower: Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
+    threshold: Array  # []
+    returns: Mean  # of the first episodes of the last round
+    outside: Mean  # share of them beyond [return_low, return_high]
+
+
+class Round(NamedTuple):
+    """A round under way; every leaf but `plan` has a row an environment."""
+
+    vector: VectorState
+    handover: Array  # int32, the step from which the learner acts
+    first: Array  # bool, still in the round's first episode
+    earned: Array  # float32 [N, J + 1], by the first episode before each candidate's hand-over
+    plan: Plan
+
+    @property
+    def observation(self) -> PyTree:
+        """What the policies see next."""
+        return self.vector.observation
+
+
+def deep_stepmix(
+    env: Environment, config: DeepStepMixConfig, baseline: Actor | None = None, shards: Shards = SINGLE
+) -> Algorithm:
+    """Deep StepMix for `env` behind the `baseline`, which the command line reads from the folder in `config`."""
+    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
+    algorithm = ppo(env, config, shards=shards)
+    if baseline is None:
+        raise JaxrlError("deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/….")
+    check_constraint(config, env.horizon)
+    num_envs = shards.split("num_envs", config.num_envs)
+    vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
+    learner: Any = PPO(config, vector, shards)
+
+    def step(state: Any) -> tuple[Any, Metrics]:
+        after, metrics = learner.step(state)
+        return after, metrics | round_metrics(state.vector.plan, after.vector.plan, env.horizon)
+
+    sharded: Any = Round(True, True, True, True, False)  # type: ignore[arg-type]
+    return algorithm._replace(init=learner.init, step=step, sharded=algorithm.sharded._replace(vector=sharded))
+
+
+class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
+    """A VectorEnv in which the baseline acts up to each environment's hand-over step, whatever the learner wants.
+
+    `refresh`, once an iteration, ends the round: it renews the bounds, chooses the next mixture, and begins anew.
+    """
+
+    config: DeepStepMixConfig
+    baseline: Actor = struct.field(pytree_node=False)
+    shards: Shards = struct.field(pytree_node=False, default=SINGLE)
+
+    @property
+    def handovers(self) -> Array:
+        """The candidates' hand-over steps, int32 [J + 1]: from 0, the learner alone, to the horizon, the baseline."""
+        count, horizon = self.config.num_prefixes, self.env.horizon
+        return jnp.array([horizon * j // count for j in range(count + 1)], jnp.int32)
+
+    def init(self, key: Key) -> Any:
+        """A first round, of the baseline alone unless the constraint binds nothing: nothing is known yet."""
+        count, config = len(self.handovers), self.config
+        zeros, nothing = jnp.zeros(count), Mean(jnp.zeros(()), jnp.zeros(()))
+        low = jnp.full(count, config.return_low, jnp.float32)
+        threshold = jnp.asarray(threshold_of(config, config.return_high), jnp.float32)
+        choice = mixture.choose(low, self.handovers, threshold)
+        high = jnp.asarray(config.return_high, jnp.float32)
+        return self.begin(Plan(choice, Moments(zeros, zeros, zeros), low, high, low, threshold, nothing, nothing), key)
+
+    def begin(self, plan: Plan, key: Key) -> Round:
+        """Every environment at the start of an episode of its own, with its hand-over drawn from the mixture."""
+        key_vector, key_coin = jax.random.split(key)
+        bold = jax.random.uniform(key_coin, (self.num_envs,)) < plan.choice.weight
+        handover = jnp.where(bold, plan.choice.bold, plan.choice.cautious)
+        earned = jnp.zeros((self.num_envs, len(self.handovers)))
+        return Round(super().init(key_vector), handover, jnp.ones(self.num_envs, bool), earned, plan)
+
+    def step(self, state: Any, action: Array, key: Key) -> tuple[Any, Transition]:
+        """Step every environment by the baseline's action or, after the hand-over, by `action`."""
+        key_baseline, key_env = jax.random.split(key)
+        keys = jax.random.split(key_baseline, self.num_envs)
+        ours = state.vector.clock >= state.handover
+        action = select_rows(ours, action, jax.vmap(self.baseline.act)(state.observation, keys))
+        vector, seen = super().step(state.vector, action, key_env)
+        counts = state.first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
+        earned = state.earned + jnp.where(counts, seen.reward[:, None], 0.0)
+        first = state.first & ~(seen.terminated | seen.truncated)
+        seen = seen._replace(weight=ours.astype(jnp.float32))
+        return Round(vector, state.handover, first, earned, state.plan), seen
+
+    def refresh(self, state: Any, key: Key) -> Any:
+        """The next round, planned from all rounds so far."""
+        return self.begin(self.plan(state), key)
+
+    def plan(self, state: Round) -> Plan:
+        """The boldest mixture that the rounds so far certify."""
+        config, old, axis_name = self.config, state.plan, self.shards.axis_name
+        low, high = config.return_low, config.return_high
+        returns = jnp.broadcast_to(state.earned[:, -1:], state.earned.shape)
+        rounds = config.total_steps // (config.num_envs * config.num_steps)
+        # A union over all rounds, of two bounds a candidate and the baseline's upper one.
+        failure = config.failure_probability / (rounds * (2 * len(self.handovers) + 1))
+        seen = bernstein.moments_of(state.earned, state.handover[:, None] >= self.handovers[None], axis_name)
+        prefix = bernstein.merge(old.prefix, seen)
+        lower, upper = bernstein.bounds(prefix, low, high, failure)
+        # Before step 0 nothing is earned, for certain; the rest of an episode earns return_low at least.
+        rest = jnp.where(jnp.arange(len(lower)) < len(lower) - 1, low, 0.0)
+        floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
+        baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])
+        played = bernstein.moments_of(returns, state.handover[:, None] == self.handovers[None], axis_name)
+        lower, upper = bernstein.bounds(played, low, high, failure)
+        # New evidence that contradicts what was carried over replaces it: the learner drifted further than assumed.
+        known = jnp.where(upper < old.lower, lower, jnp.maximum(old.lower, lower))
+        lower = jnp.maximum(floor, (known - config.drift * (high - low)).at[-1].set(floor[-1]))
+        threshold = jnp.asarray(threshold_of(config, baseline_upper), jnp.float32)
+        choice = mixture.choose(lower, self.handovers, threshold)
+        outside = (state.earned[:, -1] < low) | (state.earned[:, -1] > high)
+        seen_returns = jax.tree.map(self.shards.sum, (Mean.of(state.earned[:, -1]), Mean.of(outside)))
+        return Plan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
+
+
+def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:
+    """The constraint γ for a baseline that earns so much: return_low + level · (baseline − return_low)."""
+    if config.constraint == "absolute":
+        return config.constraint_level
+    return config.return_low + config.constraint_level * (baseline_return - config.return_low)
+
+
+def round_metrics(plan: Plan, following: Plan, horizon: int) -> Metrics:
+    """Of a round that was played under `plan` and evaluated in the `following` one."""
+    choice = plan.choice
+    handover = choice.weight * choice.bold + (1.0 - choice.weight) * choice.cautious
+    seen = {
+        "threshold": plan.threshold,
+        "lower_bound": choice.lower,
+        "baseline_lower_bound": plan.floor[-1],
+        "baseline_upper_bound": plan.baseline_upper,
+        "handover_step": handover,
+    } | mixture.shares(choice, horizon)
+    counted = {"round_return": following.returns, "outside_range": following.outside}
+    return {name: Mean.of(value) for name, value in seen.items()} | counted
+
+
+def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
+    """Refuse a range or a level that cannot be. Traced numbers pass: they were checked before they were traced."""
+    if config.starts != "fresh" or config.stagger:
+        raise JaxrlError(
+            "deep_stepmix begins every round with the environment's own reset: no --starts pool, --stagger."
+        )
+    if config.num_prefixes > horizon:
+        raise JaxrlError(f"num_prefixes is {config.num_prefixes}, but an episode has {horizon} steps.")
+    numbers = (config.return_low, config.return_high, config.constraint_level)
+    if any(isinstance(value, jax.core.Tracer) for value in numbers):
+        return
+    for low, high in zip(*map(jnp.atleast_1d, jnp.broadcast_arrays(*map(jnp.asarray, numbers[:2]))), strict=True):
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            ask = "give what no episode can fall below and none exceed, as in --return-low 0 --return-high 500"
+            raise JaxrlError(f"returns lie between return_low={low:g} and return_high={high:g}: {ask}.")
+    if config.constraint == "relative":
+        check_range("constraint_level (a share of the baseline's return)", config.constraint_level, 0, 1)
