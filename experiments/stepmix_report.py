@@ -129,9 +129,11 @@ def bounds_table(part: Results) -> str:
     lines = [
         [*name.split("/"), f"{row['plans']:,}", f"{row['wrong']:,} of {row['bounds']:,}"] for name, row in part.items()
     ]
-    return "Bounds of candidates, optimum and 100 random policies:\n\n" + table(
-        ["MDP", "bounds", "scale", "plans", "wrong"], lines
+    about = (
+        "Bounds of the candidates and of the optimum in either family, and of 100 random policies, at every plan (the "
+        "anchored family is for candidates alone: random policies are bounded by the other one):"
     )
+    return f"{about}\n\n" + table(["MDP", "bounds", "scale", "plans", "wrong"], lines)
 
 
 def offline_table(part: Results) -> str:

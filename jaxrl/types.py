@@ -115,9 +115,9 @@ class Transition(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """A policy that learns no more: (observation, key) -> action, for one environment."""
+    """A policy that learns no more: (observation, key, deterministic) -> action, for one environment."""
 
-    act: Callable[[PyTree, Key], Array]
+    act: Callable[[PyTree, Key, bool], Array]
 
 
 class Mean(NamedTuple):

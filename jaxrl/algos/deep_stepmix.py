@@ -40,7 +40,9 @@ class DeepStepMixConfig(PPOConfig):
     """Settings of deep StepMix, and PPO's. Real numbers are traced: a sweep over them compiles once."""
 
     baseline: str = option("")
-    """Run folder of the safe policy; its likeliest actions are taken."""
+    """Run folder of the safe policy."""
+    baseline_actions: Literal["likeliest", "sampled"] = option("likeliest")
+    """How the baseline acts; PPO itself, and the learner, sample."""
     num_steps: int = size(1)
     """Steps T of one round in each environment; the horizon where that is more: a round holds whole episodes."""
     num_prefixes: int = size(4)
@@ -147,7 +149,9 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         key_baseline, key_env = jax.random.split(key)
         keys = jax.random.split(key_baseline, self.num_envs)
         ours = state.vector.clock >= state.handover
-        action = select_rows(ours, action, jax.vmap(self.baseline.act)(state.observation, keys))
+        likeliest = self.config.baseline_actions == "likeliest"
+        safe = jax.vmap(lambda observation, key: self.baseline.act(observation, key, likeliest))
+        action = select_rows(ours, action, safe(state.observation, keys))
         vector, seen = super().step(state.vector, action, key_env)
         counts = state.first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
         earned = state.earned + jnp.where(counts, seen.reward[:, None], 0.0)

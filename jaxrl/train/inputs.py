@@ -32,7 +32,7 @@ def read_inputs(factory: Callable, config: Any, environment: str) -> dict[str, A
 
 
 def read_actor(name: str, folder: Path, environment: str) -> Actor:
-    """The best policy of a run folder, taking its likeliest actions."""
+    """The best policy of a run folder."""
     from jaxrl.train.report import load_policy  # which itself builds the programs that inputs are for
 
     trained_on = read_description(folder)["environment"]
@@ -43,8 +43,8 @@ def read_actor(name: str, folder: Path, environment: str) -> Actor:
     if jax.tree.leaves(memory):
         raise JaxrlError(f"{name} is {folder}, a policy with a memory: only those that see all they need can be used.")
 
-    def act(observation: PyTree, key: Key) -> Array:
-        return algorithm.act(policy, memory, observation, key, True)[0]
+    def act(observation: PyTree, key: Key, deterministic: bool) -> Array:
+        return algorithm.act(policy, memory, observation, key, deterministic)[0]
 
     return Actor(act)
 

@@ -42,8 +42,8 @@ class Wages(Environment):
         return (jnp.arange(HORIZON + 1) == step).astype(jnp.float32)
 
 
-WORKER = Actor(lambda observation, key: jnp.ones((), jnp.int32))
-SHIRKER = Actor(lambda observation, key: (jax.random.uniform(key) < 0.6).astype(jnp.int32))
+WORKER = Actor(lambda observation, key, deterministic: jnp.ones((), jnp.int32))
+SHIRKER = Actor(lambda observation, key, deterministic: (jax.random.uniform(key) < 0.6).astype(jnp.int32))
 CONFIG = override(
     DeepStepMixConfig(),
     {

@@ -35,7 +35,7 @@ OWN = {"stepmix": ("tabular/paper",), "deep_stepmix": ("probe/two-lengths",)}
 # A constraint that binds nothing, so that the learner acts; and what is read from disk otherwise.
 UNBOUND = {"constraint": "absolute", "constraint_level": -20.0, "return_low": -20.0, "return_high": 20.0}
 SETTINGS = {"deep_stepmix": UNBOUND}
-INPUTS = {"deep_stepmix": lambda env: {"baseline": Actor(lambda observation, key: env.action_space.sample(key))}}
+INPUTS = {"deep_stepmix": lambda env: {"baseline": Actor(lambda observation, key, _: env.action_space.sample(key))}}
 CASES = [(name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)]
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
