@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxrl import cli, commands
@@ -18,6 +19,8 @@ from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.config import field_names
 from jaxrl.envs import registry
 from jaxrl.envs.probe import ActionReward
+from jaxrl.train import experiment
+from jaxrl.types import Actor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,6 +101,9 @@ def parse_only(monkeypatch):
     monkeypatch.setattr(cli, "prepare_process", lambda arguments: None)
     monkeypatch.setattr(commands.loop, "train", lambda experiment, *_, **__: experiment.program())
     monkeypatch.setattr(commands.loop, "resume", lambda *_, **__: None)
+    # Run folders and files of the reader's are not there.
+    saved = {"deep_stepmix": {"baseline": Actor(lambda observation, key, deterministic: jnp.zeros((), jnp.int32))}}
+    monkeypatch.setattr(experiment, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {}))
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(commands.report, function, lambda *_: 0)
     for function in ("plot", "render", "environments", "experiment_of"):
