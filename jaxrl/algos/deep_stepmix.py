@@ -24,8 +24,8 @@ from flax import struct
 from jaxrl.algos.ppo import PPO, PPOConfig, ppo
 from jaxrl.config import number, option, size
 from jaxrl.core import bernstein, mixture
+from jaxrl.core.bernstein import Evidence
 from jaxrl.core.mixture import Choice
-from jaxrl.core.moments import Moments
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import select_rows
 from jaxrl.envs.api import Environment
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     """The mixture of the next round, and what it was chosen from: candidate j hands over at step j H / J."""
 
     choice: Choice
-    prefix: Moments  # [J + 1], what the baseline earned before each hand-over, in all rounds
+    prefix: Evidence  # [J + 1], what the baseline earned before each hand-over, in all rounds
     floor: Array  # [J + 1], lower bounds from that alone
     baseline_upper: Array  # []
     lower: Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
@@ -129,12 +129,12 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
     def init(self, key: Key) -> Any:
         """A first round, of the baseline alone unless the constraint binds nothing: nothing is known yet."""
         count, config = len(self.handovers), self.config
-        zeros, nothing = jnp.zeros(count), Mean(jnp.zeros(()), jnp.zeros(()))
+        nothing, no_returns = bernstein.nothing((count,)), Mean(jnp.zeros(()), jnp.zeros(()))
         low = jnp.full(count, config.return_low, jnp.float32)
         threshold = jnp.asarray(threshold_of(config, config.return_high), jnp.float32)
         choice = mixture.choose(low, self.handovers, threshold)
         high = jnp.asarray(config.return_high, jnp.float32)
-        return self.begin(Plan(choice, Moments(zeros, zeros, zeros), low, high, low, threshold, nothing, nothing), key)
+        return self.begin(Plan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key)
 
     def begin(self, plan: Plan, key: Key) -> Round:
         """Every environment at the start of an episode of its own, with its hand-over drawn from the mixture."""
@@ -165,21 +165,24 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     def plan(self, state: Round) -> Plan:
         """The boldest mixture that the rounds so far certify."""
-        config, old, axis_name = self.config, state.plan, self.shards.axis_name
+        config, old, count = self.config, state.plan, len(self.handovers)
         low, high = config.return_low, config.return_high
-        returns = jnp.broadcast_to(state.earned[:, -1:], state.earned.shape)
+        # A half of the failure probability for the baseline's bounds, which hold at all times together; a half for
+        # those of the candidates, which are of one round each.
         rounds = config.total_steps // (config.num_envs * config.num_steps)
-        # A union over all rounds, of two bounds a candidate and the baseline's upper one.
-        failure = config.failure_probability / (rounds * (2 * len(self.handovers) + 1))
-        seen = bernstein.moments_of(state.earned, state.handover[:, None] >= self.handovers[None], axis_name)
-        prefix = bernstein.merge(old.prefix, seen)
-        lower, upper = bernstein.bounds(prefix, low, high, failure)
+        for_baseline = jnp.log(2.0 * (count + 1) / config.failure_probability)
+        for_candidates = jnp.log(2.0 * count * rounds / config.failure_probability)
+        seen = state.handover[:, None] >= self.handovers[None]
+        prefix = self.gather(old.prefix, state.earned, seen, for_baseline)
+        lower, upper = self.bounds(prefix, for_baseline)
         # Before step 0 nothing is earned, for certain; the rest of an episode earns return_low at least.
-        rest = jnp.where(jnp.arange(len(lower)) < len(lower) - 1, low, 0.0)
+        rest = jnp.where(jnp.arange(count) < count - 1, low, 0.0)
         floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
         baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])
-        played = bernstein.moments_of(returns, state.handover[:, None] == self.handovers[None], axis_name)
-        lower, upper = bernstein.bounds(played, low, high, failure)
+        returns = jnp.broadcast_to(state.earned[:, -1:], state.earned.shape)
+        played = state.handover[:, None] == self.handovers[None]
+        last_round = self.gather(bernstein.nothing((count,)), returns, played, for_candidates)
+        lower, upper = self.bounds(last_round, for_candidates)
         # New evidence that contradicts what was carried over replaces it: the learner drifted further than assumed.
         known = jnp.where(upper < old.lower, lower, jnp.maximum(old.lower, lower))
         lower = jnp.maximum(floor, (known - config.drift * (high - low)).at[-1].set(floor[-1]))
@@ -188,6 +191,18 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         outside = (state.earned[:, -1] < low) | (state.earned[:, -1] > high)
         seen_returns = jax.tree.map(self.shards.sum, (Mean.of(state.earned[:, -1]), Mean.of(outside)))
         return Plan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
+
+    def gather(self, old: Evidence, returns: Array, where: Array, log_term: Array) -> Evidence:
+        """`old` and these returns, as shares of their range."""
+        low, high = self.config.return_low, self.config.return_high
+        shares = jnp.clip((returns - low) / (high - low), 0.0, 1.0)
+        return bernstein.gather(old, shares, where, log_term, self.shards.axis_name)
+
+    def bounds(self, evidence: Evidence, log_term: Array) -> tuple[Array, Array]:
+        """Lower and upper bound on the expected return."""
+        low, high = self.config.return_low, self.config.return_high
+        lower, upper = bernstein.bounds(evidence, log_term)
+        return low + (high - low) * lower, low + (high - low) * upper
 
 
 def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:

@@ -1,57 +1,76 @@
-"""What independent samples of a bounded quantity say of its expectation, with high probability."""
+"""What bounded observations say of their expectation, with high probability, however many there will be.
+
+Source: Waudby-Smith & Ramdas, Estimating Means of Bounded Random Variables by Betting (2024), theorem 2: empirical
+Bernstein confidence sequences with predictable plug-ins. Their margin is close to Bernstein's with the true variance;
+that of Maurer & Pontil (2009) is about twice as wide at a few hundred observations.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from chex import Numeric
 from jax import Array
 
-from jaxrl.core.moments import Moments
+LARGEST_WEIGHT = 0.5  # λ must stay below 1; this much keeps few observations from deciding
 
 
-def moments_of(samples: Array, where: Array, axis_name: str | None = None) -> Moments:
-    """Moments [...] of the samples [N, ...] where `where`, bool [N, ...], holds, on all devices of `axis_name`.
+class Evidence(NamedTuple):
+    """Sums over observations x in [0, 1]; they add up over rounds and devices. Every leaf is [...]."""
 
-    Of no sample: mean 0, variance 0, count 0.
+    count: Array  # type: ignore[assignment]
+    weight: Array  # Σ λ
+    weighted: Array  # Σ λ x
+    penalty: Array  # Σ (x − μ̂)² ψ(λ)
+
+
+def gather(old: Evidence, samples: Array, where: Array, log_term: Numeric, axis_name: str | None = None) -> Evidence:
+    """`old` with the samples [N, ...] in [0, 1] where `where` holds, on all devices of `axis_name`.
+
+        μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i,   λ_i = min(√(2 L / (n σ̂²_i)), ½)
+        ψ(λ) = −log(1 − λ) − λ
+
+    Guesses μ̂, σ̂² use earlier samples of the same round and device, in the order of their rows; n is the number of all
+    observations so far, these included, and L = `log_term` that of the bounds to come. Each λ is known before its x,
+    so Π exp(λ_i (x_i − μ) − (x_i − μ̂_i)² ψ(λ_i)) is a supermartingale, and so is its product over rounds and devices.
     """
+
+    def before(x: Array) -> Array:
+        return jnp.cumsum(x, axis=0) - x
 
     def total(x: Array) -> Array:
-        x = jnp.sum(jnp.where(where, x, 0.0), axis=0)
+        x = jnp.sum(x, axis=0)
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
-    count = total(jnp.ones_like(samples))
-    divisor = jnp.maximum(count, 1.0)
-    mean = total(samples) / divisor
-    return Moments(mean, total(jnp.square(samples - mean[None])) / divisor, count)
+    counts = where.astype(samples.dtype)
+    samples = jnp.where(where, samples, 0.0)
+    seen = before(counts) + 1.0
+    guess = (0.5 + before(samples)) / seen
+    squares = jnp.where(where, jnp.square(samples - guess), 0.0)
+    variance = (0.25 + before(squares)) / seen
+    count = old.count + total(counts)
+    scale = 2.0 * log_term / jnp.maximum(count, 1.0)
+    weight = counts * jnp.minimum(jnp.sqrt(scale[None] / variance), LARGEST_WEIGHT)
+    penalty = squares * (-jnp.log1p(-weight) - weight)
+    new = (total(each) for each in (weight, weight * samples, penalty))
+    return Evidence(count, *(kept + more for kept, more in zip(old[1:], new, strict=True)))
 
 
-def merge(first: Moments, second: Moments) -> Moments:
-    """The moments of both sets of samples together.
+def nothing(shape: tuple[int, ...]) -> Evidence:
+    """Of no observation."""
+    return Evidence(*(jnp.zeros(shape) for _ in range(4)))
 
-    Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation 2.1.
+
+def bounds(evidence: Evidence, log_term: Numeric) -> tuple[Array, Array]:
+    """Lower and upper bound on the expectation, in [0, 1].
+
+        (Σ λ x ± (L + Σ (x − μ̂)² ψ(λ))) / Σ λ
+
+    With L = log(1/δ) each is wrong with probability δ at most, at all times together; of nothing, 0 and 1.
     """
-    count = first.count + second.count
-    share = second.count / jnp.maximum(count, 1.0)
-    delta = second.mean - first.mean
-    spread = share * (1.0 - share) * jnp.square(delta)
-    variance = (1.0 - share) * first.variance + share * second.variance + spread
-    return Moments(first.mean + share * delta, variance, count)
-
-
-def bounds(moments: Moments, low: Numeric, high: Numeric, failure_probability: Numeric) -> tuple[Array, Array]:
-    """Lower and upper bound on the expectation of samples in [low, high], each wrong with at most that probability.
-
-        mean ± (√(2 V ln(2/δ) / n) + 7 (high − low) ln(2/δ) / (3 (n − 1))),   V the unbiased sample variance,
-
-    clipped to [low, high]; of fewer than two samples, these themselves. Shapes and units are those of the moments.
-
-    Source: Maurer & Pontil, Empirical Bernstein Bounds and Sample Variance Penalization (2009), theorem 4.
-    """
-    spread = high - low
-    others = jnp.maximum(moments.count - 1.0, 1.0)
-    log_term = jnp.log(2.0 / failure_probability)
-    # The unbiased variance over n is the population's over n − 1.
-    width = jnp.sqrt(2.0 * moments.variance * log_term / others) + 7.0 * spread * log_term / (3.0 * others)
-    width = jnp.where(moments.count < 2.0, jnp.inf, width)
-    return jnp.maximum(moments.mean - width, low), jnp.minimum(moments.mean + width, high)
+    divisor = jnp.where(evidence.weight > 0, evidence.weight, 1.0)
+    center, margin = evidence.weighted / divisor, (log_term + evidence.penalty) / divisor
+    margin = jnp.where(evidence.weight > 0, margin, jnp.inf)
+    return jnp.maximum(center - margin, 0.0), jnp.minimum(center + margin, 1.0)

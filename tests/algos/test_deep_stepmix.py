@@ -13,8 +13,8 @@ from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, 
 from jaxrl.algos.ppo import PPO, Batch, Policy
 from jaxrl.algos.registry import override
 from jaxrl.cli import main
+from jaxrl.core import bernstein
 from jaxrl.core.mixture import Choice
-from jaxrl.core.moments import Moments
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Fresh
 from jaxrl.envs.vector import VectorEnv
@@ -81,25 +81,33 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
     np.testing.assert_array_equal(state.earned, [[0, 0, 0, 0, 0], [0, 2, 3, 3, 3], [0, 2, 4, 6, 8]])
 
 
+def slow_bounds(samples, low, high, log_term):
+    """Bounds on the expectation of one round of samples, by the definition (core/bernstein.py), in float64."""
+    guesses, squares, weight, weighted, penalty = 0.5, 0.25, 0.0, 0.0, log_term
+    for index, x in enumerate((samples - low) / (high - low), start=1):
+        guess = guesses / index
+        factor = min(np.sqrt(2 * log_term / (len(samples) * squares / index)), 0.5)
+        weight, weighted = weight + factor, weighted + factor * x
+        penalty += (x - guess) ** 2 * (-np.log1p(-factor) - factor)
+        guesses, squares = guesses + x, squares + (x - guess) ** 2
+    if not weight:
+        return low, high
+    lower, upper = (weighted - penalty) / weight, (weighted + penalty) / weight
+    return low + (high - low) * max(lower, 0.0), low + (high - low) * min(upper, 1.0)
+
+
 def slow_plan(config, state, rounds):
     """Bounds and threshold as a NumPy float64 loop over candidates."""
     low, high, old = config.return_low, config.return_high, state.plan
     handovers = [HORIZON * j // config.num_prefixes for j in range(config.num_prefixes + 1)]
     earned, handover = np.asarray(state.earned, np.float64), np.asarray(state.handover)
-    log_term = np.log(2 * rounds * (2 * len(handovers) + 1) / config.failure_probability)
-
-    def bounds(samples):
-        n = len(samples)
-        if n < 2:
-            return low, high
-        width = np.sqrt(2 * samples.var(ddof=1) * log_term / n) + 7 * (high - low) * log_term / (3 * (n - 1))
-        return max(samples.mean() - width, low), min(samples.mean() + width, high)
-
+    for_baseline = np.log(2 * (len(handovers) + 1) / config.failure_probability)
+    for_candidates = np.log(2 * len(handovers) * rounds / config.failure_probability)
     lower = []
     for j, step in enumerate(handovers):
-        floor, upper = bounds(earned[handover >= step, j])
+        floor, upper = slow_bounds(earned[handover >= step, j], low, high, for_baseline)
         floor = low if j == 0 else max(float(old.floor[j]), floor + (low if step < HORIZON else 0.0))
-        new_lower, new_upper = bounds(earned[handover == step, -1])
+        new_lower, new_upper = slow_bounds(earned[handover == step, -1], low, high, for_candidates)
         known = new_lower if new_upper < old.lower[j] else max(float(old.lower[j]), new_lower)
         lower.append(floor if step == HORIZON else max(floor, known - config.drift * (high - low)))
     return lower, low + config.constraint_level * (min(float(old.baseline_upper), upper) - low)
@@ -113,11 +121,11 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
     handover = rng.choice([4, 6, 8], count, p=[0.3, 0.4, 0.3]).astype(np.int32)
     pay = rng.random((count, HORIZON)) < np.where(np.arange(HORIZON) < handover[:, None], 0.95, 0.6)
     earned = np.stack([pay[:, :step].sum(1) for step in (0, 2, 4, 6, 8)], axis=1).astype(np.float32)
-    zeros, nothing = jnp.zeros(5), Mean(jnp.zeros(()), jnp.zeros(()))
+    nothing = Mean(jnp.zeros(()), jnp.zeros(()))
     # Of candidate 2 too much was believed: the new returns contradict it. Candidate 1 was not played: it drifts.
     old = Plan(
         Choice(jnp.int32(4), jnp.int32(6), jnp.float32(0.5), jnp.float32(5.0)),
-        Moments(zeros, zeros, zeros),
+        bernstein.nothing((5,)),
         jnp.full(5, low),
         jnp.float32(8.0),
         jnp.array([low, 5.0, 7.9, 1.0, low]),
@@ -126,7 +134,13 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
         nothing,
     )
     vector = guided(config, count)
-    state = Round(VectorEnv.init(vector, jax.random.key(0)), jnp.asarray(handover), zeros > 0, jnp.asarray(earned), old)
+    state = Round(
+        VectorEnv.init(vector, jax.random.key(0)),
+        jnp.asarray(handover),
+        jnp.zeros(count, bool),
+        jnp.asarray(earned),
+        old,
+    )
     plan = vector.plan(state)
     lower, threshold = slow_plan(config, state, rounds=40)
     np.testing.assert_allclose(plan.lower, lower, rtol=1e-4, atol=1e-4)
