@@ -245,7 +245,7 @@ def test_help_teaches(run):
     ):
         assert words in text
     assert "learning_rate" in " ".join(run("sweep", "ppo", "--help")[0].split())
-    assert "algorithms: ppo" in run("train", "--help")[0]
+    assert "algorithms: deep_stepmix, ppo, stepmix" in run("train", "--help")[0]
     for command in ("resume", "eval", "plot", "render", "envs"):
         output, errors = run(command, "--help")
         assert f"usage: jaxrl {command}" in output and errors == ""
@@ -274,6 +274,7 @@ def test_flags_for_jax_are_set_before_it_is_imported(monkeypatch, tmp_path, caps
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ  # nowhere to keep it: compile every time, in silence
 
 
+@pytest.mark.slow
 def test_a_run_of_many_environments_is_long_enough_to_be_one(tmp_path):
     """The default budget holds no iteration of so many; a budget that was given is kept, and refused if it is short."""
     arguments = ["train", "ppo", "--env", PROBE, "--num-steps", "8", "--minibatch-size", "65536", "--no-tuned"]
@@ -284,6 +285,7 @@ def test_a_run_of_many_environments_is_long_enough_to_be_one(tmp_path):
     assert cli.main([*arguments, "--num-envs", "16384", "--total-steps", "1000", "--folder", str(tmp_path / "no")]) == 2
 
 
+@pytest.mark.slow
 def test_scaling_rules_change_what_is_run(tmp_path):
     folder = tmp_path / "run"
     scaled = ["--num-envs", "16", "--scale-from", "4", "--scale-rule", "R4", "--learning-rate", "0.001"]

@@ -159,6 +159,7 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
         assert bool(kept) == remembered
 
 
+@pytest.mark.slow
 def test_planning_when_counts_double_is_as_safe_and_plans_less():
     rare, always = run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 3000, 4), hub("stepmix", BOLD)
     assert rare.violations.sum() == 0
@@ -174,6 +175,7 @@ def test_anchored_bounds_leave_the_baseline_too():
     assert found.violations.sum() == 0 and found.optimistic[..., -50:].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_mdps_seeds_and_levels_are_axes_of_one_program():
     mdps = [make("tabular/paper", seed=seed) for seed in range(3)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *mdps)

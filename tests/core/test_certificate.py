@@ -29,6 +29,7 @@ def counts_of(episodes):
 learn = jax.jit(certify)
 
 
+@pytest.mark.slow
 def test_the_promise_is_kept_and_grows_with_the_data():
     lower = []
     for episodes in (30, 1000, 30_000):
@@ -40,6 +41,7 @@ def test_the_promise_is_kept_and_grows_with_the_data():
     assert lower == sorted(lower) and lower[0] < THRESHOLD < lower[-1]
 
 
+@pytest.mark.slow
 def test_the_estimate_of_enough_is_right_to_a_factor_of_two():
     env, counts = counts_of(1000)
     found = learn(counts, env.rewards, env.initial, THRESHOLD)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.envs.registry import make
@@ -30,6 +31,7 @@ def test_counts_are_those_of_all_devices_and_the_same_on_each():
     assert len(np.unique(counts.sum(-1)[0, 0])) > 1  # devices drew episodes of their own
 
 
+@pytest.mark.slow
 def test_where_nothing_is_drawn_eight_devices_are_one():
     settings = {"method": "baseline", "baseline": "constant", "baseline_action": 1}
     one, eight = (run("tabular/deep-sea", devices, **settings) for devices in (1, 8))

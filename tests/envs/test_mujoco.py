@@ -24,6 +24,7 @@ from jaxrl.envs.mujoco import host  # noqa: E402
 
 IDS = suite.IDS
 TASKS = ("HalfCheetah-v5", "Ant-v5")  # stepped as a batch, and one after the other
+HEAVY = (TASKS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in TASKS[1:]))  # long compilations
 
 
 @functools.cache
@@ -77,7 +78,7 @@ def test_a_row_does_not_depend_on_the_others(environment_id):
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-@pytest.mark.parametrize("environment_id", TASKS)
+@pytest.mark.parametrize("environment_id", HEAVY)
 def test_vmap_over_seeds_under_scan_with_donation_is_the_same_as_one_by_one(environment_id):
     env = made(environment_id)
     vector = VectorEnv(env, Fresh(env), 3)
@@ -120,7 +121,7 @@ def test_devices_and_threads_may_call_at_once(environment_id):
         np.testing.assert_array_equal(seen, expected)
 
 
-@pytest.mark.parametrize("environment_id", TASKS)
+@pytest.mark.parametrize("environment_id", HEAVY)
 def test_a_blow_up_ends_that_episode_is_counted_and_stays_finite(environment_id, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where MuJoCo would write its log
     env = made(environment_id)

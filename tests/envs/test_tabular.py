@@ -38,6 +38,7 @@ def test_sizes_and_seeds_are_options():
     assert not np.array_equal(env.rewards, other.rewards)
 
 
+@pytest.mark.slow
 def test_the_lake_without_slipping_is_crossed_and_deep_sea_is_dived():
     assert returns(make("tabular/frozen-lake", slippery=False, horizon=6))[0] == 1.0
     assert returns(make("tabular/frozen-lake", slippery=False, horizon=5))[0] == 0.0

@@ -120,6 +120,7 @@ def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, mo
     assert [config.learning_rate for config in trained[7:]] == [0.5]
 
 
+@pytest.mark.slow
 def test_a_release_goes_on_from_the_plateaus_policy(script):
     cell = dict(script.bandit_cells(tiny_budget(script)))["bandit/release"]
     still = {"learning_rate": 0.0, "num_envs": 16, "ewma_center_of_mass": 3.0}

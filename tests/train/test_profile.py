@@ -178,6 +178,7 @@ def test_a_population_takes_the_work_of_all_its_members():
     np.testing.assert_allclose(works[1].products["float32"], 6 * works[0].products["float32"])
 
 
+@pytest.mark.slow
 def test_on_several_devices_the_work_is_that_of_each():
     code = (
         "from jaxrl.train import profile\n"
