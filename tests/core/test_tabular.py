@@ -114,3 +114,14 @@ def test_counting_by_hand():
     expected = np.zeros((2, 3, 2, 3))
     expected[0, 0, 1, 2], expected[1, 2, 0, 1], expected[1, 2, 1, 0] = 2, 1, 1
     np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("num_episodes", [1, 16, 17])
+def test_few_episodes_and_many_are_counted_alike(num_episodes):
+    rng = np.random.default_rng(0)
+    states, actions = rng.integers(0, 3, (5, num_episodes)), rng.integers(0, 2, (4, num_episodes))
+    expected = np.zeros((4, 3, 2, 3), int)
+    for h, n in np.ndindex(4, num_episodes):
+        expected[h, states[h, n], actions[h, n], states[h + 1, n]] += 1
+    episodes = tabular.Episodes(jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32))
+    np.testing.assert_array_equal(tabular.count(episodes, 3, 2), expected)
