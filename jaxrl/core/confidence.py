@@ -18,8 +18,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core.tabular import UNROLLED, break_ties, greedy
+from jaxrl.core.tabular import break_ties, greedy
 from jaxrl.types import Array
+
+UNROLLED = 8  # horizons up to this are written out step by step
 
 
 class Model(NamedTuple):

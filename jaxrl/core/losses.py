@@ -77,8 +77,12 @@ def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | N
     """Weights scaled to mean 1, over the devices of `axis_name` too; all 0 stay so.  [...] → [...]."""
     if weight is None:
         return None
-    total = jnp.mean(weight) if axis_name is None else jax.lax.pmean(jnp.mean(weight), axis_name)
-    return weight / jnp.maximum(total, 1e-8)
+    return weight / jnp.maximum(_mean_of_all(weight, axis_name), 1e-8)
+
+
+def _mean_of_all(x: Array, axis_name: str | None, axes: tuple[int, ...] | None = None) -> Array:
+    """The mean over `axes`, and over the devices of `axis_name`, which must hold equally many elements."""
+    return jnp.mean(x, axes) if axis_name is None else jax.lax.pmean(jnp.mean(x, axes), axis_name)
 
 
 def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None) -> dict[str, Array]:
@@ -117,13 +121,10 @@ def normalize_advantage(advantage: Array, axis_name: str | None = None, weight: 
     rest.  [...] → [...], dimensionless.
     """
 
-    def plain_mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
-        return jnp.mean(x, axes) if axis_name is None else jax.lax.pmean(jnp.mean(x, axes), axis_name)
+    weight = unit_weight(weight, axis_name)
 
     def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
-        if weight is None:
-            return plain_mean(x, axes)
-        return plain_mean(jnp.broadcast_to(weight, x.shape) * x, axes) / jnp.maximum(plain_mean(weight), 1e-8)
+        return _mean_of_all(x if weight is None else jnp.broadcast_to(weight, x.shape) * x, axis_name, axes)
 
     deviation = advantage - mean(advantage)
     both = jnp.stack([jnp.square(deviation), deviation])

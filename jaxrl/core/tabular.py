@@ -16,10 +16,6 @@ import jax.numpy as jnp
 
 from jaxrl.types import Array, Key
 
-# Horizons up to this are written out step by step, and up to so many episodes are counted by comparing them with every
-# place instead of one after the other: loops cost more than what they do there (benchmarks/NOTES.md).
-UNROLLED, COMPARED = 8, 16
-
 
 class Values(NamedTuple):
     """Expected reward still to come: of states, [H, S], and of actions in them, [H, S, A]."""
@@ -63,8 +59,7 @@ def _backward(transitions: Array, rewards: Array, rows: Array, reduce: Callable[
         return state_value, Values(state_value, action_value)
 
     last = jnp.zeros_like(rewards[0, :, 0])
-    steps = (transitions, rewards, rows)
-    return jax.lax.scan(one_step, last, steps, reverse=True, unroll=len(rewards) <= UNROLLED)[1]
+    return jax.lax.scan(one_step, last, (transitions, rewards, rows), reverse=True)[1]
 
 
 def expected_return(transitions: Array, rewards: Array, initial: Array, policy: Array | Mixture) -> Array:
@@ -139,13 +134,7 @@ def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_epis
 
 def count(episodes: Episodes, num_states: int, num_actions: int) -> Array:
     """How often each (h, s, a, s') was seen, int32 [H, S, A, S]."""
-    horizon, num_episodes = episodes.actions.shape
-    if num_episodes <= COMPARED:
-        pair = episodes.states[:-1] * num_actions + episodes.actions
-        left = pair[..., None, None] == jnp.arange(num_states * num_actions, dtype=jnp.int32)[None, None, :, None]
-        reached = episodes.states[1:, :, None, None] == jnp.arange(num_states, dtype=jnp.int32)[None, None, None, :]
-        hits = jnp.sum(left & reached, axis=1, dtype=jnp.int32)
-        return hits.reshape(horizon, num_states, num_actions, num_states)
+    horizon = len(episodes.actions)
     steps = jnp.broadcast_to(jnp.arange(horizon)[:, None], episodes.actions.shape)
     counts = jnp.zeros((horizon, num_states, num_actions, num_states), jnp.int32)
     return counts.at[steps, episodes.states[:-1], episodes.actions, episodes.states[1:]].add(1)
