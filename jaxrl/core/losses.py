@@ -120,7 +120,6 @@ def normalize_advantage(advantage: Array, axis_name: str | None = None, weight: 
     Devices must hold equally many elements. With weights, both are weighted: what weighs nothing does not matter to the
     rest.  [...] → [...], dimensionless.
     """
-
     weight = unit_weight(weight, axis_name)
 
     def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
