@@ -99,6 +99,7 @@ def test_too_few_devices_are_told_with_the_way_out(stopped, monkeypatch, capsys)
     assert cli.main(["resume", str(stopped), "--devices", "2"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     loop.train(on("env=4", environment="CartPole-v1"), folder, console=Stopping(1))

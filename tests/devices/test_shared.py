@@ -102,6 +102,7 @@ def test_members_of_a_population_never_meet(population):
     assert set(groups) == {"{{0,1,2,3},{4,5,6,7}}"}
 
 
+@pytest.mark.slow
 def test_seeds_alone_send_nothing():
     program = spread(experiment(num_seeds=2), "seed=2")
     program.chunk(program.init(), 1)

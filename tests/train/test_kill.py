@@ -103,6 +103,7 @@ def test_the_disturbed_run_ends_in_the_same_bits(alone, disturbed):
     assert records(disturbed[0]) == records(alone)
 
 
+@pytest.mark.slow
 def test_the_same_command_in_two_processes_gives_the_same_bits(alone, tmp_path):
     with shared_compilations():
         assert cli.main([*TRAIN, str(tmp_path / "again"), "--quiet"]) == 0

@@ -164,6 +164,7 @@ def test_the_state_is_donated():
         np.asarray(jax.tree.leaves(state.policy.params)[0])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_run():
     sizes = []
     for iterations in (ITERATIONS, 1000 * ITERATIONS):
