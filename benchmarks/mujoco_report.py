@@ -104,5 +104,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
                     label = f"PPO {row['setting']}: {human(found['median'])}"
                     axes.annotate(label, (row["num_envs"], found["median"]), (6, -10), textcoords="offset points")
             headline(axes, f"{task}: random actions", band_of(record))
-            axes.legend(ncols=2, fontsize="x-small")
+        handles = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=9)
         save_figure(figure, path)

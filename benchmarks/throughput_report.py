@@ -142,9 +142,11 @@ def band_of(record: dict[str, Any]) -> str:
 
 
 def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
-    """Steps a second of every system of `rows`; those in `bounds` are dashed, and called what it says."""
+    """Steps a second of every system of `rows`; those in `bounds` are dashed and black, and called what it says."""
     names = list(dict.fromkeys(name for row in rows for name in row["systems"]))
-    for name, colour in zip(names, itertools.cycle(PALETTE), strict=False):
+    colours = dict(zip((name for name in names if name not in bounds), itertools.cycle(PALETTE), strict=False))
+    for name in names:
+        colour = colours.get(name, "black")
         done = [row for row in rows if "steps_per_second" in row["systems"].get(name, {})]
         sizes = [row["num_envs"] for row in done]
         rates = [row["systems"][name]["steps_per_second"] for row in done]
