@@ -43,6 +43,14 @@ class DeepStepMixConfig(PPOConfig):
     """Run folder of the safe policy."""
     baseline_actions: Literal["likeliest", "sampled"] = option("likeliest")
     """How the baseline acts; PPO itself, and the learner, sample."""
+    total_steps: int = size(4_000_000)
+    """Environment transitions to train for, over all environments."""
+    num_envs: int = size(512)
+    """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
+    minibatch_size: int = size(1600)
+    """Transitions of one gradient step; must divide num_envs * num_steps. The number of minibatches follows."""
+    learning_rate: float = number(1e-3, 0)
+    """Adam's step size."""
     num_steps: int = size(1)
     """Steps T of one round in each environment; the horizon where that is more: a round holds whole episodes."""
     num_prefixes: int = size(4)
@@ -93,11 +101,11 @@ def deep_stepmix(
     env: Environment, config: DeepStepMixConfig, baseline: Actor | None = None, shards: Shards = SINGLE
 ) -> Algorithm:
     """Deep StepMix for `env` behind the `baseline`, which the command line reads from the folder in `config`."""
-    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
-    algorithm = ppo(env, config, shards=shards)
     if baseline is None:
         raise JaxrlError("deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/….")
     check_constraint(config, env.horizon)
+    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
+    algorithm = ppo(env, config, shards=shards)
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
     learner: Any = PPO(config, vector, shards)

@@ -13,7 +13,7 @@ from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, 
 from jaxrl.algos.ppo import PPO, Batch, Policy
 from jaxrl.algos.registry import override
 from jaxrl.cli import main
-from jaxrl.core import bernstein
+from jaxrl.core import bernstein, minibatch
 from jaxrl.core.mixture import Choice
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Fresh
@@ -226,6 +226,12 @@ def test_what_the_baseline_did_does_not_move_the_learner():
 def test_what_is_refused(settings, baseline, message):
     with pytest.raises(JaxrlError, match=message):
         deep_stepmix(Wages(), override(CONFIG, settings), baseline)
+
+
+@pytest.mark.parametrize("horizon", [100, 200, 500, 1000])
+def test_the_defaults_fit_the_usual_horizons(horizon):
+    config = DeepStepMixConfig()
+    minibatch.check_sizes(config.total_steps, config.num_envs, horizon, config.minibatch_size)
 
 
 TINY = ["--num-envs", "4", "--minibatch-size", "16", "--hidden-sizes", "4", "--num-epochs", "1", "--quiet"]
