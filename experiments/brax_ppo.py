@@ -1,7 +1,7 @@
 """PPO on brax's hopper and halfcheetah at PureJaxRL's setting: 2048 environments, ten steps a rollout.
 
     python experiments/brax_ppo.py            # 50 million steps a task, five seeds: made for an accelerator
-    python experiments/brax_ppo.py --quick    # the first 2 million of one seed: six to ten minutes a task on one core
+    python experiments/brax_ppo.py --quick    # the first 2 million of one seed: six and seventeen minutes on one core
 
 Needs `pip install -e '.[brax]'`. PureJaxRL (Lu et al. 2022) publishes curves and no numbers. Its learning rate is
 constant, and so is the one here in the quick run too, which is therefore the beginning of the full one.
