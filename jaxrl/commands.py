@@ -257,7 +257,7 @@ def environments(arguments: list[str]) -> int:
         """List the environments by suite, with their spaces and time limits.
 
         Args:
-            text: Only ids that contain this.
+            text: Only ids, or suites, whose name contains this.
             suite: Only this suite; also says what of it is not served, and why.
         """
         return text, suite

@@ -166,6 +166,12 @@ def test_envs_lists_what_there_is(run):
     assert "Pendulum" not in output
 
 
+def test_envs_lists_a_suite_by_its_name(run):
+    output, _ = run("envs", "mujoco")
+    assert re.search(r"Hopper-v5 +\| +Box\(11\) float32 +\| +Box\(3\) float32 +\| +1000 +\| +mujoco, mjx", output)
+    assert "CartPole-v1" not in output
+
+
 def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
     monkeypatch.setattr(registry.suites()["brax"], "REQUIRES", "no_such_package")
     output, _ = run("envs", "brax/ant")

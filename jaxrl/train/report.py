@@ -179,17 +179,17 @@ def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTre
 
 
 def environments(text: str, suite: str | None, console: Console) -> None:
-    """Print every environment whose id contains `text`, by suite, and what of a suite is not there."""
+    """Print every environment whose id or suite contains `text`, by suite, and what of a suite is not there."""
     known = environment_ids()
     if suite is not None:
         check_choice("suite", suite, known)
         known = {suite: known[suite]}
-    if not any(text.lower() in one.lower() for ids in known.values() for one in ids):
-        raise unknown("environment", text, sum(known.values(), []))
-    for name, ids in known.items():
+    matching = {name: [one for one in ids if text.lower() in f"{name} {one}".lower()] for name, ids in known.items()}
+    if not any(matching.values()):
+        raise unknown("environment", text, [*known, *sum(known.values(), [])])
+    for name, found in matching.items():
         module = suites().get(name)
         command = missing(module) if module else None
-        found = [one for one in ids if text.lower() in one.lower()]
         rows = [_row(one, command is None or hasattr(module, "SPECS")) for one in found]
         console.summary(rows, name)
         if command is not None:
