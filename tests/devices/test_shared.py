@@ -98,8 +98,8 @@ def test_a_gradient_step_sends_one_message(learned, population):
 
 
 def test_members_of_a_population_never_meet(population):
-    groups = re.findall(r"replica_groups=(\{\{.*?\}\})", population[0]._compiled["chunk"].as_text())
-    assert set(groups) == {"{{0,1,2,3},{4,5,6,7}}"}
+    groups = re.findall(r"replica_groups=(\{\{.*?\}\}|mesh\S+ \{.*?\})", population[0]._compiled["chunk"].as_text())
+    assert set(groups) in ({"{{0,1,2,3},{4,5,6,7}}"}, {"mesh['seed'=2,'env'=4] {'env'}"})  # as jax 0.10 or 0.11 has it
 
 
 @pytest.mark.slow

@@ -35,8 +35,9 @@ def keys_may_be_reused():
 
 
 @functools.cache
-def functions(environment_id):
-    """`reset` and `step` as functions of the environment: one program for every environment of a kind."""
+def functions(environment_id, backend="spring"):
+    """`reset` and `step` as functions of the environment: one program for every environment of a kind and back end."""
+    del backend  # a key
     reset = compiled(lambda environment, key: environment.reset(key))
     return reset, compiled(lambda environment, state, action: environment.step(KEY, state, action))
 
@@ -111,7 +112,7 @@ def test_every_back_end_can_be_traced(environment_id, backend):
 )
 def test_equals_bare_brax(environment_id, backend):
     environment = registry.make(environment_id, backend=backend)
-    (reset, step), (their_reset, their_step) = functions(environment_id), reference(environment_id, backend)
+    (reset, step), (their_reset, their_step) = functions(environment_id, backend), reference(environment_id, backend)
     with their_rules():
         begun = their_reset(KEY)
     state, observation = reset(environment, KEY)
