@@ -11,11 +11,9 @@ those of the clock, so nothing else may run.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
@@ -26,15 +24,13 @@ import jax
 import numpy as np
 import tyro
 
-from benchmarks.report import machine
+from benchmarks.report import core_count, machine, markdown, spread, write
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.envs.registry import make
 from jaxrl.train.console import Console
 from jaxrl.train.experiment import versions
 from jaxrl.train.layout import Layout, choose
 from jaxrl.train.program import Program
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Planned(NamedTuple):
@@ -182,53 +178,45 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Time the loop and the program; print and write seconds and ratios."""
+    """Time the loop and the program; print and write seconds and ratios of the same round."""
     episodes = arguments.episodes // 10 if arguments.quick else arguments.episodes
     env = make("tabular/hub")
     config = StepMixConfig(total_steps=episodes * env.horizon, baseline="constant", bonus_scale=0.1)
     layouts = {1: Layout(), (dealt := choose(config, arguments.seeds, None, (), splits=False)).devices: dealt}
     programs = {
-        cores: Program(stepmix, env, config, seeds=list(range(arguments.seeds)), layout=layout)
+        f"program on {core_count({'cores': cores})}": Program(
+            stepmix, env, config, seeds=list(range(arguments.seeds)), layout=layout
+        )
         for cores, layout in layouts.items()
     }
     for program in programs.values():
         jax.block_until_ready(program.chunk(program.init(), 1))
-    taken: dict[str, list[float]] = {"loop": []} | {f"program_{cores}": [] for cores in programs}
+    taken: dict[str, list[float]] = {name: [] for name in ("loop", *programs)}
     for index in range(arguments.rounds):
-        for cores, program in programs.items():
+        for name, program in programs.items():
             state, begun = program.init(), time.perf_counter()
             jax.block_until_ready(program.chunk(state, episodes))
-            taken[f"program_{cores}"].append(time.perf_counter() - begun)
+            taken[name].append(time.perf_counter() - begun)
         begun = time.perf_counter()
         hub_loop().run(episodes, np.random.default_rng(index))
         taken["loop"].append((time.perf_counter() - begun) * arguments.seeds)
-    rows = [row(cores, program, taken) for cores, program in programs.items()]
-    record = {"seeds": arguments.seeds, "episodes_a_seed": episodes, "seconds": taken, "rows": rows}
-    console = Console()
-    console.note(f"{arguments.seeds} seeds of {episodes:,} episodes; a NumPy loop: {np.median(taken['loop']):.0f} s")
-    for each in rows:
-        console.note(
-            "one program, cores {cores}: {seconds:.2f} s, compiled in {compile_seconds:.1f}; "
-            "{ratio:.0f} times as fast [{least:.0f}, {greatest:.0f}]".format(**each)
-        )
+    compiled = {name: program.compile_seconds for name, program in programs.items()}
+    record = {"seeds": arguments.seeds, "episodes_a_seed": episodes, "compile_seconds": compiled}
+    record |= {"seconds": {name: spread(seconds) for name, seconds in taken.items()}}
+    record |= {"machine": machine(), "versions": versions()}
+    Console().note(text(record))
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        record |= {"machine": machine(), "versions": versions()}
-        (RESULTS / "stepmix.json").write_text(json.dumps(record, indent=1) + "\n")
+        write("stepmix", record, text(record))
 
 
-def row(cores: int, program: Program, taken: dict[str, list[float]]) -> dict[str, float]:
-    """What the program took on so many cores, beside the loop's time of the same round."""
-    seconds = taken[f"program_{cores}"]
-    ratios = np.divide(taken["loop"], seconds)
-    return {
-        "cores": cores,
-        "seconds": float(np.median(seconds)),
-        "compile_seconds": program.compile_seconds,
-        "ratio": float(np.median(ratios)),
-        "least": float(ratios.min()),
-        "greatest": float(ratios.max()),
-    }
+def text(record: dict[str, Any]) -> str:
+    """Seconds of each, and how many times as long the loop of the same round took."""
+    loop, rows = record["seconds"]["loop"], []
+    for name, seconds in record["seconds"].items():
+        ratio = spread([slow / fast for slow, fast in zip(loop["samples"], seconds["samples"], strict=True)])
+        times = f"{ratio['median']:.0f} [{ratio['min']:.0f}, {ratio['max']:.0f}]"
+        rows.append({"what": name, "seconds": f"{seconds['median']:.2f}", "times as fast": times})
+    return f"{record['seeds']} seeds of {record['episodes_a_seed']:,} episodes, medians.\n\n{markdown(rows)}"
 
 
 if __name__ == "__main__":

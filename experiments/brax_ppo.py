@@ -21,7 +21,7 @@ if __name__ == "__main__":
     prepare_process([])  # a CPU core a device; before JAX is imported
 
 import tyro
-from published import RESULTS, is_finished, markdown, score, train_or_resume, write
+from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.algos.registry import override
@@ -91,9 +91,8 @@ def table(rows: list[dict]) -> str:
     header = ["task", "physics", "seeds", "transitions", "likeliest actions [95 %]", "sampled"]
     lines = []
     for row in rows:
-        interval = f" [{row['low']:.0f}, {row['high']:.0f}]" if len(row["seeds"]) > 1 else ""
         cells = [row["task"], row["backend"], len(row["seeds"]), f"{row['transitions']:,}"]
-        lines.append([*cells, f"{row['score']:.0f}{interval}", f"{row['sampled_actions']:.0f}"])
+        lines.append([*cells, interval(row), f"{row['sampled_actions']:.0f}"])
     return markdown(header, lines)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
-from published import RESULTS, is_finished, markdown, score, train_or_resume, write
+from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison, plot_scores
@@ -111,11 +111,16 @@ def table(rows: list[dict]) -> str:
     """The results in Markdown."""
     cells = []
     for row in rows:
-        interval = f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         budget = TASKS[row["task"]].steps
         met = "met" if row["score"] >= row["goal"] else "missed"
         met = met if row["transitions"] > 0.9 * budget else f"for {budget:,} steps"
-        line = [row["task"], f"{row['transitions']:,}", len(row["seeds"]), interval, f"{row['sampled_actions']:.1f}"]
+        line = [
+            row["task"],
+            f"{row['transitions']:,}",
+            len(row["seeds"]),
+            interval(row, 1),
+            f"{row['sampled_actions']:.1f}",
+        ]
         cells.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
     likeliest = "return, likeliest actions [95 %]"
     return markdown(["task", "steps", "seeds", likeliest, "sampled actions", "goal", "published (source)"], cells)

@@ -25,7 +25,7 @@ if __name__ == "__main__":
     prepare_process([])  # a CPU core a device; before JAX is imported
 
 import tyro
-from published import RESULTS, is_finished, markdown, score, train_or_resume, write
+from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
@@ -140,11 +140,6 @@ def table(rows: list[dict]) -> str:
         f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to {max(steps, default=0):,} steps a seed."
     )
     return f"{markdown(header, lines)}\n\n{note}"
-
-
-def interval(row: dict | None) -> str:
-    """Mean return of the likeliest actions, with its interval over seeds."""
-    return "" if row is None else f"{row['score']:.0f} [{row['low']:.0f}, {row['high']:.0f}]"
 
 
 if __name__ == "__main__":

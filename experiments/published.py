@@ -37,7 +37,7 @@ def score(folder: Path) -> dict:
     """The last evaluation of a run as plain data: with the likeliest actions, and with sampled ones."""
     run, description = load_run(folder), read_description(folder)
     likeliest, sampled = (run.returns(kind)[-1, 0] for kind in ("deterministic", "stochastic"))
-    low, high = mean_interval(likeliest)
+    low, high = mean_interval(likeliest) if len(likeliest) > 1 else (None, None)
     return {
         "task": run.environment,
         "score": float(likeliest.mean()),
@@ -55,6 +55,14 @@ def score(folder: Path) -> dict:
     }
 
 
+def interval(row: dict | None, decimals: int = 0) -> str:
+    """A table's cell: the mean return of the likeliest actions, and its interval if there is more than one seed."""
+    if row is None:
+        return ""
+    numbers = [f"{row[name]:.{decimals}f}" for name in ("score", "low", "high") if row[name] is not None]
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
 def markdown(header: list[str], rows: list[list]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -64,5 +72,5 @@ def markdown(header: list[str], rows: list[list]) -> str:
 def write(name: str, record: object, text: str) -> None:
     """NAME.json and NAME.md under experiments/results/."""
     RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(RESULTS / f"{name}.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
     write_atomically(RESULTS / f"{name}.md", (text + "\n").encode())

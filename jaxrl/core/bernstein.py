@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from chex import Numeric
 from jax import Array
+
+from jaxrl.core.shards import Shards
 
 LARGEST_WEIGHT = 0.5  # λ must stay below 1; this much keeps few observations from deciding
 
@@ -41,8 +42,7 @@ def gather(old: Evidence, samples: Array, where: Array, log_term: Numeric, axis_
         return jnp.cumsum(x, axis=0) - x
 
     def total(x: Array) -> Array:
-        x = jnp.sum(x, axis=0)
-        return x if axis_name is None else jax.lax.psum(x, axis_name)
+        return Shards(axis_name).sum(jnp.sum(x, axis=0))
 
     counts = where.astype(samples.dtype)
     samples = jnp.where(where, samples, 0.0)

@@ -7,10 +7,11 @@ Log-probabilities are in nats; values, targets and advantages have the reward's 
 from __future__ import annotations
 
 import chex
-import jax
 import jax.numpy as jnp
 from chex import Numeric
 from jax import Array
+
+from jaxrl.core.shards import Shards
 
 
 def clipped_surrogate(
@@ -77,12 +78,7 @@ def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | N
     """Weights scaled to mean 1, over the devices of `axis_name` too; all 0 stay so.  [...] → [...]."""
     if weight is None:
         return None
-    return weight / jnp.maximum(_mean_of_all(weight, axis_name), 1e-8)
-
-
-def _mean_of_all(x: Array, axis_name: str | None, axes: tuple[int, ...] | None = None) -> Array:
-    """The mean over `axes`, and over the devices of `axis_name`, which must hold equally many elements."""
-    return jnp.mean(x, axes) if axis_name is None else jax.lax.pmean(jnp.mean(x, axes), axis_name)
+    return weight / jnp.maximum(Shards(axis_name).mean(jnp.mean(weight)), 1e-8)
 
 
 def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None) -> dict[str, Array]:
@@ -123,7 +119,8 @@ def normalize_advantage(advantage: Array, axis_name: str | None = None, weight: 
     weight = unit_weight(weight, axis_name)
 
     def mean(x: Array, axes: tuple[int, ...] | None = None) -> Array:
-        return _mean_of_all(x if weight is None else jnp.broadcast_to(weight, x.shape) * x, axis_name, axes)
+        weighted = x if weight is None else jnp.broadcast_to(weight, x.shape) * x
+        return Shards(axis_name).mean(jnp.mean(weighted, axes))
 
     deviation = advantage - mean(advantage)
     both = jnp.stack([jnp.square(deviation), deviation])

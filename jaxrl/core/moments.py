@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from chex import Numeric
 from jax import Array
 
+from jaxrl.core.shards import Shards
+
 
 class Moments(NamedTuple):
     """Mean [*shape] and variance [*shape] (population) of the samples seen, and their number, float32 []."""
@@ -65,8 +67,7 @@ def _batch_moments(batch: Array, event_ndim: int, axis_name: str | None) -> tupl
         count *= jax.lax.axis_size(axis_name)
 
     def mean(x: Array) -> Array:
-        local = jnp.mean(x, axes)
-        return local if axis_name is None else jax.lax.pmean(local, axis_name)
+        return Shards(axis_name).mean(jnp.mean(x, axes))
 
     batch = batch.astype(jnp.float32)
     guess = mean(batch)
