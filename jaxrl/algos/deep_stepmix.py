@@ -44,10 +44,13 @@ class DeepStepMixConfig(PPOConfig):
     baseline_actions: Literal["likeliest", "sampled"] = option("likeliest")
     """How the baseline acts; PPO itself, and the learner, sample."""
     total_steps: int = size(4_000_000)
+    """Environment transitions to train for, over all environments."""
     num_envs: int = size(512)
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
     minibatch_size: int = size(1600)
+    """Transitions of one gradient step; must divide num_envs * num_steps. The number of minibatches follows."""
     learning_rate: float = number(1e-3, 0)
+    """Adam's step size."""
     num_steps: int = size(1)
     """Steps T of one round in each environment; the horizon where that is more: a round holds whole episodes."""
     num_prefixes: int = size(4)
