@@ -5,7 +5,9 @@ of whole episodes, in which the baseline acts up to the hand-over and the learne
 on what the learner did; renew the bounds from the first episode of each environment.
 
 What the constraint's promise rests on, besides `failure_probability`:
- 1. the returns of episodes lie in [return_low, return_high], and no part of an episode earns less than return_low;
+ 1. the returns of episodes lie in [return_low, return_high], and no part of an episode, up to a
+    hand-over step or from there on, earns less than part_low = min(return_low, 0). (Where every
+    episode earns 20 or more, a part of one may still earn nothing: it may be empty.)
  2. an update costs no candidate more than the share `drift` of that range: bounds of the last learner, lowered by it,
     count for the next one. With drift=inf nothing is assumed, and only what the baseline earns by itself counts.
 The step mixture is that of Li, Huang, Shen, Yang (2023), arXiv 2306.06265; algos/stepmix.py has the tabular original.
@@ -34,6 +36,10 @@ from jaxrl.envs.vector import VectorEnv, VectorState
 from jaxrl.errors import JaxrlError, check_range
 from jaxrl.types import Actor, Algorithm, Array, Key, Mean, Metrics, PyTree, Transition
 
+# What float32 may be wrong by, as shares of the largest number in a sum: of rewards, for each step,
+# and of Bernstein's terms, for some ten million episodes (tests/algos/test_certificates.py).
+ROUNDING_A_STEP, ROUNDING = 2.0**-24, 2e-6
+
 
 @struct.dataclass
 class DeepStepMixConfig(PPOConfig):
@@ -60,7 +66,7 @@ class DeepStepMixConfig(PPOConfig):
     constraint_level: float = number(0.9)
     """The least expected return that a round's policy may have."""
     return_low: float = number(0.0)
-    """No episode, and no part of one, earns less."""
+    """No episode earns less, and no part of one less than this or 0, whichever is lower."""
     return_high: float = number(float("inf"))
     """No episode earns more. Must be given: bounds need the range."""
     failure_probability: float = number(0.1, 0, 1, open_low=True)
@@ -79,7 +85,7 @@ class Plan(NamedTuple):
     lower: Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
     threshold: Array  # []
     returns: Mean  # of the first episodes of the last round
-    outside: Mean  # share of them beyond [return_low, return_high]
+    outside: Mean  # share of them that break assumption 1
 
 
 class Round(NamedTuple):
@@ -183,8 +189,8 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         seen = state.handover[:, None] >= self.handovers[None]
         prefix = self.gather(old.prefix, state.earned, seen, for_baseline)
         lower, upper = self.bounds(prefix, for_baseline)
-        # Before step 0 nothing is earned, for certain; the rest of an episode earns return_low at least.
-        rest = jnp.where(jnp.arange(count) < count - 1, low, 0.0)
+        # Before step 0 nothing is earned, for certain; the rest of an episode earns part_low at least.
+        rest = jnp.where(jnp.arange(count) < count - 1, self.part_low, 0.0)
         floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
         baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])
         returns = jnp.broadcast_to(state.earned[:, -1:], state.earned.shape)
@@ -196,21 +202,50 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         lower = jnp.maximum(floor, (known - config.drift * (high - low)).at[-1].set(floor[-1]))
         threshold = jnp.asarray(threshold_of(config, baseline_upper), jnp.float32)
         choice = mixture.choose(lower, self.handovers, threshold)
-        outside = (state.earned[:, -1] < low) | (state.earned[:, -1] > high)
-        seen_returns = jax.tree.map(self.shards.sum, (Mean.of(state.earned[:, -1]), Mean.of(outside)))
+        measured = Mean.of(state.earned[:, -1]), Mean.of(self.outside(state.earned))
+        seen_returns = jax.tree.map(self.shards.sum, measured)
         return Plan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
 
+    @property
+    def part_low(self) -> Array:
+        """What no part of an episode earns less than."""
+        return jnp.minimum(self.config.return_low, 0.0)
+
+    @property
+    def rounding(self) -> Array:
+        """What float32 may have added to a bound, in units of return.
+
+        The most that a sum of an episode's rewards can be is return_high - part_low: the rest may
+        lose it again.
+        """
+        largest = jnp.maximum(self.config.return_high - self.part_low, -self.part_low)
+        return (ROUNDING_A_STEP * self.env.horizon + ROUNDING) * largest
+
+    def outside(self, earned: Array) -> Array:
+        """Whether episodes that earned so much, [N, J + 1], break assumption 1; bool [N]."""
+        low, high, whole = self.config.return_low, self.config.return_high, earned[:, -1]
+        parts = jnp.minimum(earned, whole[:, None] - earned)
+        broken = jnp.any(parts < self.part_low - self.rounding, axis=1)
+        return broken | (whole < low - self.rounding) | (whole > high + self.rounding)
+
     def gather(self, old: Evidence, returns: Array, where: Array, log_term: Array) -> Evidence:
-        """`old` and these returns, as shares of their range."""
+        """`old` and these returns x, of episodes or of what came before a hand-over, as shares.
+
+        They are cut to the range of whole episodes. That leaves the return R of an episode as it is,
+        and of what was earned before a hand-over it keeps what the floors need:
+            return_low > 0:  R ≥ return_low and R ≥ x, hence R ≥ max(x, return_low)
+            else:            R ≥ x + return_low, and x ≥ return_low is not cut from below
+        Cutting x from above makes the right-hand sides smaller.
+        """
         low, high = self.config.return_low, self.config.return_high
         shares = jnp.clip((returns - low) / (high - low), 0.0, 1.0)
         return bernstein.gather(old, shares, where, log_term, self.shards.axis_name)
 
     def bounds(self, evidence: Evidence, log_term: Array) -> tuple[Array, Array]:
-        """Lower and upper bound on the expected return."""
+        """Lower and upper bound on the expectation of what was gathered, true in spite of rounding."""
         low, high = self.config.return_low, self.config.return_high
-        lower, upper = bernstein.bounds(evidence, log_term)
-        return low + (high - low) * lower, low + (high - low) * upper
+        lower, upper = (low + (high - low) * each for each in bernstein.bounds(evidence, log_term))
+        return jnp.maximum(lower - self.rounding, low), upper + self.rounding
 
 
 def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:

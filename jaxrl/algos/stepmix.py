@@ -201,9 +201,7 @@ class StepMix:
             end = 0 if config.method == "ucbvi" else -1
             choice = Choice(prefixes[end], prefixes[end], jnp.ones((), lower.dtype), lower[end])
         else:
-            # A bound of zero needs no data and is exact: a constraint of zero binds nothing.
-            threshold = threshold_of(config, problem)
-            threshold = threshold + jnp.where(threshold > 0, ROUNDING * horizon, 0.0)
+            threshold = raised(threshold_of(config, problem), horizon)
             choice = mixture.choose(lower, prefixes, threshold, mix=config.method != "switch")
         policy = mixture.mixture(choice, bounds.optimistic, problem.baseline)
         value = tabular.expected_return(env.transitions, env.rewards, env.initial, policy)
@@ -264,6 +262,14 @@ def threshold_of(config: StepMixConfig, problem: Problem) -> Array:
     return level * problem.baseline_value if config.constraint == "relative" else level
 
 
+def raised(threshold: Array, horizon: int) -> Array:
+    """The constraint that a bound in float32 has to meet.
+
+    A bound of zero needs no data and is exact: a constraint of zero binds nothing.
+    """
+    return threshold + jnp.where(threshold > 0, ROUNDING * horizon, 0.0)
+
+
 _problems = jax.jit(jax.vmap(make_problem, in_axes=(None, 0, None, None)))
 _certificates = jax.jit(jax.vmap(certificate.certify, in_axes=(None, None, None, 0, 0, 0)))
 
@@ -287,6 +293,11 @@ def check_problem(
         check_episodes(dataset, env)
         if config.constraint == "relative":
             raise JaxrlError("with a dataset the constraint must be absolute: its baseline's return is not known.")
+        if config.bound == "anchored":
+            raise JaxrlError(
+                "with a dataset --bound must be kl: the anchored bounds hold for a baseline that was "
+                "chosen before the data that bound it."
+            )
         counts = tabular.count(dataset, *env.rewards.shape[1:])
     problems = jax.device_get(_problems(env, swept, baseline, counts))
     thresholds = np.asarray(jax.vmap(threshold_of)(swept, problems))
@@ -294,7 +305,8 @@ def check_problem(
         values = (float(value[index]) for value in (*problems[1:], thresholds))
         certificate.check_constraint(*values, tolerance=TOLERANCE, learnt=dataset is not None)
     if dataset is not None:
-        levels = (swept.constraint_level, swept.failure_probability, swept.bonus_scale)
+        needed = np.asarray(raised(swept.constraint_level, env.horizon))
+        levels = (needed, swept.failure_probability, swept.bonus_scale)
         found = jax.device_get(_certificates(counts, env.rewards, env.initial, *levels))
-        for index, level in enumerate(swept.constraint_level):
+        for index, level in enumerate(needed):
             certificate.check_certificate(found.lower[index], found.factor[index], level, dataset.actions.shape[1])

@@ -84,7 +84,7 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
 def slow_bounds(samples, low, high, log_term):
     """Bounds on the expectation of one round of samples, by the definition (core/bernstein.py), in float64."""
     guesses, squares, weight, weighted, penalty = 0.5, 0.25, 0.0, 0.0, log_term
-    for index, x in enumerate((samples - low) / (high - low), start=1):
+    for index, x in enumerate(np.clip((samples - low) / (high - low), 0, 1), start=1):
         guess = guesses / index
         factor = min(np.sqrt(2 * log_term / (len(samples) * squares / index)), 0.5)
         weight, weighted = weight + factor, weighted + factor * x
@@ -106,7 +106,8 @@ def slow_plan(config, state, rounds):
     lower = []
     for j, step in enumerate(handovers):
         floor, upper = slow_bounds(earned[handover >= step, j], low, high, for_baseline)
-        floor = low if j == 0 else max(float(old.floor[j]), floor + (low if step < HORIZON else 0.0))
+        rest = min(low, 0.0) if step < HORIZON else 0.0
+        floor = low if j == 0 else max(float(old.floor[j]), floor + rest)
         new_lower, new_upper = slow_bounds(earned[handover == step, -1], low, high, for_candidates)
         known = new_lower if new_upper < old.lower[j] else max(float(old.lower[j]), new_lower)
         lower.append(floor if step == HORIZON else max(floor, known - config.drift * (high - low)))
@@ -114,7 +115,7 @@ def slow_plan(config, state, rounds):
 
 
 @pytest.mark.parametrize("drift", [0.05, float("inf")])
-@pytest.mark.parametrize("low", [0.0, -2.0])
+@pytest.mark.parametrize("low", [0.0, -2.0, 1.5])
 def test_a_plan_is_what_a_slow_loop_finds(drift, low):
     config = dataclasses.replace(CONFIG, drift=drift, return_low=low, num_steps=HORIZON, constraint_level=0.7)
     rng, count = np.random.default_rng(0), 4000
