@@ -17,7 +17,7 @@ from jaxrl.cli import prepare_process
 
 def main(environment: str, begun: float) -> None:
     """Import, build, compile, and run a chunk of no iterations."""
-    prepare_process([])
+    prepare_process()
     import jax
 
     from jaxrl.train.experiment import Experiment, default_config

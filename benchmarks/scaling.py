@@ -17,7 +17,7 @@ from typing import Any
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
-    prepare_process([])  # a CPU core a device; before JAX is imported
+    prepare_process()  # a CPU core a device; before JAX is imported
 
 import jax
 import matplotlib.pyplot as plt

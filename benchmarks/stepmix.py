@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
-    prepare_process([])  # a CPU core a device; before JAX is imported
+    prepare_process()  # a CPU core a device; before JAX is imported
 
 import jax
 import numpy as np

@@ -37,7 +37,7 @@ from jaxrl.envs.registry import make
 from jaxrl.envs.starts import Fresh
 from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, versions
-from jaxrl.train.report import load_policy
+from jaxrl.train.saved import load_policy
 from jaxrl.types import Actor, Algorithm, Key, PyTree
 
 TASK, LEVEL, BUDGET = "CartPole-v1", 0.9, 2_048_000

@@ -22,7 +22,7 @@ from typing import Annotated, NamedTuple
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
-    prepare_process([])  # a CPU core a device; before JAX is imported
+    prepare_process()  # a CPU core a device; before JAX is imported
 
 import tyro
 from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write

@@ -24,7 +24,7 @@ from typing import Annotated, Any, NamedTuple
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
-    prepare_process([])  # a CPU core a device; before JAX is imported
+    prepare_process()  # a CPU core a device; before JAX is imported
 
 import jax
 import numpy as np
@@ -35,6 +35,7 @@ from scaling_report import markdown
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.algos.registry import flatten
+from jaxrl.analysis.ranking import member_scores
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
 from jaxrl.envs.bandit import fixed_states
@@ -273,7 +274,11 @@ def begin_from(state: Any, policy: Any) -> Any:
 def scorer(program: Program) -> Callable[[Any, int], np.ndarray]:
     """(state, iteration) -> [H, S]: exact regret in the bandit, elsewhere the mean return of greedy episodes."""
     if not hasattr(program.env, "gap"):
-        return lambda state, iteration: np.asarray(program.evaluate(state, iteration)[0].returns).mean(axis=-1)
+
+        def mean_return(state: Any, iteration: int) -> np.ndarray:
+            return member_scores(program.evaluate(program.policies(state), iteration)[0].returns)
+
+        return mean_return
     states = fixed_states()
 
     def regret(policy: Any) -> jax.Array:

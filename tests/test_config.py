@@ -62,7 +62,7 @@ INVALID = [
     ({"flag": "yes"}, "flag is 'yes', but must be True or False."),
     ({"rate": "0.5"}, "rate is '0.5', but must be a number."),
     ({"target": 0.0}, "target is 0, but must lie in (0, inf]."),
-    ({"target": "x"}, "target is 'x', but must be a number."),
+    ({"target": "x"}, "target is 'x', but must be a number or None."),
     ({"offset": None}, "offset is None, but must be a number."),
     ({"offset": np.nan}, "offset is nan, but must lie in [-inf, inf]."),
     ({"widths": 4}, "widths is 4, but must be a tuple of whole numbers."),

@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxrl import cli, commands
+from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.cli import train as command
 from jaxrl.config import field_names
 from jaxrl.envs import registry
 from jaxrl.envs.probe import ActionReward
 from jaxrl.train import experiment
+from jaxrl.train.inputs import Input
 from jaxrl.types import Actor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,16 +100,19 @@ def parse_only(monkeypatch):
     own.Corridor = ActionReward
     for path in ("corridor", "my_package.my_module"):
         monkeypatch.setitem(sys.modules, path, own)
-    monkeypatch.setattr(cli, "prepare_process", lambda arguments: None)
-    monkeypatch.setattr(commands.loop, "train", lambda experiment, *_, **__: experiment.program())
-    monkeypatch.setattr(commands.loop, "resume", lambda *_, **__: None)
+    monkeypatch.setattr(cli, "prepare_process", lambda: None)
+    monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: experiment.program())
+    monkeypatch.setattr(command, "fresh_folder", lambda *_: Path("unused"))
+    monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
+    monkeypatch.setattr(command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None))
     # Run folders and files of the reader's are not there.
-    saved = {"deep_stepmix": {"baseline": Actor(lambda observation, key, deterministic: jnp.zeros((), jnp.int32))}}
+    baseline = Actor(lambda observation, key, deterministic: jnp.zeros((), jnp.int32))
+    saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
     monkeypatch.setattr(experiment, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {}))
     for function in ("evaluate", "finish"):
-        monkeypatch.setattr(commands.report, function, lambda *_: 0)
-    for function in ("plot", "render", "environments", "experiment_of"):
-        monkeypatch.setattr(commands.report, function, lambda *_: None)
+        monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
+    for function in ("plot", "render", "environments"):
+        monkeypatch.setattr(command.report, function, lambda *_, **__: None)
 
 
 def needs_another_package(arguments):
@@ -177,7 +182,9 @@ def test_options_named_in_passing_exist(page):
     configs = [load(algorithm).config_class() for algorithm in algorithm_names()]
     known = {field.replace("_", "-") for config in configs for field in field_names(config)}
     known |= {f"no-{field}" for field in known}
-    known |= {word for source in (ROOT / "jaxrl").glob("c*.py") for word in re.findall(r"[a-z]+", source.read_text())}
+    options = [*(ROOT / "jaxrl" / "cli").glob("*.py"), ROOT / "jaxrl" / "train" / "trust.py"]
+    words = (word for source in options for word in re.findall(r"[a-z_]+", source.read_text()))
+    known |= {word.replace("_", "-") for word in words}
     known |= {"num-seeds", "num-evaluations", "evaluation-episodes", "env-options", "no-tuned", "num-directions"}
     named = re.findall(r"`(?:jaxrl [^`]*)?--([a-z][a-z-]+)", FENCED.sub("", page.read_text()))
     assert not set(named) - known - {"quick", "report-only", "tasks"}

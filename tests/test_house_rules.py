@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 300, 60, 2, 6
+MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 330, 60, 2, 6
 MIN_TEST_RATIO = 0.6
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -31,9 +31,7 @@ LAYERS = {
     "algos": MODELS,
     "train": MODELS | {"algos", "analysis"},
     "analysis": set(),
-    "cli": MODELS | {"algos", "train", "analysis", "commands"},
-    "commands": MODELS | {"algos", "train", "analysis", "arguments"},
-    "arguments": {"errors"},
+    "cli": MODELS | {"algos", "train", "analysis"},
 }
 JAX_STACK = {"jax", "jaxlib", "flax", "optax", "chex", "orbax", "gymnax", "brax", "mujoco"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "pickle", "json", "subprocess"}
@@ -213,11 +211,11 @@ def test_no_global_random_numbers():
     hold("NumPy's global generator is not used", violations)
 
 
-def test_files_are_short():
-    lengths = [(source, len(source.text.splitlines())) for source in everything()]
+def test_files_hold_one_thing():
+    lengths = [(source, code_lines(source)) for source in everything() if source.name.split("/")[0] != "tests"]
     hold(
-        f"a file has at most {MAX_FILE_LINES} lines",
-        [source.at(length, f"{length} lines") for source, length in lengths if length > MAX_FILE_LINES],
+        f"a file has at most {MAX_CODE_LINES} lines of code and docstrings: divide it by meaning, never squeeze it",
+        [source.at(1, f"{length} lines") for source, length in lengths if length > MAX_CODE_LINES],
     )
 
 
@@ -240,7 +238,7 @@ def test_functions_are_short_flat_and_take_few_arguments():
 
 
 def test_only_the_console_prints():
-    console = re.compile(r"jaxrl/(cli(\.py|/.*)|train/console\w*(\.py|/.*))")
+    console = re.compile(r"jaxrl/(cli/.*|train/console\w*(\.py|/.*))")
     violations = [
         source.at(node.lineno, ast.unparse(node)[:60])
         for source in library()
@@ -276,10 +274,11 @@ def test_no_todo_without_an_issue():
     hold("a note of work to do names its issue: (#12)", violations)
 
 
-def test_there_is_enough_test_code():
-    def code_lines(folder: str) -> int:
-        lines = (line.strip() for source in sources(folder) for line in source.text.splitlines())
-        return sum(bool(line) and not line.startswith("#") for line in lines)
+def code_lines(source: Source) -> int:
+    lines = (line.strip() for line in source.text.splitlines())
+    return sum(bool(line) and not line.startswith("#") for line in lines)
 
-    tests, code = code_lines("tests"), code_lines("jaxrl")
+
+def test_there_is_enough_test_code():
+    tests, code = (sum(map(code_lines, sources(folder))) for folder in ("tests", "jaxrl"))
     assert tests >= MIN_TEST_RATIO * code, f"{tests} lines of tests for {code} lines of jaxrl"

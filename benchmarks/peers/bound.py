@@ -139,5 +139,5 @@ def gradients(network: list, rows: Any) -> list:
 
 
 if __name__ == "__main__":
-    prepare_process([])  # before JAX is imported: the devices that a training has
+    prepare_process()  # before JAX is imported: the devices that a training has
     serve(make, ["jax"], ["jax", "jaxlib"])

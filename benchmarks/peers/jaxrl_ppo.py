@@ -30,5 +30,5 @@ def make(setting: dict) -> list[Variant]:
 
 
 if __name__ == "__main__":
-    prepare_process([])  # before JAX is imported
+    prepare_process()  # before JAX is imported
     serve(make, ["jaxrl.train.experiment", "jaxrl.algos.ppo"], ["jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax"])

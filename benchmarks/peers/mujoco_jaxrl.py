@@ -44,5 +44,5 @@ def make(setting: dict) -> list[Variant]:
 
 
 if __name__ == "__main__":
-    prepare_process([])  # before JAX is imported: XLA leaves the cores to MuJoCo's threads
+    prepare_process()  # before JAX is imported: XLA leaves the cores to MuJoCo's threads
     serve(make, ["jax", "jaxrl.envs.registry"], ["jax", "jaxlib", "mujoco"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import math
 import pkgutil
 import tomllib
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jaxrl.config import field_names, import_factory
+from jaxrl.config import field_names, import_factory, type_hints, what_is
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Algorithm
 
@@ -40,12 +41,26 @@ def algorithm_names() -> list[str]:
 def load(name: str) -> Spec:
     """The algorithm called `name`, or the one at 'package.module:factory'."""
     if ":" in name:
-        factory = import_factory("algorithm", name)
+        factory = import_factory("algorithm", name, check_factory)
     elif name not in algorithm_names():
         raise unknown("algorithm", name, algorithm_names())
     else:
         factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
     return Spec(name, factory, typing.get_type_hints(factory)["config"])
+
+
+def check_factory(found: Any, path: str) -> None:
+    """Refuse what is no `def NAME(env, config: Config, …) -> Algorithm`, where Config is a dataclass with defaults."""
+    hints = type_hints(found) if inspect.isfunction(found) else {}
+    config = hints.get("config")
+    if hints.get("return") is not Algorithm or not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise JaxrlError(
+            f"algorithm {path!r} is {what_is(found)}, but must be a function that says what it takes and makes: "
+            "def NAME(env: Environment, config: Config) -> Algorithm, where Config is a dataclass."
+        )
+    for field in dataclasses.fields(config):
+        if field.init and field.default is field.default_factory is dataclasses.MISSING:
+            raise JaxrlError(f"algorithm {path!r}: {config.__name__}.{field.name} needs a default.")
 
 
 @functools.cache
@@ -86,7 +101,7 @@ def _coerce(name: str, value: Any, old: Any) -> Any:
     if isinstance(old, float) and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # of the last: a whole number beyond every float
             raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
     return value
 

@@ -23,13 +23,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import numbers
 import pkgutil
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxrl import errors
-from jaxrl.config import import_factory
+from jaxrl.config import import_factory, type_hints, what_is
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.types import Space
@@ -81,9 +82,10 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
     if environment_id in _registered:
         environment = construct(environment_id, _registered[environment_id], kwargs)
     elif ":" in environment_id:
-        environment = construct(environment_id, import_factory("environment", environment_id), kwargs)
+        factory = import_factory("environment", environment_id, check_factory)
+        environment = construct(environment_id, factory, kwargs)
     else:
-        environment = _suite_of(environment_id).make(environment_id, **kwargs)
+        environment = _made_by_suite(environment_id, kwargs)
     if not isinstance(environment, Environment):
         raise errors.JaxrlError(
             f"{environment_id!r} made a {type(environment).__name__}, but must make a jaxrl.envs.api.Environment."
@@ -91,6 +93,19 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
     if environment_id not in _owners():  # the suites' own are held against the contract by the tests
         check_environment(environment_id, environment)
     return environment
+
+
+def check_factory(found: Any, path: str) -> None:
+    """Refuse what does not say that it makes an Environment: it is about to be called."""
+    inner = found
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    made = type_hints(inner).get("return") if inspect.isfunction(inner) else inner
+    if not (isinstance(made, type) and issubclass(made, Environment)):
+        raise errors.JaxrlError(
+            f"environment {path!r} is {what_is(inner)}, but must be a class derived from Environment (jaxrl.envs.api) "
+            "or a function that says it makes one: def make(...) -> Environment."
+        )
 
 
 def environment_ids() -> dict[str, list[str]]:
@@ -121,24 +136,62 @@ def requirements(environment_id: str) -> tuple[str, ...]:
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
-    """Call `factory(**kwargs)` after holding the names in `kwargs` against its signature."""
+    """Call `factory(**kwargs)` after holding the names and types in `kwargs` against its signature."""
     parameters = inspect.signature(factory).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    missing = [
-        name
+    named = {
+        name: parameter
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and name not in kwargs
-    ]
-    for name in kwargs:
-        if name not in parameters and not takes_any:
-            if not parameters:
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    for name, value in kwargs.items():
+        if name in named:
+            _check_type(name, value, named[name].default)
+        elif not takes_any:
+            if not named:
                 raise errors.JaxrlError(f"{environment_id} takes no options, but was given {name!r}.")
-            raise errors.unknown(f"option of {environment_id}", name, parameters)
-    if missing:
-        raise errors.JaxrlError(f"{environment_id} needs a value for {', '.join(missing)}.")
-    return factory(**kwargs)
+            raise errors.unknown(f"option of {environment_id}", name, named)
+    needed = [name for name, each in named.items() if each.default is each.empty and name not in kwargs]
+    if needed:
+        raise errors.JaxrlError(f"{environment_id} needs a value for {', '.join(needed)}.")
+    return _call(environment_id, factory, kwargs)
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Refuse an option of another type than the default that it replaces; numbers are of one type."""
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "True or False"
+    elif isinstance(default, numbers.Real):
+        # Python may also hand over arrays, of as many environments or of one.
+        is_array = hasattr(value, "dtype") and value.dtype.kind in "iuf"
+        fits, kind = is_array or (isinstance(value, numbers.Real) and not isinstance(value, bool)), "a number"
+    elif isinstance(default, str):
+        fits, kind = isinstance(value, str), "text"
+    else:
+        return
+    if not fits:
+        raise errors.JaxrlError(f"{name} is {value!r}, but must be {kind}.")
+
+
+def _call(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
+    """Call `factory(**kwargs)`; where it cannot make anything of its options, say whose they were."""
+    try:
+        return factory(**kwargs)
+    except errors.JaxrlError:
+        raise
+    except (TypeError, ValueError) as error:
+        options = ", ".join(f"{name}={value!r}" for name, value in kwargs.items()) or "no options"
+        raise errors.JaxrlError(f"{environment_id} cannot be made with {options}: {error}") from error
+
+
+def _made_by_suite(environment_id: str, kwargs: dict[str, Any]) -> Environment:
+    """The environment of a suite."""
+    suite = _suite_of(environment_id)
+    if not kwargs:
+        return suite.make(environment_id)
+    if "environment_id" in kwargs:  # the name of an argument of every suite, and no option of any
+        raise errors.JaxrlError(f"unknown option of {environment_id} 'environment_id'.")
+    return _call(environment_id, functools.partial(suite.make, environment_id), kwargs)
 
 
 @functools.cache
@@ -153,8 +206,8 @@ def suites() -> dict[str, ModuleType]:
 def missing(suite: ModuleType) -> str | None:
     """The command that installs what a suite requires, if that is not there."""
     package = getattr(suite, "REQUIRES", None)
-    if package is None or importlib.util.find_spec(package) is not None:
-        return None
+    if package is None or getattr(importlib.util.find_spec(package), "origin", None) is not None:
+        return None  # a mere folder of that name has no origin
     extra = getattr(suite, "EXTRA", None)
     return f"pip install {package}" if extra is None else f"pip install 'jaxrl[{extra}]'"
 

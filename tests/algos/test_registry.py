@@ -5,6 +5,9 @@ import inspect
 import json
 import math
 import pkgutil
+import sys
+import types
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,6 +16,7 @@ from jaxrl.algos import registry
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.config import check, field_names
 from jaxrl.errors import JaxrlError
+from jaxrl.types import Algorithm
 
 CHANGES = {
     "total_steps": 12_345,
@@ -57,6 +61,64 @@ def test_ppo_loads_by_name():
 def test_an_unknown_algorithm_is_refused_with_the_nearest():
     with pytest.raises(JaxrlError, match="unknown algorithm 'pppo'. Did you mean ppo"):
         registry.load("pppo")
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Demanding:
+    rate: float
+
+
+def mine(env, config: Settings) -> Algorithm:
+    raise AssertionError("called before it was checked")
+
+
+def demanding(env, config: Demanding) -> Algorithm: ...
+
+
+def without_config(env) -> Algorithm: ...
+
+
+def with_a_dict(env, config: dict) -> Algorithm: ...
+
+
+def untold(env, config: Settings): ...
+
+
+@pytest.fixture
+def somebodys(monkeypatch):
+    """A module of somebody's, `somebodys`, to import from."""
+    module = types.ModuleType("somebodys")
+    for made in (mine, demanding, without_config, with_a_dict, untold, Settings):
+        setattr(module, made.__name__, made)
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+
+
+def test_an_algorithm_of_ones_own_is_loaded(somebodys):
+    assert registry.load("somebodys:mine") == ("somebodys:mine", mine, Settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("somebodys:without_config", "is the function without_config -> Algorithm, but must be a function"),
+        ("somebodys:with_a_dict", "is the function with_a_dict -> Algorithm, but must be a function"),
+        ("somebodys:untold", "is the function untold without a return annotation, but must be a function"),
+        ("somebodys:Settings", "is the class Settings, but must be a function"),
+        ("somebodys:demanding", "Demanding.rate needs a default"),
+        ("somebodys:mime", "unknown algorithm in somebodys 'mime'. Did you mean mine"),
+        ("os:system", "algorithm 'os:system' is of type builtin_function_or_method"),
+        ("os:systems", "os has no 'systems', nor any other algorithm"),
+    ],
+)
+def test_what_is_no_algorithm_is_refused_before_it_is_called(somebodys, name, text):
+    with pytest.raises(JaxrlError) as error:
+        registry.load(name)
+    assert text in str(error.value)
 
 
 def test_override_replaces_fields_by_flat_name():

@@ -1,6 +1,9 @@
+import functools
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from jaxrl.envs import registry
@@ -79,6 +82,130 @@ def test_makes_from_an_import_path():
         registry.make("jaxrl.envs.probe:TwoSteps")
     with pytest.raises(JaxrlError, match="Write 'package.module:Factory'"):
         registry.make("no_such_package:Thing")
+
+
+def annotated(steps: int = 2) -> TwoStep:
+    return TwoStep()
+
+
+def wrong(steps: int = 2) -> int:
+    return steps
+
+
+def unresolved(steps: int = 2) -> "NoSuchThing":  # noqa: F821
+    raise AssertionError("called before it was checked")
+
+
+def untold(steps=2):
+    raise AssertionError("called before it was checked")
+
+
+@pytest.fixture
+def somebodys(monkeypatch):
+    """A module of somebody's, `somebodys`, to import from."""
+    module = types.ModuleType("somebodys")
+    vars(module).update(annotated=annotated, wrong=wrong, unresolved=unresolved, untold=untold, Mine=TwoStep)
+    module.partial, module.partial_of_untold = functools.partial(annotated, steps=3), functools.partial(untold)
+    module.partial_of_class, module.instance, module.text = functools.partial(TwoStep), TwoStep(), "text"
+    module.Other = type("Other", (), {})
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+
+
+@pytest.mark.parametrize("name", ["annotated", "partial", "partial_of_class", "Mine"])
+def test_what_says_that_it_makes_an_environment_is_imported(somebodys, name):
+    assert isinstance(registry.make(f"somebodys:{name}"), TwoStep)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("wrong", "the function wrong -> int"),
+        ("unresolved", "the function unresolved -> NoSuchThing"),
+        ("untold", "the function untold without a return annotation"),
+        ("partial_of_untold", "the function untold without a return annotation"),
+        ("instance", "of type TwoStep"),
+        ("text", "of type str"),
+        ("Other", "the class Other"),
+    ],
+)
+def test_anything_else_is_refused_before_it_is_called(somebodys, name, found):
+    with pytest.raises(JaxrlError) as error:
+        registry.make(f"somebodys:{name}")
+    assert f"environment 'somebodys:{name}' is {found}, but must be" in str(error.value)
+    assert "def make(...) -> Environment" in str(error.value)
+
+
+def test_a_program_of_the_system_is_no_environment(monkeypatch):
+    monkeypatch.setattr("os.system", lambda *_: pytest.fail("called"))
+    for name in ("os:system", "subprocess:run", "shutil:rmtree", "builtins:exec"):
+        with pytest.raises(JaxrlError, match=f"environment '{name}' is "):
+            registry.make(name)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("1 / 0", "importing raising failed: ZeroDivisionError: division by zero"),
+        ("import no_such_module", "importing raising failed: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise SystemExit(3)", "importing raising failed: SystemExit: 3"),
+        ("def f(:", "importing raising failed: SyntaxError"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_quoted(monkeypatch, tmp_path, code, text):
+    (tmp_path / "raising.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(JaxrlError, match=text):
+        registry.make("raising:Thing")
+    assert sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", ".a", "a..b", "-"])
+def test_a_module_has_the_name_of_one(name):
+    with pytest.raises(JaxrlError, match="is no name of a module. Write 'package.module:Factory'"):
+        registry.make(f"{name}:Thing")
+
+
+def typed(size=3, scale=1.0, on=True, kind="plain", any_of=None) -> TwoStep:
+    if kind == "odd":
+        raise ValueError("too odd")
+    if any_of == "type":
+        raise TypeError("no such type")
+    return TwoStep()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": "large"}, "size is 'large', but must be a number."),
+        ({"size": True}, "size is True, but must be a number."),
+        ({"scale": None}, "scale is None, but must be a number."),
+        ({"scale": [1.0]}, "scale is [1.0], but must be a number."),
+        ({"on": 1}, "on is 1, but must be True or False."),
+        ({"kind": 1}, "kind is 1, but must be text."),
+        ({"kind": "odd", "size": 4}, "typed cannot be made with kind='odd', size=4: too odd"),
+        ({"any_of": "type"}, "typed cannot be made with any_of='type': no such type"),
+    ],
+)
+def test_options_of_another_type_are_refused_by_name(options, text):
+    registry.register("typed", typed)
+    with pytest.raises(JaxrlError) as error:
+        registry.make("typed", **options)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 2.0, "scale": 3}, {"size": np.int32(3)}, {"scale": np.ones(2)}, {"any_of": [1]}, {"on": False}]
+)
+def test_options_that_fit_are_handed_on(options):
+    registry.register("typed", typed)
+    assert isinstance(registry.make("typed", **options), TwoStep)
+
+
+@pytest.mark.parametrize("environment_id", ["probe/two-step", "CartPole-v1", "Hopper-v5"])
+def test_the_argument_of_the_suites_is_no_option(environment_id):
+    with pytest.raises(JaxrlError, match="'environment_id'"):
+        registry.make(environment_id, **{"environment_id": 3})
 
 
 def test_options_are_held_against_the_signature():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxrl import cli, commands
+from jaxrl import cli
+from jaxrl.cli import train as command
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "slurm_ppo.sh"
 
@@ -35,9 +36,9 @@ def test_it_trains_with_options_that_exist(tmp_path, monkeypatch):
         joined.append(options.distributed)
         yield
 
-    monkeypatch.setattr(commands.distributed, "joined", join)
-    monkeypatch.setattr(commands.loop, "train", lambda experiment, folder, **_: trained.append((experiment, folder)))
-    monkeypatch.setattr(commands.report, "finish", lambda *_: 0)
+    monkeypatch.setattr(command.distributed, "joined", join)
+    monkeypatch.setattr(command.loop, "train", lambda experiment, folder, **_: trained.append((experiment, folder)))
+    monkeypatch.setattr(command.report, "finish", lambda *_: 0)
     assert cli.main(arguments) == 0
     [(experiment, folder)] = trained
     assert joined == [True] and str(folder) == "runs/slurm-7"

@@ -1,13 +1,18 @@
-"""The command line. `jaxrl COMMAND --help` explains each command; heavy imports wait until one is chosen."""
+"""The command line. `jaxrl COMMAND --help` explains each command; heavy imports wait until one is chosen.
 
+One module a command, and in it one frozen dataclass, which tyro reads the command line into. Nothing else looks
+into the words that were typed, but for the names of the command and of the algorithm, which stand first.
+"""
+
+# Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still searched first.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 # More shares of one CPU than this have not been measured.
@@ -27,51 +32,49 @@ USAGE = """usage: jaxrl COMMAND ...
 jaxrl COMMAND --help explains a command; jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
+# The module and the function behind each command.
+COMMANDS = {
+    "train": ("train", "train"),
+    "sweep": ("train", "sweep"),
+    "resume": ("resume", "resume"),
+    "eval": ("evaluate", "evaluate"),
+    "plot": ("draw", "plot"),
+    "render": ("draw", "render"),
+    "envs": ("envs", "environments"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (the entry point of the `jaxrl` script)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    name, *words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0
-    if arguments[0] in ("-V", "--version"):
+    if name in ("-V", "--version"):
         from jaxrl import __version__
 
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
-    sys.path.insert(0, os.getcwd())  # --env package.module:Factory may lie in the folder one works in
-    prepare_process(arguments)
+    prepare_process()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return _run(arguments)
+            return _run(name, words)
         except KeyboardInterrupt:  # while there is nothing to save yet, or pressed twice
             sys.stderr.write("interrupted\n")
             return 130
 
 
-def _run(arguments: list[str]) -> int:
+def _run(name: str, words: list[str]) -> int:
     """Run a command; what ends it early becomes one message on stderr and an exit status."""
-    from jaxrl import commands
-    from jaxrl.errors import JaxrlError, unknown
+    from jaxrl.errors import JaxrlError
     from jaxrl.train.loop import RunWarning
 
     warnings.simplefilter("always", RunWarning)  # whatever PYTHONWARNINGS says of other people's
-    table: dict[str, Callable[[list[str]], int]] = {
-        "train": commands.train,
-        "sweep": commands.sweep,
-        "resume": commands.resume,
-        "eval": commands.evaluate,
-        "plot": commands.plot,
-        "render": commands.render,
-        "envs": commands.environments,
-    }
     try:
-        if arguments[0] not in table:
-            raise unknown("command", arguments[0], table)
-        return table[arguments[0]](arguments[1:])
+        return _command(name)(words)
     except JaxrlError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         return 2
     except SystemExit as stop:  # how the parser ends: after --help, or after it has printed what is wrong
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -81,29 +84,36 @@ def _run(arguments: list[str]) -> int:
         return 0
 
 
+def _command(name: str) -> Callable[[list[str]], int]:
+    """The function behind a command; the modules of the others are not imported."""
+    from jaxrl.errors import unknown
+
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    module, function = COMMANDS[name]
+    return getattr(importlib.import_module(f"jaxrl.cli.{module}"), function)
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A warning as one line, without the place in the code that a user of the command line has no use for."""
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write(f"warning: {printable(str(message))}\n")
 
 
-def prepare_process(arguments: Sequence[str]) -> None:
-    """What must be in the environment before JAX is imported: devices, determinism flags, the compilation cache."""
+def printable(text: str) -> str:
+    """`text` as a terminal may be sent it: what is quoted from a stranger's file could hold control codes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def prepare_process() -> None:
+    """What must be in the environment before JAX is imported: devices, and the cache of compiled programs."""
     # A core a device: twice as fast on two as both cores behind every small matrix product (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
         os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
-    if "--deterministic" in arguments:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        os.environ["XLA_FLAGS"] = flags
-        if "--quiet" not in arguments:
-            sys.stdout.write(f"XLA_FLAGS={flags}\n")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxrl" / "xla"
+    home = os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache"))
+    cache = os.path.join(home, "jaxrl", "xla")
     with contextlib.suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
+        os.makedirs(cache, exist_ok=True)
     if os.access(cache, os.W_OK):  # else JAX would warn of every compilation that it cannot keep
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)

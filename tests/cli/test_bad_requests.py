@@ -3,28 +3,7 @@
 import pytest
 
 from jaxrl import cli
-from jaxrl.train.program import Program
-from tests.train.tiny import ARGUMENTS, PROBE, shared_compilations
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared():
-    with shared_compilations():
-        yield
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command: (exit status, standard output, standard error), with lines joined at single spaces."""
-
-    def command(*arguments) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = cli.main([str(argument) for argument in arguments])
-        output, errors = capsys.readouterr()
-        assert "Traceback" not in errors
-        return status, output, " ".join(errors.replace("│", " ").split())
-
-    return command
+from tests.train.tiny import ARGUMENTS, PROBE
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +12,6 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "finished"
     assert cli.main(["train", "ppo", *ARGUMENTS, "--folder", str(folder), "--quiet"]) == 0
     return folder
-
-
-@pytest.fixture
-def nothing_compiles(monkeypatch):
-    def compile_something(*_, **__):
-        raise AssertionError("a bad request reached the compiler")
-
-    monkeypatch.setattr(Program, "_call", compile_something)
 
 
 # Bad requests: the arguments after `jaxrl train ppo`, and what the message names: what was given, what is allowed.
@@ -58,7 +29,7 @@ BAD_SETTINGS = {
     "--clip-epsilon 0": ["clip_epsilon is 0", "(0, inf]"],
     "--num-envs 0": ["num_envs is 0", "at least 1"],
     "--num-steps -4": ["num_steps is -4", "at least 1"],
-    "--num-epochs 1.5": ["--num-epochs", "1.5", "int"],
+    "--num-epochs 1.5": ["--num-epochs", "'1.5' is not a whole number"],
     "--hidden-sizes 4 0": ["hidden_sizes is 0", "at least 1"],
     "--minibatch-size 12": ["minibatch_size is 12", "num_envs * num_steps = 4 * 8 = 32", "8, 16"],
     "--total-steps 31": ["total_steps is 31", "4 * 8 = 32"],
@@ -73,13 +44,25 @@ BAD_SETTINGS = {
     "--env-options size": ["'size'", "name=value"],
     "--env CartPole-v1 --env-options gravty=3": ["gravty", "gravity"],
     "--sinks wandbb": ["wandbb", "wandb"],
+    "--num-envs=1e-3": ["--num-envs", "'1e-3' is not a whole number"],
+    "--num_envs 1e30": ["--num-envs", "'1e30' is too large"],
+    "--seed=zero": ["--seed", "'zero' is not a whole number"],
+    "--scale-rule R2": ["--scale-rule R2", "--scale-from"],
+    "--scale-from 3": ["scale_from is 3", "num_envs"],
+    "--env-options": ["--env-options", "name=value"],
+    "--env os:system": ["'os:system'", "function", "def make(...) -> Environment"],
+    "--env jaxrl.envs.registry:make_": ["unknown environment in jaxrl.envs.registry 'make_'", "make"],
+    "--env this-is:it": ["this-is:it", "no name of a module", "package.module:Factory"],
+    "--env :it": ["':it'", "package.module:Factory"],
+    "--env CartPole-v1 --env-options gravity=low": ["gravity is 'low'", "number"],
+    "--env bandit/contextual --env-options environment_id=3": ["environment_id"],
 }
 
 
 @pytest.mark.parametrize(("text", "named"), BAD_SETTINGS.items(), ids=list(BAD_SETTINGS))
-def test_a_bad_setting_is_one_message_before_anything_happens(run, tmp_path, nothing_compiles, text, named):
+def test_a_bad_setting_is_one_message_before_anything_happens(ask, tmp_path, nothing_compiles, text, named):
     folder = tmp_path / "new"
-    status, output, errors = run("train", "ppo", *ARGUMENTS, "--folder", folder, *text.split())
+    status, output, errors = ask("train", "ppo", *ARGUMENTS, "--folder", folder, *text.split())
     assert (status, output) == (2, "")
     assert [word for word in named if word not in errors] == [], errors
     assert not folder.exists()
@@ -89,6 +72,9 @@ BAD_COMMANDS = {
     "trian ppo": ["unknown command 'trian'", "Did you mean train"],
     "train": ["name an algorithm first", "jaxrl train ALGORITHM --env ID", "ppo"],
     "train pppo": ["unknown algorithm 'pppo'", "ppo"],
+    "train os:system": ["'os:system'", "function", "-> Algorithm"],
+    "train jaxrl.algos.ppo:PPOConfig": ["the class PPOConfig", "-> Algorithm"],
+    "train CartPole-v1": ["unknown algorithm 'CartPole-v1'"],
     "train ppo CartPole-v1": ["'CartPole-v1'", "--env CartPole-v1"],
     "train ppo": ["--env"],
     "sweep ppo --env probe/memory": ["--over"],
@@ -97,6 +83,8 @@ BAD_COMMANDS = {
     "sweep ppo --env probe/memory --over gamma=0.9,1.5": ["gamma is 1.5", "[0, 1]"],
     "sweep ppo --env probe/memory --over gamma=0.9,high": ["gamma=0.9,high", "numbers"],
     "sweep ppo --env probe/memory --over gamma": ["'gamma'", "name=value"],
+    "sweep ppo --env probe/memory --over": ["--over", "name=value"],
+    "sweep ppo --env probe/memory --over gamma=0.9 --over=gamma=1": ["gamma is given twice"],
     "resume RUNS/finishd": ["not a run folder", "finished"],
     "resume RUNS/finished --set gama=0.9": ["'gama'", "gamma"],
     "resume RUNS/finished --set gamma": ["'gamma'", "name=value"],
@@ -104,6 +92,9 @@ BAD_COMMANDS = {
     "resume RUNS/finished --set hidden_sizes=4": ["hidden_sizes is 4", "list"],
     "eval RUNS/nothing": ["not a run folder"],
     "eval RUNS/finished --episodes 0": ["episodes is 0", "at least 1"],
+    "eval RUNS/finished --episodes 1.5": ["--episodes", "'1.5' is not a whole number"],
+    "eval RUNS/finished --member seed": ["'seed'", "name=value"],
+    "eval RUNS/finished --member seed=1,seed=2": ["seed is given twice"],
     "eval RUNS/finished --checkpoint worst": ["'worst'", "'best', 'last'"],
     "plot": ["at least one run folder"],
     "plot RUNS/nothing": ["not a run folder"],
@@ -116,32 +107,32 @@ BAD_COMMANDS = {
 
 @pytest.mark.usefixtures("nothing_compiles")
 @pytest.mark.parametrize(("text", "named"), BAD_COMMANDS.items(), ids=list(BAD_COMMANDS))
-def test_a_bad_command_is_one_message(run, finished, tmp_path, monkeypatch, text, named):
+def test_a_bad_command_is_one_message(ask, finished, tmp_path, monkeypatch, text, named):
     monkeypatch.chdir(tmp_path)
-    status, _, errors = run(*text.replace("RUNS", str(finished.parent)).split())
+    status, _, errors = ask(*text.replace("RUNS", str(finished.parent)).split())
     assert status == 2
     assert [word for word in named if word not in errors] == [], errors
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_a_run_is_refused(run, finished, nothing_compiles):
+def test_a_folder_that_holds_a_run_is_refused(ask, finished, nothing_compiles):
     before = (finished / "config.json").read_bytes()
-    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", finished)
+    status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", finished)
     assert status == 2
     assert "already holds a run" in errors and "--overwrite" in errors and f"jaxrl resume {finished}" in errors
     assert (finished / "config.json").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_is_named(run, tmp_path, nothing_compiles):
+def test_a_folder_that_cannot_be_is_named(ask, tmp_path, nothing_compiles):
     (tmp_path / "file").write_text("")
-    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "file" / "run")
+    status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "file" / "run")
     assert status == 2 and f"{tmp_path / 'file' / 'run'}" in errors and "choose another folder" in errors
 
 
-def test_a_full_disk_is_named(run, tmp_path, monkeypatch):
+def test_a_full_disk_is_named(ask, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("jaxrl.train.checkpoint.os.rename", full)
-    status, _, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
+    status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
     assert status == 2 and "No space left on device" in errors and str(tmp_path / "run") in errors

@@ -1,0 +1,61 @@
+"""`jaxrl plot` and `jaxrl render`: pictures and films of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from jaxrl.cli import options
+from jaxrl.errors import JaxrlError
+from jaxrl.train import report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw the learning curve of a run, the result of a sweep, or several runs against each other."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """One run folder or several."""
+    output: Path | None = None
+    """The picture to write (.png, .pdf or .svg); in the first run's plots/ unless given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render(options.Saved):
+    """Draw an episode of a saved policy as a GIF; needs no display."""
+
+    seed: int = 0
+    """Seed of the episode."""
+    member: options.Assignments = ()
+    """Of a population, the member to take: settings and seed, as learning_rate=3e-3,seed=2; the best unless given."""
+    stochastic: bool = False
+    """Sample actions, where otherwise the likeliest is taken."""
+    output: Path | None = None
+    """The GIF to write; in the run's plots/ unless given."""
+
+
+def plot(words: list[str]) -> int:
+    """Draw learning curves."""
+    given = options.parse(Plot, "jaxrl plot", words)
+    if not given.runs:
+        raise JaxrlError("jaxrl plot needs at least one run folder: jaxrl plot runs/mine")
+    options.console_of(quiet=False).note(f"wrote {report.plot(list(given.runs), given.output)}")
+    return 0
+
+
+def render(words: list[str]) -> int:
+    """Draw an episode of a saved policy as a GIF."""
+    given = options.parse(Render, "jaxrl render", words)
+    film = report.render(
+        given.run,
+        given.checkpoint,
+        given.seed,
+        not given.stochastic,
+        given.output,
+        member=options.member(given.member),
+        trust=given.trust,
+    )
+    options.console_of(quiet=False).note(f"wrote {film}")
+    return 0

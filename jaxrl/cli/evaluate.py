@@ -1,0 +1,36 @@
+"""`jaxrl eval`: evaluate a saved policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxrl.cli import options
+from jaxrl.train import report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(options.Saved):
+    """Evaluate a saved policy on fresh episodes, with the likeliest and with sampled actions."""
+
+    episodes: int = 1000
+    """Episodes of each kind, and for every member of a population."""
+    seed: int = 1_000_000
+    """Seed of the episodes; training and its evaluations use other streams."""
+    member: options.Assignments = ()
+    """Of a population, the member to take: settings and seed, as learning_rate=3e-3,seed=2; all unless given."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def evaluate(words: list[str]) -> int:
+    """Evaluate a saved policy on fresh episodes."""
+    given = options.parse(Eval, "jaxrl eval", words)
+    return report.evaluate(
+        given.run,
+        given.episodes,
+        given.checkpoint,
+        given.seed,
+        options.console_of(quiet=given.quiet),
+        member=options.member(given.member),
+        trust=given.trust,
+    )

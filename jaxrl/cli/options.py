@@ -1,0 +1,218 @@
+"""What the commands share: how the parser reads them, groups of options, and values that it leaves as text."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from jaxrl.core.co_scaling import co_scale
+from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.train import distributed
+from jaxrl.train.console import Console
+from jaxrl.train.distributed import Processes
+from jaxrl.train.trust import Trust
+
+Command = TypeVar("Command")
+
+MOST = 2**63 - 1
+DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
+
+# Values of an option that may be given several times, or several values at once: they add up.
+Assignments = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")]
+Sinks = tuple[Literal["tensorboard", "wandb"], ...]
+
+rules = ConstructorRegistry()
+
+
+def parse(command: type[Command], prog: str, words: Sequence[str], **options: Any) -> Command:
+    """Read `words` into a dataclass; a mistake is printed, and ends in SystemExit."""
+    names = (tyro.conf.OmitSubcommandPrefixes,)
+    return tyro.cli(command, prog=prog, args=words, config=names, registry=rules, **options)
+
+
+def whole_number(text: str) -> int:
+    """A whole number as it is written, 1000000 or 1e6."""
+    try:
+        value = int(text)
+    except ValueError:
+        try:
+            number = float(text)
+            value = int(number)
+        except (ValueError, OverflowError):  # a word, NaN, infinity
+            raise ValueError(f"{text!r} is not a whole number") from None
+        if value != number:
+            raise ValueError(f"{text!r} is not a whole number") from None
+    if abs(value) > MOST:
+        raise ValueError(f"{text!r} is too large a whole number")
+    return value
+
+
+@rules.primitive_rule
+def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Every option that is a whole number is read by `whole_number`."""
+    kind: Any = info.type
+    if not isinstance(kind, type) or not issubclass(kind, int) or issubclass(kind, bool):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(int(value))],
+    )
+
+
+@rules.primitive_rule
+def _paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """A path is one that can be looked at, and is not empty: that is a variable which was not set, and not ".".
+
+    Here rather than where it is used: of everywhere else, only some would say which option was wrong.
+    """
+    if info.type is not Path:
+        return None
+
+    def read(words: list[str]) -> Path:
+        if not words[0]:
+            raise ValueError("a path is empty")
+        path = Path(words[0])
+        try:
+            path.exists()
+        except OSError as error:
+            raise ValueError(f"{words[0]!r}: {error.strerror}") from None
+        return path
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+class Unasked(int):
+    """A whole number that nobody has typed: the parser hands a default on as the very object that it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a run goes, and what it prints."""
+
+    folder: Path | None = None
+    """Run folder; runs/ALGORITHM-ENVIRONMENT-TIME unless given."""
+    overwrite: bool = False
+    """Start again in a folder that already holds a run."""
+    sinks: Sinks = ()
+    """Send metrics to these as well as to metrics.jsonl (pip install 'jaxrl[track]')."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    deterministic: bool = False
+    """Ask XLA for deterministic kernels on a GPU (slower); a CPU is deterministic as it is."""
+    profile: bool = False
+    """First measure and trace a few iterations: where the time goes, and what the device could do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Settings made fit for more environments than they were tuned for (docs/scaling.md)."""
+
+    scale_from: int | None = None
+    """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple of it."""
+    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = None
+    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning rate with it, R5
+    shortens the rollout. R1 unless given."""
+
+    def apply(self, config: Any) -> Any:
+        """The configuration that is run."""
+        if self.scale_from is None:
+            if self.scale_rule is not None:
+                raise JaxrlError(
+                    f"--scale-rule {self.scale_rule} scales nothing without --scale-from, the number of environments "
+                    "that the settings were chosen for."
+                )
+            return config
+        scaled = ("num_envs", "num_steps", "minibatch_size", "learning_rate")
+        lacking = set(scaled) - {each.name for each in fields(config)}
+        if lacking:
+            raise JaxrlError(f"--scale-from is for algorithms with {', '.join(scaled)}; this one lacks {min(lacking)}.")
+        check_positive_int("num_envs", config.num_envs)
+        return co_scale(config, self.scale_from, self.scale_rule or "R1")
+
+
+OutputOptions = Annotated[Output, tyro.conf.OmitArgPrefixes]
+ScalingOptions = Annotated[Scaling, tyro.conf.OmitArgPrefixes]
+TrustOptions = Annotated[Trust, tyro.conf.OmitArgPrefixes]
+ProcessOptions = Annotated[Processes, tyro.conf.OmitArgPrefixes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A saved policy: which run's, and of which checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    checkpoint: Literal["best", "last"] = "best"
+    """The best policy of the run's own evaluations, or the last one."""
+    trust: TrustOptions = field(default_factory=Trust)
+
+
+def ask_for_determinism() -> None:
+    """Add to XLA_FLAGS, which XLA reads when the first array is made and not before."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if DETERMINISTIC_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC_FLAG])
+
+
+def console_of(*, quiet: bool, deterministic: bool = False) -> Console:
+    """Where this process prints: of several, only the first does. Begins with the flags that were asked for."""
+    console = Console(quiet=quiet or not distributed.is_first())
+    if deterministic:
+        console.note(f"XLA_FLAGS={os.environ['XLA_FLAGS']}")
+    return console
+
+
+def read_value(text: str) -> Any:
+    """A value written on the command line: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, or numbers and brackets beyond what Python reads
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Name and value: learning-rate=1e-3 -> ("learning_rate", "1e-3")."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise JaxrlError(f"{text!r} should be written name=value.")
+    return name.replace("-", "_"), value
+
+
+def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
+    """What `option` was given, [["a=1", "b=2"], ["c=3"]], as one dict; a name given twice is refused."""
+    found: dict[str, str] = {}
+    for texts in given:
+        if not texts:
+            raise JaxrlError(f"{option} needs at least one name=value.")
+        for name, value in map(assignment, texts):
+            if name in found:
+                raise JaxrlError(f"{name} is given twice: {name}={found[name]} and {name}={value}.")
+            found[name] = value
+    return found
+
+
+def values(option: str, given: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """The same, each value read as JSON where it is JSON."""
+    return {name: read_value(text) for name, text in assignments(option, given).items()}
+
+
+def member(given: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """The settings and the seed that name one of a population: ("learning_rate=3e-3", "seed=2")."""
+    split = [[part for text in texts for part in text.split(",")] for texts in given]
+    return tuple(f"{name}={value}" for name, value in assignments("--member", split).items())

@@ -1,0 +1,195 @@
+"""`jaxrl train` and `jaxrl sweep`: one algorithm on one environment, or a population of settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from jaxrl.algos.registry import algorithm_names, load, override
+from jaxrl.cli import options
+from jaxrl.cli.options import Assignments, Unasked
+from jaxrl.config import sizes, sweepable
+from jaxrl.errors import JaxrlError
+from jaxrl.train import distributed, loop, report
+from jaxrl.train.console import Console
+from jaxrl.train.distributed import Processes
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.trust import Trust
+
+Config = TypeVar("Config")
+
+# What a run takes at least where only the number of environments was raised.
+FEWEST_ITERATIONS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Early:
+    """What is read first: defaults depend on it, or what an algorithm's module may do when it is imported."""
+
+    env: str = ""
+    tuned: bool = True
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Generic[Config]):
+    """What `jaxrl train ALGORITHM` takes; Config is the algorithm's configuration."""
+
+    env: str
+    """Environment id (see `jaxrl envs`), or package.module:Factory."""
+    env_options: Assignments = ()
+    """The environment's own options, as name=value."""
+    tuned: bool = True
+    """Start from the settings tuned for the environment, if any."""
+    config: Annotated[Config, tyro.conf.OmitArgPrefixes]
+    scaling: options.ScalingOptions = field(default_factory=options.Scaling)
+    run: Annotated[RunSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=RunSettings)
+    output: options.OutputOptions = field(default_factory=options.Output)
+    trust: options.TrustOptions = field(default_factory=Trust)
+    processes: options.ProcessOptions = field(default_factory=Processes)
+
+    def swept(self) -> dict[str, list[float]]:
+        """The numbers to vary, each with its values."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Train[Config]):
+    """What `jaxrl sweep ALGORITHM` takes."""
+
+    over: Assignments = ()
+    """Numbers to vary, as name=value,value,… ; several are combined in every way (required)."""
+
+    def swept(self) -> dict[str, list[float]]:
+        """The numbers to vary, each with its values."""
+        if not self.over:
+            raise JaxrlError("a sweep needs --over name=value,value,… : what to vary.")
+        return read_sweep(self.over)
+
+
+def train(words: list[str]) -> int:
+    """Train one algorithm on one environment."""
+    return _train(words, "train", Train)
+
+
+def sweep(words: list[str]) -> int:
+    """Train every combination of some hyperparameters, and every seed, in one program."""
+    return _train(words, "sweep", Sweep)
+
+
+def _train(words: list[str], command: str, kind: type[Train]) -> int:
+    algorithm, rest = _algorithm(words, command)
+    prog = f"jaxrl {command} {algorithm}"
+    early, _ = tyro.cli(Early, prog=prog, args=rest, return_unknown_args=True, add_help=False)
+    if early.deterministic:
+        options.ask_for_determinism()
+    factory = load(algorithm).factory
+    config, settings = default_config(algorithm, early.env, early.tuned)
+    about = f"{inspect.getdoc(inspect.getmodule(factory))}\n\nThe defaults shown are those tuned for --env, if any are."
+    if kind is Sweep:
+        about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
+    generic: Any = kind
+    default = kind(env=tyro.MISSING, config=_unasked(config))
+    given: Train = options.parse(generic[type(config)], prog, rest, default=default, description=about)
+    note = f"tuned settings for {given.env}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
+    with distributed.joined(given.processes):
+        return _start(algorithm, given, note if settings else None)
+
+
+def _start(algorithm: str, given: Train, note: str | None) -> int:
+    """Train what was asked for."""
+    output = given.output
+    console = options.console_of(quiet=output.quiet, deterministic=output.deterministic)
+    experiment = Experiment(
+        algorithm=algorithm,
+        environment=given.env,
+        config=_long_enough(given.scaling.apply(given.config), console),
+        run=given.run,
+        sweep=given.swept(),
+        environment_options=options.values("--env-options", given.env_options),
+        trust=given.trust.also(given.env, algorithm),
+    )
+    # Both refuse what cannot work before there is a folder.
+    loop.check_request(output.sinks, output.profile)
+    experiment.program()
+    if note:
+        console.note(note)
+    folder = output.folder or Path(distributed.same_text(lambda: str(fresh_folder(algorithm, given.env))))
+    result = loop.train(
+        experiment,
+        folder,
+        overwrite=output.overwrite,
+        sinks=output.sinks,
+        console=console,
+        profiled=output.profile,
+    )
+    return report.finish(result, experiment, console)
+
+
+def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
+    """The algorithm's name, which stands first, and what comes after it."""
+    usage = f"jaxrl {command} ALGORITHM --env ID"
+    names = ", ".join(algorithm_names())
+    if words and words[0] in ("-h", "--help"):
+        Console().note(
+            f"usage: {usage} ...\nalgorithms: {names}\n\njaxrl {command} ALGORITHM --help explains the rest."
+        )
+        raise SystemExit(0)
+    if not words or words[0].startswith("-"):
+        raise JaxrlError(f"name an algorithm first: {usage}. Algorithms: {names}.")
+    if len(words) > 1 and not words[1].startswith("-"):
+        raise JaxrlError(f"{words[1]!r} is not an option. Is it the environment? Write --env {words[1]}.")
+    return words[0], words[1:]
+
+
+def _unasked(config: Any) -> Any:
+    """`config` with a budget that can be told from one that the user types."""
+    budget = getattr(config, "total_steps", None)
+    return override(config, {"total_steps": Unasked(budget)}) if isinstance(budget, int) else config
+
+
+def _long_enough(config: Any, console: Console) -> Any:
+    """At least `FEWEST_ITERATIONS`, unless the user has set a budget: that of few environments is none of many."""
+    budget = getattr(config, "total_steps", None)
+    if not isinstance(budget, Unasked):
+        return config
+    needed = int(budget)
+    if {"num_envs", "num_steps"} <= set(sizes(config)):
+        needed = max(needed, FEWEST_ITERATIONS * config.num_envs * config.num_steps)
+    if needed > budget:
+        console.note(f"total_steps is {needed:,}: {FEWEST_ITERATIONS} iterations of {config.num_envs} environments")
+    return dataclasses.replace(config, total_steps=needed)
+
+
+def read_sweep(given: tuple[tuple[str, ...], ...]) -> dict[str, list[float]]:
+    """(("learning_rate=1e-4,1e-3",),) -> {"learning_rate": [1e-4, 1e-3]}."""
+    found: dict[str, list[float]] = {}
+    for name, text in options.assignments("--over", given).items():
+        try:
+            found[name] = [float(value) for value in text.split(",")]
+        except ValueError:
+            raise JaxrlError(f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3.") from None
+    return found
+
+
+def fresh_folder(algorithm: str, environment: str) -> Path:
+    """Make runs/ALGORITHM-ENVIRONMENT-TIME, with a counter where another process was first."""
+    names = "-".join([algorithm, environment]).replace("/", "-").replace(":", "-")
+    name = f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for count in itertools.count(1):
+        folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise JaxrlError(f"cannot make the run folder {folder}: {error.strerror}.") from error
+        return folder
+    raise AssertionError("unreachable: the counter has no end")
