@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl.core import truncation
+from jaxrl.core import compensated, truncation
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Starts
@@ -24,6 +24,7 @@ class VectorState(NamedTuple):
     limit: Array  # int32, steps granted to it
     origin: Array  # int32, where it began (see starts.Draw)
     episode_return: Array  # float32, undiscounted, so far
+    return_remainder: Array  # float32, what rounding left out of it (see core.compensated)
     starts: PyTree  # state of the start distribution
 
 
@@ -64,6 +65,7 @@ class VectorEnv(struct.PyTreeNode):
             limit=limit,
             origin=draw.origin,
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
+            return_remainder=jnp.zeros(self.num_envs, jnp.float32),
             starts=starts,
         )
         return strip_weak_types(state)
@@ -81,7 +83,8 @@ class VectorEnv(struct.PyTreeNode):
         keys = jax.random.split(key_env, self.num_envs)
         env_state, timestep = jax.vmap(self.env.step)(keys, state.env_state, action)
         clock = state.clock + 1
-        episode_return = state.episode_return + timestep.reward
+        so_far = compensated.Sum(state.episode_return, state.return_remainder)
+        episode_return, remainder = compensated.add(so_far, timestep.reward)
         truncated = (clock >= state.limit) & ~timestep.terminated
         ended = truncated | timestep.terminated
         transition = Transition(
@@ -103,6 +106,7 @@ class VectorEnv(struct.PyTreeNode):
             limit=jnp.where(ended, draw.limit, state.limit),
             origin=jnp.where(ended, draw.origin, state.origin),
             episode_return=jnp.where(ended, 0.0, episode_return),
+            return_remainder=jnp.where(ended, 0.0, remainder),
             starts=starts,
         )
         return following, transition

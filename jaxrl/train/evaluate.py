@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core import compensated
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.types import Algorithm, Array, Key, PyTree
@@ -36,7 +37,7 @@ def evaluate(
         key, key_act, key_env = jax.random.split(key, 3)
         action, memory = jax.vmap(act)(memory, observation, jax.random.split(key_act, num_episodes))
         state, timestep = jax.vmap(env.step)(jax.random.split(key_env, num_episodes), state, action)
-        returns = returns + jnp.where(running, timestep.reward, 0.0)
+        returns = compensated.add(returns, jnp.where(running, timestep.reward, 0.0))
         lengths = lengths + running
         running = running & ~timestep.terminated
         return time + 1, key, state, timestep.observation, memory, running, returns, lengths
@@ -44,10 +45,10 @@ def evaluate(
     key, key_reset = jax.random.split(key)
     state, observation = jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
     memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), algorithm.memory())
-    zeros = jnp.zeros(num_episodes)
     counts = jnp.zeros(num_episodes, jnp.int32)
-    begun = (jnp.zeros((), jnp.int32), key, state, observation, memory, counts == 0, zeros, counts)
+    returns = compensated.zeros(num_episodes)
+    begun = (jnp.zeros((), jnp.int32), key, state, observation, memory, counts == 0, returns, counts)
     *_, returns, lengths = jax.lax.while_loop(
         lambda carry: (carry[0] < env.horizon) & jnp.any(carry[5]), one_step, strip_weak_types(begun)
     )
-    return Episodes(returns, lengths)
+    return Episodes(returns.value, lengths)

@@ -8,21 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.envs.api import Drawable
-from jaxrl.train.program import Program
-from jaxrl.types import Array, Key, PyTree
+from jaxrl.envs.api import Drawable, Environment
+from jaxrl.types import Algorithm, Array, Key, PyTree
 
 
 def record_episode(
-    program: Program, state: PyTree, key: Key, deterministic: bool
+    env: Environment, algorithm: Algorithm, policy: PyTree, key: Key, deterministic: bool
 ) -> tuple[dict[str, PyTree], np.ndarray]:
     """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
 
-    Of an environment that draws itself, "state" is the whole state, a pytree. The policy is that of the population's
-    first member. Frames are those the agent acted on.
+    Of an environment that draws itself, "state" is the whole state, a pytree. Frames are those the agent acted on.
+    Rewards are float64, for whoever adds them up.
     """
-    env, algorithm = program.env, program.algorithm
-    policy = algorithm.policy(program.first_member(state))
 
     def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
         env_state, observation, memory = carry
@@ -42,7 +39,7 @@ def record_episode(
 
     frames, rewards, terminated = jax.device_get(episode(key))
     length = int(np.argmax(terminated)) + 1 if terminated.any() else len(rewards)
-    return jax.tree.map(lambda values: values[:length], frames), rewards[:length]
+    return jax.tree.map(lambda values: values[:length], frames), rewards[:length].astype(np.float64)
 
 
 def _fields(state: PyTree) -> dict[str, Any]:

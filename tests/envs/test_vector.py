@@ -13,6 +13,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Draw, Fresh, Pool
 from jaxrl.envs.vector import VectorEnv, episode_metrics
 from jaxrl.types import Box, Timestep, Transition
+from tests.envs.paying import LARGE, MANY, paying
 
 NUM_ENVS, NUM_STEPS, HORIZON = 3, 40, 5
 
@@ -94,12 +95,12 @@ def test_episodes_are_those_of_a_loop_over_single_environments(name):
     for n in range(NUM_ENVS):
         clock, total, limit = 0, 0.0, states.limit[0, n]
         for t in range(NUM_STEPS):
-            clock, total = clock + 1, total + actions[t, n, 0]
+            clock, total = clock + 1, total + float(actions[t, n, 0])
             terminated = actions[t, n, 1] > 0.5
             truncated = clock >= limit and not terminated
             assert seen.terminated[t, n] == terminated and seen.truncated[t, n] == truncated
             assert seen.episode_length[t, n] == clock
-            np.testing.assert_allclose(seen.episode_return[t, n], total, rtol=1e-5, atol=1e-5)
+            assert seen.episode_return[t, n] == np.float32(total)
             if terminated or truncated:
                 clock, total = 0, 0.0
                 limit = states.limit[min(t + 1, NUM_STEPS - 1), n]
@@ -140,6 +141,7 @@ def test_clock_limit_origin_and_return_begin_anew_with_an_episode(name):
     _, states, following, seen = play(name)
     ended = seen.terminated | seen.truncated
     assert not following.clock[ended].any() and not following.episode_return[ended].any()
+    assert states.return_remainder.any() and not following.return_remainder[ended].any()
     np.testing.assert_array_equal(following.clock[~ended], states.clock[~ended] + 1)
     for field in ("limit", "origin"):
         before, after = getattr(states, field), getattr(following, field)
@@ -170,7 +172,7 @@ def test_init_begins_every_environment_in_its_own_episode():
     state = jax.jit(VectorEnv(Scripted(), STARTS["fresh"], NUM_ENVS).init)(jax.random.key(0))
     assert len(set(state.observation[:, 0].tolist())) == NUM_ENVS
     np.testing.assert_array_equal(state.limit, HORIZON)
-    assert not state.clock.any() and not state.episode_return.any()
+    assert not state.clock.any() and not state.episode_return.any() and not state.return_remainder.any()
     assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(state))
 
 
@@ -239,6 +241,33 @@ def test_the_longest_episode_that_int32_can_count_ends_in_a_truncation():
         late, seen = vector.step(late, jnp.zeros((NUM_ENVS, 2)), jax.random.key(seed))
         ends.append((bool(seen.truncated.all()), int(seen.episode_length[0])))
     assert ends == [(False, longest - 1), (True, longest), (False, 1)]
+
+
+@jax.jit
+def first_episode(env):
+    """(return, length) of the first episode of two environments, [2] each, by one loop of vector steps."""
+    vector = VectorEnv(env, Fresh(env), 2)
+
+    def one_step(time, carry):
+        state, _ = carry
+        state, seen = vector.step(state, jnp.zeros(2, jnp.int32), jax.random.fold_in(jax.random.key(1), time))
+        return state, (seen.episode_return, seen.episode_length)
+
+    begun = (vector.init(jax.random.key(0)), (jnp.zeros(2), jnp.zeros(2, jnp.int32)))
+    return jax.lax.fori_loop(0, env.horizon, one_step, begun)[1]
+
+
+def test_a_return_keeps_what_float32_rounds_away():
+    earned, lengths = first_episode(paying(LARGE, 1.0, 1001))
+    np.testing.assert_array_equal(earned, LARGE + 1000)
+    np.testing.assert_array_equal(lengths, 1001)
+
+
+@pytest.mark.parametrize("reward", [1.0, 0.1])
+def test_a_return_of_more_steps_than_float32_counts(reward):
+    earned, lengths = first_episode(paying(reward, reward, MANY))
+    np.testing.assert_array_equal(earned, np.float32(MANY * np.float64(np.float32(reward))))
+    np.testing.assert_array_equal(lengths, MANY)
 
 
 def test_episodes_of_two_lengths_are_counted_as_they_end():

@@ -12,6 +12,7 @@ from jaxrl.envs.registry import make
 from jaxrl.train.evaluate import Episodes, evaluate
 from jaxrl.train.program import Program
 from jaxrl.types import Algorithm, Box, Discrete, Mean, Timestep
+from tests.envs.paying import LARGE, MANY, paying
 from tests.train.tiny import PROBE, experiment, same_bits
 
 EPISODES = 400
@@ -87,6 +88,24 @@ def test_results_are_float32_returns_and_int32_lengths():
     assert returns.shape == lengths.shape == (EPISODES,)
 
 
+@jax.jit
+def two_episodes(env) -> Episodes:
+    return evaluate(env, coin_policy(env), {}, jax.random.key(0), 2, True)
+
+
+def test_a_return_keeps_what_float32_rounds_away():
+    returns, lengths = two_episodes(paying(LARGE, 1.0, 1001))
+    np.testing.assert_array_equal(returns, LARGE + 1000)
+    np.testing.assert_array_equal(lengths, 1001)
+
+
+@pytest.mark.parametrize("reward", [1.0, 0.1])
+def test_a_return_of_more_steps_than_float32_counts(reward):
+    returns, lengths = two_episodes(paying(reward, reward, MANY))
+    np.testing.assert_array_equal(returns, np.float32(MANY * np.float64(np.float32(reward))))
+    np.testing.assert_array_equal(lengths, MANY)
+
+
 class Recall(Environment):
     """Three steps; the reward is the action, and the policy below acts by its memory alone."""
 
@@ -138,7 +157,7 @@ def revealing():
     state = program.init()
 
     def evaluated(iteration: int) -> np.ndarray:
-        return np.stack([kind.returns for kind in program.evaluate(state, iteration)])
+        return np.stack([kind.returns for kind in program.evaluate(program.policies(state), iteration)])
 
     return np.asarray(state["draw"]), evaluated, state
 
@@ -163,7 +182,9 @@ def test_another_evaluation_seed_is_another_set_of_episodes_for_each_seed():
 
     usual, other = program(), program(evaluation_seed=1)
     state = usual.init()
-    first, second = (np.stack([kind.returns for kind in each.evaluate(state, 0)]) for each in (usual, other))
+    first, second = (
+        np.stack([kind.returns for kind in each.evaluate(each.policies(state), 0)]) for each in (usual, other)
+    )
     assert np.isin(first[:, :, 1], second[:, :, 0]).all()  # a seed's episodes are its own, whoever plays them
     assert not np.isin(first[:, :, 0], second).any()
     assert not np.isin(second[:, :, 0], second[:, :, 1]).any()

@@ -11,6 +11,7 @@ from jaxrl.envs.registry import make
 from jaxrl.train.program import Program
 from jaxrl.train.record import record_episode
 from jaxrl.types import Algorithm, Box, Discrete, Mean, Timestep
+from tests.envs.paying import LARGE, paying
 from tests.train.tiny import experiment
 
 
@@ -72,22 +73,29 @@ class Walk(Environment):
         ([0], True, [0, 1, 2], [1, 1, 1]),  # ends by itself
         ([0], False, [0, 2], [2, 2]),
         ([1], True, [0, 0, 0, 0], [0, 0, 0, 0]),  # ends at the time limit
-        ([0, 1], True, [0, 1, 2], [1, 1, 1]),  # the first member of a population
-        ([1, 0], True, [0, 0, 0, 0], [0, 0, 0, 0]),
     ],
 )
 def test_frames_are_those_the_agent_acted_on(seeds, deterministic, positions, rewards):
     program = Program(repeating_policy, Walk(), experiment().config, seeds)
-    frames, earned = record_episode(program, program.init(), jax.random.key(0), deterministic)
+    frames, earned = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), deterministic)
     assert set(frames) == {"observation", "position"}
     np.testing.assert_array_equal(frames["position"], positions)
     np.testing.assert_array_equal(frames["observation"], np.asarray(positions, np.float32)[:, None])
     np.testing.assert_array_equal(earned, rewards)
 
 
+def test_rewards_can_be_added_up_over_any_number_of_steps():
+    program = Program(repeating_policy, paying(LARGE, 1.0, 1001), experiment().config, [0])
+    _, earned = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), True)
+    np.testing.assert_array_equal(np.cumsum(earned), LARGE + np.arange(1001))
+
+
 def test_the_key_decides_the_episode():
     program = Program(repeating_policy, make("probe/two-lengths"), experiment().config, [0])
-    lengths = {len(record_episode(program, program.init(), jax.random.key(seed), True)[1]) for seed in range(6)}
+    lengths = {
+        len(record_episode(program.env, program.algorithm, program.init(), jax.random.key(seed), True)[1])
+        for seed in range(6)
+    }
     assert lengths == {2, 10}
 
 
@@ -102,6 +110,6 @@ class Drawn(Walk):
 
 def test_of_an_environment_that_draws_itself_whole_states_are_kept():
     program = Program(repeating_policy, Drawn(), experiment().config, [0])
-    frames, _ = record_episode(program, program.init(), jax.random.key(0), True)
+    frames, _ = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), True)
     assert set(frames) == {"observation", "state"}
     np.testing.assert_array_equal(frames["state"].position, [0, 1, 2])
