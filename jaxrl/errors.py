@@ -17,6 +17,10 @@ class JaxrlError(ValueError):
     """A request that cannot be served; the message says what was given and what would work."""
 
 
+class RunWarning(UserWarning):
+    """Something about a run that its owner should know, and that does not stop it."""
+
+
 def unknown(kind: str, given: str, options: Iterable[str]) -> JaxrlError:
     """An error for a name that is not among `options`, with the nearest valid ones."""
     options = sorted(options)

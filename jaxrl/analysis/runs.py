@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-EVALUATIONS = "evaluations.npz"
-KINDS = ("deterministic", "stochastic")
-COUNTERS = ("iteration", "transitions")
-PER_EPISODE = tuple(f"{kind}_{what}" for what in ("returns", "lengths") for kind in KINDS)
+from jaxrl.analysis.records import CONFIG, EVALUATIONS, KINDS, METRICS, read_description, read_evaluations, read_rows
 
 
 @dataclass(frozen=True)
@@ -71,16 +64,16 @@ class Run:
         return [dict(zip(self.sweep, row, strict=True)) for row in rows]
 
     def returns(self, kind: str = "deterministic") -> np.ndarray:
-        """Evaluation returns, averaged over episodes: [K, H, S]."""
+        """Evaluation returns, averaged over episodes: float64 [K, H, S]."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of policy {kind!r}. Choose one of: {', '.join(KINDS)}.")
         if not self.evaluations:
             raise ValueError(f"{self.folder} has no {EVALUATIONS} yet: the run was not evaluated.")
-        return self.evaluations[f"{kind}_returns"].mean(axis=-1)
+        return self.evaluations[f"{kind}_returns"].mean(axis=-1, dtype=np.float64)
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where it was undefined."""
-        rows = [row for row in self.metrics if name in row]
+        rows = [row for row in self.metrics if name in row and "transitions" in row]
         if not rows:
             known = sorted({key for row in self.metrics for key in row})
             raise ValueError(f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}.")
@@ -97,61 +90,15 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder. A run folder holds {CONFIG}, {METRICS} and {EVALUATIONS}.")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} is no run folder: {CONFIG} is missing.")
+    metrics = read_rows(folder / METRICS)
+    if metrics.damaged:
+        raise ValueError(f"{folder / METRICS}, line {metrics.damaged[0]} is no row of metrics.")
     return Run(
         folder=folder,
         name=folder.resolve().name,
-        config=_read_config(folder / CONFIG),
-        metrics=_read_metrics(folder / METRICS),
-        evaluations=_read_evaluations(folder / EVALUATIONS),
+        config=read_description(folder / CONFIG, required=("algorithm", "environment")),
+        metrics=metrics.rows,
+        evaluations=read_evaluations(folder / EVALUATIONS),
     )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """config.json, with the two names that everything else needs."""
-    if not path.is_file():
-        raise ValueError(f"{path.parent} is no run folder: {path.name} is missing.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
-    missing = [key for key in ("algorithm", "environment") if key not in config]
-    if missing:
-        raise ValueError(f"{path} lacks {' and '.join(missing)}.")
-    return config
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl without a torn last line; [] when there is no file yet."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:  # not JSON, or cut inside a UTF-8 character
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number} is not valid JSON: {error}.") from error
-    return records
-
-
-def _read_evaluations(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of evaluations.npz, their axes checked against each other; {} when there is no file yet."""
-    if not path.is_file():
-        return {}
-    try:
-        with path.open("rb") as file, np.load(file) as archive:
-            arrays = dict(archive)
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    missing = [name for name in COUNTERS + PER_EPISODE if name not in arrays]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}.")
-    shape = arrays["deterministic_returns"].shape
-    if len(shape) != 4:
-        raise ValueError(f"{path}: deterministic_returns has shape {shape}, but must be [K, H, S, E].")
-    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(PER_EPISODE, shape)
-    for name, wanted in expected.items():
-        if arrays[name].shape != wanted:
-            raise ValueError(f"{path}: {name} has shape {arrays[name].shape}, but must be {wanted}.")
-    return arrays

@@ -1,17 +1,20 @@
 """Checkpoints: the whole training state, bit for bit, in a folder that a kill at any moment leaves readable.
 
-    checkpoints/000000120/        one checkpoint: the arrays (Orbax) and manifest.json
-    checkpoints/best-000000100/   the best policy so far, never more than one
+    checkpoints/000000120/        a training state: the arrays (Orbax) and manifest.json
+    checkpoints/best-000000100/   the best policy of each member so far; never more than one such folder
     checkpoints/.tmp-…            a save in progress; without the rename at its end it never happened
+    checkpoints/damaged-1-…       what could not be read when it was to be replaced or dropped
 
 A checkpoint is written under a temporary name, made durable and renamed in one step, and only then are
 older ones removed. Its manifest holds a SHA-256 of every file, so that damage is found before Orbax stumbles
-over it, and one over every leaf, so that what is restored is what was saved. Saving is synchronous: about
-50 ms for a small state, and no copy is in flight when the next chunk donates the buffers.
+over it, and one over every leaf, so that what is restored is what was saved. Nothing without a manifest is ever
+removed. Saving is synchronous: about 50 ms for a small state, and no copy is in flight when the next chunk
+donates the buffers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,13 +27,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train import distributed, leaves
-from jaxrl.train.folder import CHECKPOINTS, file_errors, plain, sync_folder
+from jaxrl.train.folder import (
+    CHECKPOINTS,
+    MANIFEST,
+    file_errors,
+    is_checkpoint,
+    plain,
+    set_aside,
+    sync_folder,
+)
 from jaxrl.types import PyTree
 
-MANIFEST, ARRAYS, BEST = "manifest.json", "arrays", "best-"
+ARRAYS, BEST = "arrays", "best-"
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
+
+
+HostLeaves = tuple[list[dict[str, Any]], list[np.ndarray]]  # as leaves.host_leaves makes them
 
 
 class Restored(NamedTuple):
@@ -68,25 +84,14 @@ class Checkpoints:
 
     def save(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
         """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it."""
-        self._write(_name(iteration), iteration, state, metadata)
+        self._write(_name(iteration), iteration, leaves.host_leaves(state), metadata)
         past = [saved for saved in self.iterations() if saved <= iteration]
         self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
 
-    def mark_best(self, iteration: int) -> None:
-        """Keep the checkpoint of `iteration` as the best so far (by hard links: no bytes are copied), drop the last."""
+    def save_best(self, iteration: int, policies: HostLeaves, metadata: dict[str, Any]) -> None:
+        """Save the best policies so far, the newest of them of `iteration`, and drop those before."""
         name = BEST + _name(iteration)
-        if jax.process_index() == 0:
-            temporary = self.path / f"{TEMPORARY}link-{name}"
-            with file_errors("save the checkpoint", self.path / name):
-                try:
-                    shutil.rmtree(temporary, ignore_errors=True)
-                    shutil.copytree(self.path / _name(iteration), temporary, copy_function=_link)
-                    _sync_tree(temporary)
-                    self._remove({name} & self._names())
-                    os.rename(temporary, self.path / name)
-                    sync_folder(self.path)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+        self._write(name, iteration, policies, metadata)
         self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
 
     def restore(self, iteration: int, abstract_state: PyTree) -> Restored:
@@ -101,24 +106,64 @@ class Checkpoints:
         return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
 
     def restore_best(self, abstract_state: PyTree) -> Restored:
-        """Restore what `mark_best` kept last."""
-        names = sorted((name for name in self._names() if name.startswith(BEST)), reverse=True)
-        return self._restore_first(names, abstract_state)
+        """Restore what `save_best` kept last: policies, in the structure of `abstract_state`."""
+        return self._restore_first(self._best_names(), abstract_state)
+
+    def best(self) -> tuple[dict[str, Any], HostLeaves] | None:
+        """What `save_best` kept last: (metadata, policies); None where nothing whole is there."""
+        for name in self._best_names():
+            with contextlib.suppress(_Damaged):
+                manifest, values = _read(self._place(name))
+                return manifest["metadata"], (manifest["leaves"], values)
+        return None
+
+    def vouched(self) -> dict[str, Any]:
+        """The metadata of the newest checkpoint whose manifest can be read, without its arrays; {} if none can."""
+        for iteration in reversed(self.iterations()):
+            with contextlib.suppress(_Damaged):
+                return _read_manifest(self._place(_name(iteration)))["metadata"]
+        return {}
+
+    def set_aside_damaged(self, iteration: int) -> list[str]:
+        """Before a run goes on from `iteration`: give what is damaged a name that nothing removes; say what that was.
+
+        Every checkpoint after it could not be read, or `iteration` would be that one.
+        """
+        said = []
+        for name in [*(_name(saved) for saved in self.iterations() if saved > iteration), *self._best_names()]:
+            path = self._place(name)
+            try:
+                _read(path)
+            except _Damaged as damage:
+                with file_errors("set aside", path):
+                    kept = set_aside(path)
+                said.append(f"the checkpoint {path} is damaged: {damage}; it is kept as {kept}")
+        return said
+
+    def has_best(self) -> bool:
+        """Whether there is a best checkpoint, whole or not."""
+        return bool(self._best_names())
+
+    def _best_names(self) -> list[str]:
+        return sorted((name for name in self._names() if name.startswith(BEST)), reverse=True)
+
+    def _place(self, name: str) -> Path:
+        """Where a checkpoint lies: under its name, or aside while its replacement was being written."""
+        path = self.path / name
+        return path if path.exists() else self.path / (REPLACED + name)
 
     def _names(self) -> set[str]:
         """The checkpoints there are, counting one that was being replaced when the process was killed."""
         if not self.path.is_dir():
             return set()
         names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
-        return {name for name in names if re.fullmatch(r"(best-)?\d{9,}", name)}
+        return {name for name in names if NAME.fullmatch(name)}
 
     def _restore_first(self, names: list[str], abstract_state: PyTree) -> Restored:
         """The first of `names` that is whole."""
         problems = []
         for name in names:
-            path = self.path / name
-            if not path.exists():
-                path = self.path / (REPLACED + name)
+            path = self._place(name)
             try:
                 manifest, values = _read(path)
             except _Damaged as damage:
@@ -127,12 +172,14 @@ class Checkpoints:
             state = leaves.assemble(path, manifest, values, abstract_state)
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
-            raise JaxrlError("no checkpoint can be read:\n" + "\n".join(f"  {line}" for line in problems))
+            lines = "\n".join(f"  {line}" for line in problems)
+            last = "\nThe last policy may be whole: --checkpoint last." if names[0].startswith(BEST) else ""
+            raise JaxrlError(f"no checkpoint can be read:\n{lines}{last}")
         raise JaxrlError(f"{self.path} holds no checkpoint of this kind: the run was stopped before it saved one.")
 
-    def _write(self, name: str, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
+    def _write(self, name: str, iteration: int, state: HostLeaves, metadata: dict[str, Any]) -> None:
         """Write one checkpoint; it appears under its name whole, or not at all."""
-        rows, values = leaves.host_leaves(state)
+        rows, values = state
         metadata = plain(metadata, name="metadata")
         manifest: dict[str, Any] = {"iteration": int(iteration), "metadata": metadata, "leaves": rows}
         distributed.on_first(lambda: self._commit(name, manifest, values))
@@ -145,6 +192,8 @@ class Checkpoints:
             self._clean()
             try:
                 temporary.mkdir()
+                begun = manifest | {"files": {}, "sha256": "unfinished"}
+                (temporary / MANIFEST).write_text(json.dumps(begun))  # from here on it is known to be ours
                 leaves.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
                 manifest["files"] = _file_digests(temporary / ARRAYS)
                 manifest["sha256"] = leaves.digest(manifest, values)
@@ -154,7 +203,7 @@ class Checkpoints:
                     os.rename(target, self.path / (REPLACED + name))
                 os.rename(temporary, target)
                 sync_folder(self.path)
-                shutil.rmtree(self.path / (REPLACED + name), ignore_errors=True)
+                _discard(self.path / (REPLACED + name))
             except OSError:
                 raise
             except Exception as error:  # TensorStore reports a full disk as a ValueError
@@ -164,31 +213,35 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Remove what a killed save left behind, and put back what it was about to replace."""
-        for path in self.path.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.path.glob(f"{REPLACED}*"):
-            target = self.path / path.name.removeprefix(REPLACED)
-            if target.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.rename(path, target)
+        for path in self.path.iterdir():
+            if NAME.fullmatch(path.name.removeprefix(TEMPORARY)) and path.name.startswith(TEMPORARY):
+                _discard(path)
+            if NAME.fullmatch(path.name.removeprefix(REPLACED)) and path.name.startswith(REPLACED):
+                target = self.path / path.name.removeprefix(REPLACED)
+                if target.exists():
+                    _discard(path)
+                else:
+                    os.rename(path, target)
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove checkpoints, each by a rename first so that none is ever seen half removed."""
         if jax.process_index() == 0:
             for name in list(names):
                 with file_errors("remove the checkpoint", self.path / name):
+                    if not is_checkpoint(self.path / name):
+                        set_aside(self.path / name)
+                        continue
                     doomed = self.path / (TEMPORARY + name)
                     os.rename(self.path / name, doomed)
-                    shutil.rmtree(doomed, ignore_errors=True)
+                    _discard(doomed)
 
 
-def _link(source: str, target: str) -> None:
-    """A hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _discard(path: Path) -> None:
+    """Remove a checkpoint; what is damaged beyond being known as one is set aside."""
+    if is_checkpoint(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists() or path.is_symlink():
+        set_aside(path)
 
 
 def _name(iteration: int) -> str:
@@ -201,10 +254,23 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, its fields checked."""
+    try:
+        manifest = records.read_json(path / MANIFEST)
+        records.check_manifest(manifest, int(path.name.removeprefix(REPLACED).removeprefix(BEST)))
+    except FileNotFoundError as error:
+        raise _Damaged(f"{error.filename or path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise _Damaged(_first_line(error)) from error
+    return manifest
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     """A checkpoint's manifest and leaves, verified."""
+    manifest = _read_manifest(path)
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        _check_files(path / ARRAYS)
         found = _file_digests(path / ARRAYS)
         for name, expected in manifest["files"].items():
             if found.get(name) != expected:
@@ -215,11 +281,18 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         raise
     except FileNotFoundError as error:
         raise _Damaged(f"{error.filename or path} is missing") from error
-    except Exception as error:  # JSON, Orbax and TensorStore each have their own
+    except Exception as error:  # Orbax and TensorStore each have their own
         raise _Damaged(_first_line(error)) from error
-    if digest != manifest.get("sha256"):
+    if digest != manifest["sha256"]:
         raise _Damaged("its contents do not match their checksum")
     return manifest, values
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what would keep a reader waiting for ever, or lead it elsewhere."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink() or not (path.is_dir() or path.is_file() or path == folder):
+            raise _Damaged(f"{path.name} is no file")
 
 
 def _file_digests(folder: Path) -> dict[str, str]:

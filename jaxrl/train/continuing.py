@@ -6,35 +6,46 @@ device draw other numbers, and sums are taken in another order.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxrl.errors import JaxrlError
-from jaxrl.train import distributed
+from jaxrl.analysis.records import EVALUATIONS
+from jaxrl.errors import JaxrlError, RunWarning
+from jaxrl.train import distributed, logs
 from jaxrl.train import folder as run_folder
-from jaxrl.train.experiment import Experiment, versions
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.experiment import Experiment, described_by, versions
 from jaxrl.train.layout import LayoutError
 from jaxrl.train.program import Program
+from jaxrl.train.trust import Trust
+
+# What may differ from one session of a run to the next, and is no part of what its checkpoints vouch for.
+FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
 
 
 def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
     """What config.json says of a run."""
     algorithm = program.algorithm
     budget = {"samples_per_step": algorithm.samples_per_step, "num_iterations": algorithm.num_iterations}
-    found = {"layout": str(program.layout), "versions": versions(experiment.environment)}
+    found = {"layout": str(program.layout), "versions": versions(experiment.environment), "inputs": program.inputs}
     return experiment.description() | budget | found
 
 
 def reopen(
-    folder: Path | str, old: dict[str, Any], changes: dict[str, Any], sharing: dict[str, Any] | None
+    folder: Path | str, old: dict[str, Any], changes: dict[str, Any], sharing: dict[str, Any] | None, trust: Trust
 ) -> tuple[Experiment, Program]:
     """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`."""
     described = old if sharing is None else old | {"run": old.get("run", {}) | sharing}
-    experiment = Experiment.from_description(described).changed(changes)
+    experiment = Experiment.from_description(described, folder, trust).changed(changes)
     try:
-        return experiment, experiment.program()
+        with described_by(folder) if not changes else contextlib.nullcontext():
+            return experiment, experiment.program()
     except LayoutError as error:
         if sharing is not None:
             raise
@@ -43,11 +54,39 @@ def reopen(
 
 
 def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], force: bool) -> None:
-    """Refuse to go on with other settings or versions than a run was begun with."""
-    differences = run_folder.differences(_fixed(old), _fixed(new))
-    if differences and not force:
-        lines = "\n".join(f"  {line}" for line in differences)
+    """Refuse to go on with other settings or versions than a run was begun with; with other inputs, always."""
+    found = run_folder.differences(fixed(old), fixed(new))
+    inputs = [name for name in new["inputs"] if old.get("inputs", {}).get(name, "") not in ("", new["inputs"][name])]
+    if inputs:
+        name = inputs[0]
+        raise JaxrlError(
+            f"{name} is not what the run in {folder} was begun with: {old['config'].get(name)} held "
+            f"{old['inputs'][name][:12]}… then, {new['config'].get(name)} holds {new['inputs'][name][:12]}… now. "
+            "Put the old one back, or train anew with this one."
+        )
+    if found and not force:
+        lines = "\n".join(f"  {line}" for line in found)
         raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
+
+
+def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
+    """What config.json says otherwise than the checkpoint that vouches for it, and no command of jaxrl has changed."""
+    known = vouched.get("description")
+    if known is None or checksum(known) == checksum(description):
+        return []
+    earlier = {step.get("before") for step in description.get("history", ())}
+    return [] if checksum(known) in earlier else run_folder.differences(fixed(known), fixed(description))
+
+
+def check_unedited(folder: Path | str, description: dict[str, Any], vouched: dict[str, Any], force: bool) -> None:
+    """Refuse to train on from a config.json that was edited by hand, unless forced to."""
+    found = edited(description, vouched)
+    if found and not force:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise JaxrlError(
+            f"{folder}/config.json was changed by hand; its checkpoints were made with other settings:\n{lines}\n"
+            "Put it back, or use --force to go on with what it says now."
+        )
 
 
 def note(old: dict[str, Any], new: dict[str, Any]) -> str | None:
@@ -58,10 +97,55 @@ def note(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     return f"devices were {before} and are {after}: the run goes on, with other random numbers than it would have had"
 
 
-def rewind(folder: Path | str, iteration: int, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Drop what was recorded after the checkpoint of `iteration`, and write down what has changed."""
-    run_folder.truncate_metrics(folder, iteration)
-    run_folder.truncate_evaluations(folder, iteration)
+def rewind(folder: Path | str, iteration: int, vouched: dict[str, Any]) -> None:
+    """Drop what was recorded after the checkpoint of `iteration`; say what is missing from before it.
+
+    Without a checkpoint (-1) there can be no records yet: those that there are have lost theirs, and are kept.
+    """
+    said = _lost_checkpoints(folder, iteration, vouched)
+    said += [f"{text}; going on without" for text in (logs.lost(folder, vouched, iteration) if vouched else ())]
+    if iteration < 0:
+        kept: list[Path | None] = [*logs.set_aside_records(folder)]
+    else:
+        truncated = logs.truncate_evaluations(folder, iteration, vouched)
+        kept = [logs.truncate_metrics(folder, iteration), truncated]
+    said += [f"what is damaged is kept as {path}" for path in kept if path is not None]
+    for text in said:
+        warnings.warn(text, RunWarning, stacklevel=3)
+
+
+def _lost_checkpoints(folder: Path | str, iteration: int, vouched: dict[str, Any]) -> list[str]:
+    """Which checkpoints are damaged, and now set aside, or gone: a sentence each."""
+    checkpoints = Checkpoints(folder)
+    said = checkpoints.set_aside_damaged(iteration)
+    try:
+        evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
+    except JaxrlError:  # which is said elsewhere
+        evaluated = -1
+    if evaluated > iteration and not said:  # an evaluation is written after the checkpoint of its iteration
+        since = f"going on from iteration {iteration}" if iteration >= 0 else "the run begins again"
+        said.append(f"{checkpoints.path} has lost the checkpoint of iteration {evaluated}: {since}")
+    if vouched.get("evaluated") and not checkpoints.has_best():
+        said.append(f"{checkpoints.path} has no best policies any more: the best is sought among those to come")
+    return said
+
+
+def rewrite(
+    folder: Path | str, old: dict[str, Any], new: dict[str, Any], iteration: int, vouched: dict[str, Any]
+) -> None:
+    """Write down what has changed, by hand or by this command, and since which iteration."""
+    steps = [
+        (edited(old, vouched), vouched.get("description", {})),
+        (run_folder.differences(fixed(old), fixed(new)), old),
+    ]
+    history = list(old.get("history", ()))
+    history += [
+        {"iteration": iteration, "changes": changes, "before": checksum(before)} for changes, before in steps if changes
+    ]
+    if any(line.startswith("run.evaluation_episodes:") for changes, _ in steps for line in changes):
+        for path in logs.set_aside_records(folder, [EVALUATIONS]):
+            warnings.warn(f"evaluations of as many episodes as before are kept as {path}", RunWarning, stacklevel=3)
+    new = new | ({"history": history} if history else {})
     if run_folder.differences(old, new):
         run_folder.write_description(folder, new)
 
@@ -72,7 +156,13 @@ def check_seen(number: int, what: str) -> None:
         raise JaxrlError(f"the processes see different {what}: the run folder must be on a file system that all share.")
 
 
-def _fixed(description: dict[str, Any]) -> dict[str, Any]:
+def fixed(description: dict[str, Any]) -> dict[str, Any]:
     """What must not change: all but the devices."""
-    run = {name: value for name, value in description.get("run", {}).items() if name not in ("devices", "mesh")}
-    return {name: value for name, value in description.items() if name != "layout"} | {"run": run}
+    run = {name: value for name, value in description.get("run", {}).items() if name not in FREE_OF_RUN}
+    plain: dict[str, Any] = run_folder.plain(description | {"run": run})
+    return {name: value for name, value in plain.items() if name not in FREE}
+
+
+def checksum(description: dict[str, Any]) -> str:
+    """SHA-256 of what must not change."""
+    return hashlib.sha256(json.dumps(fixed(description), sort_keys=True).encode()).hexdigest()

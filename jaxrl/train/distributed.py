@@ -7,6 +7,8 @@ When one process is lost, all of them end, and the run goes on from its newest c
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import sys
@@ -23,13 +25,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.folder import differences, plain
 from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
 HEARTBEAT_SECONDS = 30
 # How long the first process, on which the others hang, outlives an error that they may be about to report as well.
 GRACE_SECONDS = 3.0
-MOST_BYTES = 4096
 LOST = re.compile(r"gloo|nccl|coordination|heartbeat|connection (closed|reset|refused)|barrier", re.IGNORECASE)
 
 
@@ -161,10 +163,37 @@ def same_text(make: Callable[[], str]) -> str:
     """The text that the first process makes, in all of them."""
     texts: list[str] = []
     on_first(lambda: texts.append(make()))
+    text = "".join(texts)
+    return _broadcast(text) if are_several() else text
+
+
+def check_agreed(description: dict[str, Any]) -> None:
+    """Refuse to go on where processes of one run were started with different settings, and name the difference."""
     if not are_several():
-        return texts[0]
-    buffer, data = np.zeros(MOST_BYTES, np.uint8), "".join(texts).encode()
-    buffer[: len(data)] = np.frombuffer(data, np.uint8)
+        return
+    text = json.dumps(plain(description), sort_keys=True)
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    others = multihost_utils.process_allgather(digest)
+    differing = [index for index, other in enumerate(others) if not np.array_equal(other, others[0])]
+    if not differing:
+        return
+    first = json.loads(_broadcast(text))
+    if jax.process_index() in differing:
+        lines = "\n".join(f"  {line}" for line in differences(first, json.loads(text)))
+        raise JaxrlError(
+            f"process {jax.process_index()} was started with other settings than process 0:\n{lines}\n"
+            "Start every process with the same command but for --process-id."
+        )
+    who = ", ".join(map(str, differing))
+    raise JaxrlError(f"other settings than process 0 were given to process {who}: see what it says.")
+
+
+def _broadcast(text: str) -> str:
+    """The first process's text, however long, in all of them."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    size = int(most(len(data)))
+    buffer = np.zeros(size, np.uint8)
+    buffer[: len(data)] = data
     return multihost_utils.broadcast_one_to_all(buffer).tobytes().rstrip(b"\0").decode()
 
 

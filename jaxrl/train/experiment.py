@@ -5,6 +5,7 @@ The description is `config.json` of a run folder: all that is needed to build th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -12,7 +13,9 @@ import inspect
 import itertools
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,12 +23,17 @@ import numpy as np
 
 import jaxrl
 from jaxrl.algos.registry import flatten, load, override, tuned
-from jaxrl.config import sweepable
+from jaxrl.analysis.records import CONFIG, FORMAT
+from jaxrl.config import check_type, check_types, sweepable
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train import layout
 from jaxrl.train.inputs import read_inputs
 from jaxrl.train.program import Program
+from jaxrl.train.trust import NOBODY, Trust
+
+# What config.json must say for a run to be built from it.
+REQUIRED = ("algorithm", "environment", "environment_options", "config", "run", "sweep")
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Experiment:
     run: RunSettings = field(default_factory=RunSettings)
     sweep: dict[str, list[float]] = field(default_factory=dict)
     environment_options: dict[str, Any] = field(default_factory=dict)
+    trust: Trust = NOBODY  # whose code the run folders that it reads may name; no part of what is run
 
     def settings(self) -> list[dict[str, float]]:
         """The swept combinations in order; one empty combination without a sweep."""
@@ -66,37 +75,76 @@ class Experiment:
         """The same with some settings of the configuration replaced, by flat name."""
         return dataclasses.replace(self, config=override(self.config, settings))
 
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return list(range(self.run.seed, self.run.seed + self.run.num_seeds))
+
+    def alone(self, setting: int, seed: int) -> Experiment:
+        """One member by itself, by its positions: nothing is swept any more."""
+        member = self.changed(self.settings()[setting]).restricted([0], [seed])
+        return dataclasses.replace(member, sweep={})
+
+    def restricted(self, settings: list[int], seeds: list[int]) -> Experiment:
+        """Some members, by their positions: settings that are a sweep again, and one of the seeds or all of them."""
+        chosen = [self.settings()[index] for index in settings]
+        sweep = {name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep}
+        run = dataclasses.replace(self.run, seed=self.run.seed + seeds[0], num_seeds=len(seeds))
+        return dataclasses.replace(self, sweep=sweep, run=run)
+
     def program(self, evaluation_seed: int | None = None) -> Program:
         """Check everything, and make the functions to compile; nothing is compiled yet."""
+        run = self.checked_run()
+        self.check_sweep()
+        env = make(self.environment, **self.environment_options)
+        settings = self.settings()
+        swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
+        factory = load(self.algorithm).factory
+        splits = "shards" in inspect.signature(factory).parameters
+        inputs = read_inputs(factory, self.config, self.environment, self.trust)
+        arguments = {name: each.value for name, each in inputs.items()}
+        program = Program(
+            factory=functools.partial(factory, **arguments),
+            env=env,
+            config=dataclasses.replace(self.config, **swept),
+            seeds=self.seeds(),
+            num_settings=len(settings),
+            num_episodes=run.evaluation_episodes,  # type: ignore[arg-type]
+            evaluation_seed=evaluation_seed,
+            layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
+        )
+        program.inputs = {name: each.sha256 for name, each in inputs.items()}
+        return program
+
+    def checked_run(self) -> RunSettings:
+        """The run's settings with the number of episodes filled in; refused if there is something wrong with them."""
         run = self.run
+        check_types(run)
         if run.evaluation_episodes is None:
             run = dataclasses.replace(run, evaluation_episodes=evaluation_episodes(self.environment))
         for name in ("num_seeds", "num_evaluations", "evaluation_episodes"):
             check_positive_int(name, getattr(run, name))
         if not 0 <= run.seed < 2**31 - run.num_seeds:
             raise JaxrlError(f"seed is {run.seed}, but must lie in [0, 2^31 - num_seeds).")
-        for name in self.sweep:
+        return run
+
+    def check_sweep(self) -> None:
+        """Refuse a sweep over what is no number of the configuration, or without numbers."""
+        for name, values in self.sweep.items():
             if name not in sweepable(self.config):
                 raise unknown("number to sweep", name, sweepable(self.config))
-        env = make(self.environment, **self.environment_options)
-        settings = self.settings()
-        swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
-        factory = load(self.algorithm).factory
-        splits = "shards" in inspect.signature(factory).parameters
-        return Program(
-            factory=functools.partial(factory, **read_inputs(factory, self.config, self.environment)),
-            env=env,
-            config=dataclasses.replace(self.config, **swept),
-            seeds=list(range(run.seed, run.seed + run.num_seeds)),
-            num_settings=len(settings),
-            num_episodes=run.evaluation_episodes,  # type: ignore[arg-type]
-            evaluation_seed=evaluation_seed,
-            layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
-        )
+            if not values:
+                raise JaxrlError(f"the sweep of {name} has no values.")
+            for value in values:
+                check_type(f"{name} (swept)", value, float)
+                if not np.isfinite(_as_float32(value)):
+                    raise JaxrlError(f"the sweep of {name} has the value {value!r}, but must be of finite numbers.")
+            if len(set(map(np.float32, values))) < len(values):
+                raise JaxrlError(f"the sweep of {name} has a value twice: {', '.join(map(str, values))}.")
 
     def description(self) -> dict[str, Any]:
         """Plain data that `from_description` reads back."""
         return {
+            "format": FORMAT,
             "algorithm": self.algorithm,
             "environment": self.environment,
             "environment_options": self.environment_options,
@@ -106,21 +154,57 @@ class Experiment:
         }
 
     @staticmethod
-    def from_description(description: dict[str, Any]) -> Experiment:
-        """The experiment that a run folder describes."""
-        try:
-            return Experiment(
-                algorithm=description["algorithm"],
-                environment=description["environment"],
-                config=override(load(description["algorithm"]).config_class(), description["config"]),
-                run=RunSettings(**description["run"]),
-                sweep=description["sweep"],
-                environment_options=description["environment_options"],
+    def from_description(description: dict[str, Any], folder: Path | str, trust: Trust = NOBODY) -> Experiment:
+        """The experiment that a run folder describes, if what it names may be imported."""
+        trust.check(description, folder)
+        with described_by(folder):
+            return Experiment._from_description(description, folder, trust)
+
+    @staticmethod
+    def _from_description(description: dict[str, Any], folder: Path | str, trust: Trust) -> Experiment:
+        if description.get("format") != FORMAT:
+            raise JaxrlError(
+                f"{folder} was written by another version of jaxrl (format {description.get('format', 1)}; this one "
+                f"reads {FORMAT}). Its metrics and evaluations can be plotted; to train it again, repeat its command."
             )
-        except KeyError as error:
-            raise JaxrlError(f"the run's config.json lacks {error}.") from error
-        except TypeError as error:
-            raise JaxrlError(f"the run's config.json does not fit this version of jaxrl: {error}.") from error
+        missing = [name for name in REQUIRED if name not in description]
+        if missing:
+            raise JaxrlError(f"config.json in {folder} lacks {' and '.join(map(repr, missing))}.")
+        run = description["run"]
+        known = {field.name for field in dataclasses.fields(RunSettings)}
+        for name in run:
+            if name not in known:
+                raise unknown(f"setting under run in config.json of {folder}", name, known)
+        mesh = run.get("mesh", ())
+        return Experiment(
+            algorithm=description["algorithm"],
+            environment=description["environment"],
+            config=override(load(description["algorithm"]).config_class(), description["config"]),
+            run=RunSettings(**run | {"mesh": tuple(mesh) if isinstance(mesh, list) else mesh}),
+            sweep=description["sweep"],
+            environment_options=description["environment_options"],
+            trust=trust,
+        )
+
+
+@contextlib.contextmanager
+def described_by(folder: Path | str) -> Iterator[None]:
+    """What is wrong with the run that a folder describes, as an error that names its config.json."""
+    try:
+        yield
+    except JaxrlError as error:
+        if str(folder) in str(error):
+            raise
+        raise type(error)(f"{Path(folder) / CONFIG}: {error}") from error
+
+
+def _as_float32(value: float) -> np.float32:
+    """A number as runs compute with it; infinite if it is too large."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.float32(value)
+    except OverflowError:  # a whole number beyond every float
+        return np.float32(np.inf)
 
 
 def default_config(algorithm: str, environment: str, use_tuned: bool = True) -> tuple[Any, dict[str, Any]]:

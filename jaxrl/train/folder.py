@@ -2,13 +2,15 @@
 
 Everything in it can be read without jaxrl. Whole files are replaced atomically and metrics are appended a
 line at a time, so that a run which is killed at any moment leaves a folder that can be read and resumed.
+What is written here is read by jaxrl.analysis.records, and nothing is written through a symbolic link:
+a folder may be a stranger's.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
-import io
+import itertools
 import json
 import os
 import re
@@ -21,13 +23,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.analysis import records
+from jaxrl.analysis.records import CONFIG, EVALUATIONS, METRICS
 from jaxrl.errors import JaxrlError
 
-CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
 CHECKPOINTS, PLOTS, TENSORBOARD, WANDB = "checkpoints", "plots", "tensorboard", "wandb.json"
 PROFILE = "profile"
-CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-.*")
-PLOT_SUFFIXES = {".png", ".pdf", ".svg"}
+MANIFEST = "manifest.json"
+# Where jaxrl, and what it calls, writes and removes.
+FOLDERS = (CHECKPOINTS, PLOTS, TENSORBOARD, PROFILE, f"{PROFILE}/plugins", f"{PROFILE}/plugins/profile", "wandb")
+CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
+# The pictures that commands make by themselves; those of other names are somebody's own.
+PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
 
 @contextmanager
@@ -45,6 +52,8 @@ def file_errors(action: str, path: Path | str) -> Iterator[None]:
             errno.EEXIST: "The path is a file, not a folder: choose another folder.",
         }.get(error.errno or 0, "")
         cause = error.strerror or str(error)
+        if error.errno == errno.ELOOP:
+            cause = "it is a symbolic link, and jaxrl writes to files of its own only"
         raise JaxrlError(f"cannot {action} {path}: {cause}. {advice}".rstrip()) from error
 
 
@@ -103,8 +112,42 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+@contextmanager
+def problems() -> Iterator[None]:
+    """What `jaxrl.analysis.records` finds wrong, as an error of the user's request."""
+    try:
+        yield
+    except JaxrlError:
+        raise
+    except ValueError as error:
+        raise JaxrlError(str(error)) from error
+
+
+def check_free(folder: Path | str, overwrite: bool) -> None:
+    """Refuse a folder that holds a run already, unless it is to be overwritten; nothing is changed."""
+    folder = Path(folder)
+    taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
+    taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
+    if taken and not overwrite:
+        raise JaxrlError(
+            f"{folder} already holds a run ({taken[0]} exists). Use `--overwrite` to start again, "
+            f"or `jaxrl resume {folder}` to go on."
+        )
+
+
+def refuse_links(folder: Path | str) -> None:
+    """Refuse to write where a folder of the run leads elsewhere: what lies there is not this run's."""
+    for name in FOLDERS:
+        path = Path(folder) / name
+        if path.is_symlink():
+            raise JaxrlError(
+                f"{path} is a symbolic link to {os.readlink(path)}: jaxrl writes and removes only inside the "
+                "run folder itself. Put a folder in its place (the run folder as a whole may be a link)."
+            )
+
+
 def create(folder: Path | str, description: dict, overwrite: bool = False) -> Path:
-    """Make a run folder whose config.json holds `description`.
+    """Make a run folder whose config.json holds `description`; to be called with the folder's lock held.
 
     A folder that already holds a run is refused; with `overwrite` that run's files, and only those, are
     removed. NaN and infinities are kept (as Python's json writes them), since the run is rebuilt from this.
@@ -113,15 +156,10 @@ def create(folder: Path | str, description: dict, overwrite: bool = False) -> Pa
     plain(description, name="description")  # what cannot be written is refused before anything is removed
     with file_errors("use the run folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
-    taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
-    if taken and not overwrite:
-        raise JaxrlError(
-            f"{folder} already holds a run ({taken[0]} exists). Use `--overwrite` to start again, "
-            f"or `jaxrl resume {folder}` to go on."
-        )
+    check_free(folder, overwrite)
+    refuse_links(folder)
     with file_errors("use the run folder", folder):
-        if taken:
+        if overwrite:
             _remove_run(folder)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
         (folder / PLOTS).mkdir(exist_ok=True)
@@ -146,33 +184,50 @@ def _remove_run(folder: Path) -> None:
     files = [folder / name for name in (METRICS, EVALUATIONS, WANDB)]
     for name in (CONFIG, METRICS, EVALUATIONS, WANDB):
         files += folder.glob(f".{name}.*.tmp")
-    files += [path for path in (folder / PLOTS).glob("*") if path.suffix in PLOT_SUFFIXES]
+    files += [folder / PLOTS / name for name in PICTURES]
     files += (folder / TENSORBOARD).glob("events.out.tfevents.*")
     for path in files:
         path.unlink(missing_ok=True)
     for path in _checkpoints(folder):
-        shutil.rmtree(path)
+        if is_checkpoint(path):
+            shutil.rmtree(path)
+        else:
+            set_aside(path)
     shutil.rmtree(folder / PROFILE / "plugins" / "profile", ignore_errors=True)
     for name in (CHECKPOINTS, PLOTS, TENSORBOARD, f"{PROFILE}/plugins", PROFILE):
         with suppress(OSError):
             (folder / name).rmdir()
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is one that jaxrl made, whole or begun: only such a one is ever removed."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        manifest = records.read_json(path / MANIFEST)
+    except (OSError, ValueError):
+        return not any(path.iterdir())  # killed before its first byte
+    return isinstance(manifest, dict) and {"iteration", "leaves"} <= manifest.keys()
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file or folder a name that nothing reads, overwrites or removes: it may be all there is."""
+    for count in itertools.count(1):
+        target = path.with_name(f"damaged-{count}-{path.name.lstrip('.')}")
+        if not target.exists() and not target.is_symlink():
+            os.rename(path, target)
+            return target
+    raise AssertionError("unreachable: the counter has no end")
+
+
 def read_description(folder: Path | str) -> dict:
     """The description that `create` wrote; errors name the nearest run folders or the damage."""
     folder = Path(folder)
     path = folder / CONFIG
-    if not path.is_file():
+    if not os.path.isfile(path):  # of a name that is too long, pathlib would raise the system's error
         raise JaxrlError(f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}")
-    with file_errors("read", path):
-        data = path.read_bytes()
-    try:
-        description = json.loads(data)
-    except ValueError as error:
-        raise JaxrlError(f"{path} is damaged: it is not valid JSON ({error}).") from error
-    if not isinstance(description, dict):
-        raise JaxrlError(f"{path} is damaged: it holds a {type(description).__name__}, not an object.")
-    return description
+    with file_errors("read", path), problems():
+        return records.read_description(path)
 
 
 def _neighbours(folder: Path) -> str:
@@ -208,79 +263,3 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 def _text(value: Any) -> str:
     """A value as JSON text, which also compares tuples with lists and NaN with NaN."""
     return json.dumps(plain(value), sort_keys=True)
-
-
-def append_metrics(folder: Path | str, row: dict) -> None:
-    """Append one row to metrics.jsonl with a single write; NaN and infinities become null (strict JSON)."""
-    path = Path(folder) / METRICS
-    line = (json.dumps(plain(row, lambda _: None, "metrics"), allow_nan=False) + "\n").encode()
-    with file_errors("write", path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-
-
-def read_metrics(folder: Path | str) -> list[dict]:
-    """The rows of metrics.jsonl in order, without torn ones; [] where there is no file."""
-    return [row for _, row in _rows(Path(folder) / METRICS)]
-
-
-def truncate_metrics(folder: Path | str, iteration: int) -> None:
-    """Drop the rows after `iteration`, and torn lines, so that a resumed run does not write them twice."""
-    path = Path(folder) / METRICS
-    kept = b"".join(line + b"\n" for line, row in _rows(path) if row["iteration"] <= iteration)
-    if path.exists() and path.read_bytes() != kept:
-        write_atomically(path, kept)
-
-
-def _rows(path: Path) -> list[tuple[bytes, dict]]:
-    """The lines of metrics.jsonl that are whole, each as written and as read."""
-    if not path.exists():
-        return []
-    rows = []
-    with file_errors("read", path):
-        data = path.read_bytes()
-    for line in data.split(b"\n")[:-1]:  # what follows the last newline is torn, or nothing
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("iteration"), int):
-                rows.append((line, row))
-    return rows
-
-
-def save_evaluations(folder: Path | str, evaluations: dict[str, Any]) -> None:
-    """Replace evaluations.npz by these arrays: `iteration` and `transitions` [K], results [K, H, S, E]."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: np.asarray(values) for name, values in evaluations.items()}
-    np.savez(buffer, **arrays)
-    write_atomically(Path(folder) / EVALUATIONS, buffer.getvalue())
-
-
-def load_evaluations(folder: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of evaluations.npz; {} where nothing was evaluated yet."""
-    path = Path(folder) / EVALUATIONS
-    if not path.exists():
-        return {}
-    with file_errors("read", path):
-        data = path.read_bytes()
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
-        raise JaxrlError(f"{path} is damaged ({error}). Remove it to go on without it.") from error
-
-
-def truncate_evaluations(folder: Path | str, iteration: int) -> dict[str, np.ndarray]:
-    """Drop the evaluations after `iteration`; returns those that are left."""
-    evaluations = load_evaluations(folder)
-    if evaluations:
-        keep = evaluations["iteration"] <= iteration
-        if not keep.all():
-            evaluations = {name: values[keep] for name, values in evaluations.items()}
-            save_evaluations(folder, evaluations)
-    return evaluations

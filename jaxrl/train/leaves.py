@@ -57,17 +57,22 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     return rows, [np.asarray(leaf) for leaf in jax.device_get(leaves)]
 
 
+def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
+    """How leaves that were saved differ from those of a tree, in words; None if they fit."""
+    for old, new in itertools.zip_longest(rows, _described_leaves(abstract_tree)[0]):
+        if old is None or new is None or any(old[part] != new[part] for part in ("path", "dtype", "shape")):
+            return f"it holds {_leaf_text(old)}, where this configuration needs {_leaf_text(new)}"
+    return None
+
+
 def assemble(path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree) -> PyTree:
     """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
-    saved = manifest["leaves"]
-    wanted, leaves = _described_leaves(abstract_state)
-    for old, new in itertools.zip_longest(saved, wanted):
-        if old is None or new is None or any(old[part] != new[part] for part in ("path", "dtype", "shape")):
-            raise JaxrlError(
-                f"the checkpoint {path} was saved with another configuration: it holds {_leaf_text(old)}, "
-                f"where this configuration needs {_leaf_text(new)}."
-            )
-    placed = [_place(*parts) for parts in zip(saved, values, leaves, strict=True)]
+    rows = manifest["leaves"]
+    difference = mismatch(rows, abstract_state)
+    if difference:
+        raise JaxrlError(f"the checkpoint {path} was saved with another configuration: {difference}.")
+    leaves = _described_leaves(abstract_state)[1]
+    placed = [_place(*parts) for parts in zip(rows, values, leaves, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
 
 
@@ -120,15 +125,25 @@ def load_arrays(path: Path, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
         with _quiet_orbax() as (ocp, checkpointer):
             kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name, size in sizes.items() if size}
             arrays = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=kinds))
-    return [arrays[name] if sizes[name] else _empty(row) for name, row in zip(sizes, leaves, strict=True)]
+    found = []
+    for (name, size), row in zip(sizes.items(), leaves, strict=True):
+        shape, dtype = _layout(row)
+        value = arrays[name] if size else np.zeros(shape, dtype)
+        if value.shape != shape or value.dtype != dtype:
+            raise ValueError(f"{row['path']} is {value.dtype}{list(value.shape)}, not {dtype}{list(shape)}")
+        found.append(value)
+    return found
 
 
-def _empty(row: dict[str, Any]) -> np.ndarray:
-    """The data of a leaf without elements."""
+def _layout(row: dict[str, Any]) -> tuple[tuple[int, ...], Any]:
+    """Shape and type of a leaf's data."""
     if "key" not in row:
-        return np.zeros(row["shape"], jnp.dtype(row["dtype"]))
-    one = jax.random.key_data(jax.random.key(0, impl=row["key"]))
-    return np.zeros((*row["shape"], *one.shape), one.dtype)
+        return tuple(row["shape"]), jnp.dtype(row["dtype"])
+    one = jax.random.key(0, impl=row["key"])
+    if str(one.dtype) != row["dtype"]:
+        raise ValueError(f"{row['path']} is {row['dtype']}, but its keys are {row['key']}")
+    data = jax.random.key_data(one)
+    return (*row["shape"], *data.shape), data.dtype
 
 
 @functools.cache

@@ -1,13 +1,20 @@
-"""One run a folder: two that train into the same one would undo each other's files."""
+"""One run a folder: two that train into the same one would undo each other's files.
+
+The lock comes before anything in the folder is changed, and is held until the run has ended.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import distributed
+from jaxrl.train.folder import file_errors
 
 LOCK = ".lock"
 
@@ -16,7 +23,7 @@ LOCK = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system releases with the process, however it ends; refuse if it is held.
 
-    Of several processes that share a run, the first one holds it for all.
+    The folder is made if it is not there. Of several processes that share a run, the first one holds it for all.
     """
     with ExitStack() as stack:
         distributed.on_first(lambda: stack.enter_context(_held(folder)))
@@ -30,9 +37,24 @@ def _held(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows has no flock
         yield
         return
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JaxrlError(f"{folder} is being trained by another process: wait for it, or stop it.") from None
+    with file_errors("use the run folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with file_errors("lock", path):
+        # Never emptied, and no link is followed: whatever a stranger has put there keeps its contents.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JaxrlError(f"{folder} is being trained by another process: wait for it, or stop it.") from None
+    except OSError as error:  # some file systems of clusters have no locks
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            os.close(descriptor)
+            raise JaxrlError(f"cannot lock {path}: {error.strerror}.") from error
+        text = f"{folder} is on a file system without locks: see to it that no other process trains there"
+        warnings.warn(text, RunWarning, stacklevel=2)
+    try:
         yield
+    finally:
+        os.close(descriptor)

@@ -10,31 +10,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl.errors import JaxrlError, unknown
-from jaxrl.train import continuing, distributed
+from jaxrl.analysis.ranking import member_scores
+from jaxrl.errors import JaxrlError, RunWarning, unknown
+from jaxrl.train import continuing, distributed, logs
 from jaxrl.train import folder as run_folder
+from jaxrl.train.best import Best
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, Progress
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.lock import locked
 from jaxrl.train.profile import profile
 from jaxrl.train.program import Program
-from jaxrl.train.scores import finite_mean, last_is_best, mean
+from jaxrl.train.scores import finite_mean, mean
 from jaxrl.train.signals import StopSignals
 from jaxrl.train.sinks import Sinks
+from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
 
 # A row of metrics, and so a chance to stop, at least this often: transitions of all members together.
-TRANSITIONS_A_ROW = 2_000_000
-ROWS_A_RUN = 100
+TRANSITIONS_PER_ROW = 2_000_000
+ROWS_PER_RUN = 100
 # A kill costs at most this much, however far apart the evaluations are.
-SECONDS_A_CHECKPOINT = 300.0
+SECONDS_PER_CHECKPOINT = 300.0
 SINK_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 class Result(NamedTuple):
     """How a run ended. Returns are of the last evaluation, [H, S, E]; times and speeds of this session."""
 
+    experiment: Experiment
     folder: Path
     iteration: int
     num_iterations: int
@@ -51,10 +55,6 @@ class Diverged(JaxrlError):
     """The loss or the policy is no longer a number; the last good state has been saved."""
 
 
-class RunWarning(UserWarning):
-    """Something about a run that its owner should know, and that does not stop it."""
-
-
 def train(
     experiment: Experiment,
     folder: Path | str,
@@ -65,17 +65,19 @@ def train(
     profiled: bool = False,
 ) -> Result:
     """Train from the beginning into a new run folder; `profiled`: measure and trace some iterations first."""
+    check_request(sinks, profiled)
     program = experiment.program()
-    _check_sinks(sinks)
-    if profiled and distributed.are_several():
-        raise JaxrlError("--profile measures a run in one process: leave out --coordinator or --distributed.")
     path, description = Path(folder), continuing.describe(experiment, program)
-    distributed.on_first(lambda: run_folder.create(path, description, overwrite))
-    runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
-    state = program.init()
-    if profiled:
-        profile(program, state, path, runner.console)
-    return runner.run(state, iteration=0, seconds=0.0)
+    asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
+    distributed.check_agreed(description | asked)
+    distributed.on_first(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
+    with locked(path):
+        distributed.on_first(lambda: run_folder.create(path, description, overwrite))
+        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
+        state = program.init()
+        if profiled:
+            profile(program, state, path, runner.console)
+        return runner.run(state, iteration=0, seconds=0.0)
 
 
 def resume(
@@ -86,51 +88,75 @@ def resume(
     force: bool = False,
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
+    trust: Trust = NOBODY,
 ) -> Result:
     """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
 
     Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's own. A run that was
-    killed before its first checkpoint begins again; one that is finished is left as it is.
+    killed before its first checkpoint begins again; one that is finished is left as it is. Code that the folder names
+    is imported only as far as `trust` goes.
     """
-    console = console or Console(quiet=True)
-    old = run_folder.read_description(folder)
-    experiment, program = continuing.reopen(folder, old, changes or {}, sharing)
-    new = continuing.describe(experiment, program)
-    continuing.check_same(folder, old, new, force)
-    _check_sinks(sinks)
+    check_request(sinks)
+    path = Path(folder)
+    run_folder.read_description(path)  # what is no run folder gets no lock either
+    distributed.on_first(lambda: run_folder.refuse_links(path))
+    with locked(path):
+        old = run_folder.read_description(path)
+        experiment, program = continuing.reopen(path, old, changes or {}, sharing, trust)
+        new = continuing.describe(experiment, program)
+        asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
+        distributed.check_agreed(new | asked)
+        state, iteration, seconds = _begin(path, program, old, new, force)
+        if text := continuing.note(old, new):
+            (console or Console(quiet=True)).note(text)
+        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
+        return runner.run(state, iteration, seconds)
+
+
+def _begin(
+    folder: Path, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool
+) -> tuple[PyTree, int, float]:
+    """Where a run goes on, (state, iteration, seconds): its folder checked first, then brought back to that moment."""
     checkpoints = Checkpoints(folder)
-    if checkpoints.iterations() and old["samples_per_step"] != new["samples_per_step"]:
+    continuing.check_unedited(folder, old, checkpoints.vouched(), force)
+    continuing.check_same(folder, old, new, force)
+    if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
-    state, iteration, seconds = _newest(checkpoints, program)
-    if text := continuing.note(old, new):
-        console.note(text)
+    state, iteration, seconds, vouched = _newest(checkpoints, program)
     kept = iteration if checkpoints.iterations() else -1
-    distributed.on_first(lambda: continuing.rewind(folder, kept, old, new))
-    runner = Runner(experiment, program, Path(folder), sinks, console)
-    return runner.run(state, iteration, seconds)
+
+    def rewind() -> None:
+        continuing.rewind(folder, kept, vouched)
+        continuing.rewrite(folder, old, new, max(kept, 0), vouched)
+
+    distributed.on_first(rewind)
+    return state, iteration, seconds
 
 
-def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, float]:
-    """(state, iteration, seconds trained) of the newest whole checkpoint, or of the beginning if none was saved."""
+def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, float, dict[str, Any]]:
+    """(state, iteration, seconds trained, what is vouched for) of the newest whole checkpoint, or of the beginning."""
     continuing.check_seen(max(checkpoints.iterations(), default=-1), "checkpoints")
     if not checkpoints.iterations():
-        return program.init(), 0, 0.0
+        return program.init(), 0, 0.0, {}
     restored = checkpoints.restore_latest(program.abstract_state())
     continuing.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
-        warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=3)
-    return restored.state, restored.iteration, restored.metadata["seconds"]
+        warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
+    return restored.state, restored.iteration, restored.metadata["seconds"], restored.metadata
 
 
-def _check_sinks(names: tuple[str, ...]) -> None:
-    """Refuse what cannot be written to before there is a folder, or a run is overwritten."""
-    for name in names:
+def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
+    """Refuse what cannot be had before there is a folder, or a run is overwritten."""
+    for name in sinks:
         if name not in SINK_PACKAGES:
             raise unknown("sink", name, SINK_PACKAGES)
-        if importlib.util.find_spec(SINK_PACKAGES[name]) is None:
+        found = importlib.util.find_spec(SINK_PACKAGES[name])
+        if found is None or found.origin is None:  # a mere folder of that name is no package
             raise JaxrlError(
                 f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install 'jaxrl[track]'"
             )
+    if profiled and distributed.are_several():
+        raise JaxrlError("--profile measures a run in one process: leave out --coordinator or --distributed.")
 
 
 class Runner:
@@ -141,15 +167,16 @@ class Runner:
     ) -> None:
         self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
         self.checkpoints = Checkpoints(folder)
-        self.evaluations: dict[str, np.ndarray] = {}
-        self.sinks = Sinks(folder, sinks if distributed.is_first() else None, experiment.description())
+        self.evaluations: logs.Evaluations = {}
+        self.sink_names = sinks if distributed.is_first() else None
+        self.description = continuing.describe(experiment, program)
         self.num_iterations = program.algorithm.num_iterations
         self.samples_per_step = program.algorithm.samples_per_step
         count = min(experiment.run.num_evaluations, self.num_iterations)
         self.evaluation_points = {self.num_iterations * k // count for k in range(count + 1)}
         self.num_members = int(np.prod(program.shape))
-        largest = TRANSITIONS_A_ROW // (self.samples_per_step * self.num_members)
-        self.row_length = max(1, min(largest, self.num_iterations // ROWS_A_RUN))
+        largest = TRANSITIONS_PER_ROW // (self.samples_per_step * self.num_members)
+        self.row_length = max(1, min(largest, self.num_iterations // ROWS_PER_RUN))
         self.saved_at = time.monotonic()
         self.training_seconds = 0.0
         self.trained_iterations = 0
@@ -158,12 +185,14 @@ class Runner:
     def run(self, state: PyTree, iteration: int, seconds: float) -> Result:
         """Train to the end of the budget, or until a signal asks to stop."""
         self.seconds = seconds
-        self.evaluations = run_folder.load_evaluations(self.folder)
+        self.evaluations = logs.load_evaluations(self.folder)
+        self.best = Best(self.checkpoints, self.program.shape, self.program.abstract_policies())
         begun = set(np.asarray(self.evaluations.get("iteration", ())).tolist())
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:
             self.console.note(f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first")
-        with locked(self.folder), StopSignals() as stop, self.sinks, self._progress() as bar:
+        sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
+        with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
             self.lost = ~distributed.to_host(self.program.is_finite(state))
             if distributed.most(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
@@ -181,7 +210,7 @@ class Runner:
 
     def _agreed(self, stop: StopSignals) -> tuple[int, bool]:
         """(a signal that any process has received, or 0; whether a checkpoint is due in any)."""
-        overdue = time.monotonic() - self.saved_at > SECONDS_A_CHECKPOINT
+        overdue = time.monotonic() - self.saved_at > SECONDS_PER_CHECKPOINT
         signal, due = distributed.most([stop.received or 0, overdue]).tolist()
         return signal, bool(due)
 
@@ -211,7 +240,8 @@ class Runner:
         The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is then done again.
         """
         compiled = self.program.compile_seconds
-        deterministic, stochastic = distributed.to_host(self.program.evaluate(state, iteration))
+        policies = self.program.policies(state)
+        deterministic, stochastic = distributed.to_host(self.program.evaluate(policies, iteration))
         bar.exclude(self.program.compile_seconds - compiled)
         row = {
             "iteration": iteration,
@@ -226,15 +256,19 @@ class Runner:
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
         }
         self.save(state, iteration)
+        self.best.offer(iteration, member_scores(row["deterministic_returns"]), policies, self.description)
         if distributed.is_first():
-            if last_is_best(self.evaluations["deterministic_returns"].mean(-1)):
-                self.checkpoints.mark_best(iteration)
-            run_folder.save_evaluations(self.folder, self.evaluations)
+            logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(row["deterministic_returns"]))
 
     def save(self, state: PyTree, iteration: int) -> None:
         """Save a checkpoint."""
-        self.checkpoints.save(iteration, state, {"seconds": self.seconds})
+        vouched: dict[str, Any] = {}
+        if distributed.is_first():
+            vouched = logs.vouch(self.folder, self.evaluations, iteration)
+        description = {"description": continuing.fixed(self.description)}
+        found = {"iteration": iteration, "seconds": self.seconds}
+        self.checkpoints.save(iteration, state, found | description | vouched)
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:
@@ -284,6 +318,7 @@ class Runner:
         evaluations = self.evaluations
         transitions = self.trained_iterations * self.samples_per_step * self.num_members
         return Result(
+            experiment=self.experiment,
             folder=self.folder,
             iteration=iteration,
             num_iterations=self.num_iterations,

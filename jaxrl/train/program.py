@@ -70,6 +70,7 @@ class Program:
             # Seeds differ in their episodes too: an interval over seeds takes them for independent.
             self._evaluation_keys = self._population_keys([evaluation_seed + index for index in range(len(seeds))])
         self._compiled = {} if compiled is None else compiled
+        self.inputs: dict[str, str] = {}  # checksums of what was read from disk for the algorithm
 
     def init(self) -> PyTree:
         """The first state of every member."""
@@ -94,9 +95,18 @@ class Program:
         out = (self._state_spec, self._members)
         return self._call("chunk", self._chunk, out, state, np.int32(iterations), donate=True)
 
-    def evaluate(self, state: PyTree, iteration: int) -> tuple[Episodes, Episodes]:
-        """(deterministic, stochastic) episodes of the policies in `state`; leaves [H, S, E]."""
-        arguments = (state, self._evaluation_keys, np.int32(iteration))
+    def policies(self, state: PyTree) -> PyTree:
+        """The policy of every member, which is all that acting needs: leaves [H, S, ...], or [...]."""
+        return self._call("policies", self._policies, self._members, state)
+
+    def abstract_policies(self) -> PyTree:
+        """Shapes, types and structure of `policies`, as they are on one device, without computing them."""
+        policies = self._spread(self._policies, (self._state_spec,), self._members)
+        return jax.eval_shape(policies, self.env, self._config, self.abstract_state())
+
+    def evaluate(self, policies: PyTree, iteration: int) -> tuple[Episodes, Episodes]:
+        """(deterministic, stochastic) episodes of the policies; leaves [H, S, E]."""
+        arguments = (policies, self._evaluation_keys, np.int32(iteration))
         episodes = self._call("evaluate", self._evaluate, self._members, *arguments)
         return jax.tree.map(lambda leaf: leaf.reshape(*self.shape, self._num_episodes), episodes)
 
@@ -107,10 +117,6 @@ class Program:
     def copy(self, state: PyTree) -> PyTree:
         """The same state in buffers of its own, which survive the donation of the originals."""
         return self._call("copy", lambda _env, _config, state: copy(state), self._state_spec, state)
-
-    def first_member(self, tree: PyTree) -> PyTree:
-        """Member (0, 0) of a population's tree; a single member's tree as it is."""
-        return jax.tree.map(lambda leaf: leaf[0, 0], tree) if self.is_population else tree
 
     @property
     def _members(self) -> P:
@@ -150,9 +156,9 @@ class Program:
         return self._compiled[name](self.env, self._config, *arguments)
 
     def _input_spec(self, name: str, position: int) -> PyTree:
-        """How an argument is dealt out: keys, or the state; then numbers, but for the keys of an evaluation."""
+        """How an argument is dealt out: keys, policies or the state; then numbers, but for an evaluation's keys."""
         if position == 0:
-            return self._members if name == "init" else self._state_spec
+            return self._members if name in ("init", "evaluate") else self._state_spec
         return self._members if name == "evaluate" and position == 1 else P()
 
     def _init(self, env: Environment, config: Any, keys: Key) -> PyTree:
@@ -175,6 +181,9 @@ class Program:
             metrics = unravel(jax.lax.psum(flat, ENV))
         return state, metrics
 
+    def _policies(self, env: Environment, config: Any, state: PyTree) -> PyTree:
+        return self._over_members(lambda env, config, state: self._make(env, config).policy(state))(env, config, state)
+
     def _is_finite(self, env: Environment, config: Any, state: PyTree) -> Array:
         def one(env: Environment, config: Any, state: PyTree) -> Array:
             leaves = jax.tree.leaves(self._make(env, config).policy(state))
@@ -184,12 +193,11 @@ class Program:
         return self._over_members(one)(env, config, state)
 
     def _evaluate(
-        self, env: Environment, config: Any, state: PyTree, keys: Key, iteration: Array
+        self, env: Environment, config: Any, policies: PyTree, keys: Key, iteration: Array
     ) -> tuple[Episodes, Episodes]:
         def one(env: Environment, config: Any, member: tuple[PyTree, Key]) -> tuple[Episodes, Episodes]:
-            state, root = member
+            policy, root = member
             algorithm = self._make(env, config)
-            policy = algorithm.policy(state)
             key = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
             key_deterministic, key_stochastic = jax.random.split(key)
             return (
@@ -197,7 +205,7 @@ class Program:
                 evaluate(env, algorithm, policy, key_stochastic, self._num_episodes, False),
             )
 
-        return self._over_members(one)(env, config, (state, keys))
+        return self._over_members(one)(env, config, (policies, keys))
 
     def _over_members(self, function: Callable) -> Callable:
         """Map `function(env, config, x)` over settings, then seeds; all members share one environment."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
-from jaxrl.errors import JaxrlError, check_choice, check_positive_int, unknown
-from jaxrl.train import distributed
-from jaxrl.train.checkpoint import Checkpoints, Restored
+from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
+from jaxrl.train import distributed, logs, members
+from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import Experiment
-from jaxrl.train.folder import file_errors, read_description
-from jaxrl.train.loop import Result, RunWarning
-from jaxrl.train.program import Program
+from jaxrl.train.folder import file_errors, read_description, refuse_links
+from jaxrl.train.loop import Result
 from jaxrl.train.record import record_episode
-from jaxrl.types import Algorithm, PyTree
+from jaxrl.train.saved import load_policy, open_policies, open_policy
+from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.types import PyTree
+
+__all__ = ["environments", "evaluate", "finish", "load_policy", "plot", "render", "score_rows"]
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
@@ -40,6 +43,8 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     rows = score_rows(experiment, result.deterministic_returns, result.stochastic_returns)
     last = result.evaluated_iteration == result.num_iterations
     console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")
+    if len(experiment.settings()) > 1:
+        _name_the_winner(result.folder, experiment, result.deterministic_returns, console)
     if result.trained_iterations:
         speed = f"{human(result.steps_per_second)} environment steps/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
@@ -56,56 +61,46 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     return status
 
 
-def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
-    """A row for each setting and kind of action: mean return, its 95 % interval, episodes, seeds."""
-    from jaxrl.analysis.statistics import mean_interval
+def _name_the_winner(folder: Path, experiment: Experiment, deterministic: np.ndarray, console: Console) -> None:
+    """Say which setting of a sweep is best, and how to train it again and look at its policy."""
+    best = order(member_scores(deterministic))[0]
+    setting = ",".join(f"{name}={value!r}" for name, value in experiment.settings()[best].items())
+    winner = experiment.changed(experiment.settings()[best])
+    console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (deterministic actions)")
+    console.note(f"again         {members.command_of(winner)}")
+    console.note(f"look at it    jaxrl eval {folder} --member {setting}")
 
+
+def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
+    """A row for each setting and kind of action, the best setting first: score, 95 % interval, episodes, seeds.
+
+    The score is the interquartile mean over seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one
+    seed, its mean.
+    """
     rows = []
-    for index, setting in enumerate(experiment.settings()):
+    for index in order(member_scores(deterministic)):
         for kind, returns in (("likeliest", deterministic[index]), ("sampled", stochastic[index])):
-            # Several seeds: the interval is over seeds, whose episodes are not independent draws.
-            scores = returns.mean(-1) if len(returns) > 1 else returns[0]
-            low, high = mean_interval(scores) if np.all(np.isfinite(scores)) else (np.nan, np.nan)
-            row = {"actions": kind, "return": float(returns.mean()), "95% low": low, "95% high": high}
-            rows.append(setting | row | {"episodes": returns.size, "seeds": len(returns)})
+            low, high = interval(returns)
+            row = {"actions": kind, "return": setting_score(member_scores(returns)), "95% low": low, "95% high": high}
+            rows.append(experiment.settings()[index] | row | {"episodes": returns.size, "seeds": len(returns)})
     return rows
 
 
-def experiment_of(folder: Path) -> Experiment:
-    """The experiment that a run folder holds."""
-    return Experiment.from_description(read_description(folder))
-
-
-def restore(folder: Path, checkpoint: str, num_episodes: int, seed: int | None = None) -> tuple[Program, Restored]:
-    """A run's programs, on one device whatever it was trained on, and its best or last state."""
-    check_positive_int("episodes", num_episodes)
-    experiment = experiment_of(folder)
-    run = dataclasses.replace(experiment.run, evaluation_episodes=num_episodes, devices=1, mesh=())
-    program = dataclasses.replace(experiment, run=run).program(evaluation_seed=seed)
-    checkpoints = Checkpoints(folder)
-    load = checkpoints.restore_best if checkpoint == "best" else checkpoints.restore_latest
-    restored = load(program.abstract_state())
-    for problem in restored.problems:
-        warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=2)
-    return program, restored
-
-
-def load_policy(folder: Path | str, checkpoint: str = "best") -> tuple[Environment, Algorithm, PyTree]:
-    """The environment, the algorithm and a trained policy of a run folder, for use from Python.
-
-    `algorithm.act(policy, algorithm.memory(), observation, key, True)` acts. `checkpoint` is "best" or "last"; of a
-    population, the policy is that of the first setting and seed.
-    """
-    program, restored = restore(Path(folder), checkpoint, num_episodes=1)
-    return program.env, program.algorithm, program.algorithm.policy(program.first_member(restored.state))
-
-
-def evaluate(folder: Path, num_episodes: int, checkpoint: str, seed: int, console: Console) -> int:
-    """Evaluate a saved policy on fresh episodes and print a table."""
-    program, restored = restore(folder, checkpoint, num_episodes, seed)
-    deterministic, stochastic = jax.device_get(program.evaluate(restored.state, restored.iteration))
-    rows = score_rows(experiment_of(folder), deterministic.returns, stochastic.returns)
-    console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {restored.iteration}")
+def evaluate(
+    folder: Path,
+    num_episodes: int,
+    checkpoint: str,
+    seed: int,
+    console: Console,
+    *,
+    member: Sequence[str] = (),
+    trust: Trust = NOBODY,
+) -> int:
+    """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
+    saved = open_policies(folder, checkpoint, num_episodes, seed, member=member, trust=trust)
+    deterministic, stochastic = jax.device_get(saved.program.evaluate(saved.policies, saved.iteration))
+    rows = score_rows(saved.experiment, deterministic.returns, stochastic.returns)
+    console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
 
 
@@ -128,6 +123,11 @@ def plot(folders: list[Path], output: Path | None) -> Path:
 
     for folder in folders:
         read_description(folder)  # its errors name the nearest run folders
+        vouched = Checkpoints(folder).vouched()
+        for text in logs.lost(folder, vouched, vouched.get("iteration", 0)) if vouched else ():
+            warnings.warn(text, RunWarning, stacklevel=2)
+    if output is None:
+        refuse_links(folders[0])
     target = output or folders[0] / "plots"
     with _drawing(target):
         runs = [load_run(folder) for folder in folders]
@@ -141,18 +141,30 @@ def plot(folders: list[Path], output: Path | None) -> Path:
         return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
 
 
-def render(folder: Path, checkpoint: str, seed: int, deterministic: bool, output: Path | None) -> Path:
-    """Draw one episode of a saved policy (of the first member of a population)."""
+def render(
+    folder: Path,
+    checkpoint: str,
+    seed: int,
+    deterministic: bool,
+    output: Path | None,
+    *,
+    member: Sequence[str] = (),
+    trust: Trust = NOBODY,
+) -> Path:
+    """Draw one episode of a saved policy: of a population, that of `member` or of the best."""
     from jaxrl.analysis import video
 
-    experiment = experiment_of(folder)
+    experiment = Experiment.from_description(read_description(folder), folder, trust)
     name = experiment.environment
     env = make(name, **experiment.environment_options)
+    if output is None:
+        refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"
     every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
-        program, restored = restore(folder, checkpoint, num_episodes=1)
-        frames, rewards = record_episode(program, restored.state, jax.random.key(seed), deterministic)
+        saved = open_policy(folder, checkpoint, member=member, trust=trust)
+        program, key = saved.program, jax.random.key(seed)
+        frames, rewards = record_episode(program.env, program.algorithm, saved.policies, key, deterministic)
         earned = np.cumsum(rewards) - rewards  # before each frame
         with _drawing(target):
             images = draw(jax.tree.map(lambda values: values[::every], frames))

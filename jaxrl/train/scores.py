@@ -20,11 +20,6 @@ def finite_mean(values: np.ndarray | None) -> float | None:
     return float(np.mean(values[np.isfinite(values)]))
 
 
-def last_is_best(returns: np.ndarray) -> bool:
-    """Whether the last of K evaluations [K, H, S] has the best mean over the members that are still finite in it.
-
-    All K are compared over the same members: one that diverges must not raise the mean of the others.
-    """
-    alive = np.isfinite(returns[-1])
-    scores = returns[:, alive].mean(-1) if alive.any() else np.zeros(len(returns))
-    return bool(scores[-1] >= np.max(scores))
+def improved(scores: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Which members [H, S] are at least as good as they ever were; a tie goes to the later, NaN never wins."""
+    return np.isfinite(scores) & ~(scores < best)

@@ -7,6 +7,7 @@ settings by S seeds. The graphical sinks draw the mean over seeds and, up to 16 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,16 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxrl.analysis.records import read_json
 from jaxrl.errors import JaxrlError, unknown
-from jaxrl.train.folder import (
-    TENSORBOARD,
-    WANDB,
-    append_metrics,
-    file_errors,
-    plain,
-    read_metrics,
-    write_atomically,
-)
+from jaxrl.train.folder import TENSORBOARD, WANDB, file_errors, plain, problems, write_atomically
+from jaxrl.train.logs import append_metrics, read_metrics
 
 COUNTERS = ("iteration", "transitions", "seconds")
 MOST_SEEDS = 16
@@ -68,7 +63,7 @@ class TensorBoardSink:
         path = Path(folder) / TENSORBOARD
         with file_errors("write", path):
             past = read_metrics(folder)
-            purge = past[-1]["transitions"] + 1 if past else None
+            purge = past[-1].get("transitions", 0) + 1 if past else None
             self._writer = SummaryWriter(str(path), purge_step=purge, flush_secs=10)
 
     def write(self, row: dict[str, Any]) -> None:
@@ -98,7 +93,7 @@ class WandbSink:
         if not path.exists():
             write_atomically(path, json.dumps({"project": project, "id": uuid.uuid4().hex[:16]}).encode())
         self._run = wandb.init(
-            **json.loads(path.read_bytes()),
+            **_known_run(path),
             name=Path(folder).name,
             config=plain(description or {}),
             dir=str(folder),
@@ -185,6 +180,17 @@ def series(row: dict[str, Any]) -> dict[str, float]:
             if 1 < seeds.size <= MOST_SEEDS:
                 found |= {f"{label}/seed{i}": float(x) for i, x in enumerate(seeds) if np.isfinite(x)}
     return found
+
+
+def _known_run(path: Path) -> dict[str, str]:
+    """Project and id of the run that wandb.json names, and nothing else: the folder may be a stranger's."""
+    with file_errors("read", path), problems():
+        found = read_json(path)
+    for name in ("project", "id"):
+        value = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{1,128}", value, re.ASCII):
+            raise JaxrlError(f"{path}: {name} is {value!r:.60}, but must be a name.")
+    return {name: found[name] for name in ("project", "id")}
 
 
 def _not_installed(what: str, package: str) -> JaxrlError:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jaxrl.analysis.panels import _positions, intervals
 from jaxrl.analysis.plots import plot_comparison, plot_learning_curve, plot_scores, plot_sweep
-from jaxrl.analysis.runs import PER_EPISODE, load_run
+from jaxrl.analysis.records import PER_EPISODE
+from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.style import human, plain, save_figure, spread, write_bytes
 from tests.analysis.test_runs import write_run
 

@@ -1,11 +1,13 @@
 """Reading run folders: whole ones, ones still being written, and broken ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jaxrl.analysis.runs import PER_EPISODE, load_run
+from jaxrl.analysis.records import PER_EPISODE
+from jaxrl.analysis.runs import load_run
 
 
 def write_run(folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environment="CartPole-v1", scale=1.0):
@@ -36,6 +38,13 @@ def test_reads_a_run(tmp_path):
     np.testing.assert_array_equal(loss, [np.nan, 1.5, 1.5])
 
 
+def test_means_over_episodes_are_of_float64(tmp_path):
+    run = load_run(write_run(tmp_path / "run"))
+    returns = np.array([[[[2.0**24, 1.0]]]], np.float32)  # whose float32 sum is 2**24
+    mean = replace(run, evaluations={"deterministic_returns": returns}).returns()
+    assert mean.dtype == np.float64 and mean == 2**23 + 0.5
+
+
 def test_metrics_of_settings_and_seeds_keep_their_axes(tmp_path):
     folder = write_run(tmp_path / "run")
     rows = [{"iteration": i, "transitions": i, "return": [[1.0, None, 3.0]] * 2} for i in range(4)]
@@ -57,7 +66,7 @@ def test_a_broken_line_elsewhere_is_an_error(tmp_path):
     folder = write_run(tmp_path / "run")
     path = folder / "metrics.jsonl"
     path.write_text("{torn\n" + path.read_text())
-    with pytest.raises(ValueError, match="line 1 is not valid JSON"):
+    with pytest.raises(ValueError, match="line 1 is no row of metrics"):
         load_run(folder)
 
 
@@ -98,7 +107,7 @@ def test_errors_say_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="lacks deterministic_returns"):
         load_run(folder)
     (folder / "evaluations.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read"):
+    with pytest.raises(ValueError, match=r"evaluations\.npz is damaged: it cannot be read"):
         load_run(folder)
     (folder / "config.json").write_text('{"algorithm": "ppo"}')
     with pytest.raises(ValueError, match="lacks environment"):

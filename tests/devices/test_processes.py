@@ -17,8 +17,9 @@ import pytest
 from jaxrl import cli
 from jaxrl.train import loop
 from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.folder import load_evaluations, read_description, read_metrics
-from jaxrl.train.report import experiment_of
+from jaxrl.train.folder import read_description
+from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, newest_state, records, same_bits, shared_compilations
 
 ITERATIONS = 48
@@ -38,9 +39,11 @@ def free_port() -> int:
 
 
 class Pair:
-    """Two processes of the same command; both are killed at the end of the block."""
+    """Two processes of the same command, but for what the `second` adds; both are killed at the end of the block."""
 
-    def __init__(self, arguments: list[str], devices: int = 1, slurm: bool = False) -> None:
+    def __init__(
+        self, arguments: list[str], devices: int = 1, slurm: bool = False, second: tuple[str, ...] = ()
+    ) -> None:
         port = free_port()
         self.processes = []
         for index in (0, 1):
@@ -51,6 +54,7 @@ class Pair:
                 job = {"JOB_ID": port - FIRST_SLURM_PORT, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2}
                 task = {"PROCID": index, "LOCALID": index}
                 settings |= {f"SLURM_{name}": str(value) for name, value in (job | task).items()}
+            options += second if index == 1 else []
             command = [sys.executable, "-m", "jaxrl.cli", *arguments, *options]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             self.processes.append(subprocess.Popen(command, env=settings, **pipes))
@@ -141,6 +145,16 @@ def test_a_single_process_goes_on_with_what_was_left(disturbed):
     assert (result.iteration, result.trained_iterations) == (ITERATIONS, ITERATIONS - begun)
     assert [row["iteration"] for row in read_metrics(left)] == list(range(1, ITERATIONS + 1))
     assert load_evaluations(left)["iteration"].tolist() == [4 * k for k in range(13)]
+
+
+def test_processes_with_other_settings_are_refused_and_the_difference_is_named(tmp_path):
+    folder = tmp_path / "run"
+    with Pair([*TRAIN, "--folder", str(folder)], second=("--learning-rate", "0.1")) as pair:
+        (first, _, said), (second, _, named) = pair.ends()
+    assert (first, second) == (2, 2), (said, named)
+    assert "config.learning_rate: 0.00025 -> 0.1" in named and "process 1" in named
+    assert "process 1" in said
+    assert not folder.exists()
 
 
 @pytest.mark.slow

@@ -48,9 +48,9 @@ def learned():
     made = dataclasses.replace(made, run=RunSettings(evaluation_episodes=64))
     program = spread(made, "env=8")
     state = program.init()
-    before = jax.device_get(program.evaluate(state, 0)[0].returns)
+    before = jax.device_get(program.evaluate(program.policies(state), 0)[0].returns)
     state, _ = program.chunk(state, program.algorithm.num_iterations)
-    return program, state, before, jax.device_get(program.evaluate(state, 50)[0].returns)
+    return program, state, before, jax.device_get(program.evaluate(program.policies(state), 50)[0].returns)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxrl.errors import JaxrlError
 from jaxrl.train import checkpoint
 from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.leaves import host_leaves
 from tests.train.states import abstract, assert_same, make_state
 
 
@@ -72,14 +73,14 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
     checkpoints, state = Checkpoints(tmp_path, keep=1), {"x": jnp.zeros(2)}
     with pytest.raises(JaxrlError, match="holds no checkpoint"):
         checkpoints.restore_best(abstract(state))
-    checkpoints.save(3, {"x": jnp.ones(2)}, {"score": 1.0})
-    checkpoints.mark_best(3)
+    checkpoints.save(3, {"x": jnp.ones(2)}, {})
+    checkpoints.save_best(3, host_leaves({"x": jnp.ones(2)}), {"score": 1.0})
     for iteration in (4, 5):
         checkpoints.save(iteration, state, {})
     assert checkpoints.iterations() == [5]
     assert checkpoints.restore_best(abstract(state))[::2] == (3, {"score": 1.0})
     for _ in range(2):  # again, as after a resume
-        checkpoints.mark_best(5)
+        checkpoints.save_best(5, host_leaves(state), {})
     assert checkpoints.restore_best(abstract(state)).iteration == 5
     assert len(list(checkpoints.path.glob("best-*"))) == 1
 
@@ -106,7 +107,10 @@ def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_sync_tree", full)
-    for save in (lambda: checkpoints.save(2, make_state(2), {}), lambda: checkpoints.mark_best(1)):
+    for save in (
+        lambda: checkpoints.save(2, make_state(2), {}),
+        lambda: checkpoints.save_best(1, host_leaves(make_state(1)), {}),
+    ):
         with pytest.raises(JaxrlError, match=r"cannot save the checkpoint .*00000000\d: No space left .* disk is full"):
             save()
     assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
@@ -145,13 +149,14 @@ def test_files_that_cannot_grow(tmp_path):
 
 SAVING = """
 import itertools, sys, jax, jax.numpy as jnp
+from jaxrl.train.leaves import host_leaves
 from jaxrl.train.checkpoint import Checkpoints
 checkpoints = Checkpoints(sys.argv[1], keep=1)
 for i in itertools.count():
     state = {"a": jnp.full(1000, i), "b": {"c": jnp.full((20, 20), i)}, "key": jax.random.key(i)}
     checkpoints.save(i, state, {"iteration": i})
     if i % 3 == 0:
-        checkpoints.mark_best(i)
+        checkpoints.save_best(i, host_leaves(state), {"iteration": i})
         checkpoints.save(i, state, {"iteration": i})  # replaces
     print(i, flush=True)
 """
@@ -181,7 +186,7 @@ def test_a_kill_at_any_moment_leaves_a_readable_state(tmp_path):
             assert jnp.array_equal(jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration)))
         assert checkpoints.restore_latest(like).iteration >= reported[-1]
         checkpoints.save(10_000, like, {})
-        checkpoints.mark_best(10_000)
+        checkpoints.save_best(10_000, host_leaves(like), {})
         assert {path.name for path in checkpoints.path.iterdir()} == {"000010000", "best-000010000"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxrl.train import loop
 from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.folder import load_evaluations, read_metrics
+from jaxrl.train.logs import load_evaluations, read_metrics
 from jaxrl.train.program import Program
 from jaxrl.types import Mean
 from tests.train.tiny import (
@@ -94,5 +94,5 @@ def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
     good = jax.tree.map(lambda leaf: leaf[0], state.policy)
     assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
     scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
-    best = Checkpoints(tmp_path / "run").restore_best(both.program().abstract_state())
+    best = Checkpoints(tmp_path / "run").restore_best(both.program().abstract_policies())
     assert best.iteration in np.asarray(POINTS)[scores == scores.max()]

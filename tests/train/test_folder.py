@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError
 from jaxrl.train import folder as run_folder
+from jaxrl.train import logs
 from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.leaves import host_leaves
 
 
 def test_a_new_run_has_its_description(tmp_path):
@@ -35,7 +38,7 @@ def test_a_new_run_has_its_description(tmp_path):
     }
     assert (folder / "checkpoints").is_dir() and (folder / "plots").is_dir()
     assert stat.S_IMODE((folder / "config.json").stat().st_mode) == 0o644
-    assert run_folder.load_evaluations(folder) == {} and run_folder.read_metrics(folder) == []
+    assert logs.load_evaluations(folder) == {} and logs.read_metrics(folder) == []
 
 
 def test_float32_is_written_short_and_read_back_to_the_same_bits():
@@ -56,20 +59,20 @@ def test_what_json_cannot_hold_is_refused_by_name_before_anything_is_touched(tmp
 
 
 def fill(folder):
-    run_folder.append_metrics(folder, {"iteration": 1, "transitions": 10, "loss": 0.5})
-    run_folder.save_evaluations(folder, {"iteration": [1], "transitions": np.array([10], np.int64)})
+    logs.append_metrics(folder, {"iteration": 1, "transitions": 10, "loss": 0.5})
+    logs.save_evaluations(folder, {"iteration": [1], "transitions": np.array([10], np.int64)})
     Checkpoints(folder).save(1, {"x": jnp.zeros(2)}, {})
     Checkpoints(folder).save(1, {"x": jnp.zeros(2)}, {})
-    Checkpoints(folder).mark_best(1)
+    Checkpoints(folder).save_best(1, host_leaves({"x": jnp.zeros(2)}), {})
     (folder / "checkpoints" / ".tmp-000000002").mkdir()
-    (folder / "plots" / "curve.png").write_text("png")
+    (folder / "plots" / "learning_curve.png").write_text("png")
     (folder / ".config.json.x.tmp").write_text("torn")
 
 
 def test_an_existing_run_is_refused_unless_overwritten(tmp_path):
     folder = run_folder.create(tmp_path / "run", {"seed": 1})
     fill(folder)
-    for path in ("notes.txt", "checkpoints/mine", "checkpoints/notes/a", "plots/curve.tex", "data.npz"):
+    for path in ("notes.txt", "checkpoints/mine", "checkpoints/notes/a", "plots/curve.tex", "plots/my.png", "data.npz"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("mine")
     with pytest.raises(JaxrlError, match=r"already holds a run .*`--overwrite` .*`jaxrl resume .*run`"):
@@ -85,6 +88,7 @@ def test_an_existing_run_is_refused_unless_overwritten(tmp_path):
         "data.npz",
         "notes.txt",
         "plots/curve.tex",
+        "plots/my.png",
     ]
 
 
@@ -176,7 +180,7 @@ def test_metrics_are_strict_json(tmp_path):
         "table": jnp.array([[0.1, jnp.inf], [2, 3]]),
         "plain": [float("nan"), 1.0],
     }
-    run_folder.append_metrics(tmp_path, row)
+    logs.append_metrics(tmp_path, row)
     text = (tmp_path / "metrics.jsonl").read_text()
     expected = {
         "iteration": 3,
@@ -186,38 +190,38 @@ def test_metrics_are_strict_json(tmp_path):
         "plain": [None, 1],
     }
     assert text.endswith("}\n") and json.loads(text, parse_constant=pytest.fail) == expected
-    assert run_folder.read_metrics(tmp_path) == [expected]
+    assert logs.read_metrics(tmp_path) == [expected]
 
 
 def test_resuming_drops_later_rows_and_a_torn_line(tmp_path):
-    run_folder.truncate_metrics(tmp_path, 3)  # no file yet
+    logs.truncate_metrics(tmp_path, 3)  # no file yet
     for iteration in range(1, 6):
-        run_folder.append_metrics(tmp_path, {"iteration": iteration, "loss": 0.1})
+        logs.append_metrics(tmp_path, {"iteration": iteration, "loss": 0.1})
     path = tmp_path / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"iteration": 6, "lo')
-    assert [row["iteration"] for row in run_folder.read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
-    run_folder.truncate_metrics(tmp_path, 5)
+    assert [row["iteration"] for row in logs.read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    logs.truncate_metrics(tmp_path, 5)
     assert path.read_bytes() == whole
-    run_folder.truncate_metrics(tmp_path, 3)
+    logs.truncate_metrics(tmp_path, 3)
     assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:3])
     path.write_bytes(whole + b'{"iteration": 1, "loss": 0.1}')  # whole but for its end of line: still torn
-    run_folder.truncate_metrics(tmp_path, 5)
+    logs.truncate_metrics(tmp_path, 5)
     assert path.read_bytes() == whole
 
 
 def test_a_row_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):
-    run_folder.append_metrics(tmp_path, {"iteration": 1})
+    logs.append_metrics(tmp_path, {"iteration": 1})
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
     with pytest.raises(JaxrlError, match="cannot write .*metrics.jsonl: No space left on device. The disk is full"):
-        run_folder.append_metrics(tmp_path, {"iteration": 2})
+        logs.append_metrics(tmp_path, {"iteration": 2})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n'
 
 
 APPENDING = """
 import sys
-from jaxrl.train.folder import append_metrics
+from jaxrl.train.logs import append_metrics
 for i in range(10**9):
     append_metrics(sys.argv[1], {"iteration": i, "x": [0.5] * (i % 200)})
     if i == 50:
@@ -230,27 +234,32 @@ def test_a_kill_while_appending_tears_at_most_the_last_line(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         child.send_signal(signal.SIGKILL)
-    rows = run_folder.read_metrics(tmp_path)
+    rows = logs.read_metrics(tmp_path)
     assert [row["iteration"] for row in rows] == list(range(len(rows))) and len(rows) > 50
     lines = (tmp_path / "metrics.jsonl").read_bytes().split(b"\n")
     assert len(lines) == len(rows) + 1
 
 
 def test_evaluations_are_saved_whole_and_cut(tmp_path):
-    assert run_folder.truncate_evaluations(tmp_path, 3) == {}
+    assert logs.truncate_evaluations(tmp_path, 3) is None and logs.load_evaluations(tmp_path) == {}
     arrays = {
         "iteration": np.array([0, 5, 10], np.int32),
         "transitions": np.array([0, 2**40, 2**41], np.int64),
-        "deterministic_returns": np.random.default_rng(0).standard_normal((3, 1, 2, 4)).astype(np.float32),
     }
-    run_folder.save_evaluations(tmp_path, arrays)
-    loaded = run_folder.load_evaluations(tmp_path)
+    for name in records.PER_EPISODE:
+        arrays[name] = np.random.default_rng(0).standard_normal((3, 1, 2, 4)).astype(np.float32)
+    logs.save_evaluations(tmp_path, arrays)
+    loaded = logs.load_evaluations(tmp_path)
     assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
     assert all(loaded[name].dtype == arrays[name].dtype for name in arrays)
-    cut = run_folder.truncate_evaluations(tmp_path, 7)
+    assert logs.truncate_evaluations(tmp_path, 7) is None
+    cut = logs.load_evaluations(tmp_path)
     assert cut["iteration"].tolist() == [0, 5] and cut["deterministic_returns"].shape == (2, 1, 2, 4)
-    assert run_folder.load_evaluations(tmp_path)["transitions"].tolist() == [0, 2**40]
+    assert logs.load_evaluations(tmp_path)["transitions"].tolist() == [0, 2**40]
     path = tmp_path / "evaluations.npz"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(JaxrlError, match="evaluations.npz is damaged .* Remove it"):
-        run_folder.load_evaluations(tmp_path)
+    with pytest.raises(JaxrlError, match="evaluations.npz is damaged: it cannot be read"):
+        logs.load_evaluations(tmp_path)
+    data = path.read_bytes()
+    aside = logs.truncate_evaluations(tmp_path, 7)
+    assert aside.read_bytes() == data and not path.exists()  # nothing is thrown away

@@ -12,7 +12,7 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.report import experiment_of
+from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, arrays, records, shared_compilations
 
 ITERATIONS = 64  # and 16 evaluations, each with a checkpoint: long enough to be caught in the middle three times

@@ -12,8 +12,9 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console
-from jaxrl.train.folder import load_evaluations, read_description, read_metrics
+from jaxrl.train.folder import read_description
 from jaxrl.train.lock import locked
+from jaxrl.train.logs import load_evaluations, read_metrics
 from tests.train.tiny import (
     ITERATIONS,
     POINTS,
@@ -110,7 +111,7 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
     evaluations = load_evaluations(whole.folder)
     scores = evaluations["deterministic_returns"].mean((1, 2, 3))
     program = experiment().program()
-    best = Checkpoints(whole.folder).restore_best(program.abstract_state())
+    best = Checkpoints(whole.folder).restore_best(program.abstract_policies())
     assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(scores == scores.max())
     again, _ = program.evaluate(best.state, best.iteration)
     np.testing.assert_array_equal(
@@ -120,7 +121,7 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
 
 def test_a_tie_goes_to_the_later_policy(whole):
     scores = load_evaluations(whole.folder)["deterministic_returns"].mean((1, 2, 3))
-    best = Checkpoints(whole.folder).restore_best(experiment().program().abstract_state())
+    best = Checkpoints(whole.folder).restore_best(experiment().program().abstract_policies())
     assert best.iteration == POINTS[np.flatnonzero(scores == scores.max())[-1]]
 
 
@@ -173,7 +174,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, whole, 
 
 def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(tmp_path, whole, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(loop.run_folder, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(loop.logs, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             loop.train(experiment(), tmp_path / "run")
     assert Checkpoints(tmp_path / "run").iterations() == [0]

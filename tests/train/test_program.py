@@ -93,7 +93,7 @@ def test_parameters_of_the_environment_are_arguments_too():
     for gravity in (9.8, 3.7):
         described = dataclasses.replace(experiment("CartPole-v1"), environment_options={"gravity": gravity})
         program = described.program()
-        arguments = program.env, program._config, program.abstract_state(), program._evaluation_keys, jnp.int32(0)
+        arguments = program.env, program._config, program.abstract_policies(), program._evaluation_keys, jnp.int32(0)
         texts.append(jax.jit(program._evaluate).lower(*arguments).as_text())
     assert texts[0] == texts[1]
 
@@ -133,7 +133,7 @@ def test_a_seed_begins_with_the_same_key_whatever_it_runs_with(population):
 
 
 def test_evaluations_have_the_shape_of_the_population(population, trained):
-    for episodes in population.evaluate(trained[0], 3):
+    for episodes in population.evaluate(population.policies(trained[0]), 3):
         assert episodes.returns.shape == episodes.lengths.shape == (len(RATES), SEEDS, 4)
 
 

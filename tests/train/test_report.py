@@ -34,9 +34,9 @@ def test_a_sweep_has_rows_for_every_setting():
     returns = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
     rows = report.score_rows(experiment(sweep=SWEEP, num_seeds=3), returns, returns)
     assert [(row["learning_rate"], row["gamma"], row["actions"]) for row in rows] == [
-        (rate, 0.9, kind) for rate in SWEEP["learning_rate"] for kind in ("likeliest", "sampled")
+        (rate, 0.9, kind) for rate in reversed(SWEEP["learning_rate"]) for kind in ("likeliest", "sampled")
     ]
-    assert [row["return"] for row in rows] == [5.5, 5.5, 17.5, 17.5]
+    assert [row["return"] for row in rows] == [17.5, 17.5, 5.5, 5.5]
 
 
 def test_a_setting_that_diverged_has_no_score():
@@ -52,7 +52,7 @@ def test_the_exit_status_is_that_of_a_shell(tmp_path, monkeypatch, stopped, stat
     printed = []
     console = type("Console", (), {"note": lambda self, text: printed.append(text), "summary": lambda *_: None})()
     returns = np.zeros((1, 1, 2))
-    result = Result(tmp_path, 7, 9, 4, stopped, 7, returns, returns, 1500.0, 2.0)
+    result = Result(experiment(), tmp_path, 7, 9, 4, stopped, 7, returns, returns, 1500.0, 2.0)
     assert report.finish(result, experiment(), console) == status
     assert "training      1.5k environment steps/s, compiled in 2.0 s" in printed
     assert any(text.endswith(f"go on: jaxrl resume {tmp_path}") for text in printed) == (stopped is not None)

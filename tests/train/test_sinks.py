@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train.folder import append_metrics, read_metrics
+from jaxrl.train.logs import append_metrics, read_metrics
 from jaxrl.train.sinks import JsonlSink, Sinks, TensorBoardSink, WandbSink, series
 
 ROW = {"iteration": 2, "transitions": 2**33, "seconds": 1.5, "loss": 0.25, "return": [[1.0, 3.0]]}

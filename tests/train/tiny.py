@@ -16,7 +16,7 @@ import pytest
 from jaxrl.algos.registry import override
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
-from jaxrl.train.folder import load_evaluations, read_metrics
+from jaxrl.train.logs import load_evaluations, read_metrics
 from jaxrl.train.program import Program
 
 ITERATIONS = 24

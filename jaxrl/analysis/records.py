@@ -1,0 +1,277 @@
+"""What the files of a run folder hold: the one place where they are read, and every field is checked.
+
+Errors are ValueErrors that name the file and the field. NumPy alone: a run can be looked at where there is no JAX.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
+# What config.json and the checkpoints of this version look like; 2 keeps the best policy of each member.
+FORMAT = 2
+KINDS = ("deterministic", "stochastic")
+COUNTERS = ("iteration", "transitions")
+PER_EPISODE = tuple(f"{kind}_{what}" for what in ("returns", "lengths") for kind in KINDS)
+# No file of a run is nested deeper, and what is would be too deep for the functions that walk through it.
+MOST_LEVELS = 40
+LARGEST = 2**63 - 1
+
+
+class Rows(NamedTuple):
+    """The lines of metrics.jsonl."""
+
+    lines: list[bytes]  # those that are whole, as they were written
+    rows: list[dict[str, Any]]  # the same, read
+    damaged: list[int]  # numbers of lines that cannot be read, from 1
+    torn: bytes  # what follows the last end of line: a row that a kill has cut
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file: what is read of a pipe or a device may never end."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is damaged: it is no file.")
+    return path.read_bytes()
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds."""
+    data = read_file(path)
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: it is not valid JSON ({error}).") from error
+    if _is_deep(found):
+        raise ValueError(f"{path} is damaged: it is nested deeper than {MOST_LEVELS} levels.")
+    return found
+
+
+def read_description(path: Path, required: Iterable[str] = ()) -> dict[str, Any]:
+    """config.json, with the fields that are `required`; those that are there have their types."""
+    description = read_json(path)
+    if not isinstance(description, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(description).__name__}, not an object.")
+    missing = [name for name in required if name not in description]
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(map(repr, missing))}.")
+    if problem := _wrong_field(description, DESCRIPTION):
+        raise ValueError(f"{path}: {problem}.")
+    return description
+
+
+def read_rows(path: Path) -> Rows:
+    """metrics.jsonl, line by line; empty where there is no file."""
+    if not os.path.lexists(path):
+        return Rows([], [], [], b"")
+    *lines, torn = read_file(path).split(b"\n")
+    whole, rows, damaged = [], [], []
+    for number, line in enumerate(lines, start=1):
+        row = _read_row(line)
+        if row is None:
+            damaged.append(number)
+        else:
+            whole.append(line)
+            rows.append(row)
+    return Rows(whole, rows, damaged, torn)
+
+
+def read_evaluations(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of evaluations.npz, their axes and types checked; {} when there is no file yet."""
+    if not os.path.lexists(path):
+        return {}
+    data = read_file(path)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib, struct and NumPy each have their own
+        raise ValueError(f"{path} is damaged: it cannot be read ({error}).") from error
+    problem = _wrong_evaluations(arrays)
+    if problem:
+        raise ValueError(f"{path} is damaged: {problem}.")
+    return arrays
+
+
+def check_manifest(manifest: Any, iteration: int) -> None:
+    """Refuse what is no manifest of a checkpoint of `iteration`."""
+    if not isinstance(manifest, dict):
+        raise ValueError(f"manifest.json holds a {type(manifest).__name__}, not an object")
+    for name, (is_right, what) in MANIFEST.items():
+        if not is_right(manifest.get(name)):
+            raise ValueError(f"{name} of manifest.json is {_short(manifest.get(name))}, but must be {what}")
+    if manifest["iteration"] != iteration:
+        raise ValueError(f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}")
+    metadata = manifest["metadata"]
+    if problem := _wrong_field(metadata, METADATA):
+        raise ValueError(f"metadata of manifest.json: {problem}")
+    if _shape(metadata.get("scores")) != _shape(metadata.get("iterations")):
+        raise ValueError("metadata of manifest.json: scores and iterations are not of the same members")
+
+
+def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
+    """The first of the `fields` that is there and not what it must be, in words; None if all are right."""
+    for name, (is_right, what) in fields.items():
+        if name in found and not is_right(found[name]):
+            return f"{name} is {_short(found[name])}, but must be {what}"
+    return None
+
+
+def _read_row(line: bytes) -> dict[str, Any] | None:
+    """One row of metrics, or None if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    counters = [row.get(name, 0) for name in COUNTERS] if isinstance(row, dict) else [None]
+    return row if all(map(_is_count, counters)) and "iteration" in row else None
+
+
+def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
+    """What is wrong with the arrays of evaluations.npz, if anything is."""
+    missing = [name for name in COUNTERS + PER_EPISODE if name not in arrays]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    shape = arrays["deterministic_returns"].shape
+    if len(shape) != 4 or not all(shape):
+        return f"deterministic_returns has shape {shape}, but must be [K, H, S, E]"
+    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(PER_EPISODE, shape)
+    for name, wanted in expected.items():
+        kinds = "iu" if name in COUNTERS else "fiu"
+        if arrays[name].shape != wanted:
+            return f"{name} has shape {arrays[name].shape}, but must be {wanted}"
+        if arrays[name].dtype.kind not in kinds:
+            return f"{name} has type {arrays[name].dtype}, but must be of numbers"
+    if np.any(np.diff(arrays["iteration"]) <= 0) or np.any(arrays["iteration"] < 0):
+        return f"iteration is {_short(arrays['iteration'].tolist())}, but must rise"
+    return None
+
+
+def _short(value: Any) -> str:
+    """A value in a few words."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects are nested too deep."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        held = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [item for items in held for item in items]
+    return bool(level)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_sweep(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(values, list) and values for values in value.values())
+
+
+def _is_layout(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z]+=[0-9]+(,[a-z]+=[0-9]+)*", value) is not None
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, dict) and _wrong_field(value, DESCRIPTION) is None
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(step, dict) and isinstance(step.get("before", ""), str) for step in value
+    )
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_scores(value: Any) -> bool:
+    return _shape(value) is not None and all(isinstance(score, float) for row in value for score in row)
+
+
+def _are_iterations(value: Any) -> bool:
+    return _shape(value) is not None and all(map(_are_counts, value))
+
+
+def _shape(value: Any) -> tuple[int, int] | None:
+    """(H, S) of nested lists [H][S]; None of anything else."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, list) for row in value):
+        return None
+    return (len(value), len(value[0])) if len(set(map(len, value))) == 1 else None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _are_leaves(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("path"), str)
+        and isinstance(row.get("dtype"), str)
+        and isinstance(row.get("shape"), list)
+        and all(map(_is_count, row["shape"]))
+        and isinstance(row.get("key", ""), str)
+        and ("key" in row) == row["dtype"].startswith("key<")
+        for row in value
+    )
+
+
+Field = tuple[Callable[[Any], bool], str]
+DESCRIPTION: dict[str, Field] = {
+    "format": (_is_count, "a whole number"),
+    "algorithm": (_is_text, "a name"),
+    "environment": (_is_text, "a name"),
+    "environment_options": (_is_object, "an object"),
+    "config": (_is_object, "an object of settings"),
+    "run": (_is_object, "an object of settings"),
+    "sweep": (_is_sweep, "an object with a list of values for each name"),
+    "samples_per_step": (_is_count, "a whole number"),
+    "num_iterations": (_is_count, "a whole number"),
+    "layout": (_is_layout, "text such as env=1,seed=1"),
+    "versions": (_are_texts, "an object of versions"),
+    "inputs": (_are_texts, "an object of checksums"),
+    "history": (_is_history, "a list of changes"),
+}
+METADATA: dict[str, Field] = {
+    "iteration": (_is_count, "a whole number"),
+    "seconds": (_is_duration, "a number of seconds"),
+    "description": (_is_known, "what config.json said"),
+    "rows": (_is_count, "a whole number"),
+    "rows_sha256": (_is_text, "a checksum"),
+    "evaluated": (_are_counts, "a list of whole numbers"),
+    "evaluations_sha256": (_is_text, "a checksum"),
+    "with_last_sha256": (_is_text, "a checksum"),
+    "shape": (_are_counts, "a list of whole numbers"),
+    "scores": (_are_scores, "a number for each setting and seed"),
+    "iterations": (_are_iterations, "a whole number for each setting and seed"),
+}
+MANIFEST: dict[str, Field] = {
+    "iteration": (_is_count, "a whole number"),
+    "metadata": (_is_object, "an object"),
+    "leaves": (_are_leaves, "a list with path, dtype and shape of each array"),
+    "files": (_are_texts, "an object of checksums"),
+    "sha256": (_is_text, "a checksum"),
+}

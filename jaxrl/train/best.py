@@ -1,0 +1,57 @@
+"""The best policy of each member of a population, from whichever evaluation it was best in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxrl.train import continuing, leaves
+from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.scores import improved
+from jaxrl.types import PyTree
+
+
+class Best:
+    """What `checkpoints/best-…` holds: a policy of each member, its score, and the iteration that it is of.
+
+    It is read when a run goes on, so that which policy is best hangs on no other file. `shape` is (H, S); the leaves of
+    `abstract_policies` are [H, S, ...], or [...] for a single member.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree) -> None:
+        self.checkpoints, self.shape = checkpoints, shape
+        self.scores = np.full(shape, -np.inf)
+        self.iterations = np.zeros(shape, np.int64)
+        self._policies: list[np.ndarray] | None = None  # on the host, keys as their data
+        kept = checkpoints.best()
+        if kept is not None:
+            metadata, (rows, values) = kept
+            scores = np.asarray(metadata.get("scores", ()), np.float64)
+            if scores.shape == shape and leaves.mismatch(rows, abstract_policies) is None:
+                self.scores, self._policies = np.where(np.isfinite(scores), scores, -np.inf), values
+                self.iterations = np.asarray(metadata["iterations"], np.int64).reshape(shape)
+        continuing.check_seen(int(self.iterations.sum()), "best checkpoints")
+
+    def offer(self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]) -> None:
+        """Keep the policies of those members whose scores [H, S] are at least as good as ever before, and save them."""
+        better = improved(scores, self.scores)
+        if self._policies is None:
+            better = np.ones(self.shape, bool)  # something must be kept, of members that diverged at once too
+        if not better.any():
+            return
+        rows, values = leaves.host_leaves(policies)
+        if self._policies is not None:
+            values = [self._choose(better, new, old) for new, old in zip(values, self._policies, strict=True)]
+        self.scores = np.where(better, scores, self.scores)
+        self.iterations = np.where(better, iteration, self.iterations)
+        self._policies = values
+        described = {"description": continuing.fixed(description)}
+        found = {"scores": self.scores.tolist(), "iterations": self.iterations.tolist()}
+        self.checkpoints.save_best(iteration, (rows, values), found | described)
+
+    def _choose(self, better: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+        """Members' rows of `new` where it is better, of `old` elsewhere."""
+        if self.shape == (1, 1):
+            return new
+        return np.where(better.reshape(self.shape + (1,) * (new.ndim - 2)), new, old)

@@ -1,0 +1,97 @@
+"""The members of a population by name, `learning_rate=3e-3,seed=2`, and which of them is best."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl.config import field_names
+from jaxrl.errors import JaxrlError, unknown
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+
+
+class Members(NamedTuple):
+    """Some members of a population, by their positions among its settings and its seeds."""
+
+    settings: list[int]
+    seeds: list[int]
+
+    @property
+    def are_one(self) -> bool:
+        """Whether it is a single member."""
+        return len(self.settings) == len(self.seeds) == 1
+
+
+def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
+    """The members that `texts` describe, as ("learning_rate=3e-3", "seed=2") or one text with commas; all for none."""
+    settings, seeds = experiment.settings(), experiment.seeds()
+    asked: dict[str, float] = {}
+    for text in filter(None, ",".join(texts).split(",")):
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise JaxrlError(f"{text!r} should be written name=value, as in --member {_example(experiment)}.")
+        if name != "seed" and name not in experiment.sweep:
+            raise unknown("part of a member", name, [*experiment.sweep, "seed"])
+        if name in asked:
+            raise JaxrlError(f"--member gives {name} twice.")
+        allowed = seeds if name == "seed" else experiment.sweep[name]
+        asked[name] = _value(name, value, allowed)
+    chosen = [
+        index
+        for index, setting in enumerate(settings)
+        if all(setting[name] == value for name, value in asked.items() if name != "seed")
+    ]
+    return Members(chosen, [seeds.index(int(asked["seed"]))] if "seed" in asked else list(range(len(seeds))))
+
+
+def _value(name: str, text: str, allowed: Iterable[float]) -> float:
+    """The one of the allowed values that is written as `text`; a run computes in float32."""
+    try:
+        given = float(text)
+    except ValueError:
+        given = float("nan")
+    for value in allowed:
+        if np.float32(value) == np.float32(given):
+            return value
+    values = ", ".join(f"{value:g}" for value in allowed)
+    raise JaxrlError(f"no member has {name}={text}. There are: {values}.")
+
+
+def name_of(experiment: Experiment, setting: int, seed: int) -> str:
+    """A member as `--member` takes it: "learning_rate=0.003,seed=2"."""
+    parts = [f"{name}={value!r}" for name, value in experiment.settings()[setting].items()]
+    return ",".join([*parts, f"seed={experiment.seeds()[seed]}"])
+
+
+def _example(experiment: Experiment) -> str:
+    return name_of(experiment, 0, 0)
+
+
+def command_of(experiment: Experiment) -> str:
+    """The command line that trains this experiment, which sweeps nothing; what is as it would be is left out."""
+    words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
+    if experiment.environment_options:
+        words += ["--env-options", *(f"{name}={value}" for name, value in experiment.environment_options.items())]
+    usual, _ = default_config(experiment.algorithm, experiment.environment)
+    for name, path in field_names(experiment.config).items():
+        value, default = experiment.config, usual
+        for part in path:
+            value, default = getattr(value, part), getattr(default, part)
+        words += _option(name, value, default)
+    for name, value in vars(experiment.run).items():
+        words += _option(name, value, getattr(RunSettings(), name))
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any, default: Any) -> list[str]:
+    """An option as words, unless it is at its default."""
+    if value == default or (isinstance(value, list | tuple) and not value):
+        return []
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{dashed}" if value else f"--no-{dashed}"]
+    return [f"--{dashed}", *map(str, value if isinstance(value, list | tuple) else [value])]

@@ -1,0 +1,155 @@
+"""Policies of run folders, read for use: to be evaluated, filmed, followed as a baseline, or tried from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.analysis.ranking import best_member, member_scores
+from jaxrl.envs.api import Environment
+from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
+from jaxrl.train import continuing, logs, members
+from jaxrl.train.checkpoint import Checkpoints, Restored
+from jaxrl.train.experiment import Experiment, described_by
+from jaxrl.train.folder import read_description
+from jaxrl.train.members import Members
+from jaxrl.train.program import Program
+from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.types import Algorithm, PyTree
+
+
+class Saved(NamedTuple):
+    """Policies of a run, or of some of its members, with the programs that run them on one device."""
+
+    experiment: Experiment  # of those members alone
+    program: Program
+    policies: PyTree  # leaves [H, S, ...], or [...] of a single member
+    iteration: int  # of the checkpoint; a member's best policy may be older
+
+
+def load_policy(
+    folder: Path | str, checkpoint: str = "best", *, member: Sequence[str] = (), trust: Trust = NOBODY
+) -> tuple[Environment, Algorithm, PyTree]:
+    """The environment, the algorithm and a trained policy of a run folder, for use from Python.
+
+    `algorithm.act(policy, algorithm.memory(), observation, key, True)` acts. `checkpoint` is "best" or "last". Of a
+    population the policy is that of `member`, as ("learning_rate=3e-3", "seed=2"), or else of its best one. A folder
+    that names code of its own, package.module:Name, is refused unless `trust` allows it.
+    """
+    saved = open_policy(Path(folder), checkpoint, member=member, trust=trust)
+    return saved.program.env, saved.program.algorithm, saved.policies
+
+
+def experiment_of(folder: Path | str, trust: Trust = NOBODY) -> Experiment:
+    """The experiment that a run folder holds."""
+    return Experiment.from_description(read_description(folder), folder, trust)
+
+
+def open_policy(folder: Path, checkpoint: str, *, member: Sequence[str] = (), trust: Trust = NOBODY) -> Saved:
+    """The policy of one member: of the best of those that `member` describes, with a word about which that is."""
+    experiment, program, restored = _restore(folder, checkpoint, trust)
+    policies = _policies(program, restored, checkpoint)
+    found = members.matching(experiment, member)
+    setting, seed = found.settings[0], found.seeds[0]
+    if not found.are_one:
+        scores = last_scores(folder, program.shape)[np.ix_(found.settings, found.seeds)]
+        row, column = best_member(scores)
+        setting, seed = found.settings[row], found.seeds[column]
+        name = members.name_of(experiment, setting, seed)
+        text = f"{folder} has {scores.size} members to choose from: the best is taken, {name} (--member takes another)"
+        warnings.warn(text, RunWarning, stacklevel=3)
+    alone = experiment.alone(setting, seed)
+    if program.is_population:
+        policies = jax.tree.map(lambda leaf: leaf[setting, seed], policies)
+    return Saved(alone, alone.program(), policies, restored.iteration)
+
+
+def open_policies(
+    folder: Path, checkpoint: str, num_episodes: int, seed: int, *, member: Sequence[str], trust: Trust
+) -> Saved:
+    """The policies of all members that `member` describes, to be evaluated on episodes of `seed`."""
+    check_positive_int("episodes", num_episodes)
+    if not 0 <= seed < 2**31:
+        raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
+    experiment, program, restored = _restore(folder, checkpoint, trust)
+    policies = _policies(program, restored, checkpoint)
+    found = members.matching(experiment, member)
+    if program.is_population:
+        policies = _rows(policies, found)
+    some = experiment.restricted(found.settings, found.seeds)
+    run = dataclasses.replace(some.run, evaluation_episodes=num_episodes)
+    some = dataclasses.replace(some, run=run)
+    # Each seed's episodes are the same whether it is evaluated alone or with the others.
+    return Saved(some, some.program(evaluation_seed=seed + found.seeds[0]), policies, restored.iteration)
+
+
+def _rows(policies: PyTree, found: Members) -> PyTree:
+    """The policies of some members of a population; without member axes if it is one."""
+    if found.are_one:
+        return jax.tree.map(lambda leaf: leaf[found.settings[0], found.seeds[0]], policies)
+    settings, seeds = np.asarray(found.settings), np.asarray(found.seeds)
+    return jax.tree.map(lambda leaf: leaf[settings][:, seeds], policies)
+
+
+def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, Program, Restored]:
+    """A run's experiment and programs, on one device whatever it was trained on, and its best or last checkpoint."""
+    check_choice("checkpoint", checkpoint, ("best", "last"))
+    description = read_description(folder)
+    experiment = Experiment.from_description(description, folder, trust)
+    experiment = dataclasses.replace(experiment, run=dataclasses.replace(experiment.run, devices=1, mesh=()))
+    checkpoints = Checkpoints(folder)
+    # Said first: it may be the reason why what follows fails.
+    said = _say_edited(folder, description, checkpoints.vouched())
+    with described_by(folder):
+        program = experiment.program()
+    if checkpoint == "best":
+        restored = checkpoints.restore_best(program.abstract_policies())
+    else:
+        restored = checkpoints.restore_latest(program.abstract_state())
+    for problem in restored.problems:
+        warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
+    if not said:
+        _say_edited(folder, description, restored.metadata)
+    return experiment, program, restored
+
+
+def _say_edited(folder: Path, description: dict[str, Any], vouched: dict[str, Any]) -> bool:
+    """Warn of a config.json that says otherwise than a checkpoint, and return whether it does."""
+    changes = continuing.edited(description, vouched)
+    if changes:
+        text = f"{folder}/config.json was changed by hand since the checkpoint was made: {'; '.join(changes)}"
+        warnings.warn(text, RunWarning, stacklevel=5)
+    return bool(changes)
+
+
+def _policies(program: Program, restored: Restored, checkpoint: str) -> PyTree:
+    """The policies in what was restored: all there is of the best, a part of a training state."""
+    return restored.state if checkpoint == "best" else program.policies(restored.state)
+
+
+def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
+    """What ranks the members of a run, [H, S]: the mean return, deterministic actions, of the last evaluation.
+
+    If evaluations.npz cannot be read, the scores that the best checkpoint keeps.
+    """
+    try:
+        evaluations = logs.load_evaluations(folder)
+        why = "" if evaluations else f"{folder} has no evaluations"
+    except JaxrlError as error:
+        evaluations, why = {}, str(error)
+    if evaluations and evaluations["deterministic_returns"].shape[1:3] != shape:
+        evaluations, why = {}, f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} seeds"
+    if evaluations:
+        return member_scores(evaluations["deterministic_returns"][-1])
+    kept = Checkpoints(folder).best()
+    scores = np.asarray(kept[0].get("scores", ()) if kept else (), np.float64)
+    if scores.shape != shape:
+        raise JaxrlError(f"{why}, so its best member is not known. Name one: --member.")
+    warnings.warn(f"{why}; members are ranked by their best evaluations instead", RunWarning, stacklevel=4)
+    return scores

@@ -1,0 +1,42 @@
+"""The one gate for names of code that a run folder holds: `package.module:Name` is imported only for those who asked.
+
+A run folder is data, and may be a stranger's. Importing what it names would run whatever the name stands for, so
+a stored name with a colon needs the user's word: the same name on this command line, or `--trust`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from jaxrl.errors import JaxrlError
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose code a run folder may have imported."""
+
+    trust: bool = False
+    """Import whatever a run folder names as package.module:Name: for folders of people whose code you would run."""
+    imports: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Import this name, package.module:Name, where a run folder holds it; may be given several times."""
+
+    def also(self, *names: str) -> Trust:
+        """The same, and `names` that the user has typed."""
+        return Trust(self.trust, (*self.imports, *(name for name in names if ":" in name)))
+
+    def check(self, description: dict[str, Any], folder: Path | str) -> None:
+        """Refuse a description that names code which nobody has asked for."""
+        for kind in ("environment", "algorithm"):
+            name = description.get(kind)
+            if isinstance(name, str) and ":" in name and not self.trust and name not in self.imports:
+                raise JaxrlError(
+                    f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know whose code "
+                    f"that is, say so: --imports {name}, or --trust for whatever the folder names."
+                )
+
+
+NOBODY = Trust()
