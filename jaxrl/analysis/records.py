@@ -120,6 +120,10 @@ def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
     """The first of the `fields` that is there and not what it must be, in words; None if all are right."""
     for name, (is_right, what) in fields.items():
         if name in found and not is_right(found[name]):
+            inner = found[name] if is_right is _are_texts and isinstance(found[name], dict) else {}
+            for key, value in inner.items():
+                if not isinstance(value, str):
+                    return f"{name}.{key} is {_short(value)}, but must be text"
             return f"{name} is {_short(found[name])}, but must be {what}"
     return None
 

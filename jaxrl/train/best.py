@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
-from jaxrl.train import continuing, leaves
+from jaxrl.errors import RunWarning
+from jaxrl.train import continuing, distributed, leaves
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.scores import improved
 from jaxrl.types import PyTree
@@ -28,7 +30,14 @@ class Best:
         if kept is not None:
             metadata, (rows, values) = kept
             scores = np.asarray(metadata.get("scores", ()), np.float64)
-            if scores.shape == shape and leaves.mismatch(rows, abstract_policies) is None:
+            differs = leaves.mismatch(rows, abstract_policies)
+            if scores.shape != shape:
+                differs = f"it holds {scores.shape} members, where this run has {shape}"
+            if differs:
+                text = f"the best checkpoint in {checkpoints.path} is of another run ({differs}); a new one is begun"
+                warnings.warn(text, RunWarning, stacklevel=2)
+                distributed.on_first(checkpoints.set_aside_best)
+            else:
                 self.scores, self._policies = np.where(np.isfinite(scores), scores, -np.inf), values
                 self.iterations = np.asarray(metadata["iterations"], np.int64).reshape(shape)
         continuing.check_seen(int(self.iterations.sum()), "best checkpoints")

@@ -140,6 +140,12 @@ class Checkpoints:
                 said.append(f"the checkpoint {path} is damaged: {damage}; it is kept as {kept}")
         return said
 
+    def set_aside_best(self) -> None:
+        """Give the best checkpoint, which is not this run's, a name that nothing reads, replaces or removes."""
+        for name in self._best_names():
+            with file_errors("set aside", self._place(name)):
+                set_aside(self._place(name))
+
     def has_best(self) -> bool:
         """Whether there is a best checkpoint, whole or not."""
         return bool(self._best_names())

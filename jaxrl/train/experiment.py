@@ -24,7 +24,7 @@ import numpy as np
 import jaxrl
 from jaxrl.algos.registry import flatten, load, override, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
-from jaxrl.config import check_type, check_types, sweepable
+from jaxrl.config import check, check_type, check_types, sweepable
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train import layout
@@ -94,6 +94,7 @@ class Experiment:
     def program(self, evaluation_seed: int | None = None) -> Program:
         """Check everything, and make the functions to compile; nothing is compiled yet."""
         run = self.checked_run()
+        check(self.config)
         self.check_sweep()
         env = make(self.environment, **self.environment_options)
         settings = self.settings()
@@ -164,8 +165,9 @@ class Experiment:
     def _from_description(description: dict[str, Any], folder: Path | str, trust: Trust) -> Experiment:
         if description.get("format") != FORMAT:
             raise JaxrlError(
-                f"{folder} was written by another version of jaxrl (format {description.get('format', 1)}; this one "
-                f"reads {FORMAT}). Its metrics and evaluations can be plotted; to train it again, repeat its command."
+                f"{folder} was written by another version of jaxrl (format {description.get('format', 1)} in its "
+                f"config.json; this one reads {FORMAT}). Its metrics and evaluations can be plotted; to train it "
+                "again, repeat its command."
             )
         missing = [name for name in REQUIRED if name not in description]
         if missing:

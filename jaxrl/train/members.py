@@ -71,8 +71,9 @@ def _example(experiment: Experiment) -> str:
     return name_of(experiment, 0, 0)
 
 
-def command_of(experiment: Experiment) -> str:
-    """The command line that trains this experiment, which sweeps nothing; what is as it would be is left out."""
+def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
+    """The command line that trains one setting of a sweep alone; what is as it would be anyway is left out."""
+    experiment = experiment.changed(setting)
     words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
     if experiment.environment_options:
         words += ["--env-options", *(f"{name}={value}" for name, value in experiment.environment_options.items())]
@@ -81,7 +82,7 @@ def command_of(experiment: Experiment) -> str:
         value, default = experiment.config, usual
         for part in path:
             value, default = getattr(value, part), getattr(default, part)
-        words += _option(name, value, default)
+        words += _option(name, value, None if name in setting else default)
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)

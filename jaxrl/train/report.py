@@ -17,18 +17,16 @@ from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
-from jaxrl.train import distributed, logs, members
+from jaxrl.train import continuing, distributed, logs, members
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.folder import file_errors, read_description, refuse_links
 from jaxrl.train.loop import Result
 from jaxrl.train.record import record_episode
-from jaxrl.train.saved import load_policy, open_policies, open_policy
+from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
-
-__all__ = ["environments", "evaluate", "finish", "load_policy", "plot", "render", "score_rows"]
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
@@ -64,10 +62,10 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
 def _name_the_winner(folder: Path, experiment: Experiment, deterministic: np.ndarray, console: Console) -> None:
     """Say which setting of a sweep is best, and how to train it again and look at its policy."""
     best = order(member_scores(deterministic))[0]
-    setting = ",".join(f"{name}={value!r}" for name, value in experiment.settings()[best].items())
-    winner = experiment.changed(experiment.settings()[best])
+    winner = experiment.settings()[best]
+    setting = ",".join(f"{name}={value!r}" for name, value in winner.items())
     console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (deterministic actions)")
-    console.note(f"again         {members.command_of(winner)}")
+    console.note(f"again         {members.command_of(experiment, winner)}")
     console.note(f"look at it    jaxrl eval {folder} --member {setting}")
 
 
@@ -122,10 +120,8 @@ def plot(folders: list[Path], output: Path | None) -> Path:
     from jaxrl.analysis.runs import load_run
 
     for folder in folders:
-        read_description(folder)  # its errors name the nearest run folders
-        vouched = Checkpoints(folder).vouched()
-        for text in logs.lost(folder, vouched, vouched.get("iteration", 0)) if vouched else ():
-            warnings.warn(text, RunWarning, stacklevel=2)
+        description = read_description(folder)  # its errors name the nearest run folders
+        _say_what_is_not_vouched_for(folder, description)
     if output is None:
         refuse_links(folders[0])
     target = output or folders[0] / "plots"
@@ -139,6 +135,16 @@ def plot(folders: list[Path], output: Path | None) -> Path:
         if 0 < len(runs[0].sweep) <= 2:
             return plots.plot_sweep(runs[0], output or target / "sweep.png")
         return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
+
+
+def _say_what_is_not_vouched_for(folder: Path, description: dict[str, Any]) -> None:
+    """Warn of records that are missing or altered, and of a description that was edited by hand."""
+    vouched = Checkpoints(folder).vouched()
+    texts = logs.lost(folder, vouched, vouched.get("iteration", 0)) if vouched else []
+    if changes := continuing.edited(description, vouched):
+        texts.append(f"{folder}/config.json was changed by hand: {'; '.join(changes)}")
+    for text in texts:
+        warnings.warn(text, RunWarning, stacklevel=3)
 
 
 def render(

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.errors import JaxrlError
-from jaxrl.train import loop, report
+from jaxrl.train import loop, saved
 from jaxrl.train.folder import read_description
 from jaxrl.train.logs import load_evaluations, read_metrics
 from tests.train.test_loop import Stopping
@@ -110,6 +110,6 @@ def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys
     assert cli.main(["plot", str(folder)]) == 0
     assert cli.main(["render", str(folder)]) == 0
     assert (folder / "plots" / "episode.gif").stat().st_size > 0
-    _, algorithm, policy = report.load_policy(folder)
+    _, algorithm, policy = saved.load_policy(folder)
     action, _ = algorithm.act(policy, algorithm.memory(), np.zeros(4, np.float32), jax.random.key(0), True)
     assert action in (0, 1)

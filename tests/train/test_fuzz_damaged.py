@@ -18,7 +18,6 @@ from jaxrl.analysis import plots, records, style
 from jaxrl.errors import JaxrlError
 from jaxrl.train import leaves, loop
 from jaxrl.train.checkpoint import Checkpoints, _Damaged, _read
-from jaxrl.train.logs import load_evaluations
 from jaxrl.train.program import Program
 from tests.train.test_loop import STOP, Stopping
 from tests.train.tiny import experiment, shared_compilations
@@ -145,10 +144,13 @@ def put(found, path, value):
     *groups, name = path.split(".")
     for group in groups:
         found = found[int(group)] if isinstance(found, list) else found[group]
-    if value is ...:
+    name = int(name) if isinstance(found, list) else name
+    if value is not ...:
+        found[name] = value
+    elif isinstance(found, dict):
         found.pop(name, None)
     else:
-        found[name] = value
+        del found[name]
 
 
 def whole_file(name, change):
@@ -171,9 +173,11 @@ def lines(change):
 
 
 def flip(position):
-    return lambda data: data[: int(position * len(data))] + bytes([data[int(position * len(data))] ^ 4]) + data[
-        int(position * len(data)) + 1 :
-    ]
+    return lambda data: (
+        data[: int(position * len(data))]
+        + bytes([data[int(position * len(data))] ^ 4])
+        + data[int(position * len(data)) + 1 :]
+    )
 
 
 def file_cases(name, changes, lost=True):
@@ -197,7 +201,7 @@ def config_cases(rng):
     paths += ["run.wurst", "config.wurst", "sweep.gamma", "environment_options.wurst", "inputs.wurst"]
     cases = []
     for path in paths:
-        for kind in rng.sample(sorted(ODD), 3):
+        for kind in rng.sample(sorted(ODD), 1):
             named = "" if kind == "nested deep" else path.split(".")[-1]
             lost = None if path in FREE or _is_as_it_was(description, path, ODD[kind]) else True
             cases.append(Case(f"{path}: {kind}", set_field(path, ODD[kind]), "config.json", named, lost))
@@ -251,6 +255,20 @@ def each(change, *names):
     return evaluations(lambda found: {n: change(v) if n in names or not names else v for n, v in found.items()})
 
 
+def without(name):
+    return evaluations(lambda found: {each: values for each, values in found.items() if each != name})
+
+
+def one_more(values, index):
+    values = values.copy()
+    values[index] += 1
+    return values
+
+
+def cut(place):
+    return lambda data: data[: int(place * len(data))]
+
+
 def evaluations_cases(rng):
     changed = {
         "objects": each(lambda values: values.astype(object), "deterministic_returns"),
@@ -264,17 +282,17 @@ def evaluations_cases(rng):
         "none": each(lambda values: values[:0]),
         "no episodes": each(lambda values: values[..., :0], *records.PER_EPISODE),
         "fewer episodes": each(lambda values: values[..., :2], *records.PER_EPISODE),
-        "a number changed": each(lambda values: values + (np.arange(len(values)) == 1).reshape(-1, 1, 1, 1), "stochastic_returns"),
-        "the last changed": each(lambda values: values + (np.arange(len(values)) == len(values) - 1).reshape(-1, 1, 1, 1), "deterministic_returns"),
+        "a number changed": each(lambda values: one_more(values, 1), "stochastic_returns"),
+        "the last changed": each(lambda values: one_more(values, -1), "deterministic_returns"),
         "transitions changed": each(lambda values: values + 1, "transitions"),
         "another type": each(np.float64, "deterministic_returns"),
         "the first missing": each(lambda values: values[1:]),
         "one array short": each(lambda values: values[:-1], "stochastic_lengths"),
-        **{f"without {n}": evaluations(lambda found, n=n: found | {n: None} if 0 else {k: v for k, v in found.items() if k != n}) for n in (*records.PER_EPISODE, "iteration")},
+        **{f"without {name}": without(name) for name in (*records.PER_EPISODE, "iteration")},
         "of another run": lambda _: (evaluations_cases.other / "evaluations.npz").read_bytes(),
         "empty archive": evaluations(lambda _: {}),
-        **{f"cut at {place:.2f}": lambda data, place=place: data[: int(place * len(data))] for place in (0.1, 0.9, 0.99)},
-    }  # fmt: skip
+        **{f"cut at {place}": cut(place) for place in (0.1, 0.9, 0.99)},
+    }
     # A kill before an evaluation is written leaves the same; a flipped byte may be one that says nothing.
     open_ = {"the last missing": each(lambda values: values[:-1])}
     open_ |= {f"flipped at {place:.2f}": flip(place) for place in (rng.random() for _ in range(12))}
@@ -330,7 +348,7 @@ def checkpoint_cases(rng, which=newest, file="checkpoints", fields=OF_STATE):
     paths = [*COMMON, *(f"metadata.{name}" for name in fields)]
     paths += [f"leaves.0.{name}" for name in ("path", "dtype", "shape", "key")]
     for path in paths:
-        for kind in rng.sample(sorted(ODD), 3):
+        for kind in rng.sample(sorted(ODD), 1):
             if path == "leaves.0":
                 damage = in_manifest(which, "leaves", [ODD[kind] if ODD[kind] is not ... else 1], consistent=True)
             else:
@@ -349,16 +367,13 @@ def best_cases(rng):
     cases = checkpoint_cases(rng, best, "best-", ("scores", "iterations"))
     strange = {"scores": [[1.0, 2.0]], "iterations": [[0, 4]]}
 
-    def others(folder):
-        for name, value in strange.items():
-            in_manifest(best, f"metadata.{name}", value, consistent=True)(folder)
-
     def of_another(folder):
         shutil.rmtree(best(folder))
         source = best(best_cases.other)
         shutil.copytree(source, folder / "checkpoints" / source.name)
 
-    return [*cases, Case("best- of two members", in_two(strange), "best-"), Case("best- of another", of_another, "best-")]
+    two = Case("best- of two members", in_two(strange), "best-")
+    return [*cases, two, Case("best- of another", of_another, "best-")]
 
 
 def in_two(strange):
@@ -477,9 +492,7 @@ def problem(case, operation, folder):
         after = contents(folder)
         changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
         return f"changed {changed}" if changed else None
-    lost = [
-        len(old - new) for old, new in zip(kept, (evaluated(folder), rows(folder), damaged(folder)), strict=True)
-    ]
+    lost = [len(old - new) for old, new in zip(kept, (evaluated(folder), rows(folder), damaged(folder)), strict=True)]
     if any(lost):
         return f"evaluations, rows and damaged checkpoints that are nowhere any more: {lost}; {errors}"
     best_after = scores(folder)
