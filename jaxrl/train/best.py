@@ -34,7 +34,7 @@ class Best:
             if scores.shape != shape:
                 differs = f"it holds {scores.shape} members, where this run has {shape}"
             if differs:
-                text = f"the best checkpoint in {checkpoints.path} is of another run ({differs}); a new one is begun"
+                text = f"{checkpoints.path}/best-… is of another run ({differs}); a new one is begun"
                 warnings.warn(text, RunWarning, stacklevel=2)
                 distributed.on_first(checkpoints.set_aside_best)
             else:

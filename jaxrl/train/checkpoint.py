@@ -181,7 +181,10 @@ class Checkpoints:
             lines = "\n".join(f"  {line}" for line in problems)
             last = "\nThe last policy may be whole: --checkpoint last." if names[0].startswith(BEST) else ""
             raise JaxrlError(f"no checkpoint can be read:\n{lines}{last}")
-        raise JaxrlError(f"{self.path} holds no checkpoint of this kind: the run was stopped before it saved one.")
+        raise JaxrlError(
+            f"{self.path} holds no checkpoint of this kind ({BEST}… is the best policy, {_name(0)} and so on are "
+            "states): the run was stopped before it saved one, or it was removed."
+        )
 
     def _write(self, name: str, iteration: int, state: HostLeaves, metadata: dict[str, Any]) -> None:
         """Write one checkpoint; it appears under its name whole, or not at all."""

@@ -126,7 +126,7 @@ def _lost_checkpoints(folder: Path | str, iteration: int, vouched: dict[str, Any
         since = f"going on from iteration {iteration}" if iteration >= 0 else "the run begins again"
         said.append(f"{checkpoints.path} has lost the checkpoint of iteration {evaluated}: {since}")
     if vouched.get("evaluated") and not checkpoints.has_best():
-        said.append(f"{checkpoints.path} has no best policies any more: the best is sought among those to come")
+        said.append(f"{checkpoints.path} has no best-… any more: the best policy is sought among those to come")
     return said
 
 

@@ -110,10 +110,15 @@ def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, P
         program = experiment.program()
     if checkpoint == "best":
         restored = checkpoints.restore_best(program.abstract_policies())
+        if np.shape(restored.metadata.get("scores", ())) != program.shape:
+            text = f"{checkpoints.path}/best-… has scores of another run's members"
+            warnings.warn(text, RunWarning, stacklevel=4)
     else:
         restored = checkpoints.restore_latest(program.abstract_state())
     for problem in restored.problems:
         warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
+    if checkpoint == "last" and not restored.problems:
+        _warn_of_later_records(folder, restored.iteration)
     if not said:
         _say_edited(folder, description, restored.metadata)
     return experiment, program, restored
@@ -126,6 +131,17 @@ def _say_edited(folder: Path, description: dict[str, Any], vouched: dict[str, An
         text = f"{folder}/config.json was changed by hand since the checkpoint was made: {'; '.join(changes)}"
         warnings.warn(text, RunWarning, stacklevel=5)
     return bool(changes)
+
+
+def _warn_of_later_records(folder: Path, iteration: int) -> None:
+    """Say so where evaluations tell of a later checkpoint: each is written after its own."""
+    try:
+        evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
+    except JaxrlError:  # nothing here hangs on them
+        return
+    if evaluated > iteration:
+        text = f"{folder}/checkpoints has lost the checkpoint of iteration {evaluated}: {iteration} is used instead"
+        warnings.warn(text, RunWarning, stacklevel=5)
 
 
 def _policies(program: Program, restored: Restored, checkpoint: str) -> PyTree:
