@@ -23,6 +23,9 @@ from flax import struct
 
 from jaxrl.errors import JaxrlError, check_choice, check_positive_int, check_range, unknown
 
+# What a whole number of an array holds.
+LARGEST = 2**63 - 1
+
 
 def number(default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
     """A sweepable number in [low, high], or in (low, high] with `open_low`."""
@@ -53,6 +56,9 @@ def check(config: Any) -> None:
 def _check_field(field: dataclasses.Field, hint: Any, value: Any) -> None:
     """Refuse a value that `field`, annotated with `hint`, does not allow."""
     name, metadata = field.name, field.metadata
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(entry, int) and abs(entry) > LARGEST:
+            raise JaxrlError(f"{name} is {str(value):.20}…, but whole numbers reach to 2^63 - 1.")
     if "range" in metadata:
         low, high, open_low = metadata["range"]
         check_range(name, value, low, high, open_low=open_low)

@@ -136,7 +136,13 @@ def check_free(folder: Path | str, overwrite: bool) -> None:
 
 
 def refuse_links(folder: Path | str) -> None:
-    """Refuse to write where a folder of the run leads elsewhere: what lies there is not this run's."""
+    """Refuse to write where a folder of the run leads elsewhere: what lies there is not this run's.
+
+    Where there is no folder for its checkpoints either: that would be found only after its records were changed.
+    """
+    place = Path(folder) / CHECKPOINTS
+    if os.path.lexists(place) and not place.is_symlink() and not place.is_dir():
+        raise JaxrlError(f"{place} is no folder: put one in its place, or remove it.")
     for name in FOLDERS:
         path = Path(folder) / name
         if path.is_symlink():
@@ -225,7 +231,8 @@ def read_description(folder: Path | str) -> dict:
     folder = Path(folder)
     path = folder / CONFIG
     if not os.path.isfile(path):  # of a name that is too long, pathlib would raise the system's error
-        raise JaxrlError(f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}")
+        with file_errors("look into", folder):
+            raise JaxrlError(f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}")
     with file_errors("read", path), problems():
         return records.read_description(path)
 

@@ -6,6 +6,7 @@ a stored name with a colon needs the user's word: the same name on this command 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +34,11 @@ class Trust:
         for kind in ("environment", "algorithm"):
             name = description.get(kind)
             if isinstance(name, str) and ":" in name and not self.trust and name not in self.imports:
+                # What is to be typed is a plain name, or it might be a command of the stranger's.
+                by_name = f"--imports {name}, or " if re.fullmatch(r"[\w.]+:\w+", name) else ""
                 raise JaxrlError(
                     f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know whose code "
-                    f"that is, say so: --imports {name}, or --trust for whatever the folder names."
+                    f"that is, say so: {by_name}--trust for whatever the folder names."
                 )
 
 

@@ -144,6 +144,7 @@ def of_mixture(choice, values):
     return choice.weight * bold + (1 - choice.weight) * cautious
 
 
+@pytest.mark.slow  # twenty seconds, nearly all of them compiling
 @pytest.mark.parametrize("name", CASES)
 def test_no_candidate_and_no_round_earns_less_than_it_was_certified_for(name):
     plan, values, metrics = played()[name]

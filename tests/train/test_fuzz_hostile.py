@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from jaxrl import cli
+from jaxrl.algos.registry import flatten
 from jaxrl.train import loop
+from jaxrl.train.experiment import default_config
 from jaxrl.train.program import Program
+from tests.train.test_fuzz_damaged import shared  # noqa: F401  (used by every test)
 from tests.train.test_loop import STOP, Stopping
-from tests.train.tiny import experiment, shared_compilations
+from tests.train.tiny import experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -46,12 +49,6 @@ NAMES = [
 ]
 EVIL = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').write_text('ran')\n"
 GOOD = "from jaxrl.envs.probe import TwoLengths\n\nclass Mine(TwoLengths):\n    '''My own.'''\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared():
-    with shared_compilations():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +251,55 @@ def test_what_never_ends_is_not_read(folder, capsys, name, device):
     for command in ("plot", "resume"):
         status, errors = call(capsys, COMMANDS[command], folder)
         assert status == 2 and name in errors or "symbolic link" in errors or name in errors, errors
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "arrays/_METADATA", "arrays/more"])
+@pytest.mark.parametrize("device", ["pipe", "/dev/zero"])
+def test_nor_is_it_in_a_checkpoint(folder, capsys, name, device):
+    for checkpoint in (folder / "checkpoints").glob("*0*"):
+        (checkpoint / name).unlink(missing_ok=True)
+        os.mkfifo(checkpoint / name) if device == "pipe" else (checkpoint / name).symlink_to(device)
+    for command in ("eval", "last", "resume"):
+        status, errors = call(capsys, COMMANDS[command], folder)
+        assert status == 2 and "is damaged" in errors, errors
+
+
+def test_a_file_for_checkpoints_is_refused_before_anything_is_changed(folder, capsys):
+    shutil.rmtree(folder / "checkpoints")
+    os.mkfifo(folder / "checkpoints")
+    before = snapshot(folder)
+    assert "checkpoints is no folder" in call(capsys, COMMANDS["resume"], folder)[1]
+    with pytest.raises(ValueError, match="checkpoints is no folder"):
+        loop.train(experiment(), folder, overwrite=True)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("name", ["profile/plugins", "profile/plugins/profile", "wandb"])
+def test_a_link_further_in_is_refused(folder, tmp_path, name):
+    (tmp_path / "victim" / "profile" / "mine").mkdir(parents=True)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "victim")
+    for command in (loop.resume, lambda folder: loop.train(experiment(), folder, overwrite=True)):
+        with pytest.raises(ValueError, match=f"{name} is a symbolic link"):
+            command(folder)
+    assert (tmp_path / "victim" / "profile" / "mine").is_dir()
+
+
+@pytest.mark.parametrize("baseline", ["itself", 5, ["x"], "x" * 300, "a\0b", "\x1b[2J", "/dev/zero"])
+def test_no_baseline_leads_astray(folder, capsys, monkeypatch, baseline):
+    forbid_compiling(monkeypatch)
+    config = flatten(default_config("deep_stepmix", "probe/two-lengths")[0])
+    path = str(folder / ".." / folder.name) if baseline == "itself" else baseline
+    edit(folder, algorithm="deep_stepmix", config=config | {"baseline": path})
+    for command in ("eval", "resume"):
+        status, errors = call(capsys, COMMANDS[command], folder)
+        assert status == 2 and ("leads back to" in errors if baseline == "itself" else "config.json" in errors), errors
+
+
+def test_what_is_to_be_typed_is_no_command_of_a_stranger(folder, capsys):
+    edit(folder, environment="x:y; touch typed.ran\nerror: all is well")
+    errors = call(capsys, COMMANDS["eval"], folder)[1]
+    assert "--imports" not in errors and "--trust" in errors and errors.count("\n") == 1
 
 
 def test_wandb_is_told_no_more_than_a_project_and_an_id(folder, monkeypatch):

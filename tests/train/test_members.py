@@ -135,6 +135,7 @@ def test_a_member_that_is_not_there(text, message):
         members.matching(described(), [text])
 
 
+@pytest.mark.slow
 def test_evaluating_some_members_is_evaluating_them_among_all(swept):
     folder, _ = swept
     options = {"checkpoint": "last", "num_episodes": 8, "seed": 5, "trust": saved.NOBODY}
