@@ -81,9 +81,12 @@ def break_ties(action_values: Array, priority: Array) -> Array:
     """Of the actions of the greatest value, the one of the greatest priority; a policy [..., A].
 
     Optimistic values are tied as long as they are capped. A fixed choice among them would be an arbitrary policy; one
-    that is drawn anew for each plan explores, and is certified as soon as a draw is good.
+    that is drawn anew for each plan explores, and is certified as soon as a draw is good. By index, not by a second
+    comparison with a maximum: a compiler may compute the values twice, rounded differently, and find none equal to it.
     """
-    return greedy(jnp.where(action_values == jnp.max(action_values, axis=-1, keepdims=True), priority, -1.0))
+    best = action_values == jnp.max(action_values, axis=-1, keepdims=True)
+    chosen = jnp.argmax(jnp.where(best, priority, -1.0), axis=-1)
+    return jax.nn.one_hot(chosen, action_values.shape[-1], dtype=action_values.dtype)
 
 
 def boltzmann(action_values: Array, inverse_temperature: float | Array) -> Array:

@@ -102,6 +102,8 @@ def resume(
     distributed.on_first(lambda: run_folder.refuse_links(path))
     with locked(path):
         old = run_folder.read_description(path)
+        trust.check(old, path)  # whatever else may be wrong, code is named first
+        continuing.check_unedited(path, old, Checkpoints(path).vouched(), force)
         experiment, program = continuing.reopen(path, old, changes or {}, sharing, trust)
         new = continuing.describe(experiment, program)
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
@@ -118,7 +120,6 @@ def _begin(
 ) -> tuple[PyTree, int, float]:
     """Where a run goes on, (state, iteration, seconds): its folder checked first, then brought back to that moment."""
     checkpoints = Checkpoints(folder)
-    continuing.check_unedited(folder, old, checkpoints.vouched(), force)
     continuing.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
@@ -142,7 +143,7 @@ def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, fl
     continuing.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
         warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
-    return restored.state, restored.iteration, restored.metadata["seconds"], restored.metadata
+    return restored.state, restored.iteration, restored.metadata.get("seconds", 0.0), restored.metadata
 
 
 def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:

@@ -20,7 +20,7 @@ from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
 from jaxrl.train import continuing, distributed, logs, members
 from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.console import Console, human
-from jaxrl.train.experiment import Experiment
+from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.folder import file_errors, read_description, refuse_links
 from jaxrl.train.loop import Result
 from jaxrl.train.record import record_episode
@@ -162,7 +162,8 @@ def render(
 
     experiment = Experiment.from_description(read_description(folder), folder, trust)
     name = experiment.environment
-    env = make(name, **experiment.environment_options)
+    with described_by(folder):
+        env = make(name, **experiment.environment_options)
     if output is None:
         refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"

@@ -110,7 +110,7 @@ def test_errors_say_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"evaluations\.npz is damaged: it cannot be read"):
         load_run(folder)
     (folder / "config.json").write_text('{"algorithm": "ppo"}')
-    with pytest.raises(ValueError, match="lacks environment"):
+    with pytest.raises(ValueError, match="lacks 'environment'"):
         load_run(folder)
 
 

@@ -192,8 +192,11 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, whole):
     loop.train(experiment(), folder, console=Stopping(STOP))
     files = [path for path in Checkpoints(folder).newest.rglob("*") if path.is_file() and path.stat().st_size]
     max(files, key=lambda path: path.stat().st_size).write_bytes(b"torn")
-    with pytest.warns(loop.RunWarning, match=f"{STOP:09d} is damaged.*going on from iteration {POINTS[2]}"):
+    with pytest.warns(loop.RunWarning) as caught:
         loop.resume(folder)
+    damaged, kept = (str(each.message) for each in caught)
+    assert f"{STOP:09d} is damaged" in damaged and damaged.endswith(f"going on from iteration {POINTS[2]}")
+    assert f"kept as {folder / 'checkpoints'}/damaged-1-{STOP:09d}" in kept
     assert same_bits(newest_state(whole.folder), newest_state(folder))
     assert records(whole.folder) == records(folder)
 
