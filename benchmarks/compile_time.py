@@ -21,8 +21,8 @@ import jax
 import tyro
 
 from benchmarks.report import ROOT, core_count, device_name, machine, markdown, spread, steps, write
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import versions
+from jaxrl.train.output.console import Console
 
 COLUMNS = {
     "first_chunk": "first chunk",

@@ -22,8 +22,8 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts import Bank, Draw, Fresh, Pool, Starts
 from jaxrl.envs.vector import VectorEnv
-from jaxrl.train.console import Console, human
 from jaxrl.train.experiment import versions
+from jaxrl.train.output.console import Console, human
 from jaxrl.types import Array, Key, PyTree
 
 SIZES = {

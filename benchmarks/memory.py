@@ -19,8 +19,8 @@ from jaxrl.algos.ppo import PPOState, ppo
 from jaxrl.algos.registry import override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import default_config, versions
+from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 
 MINIBATCHES = 4

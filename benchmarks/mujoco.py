@@ -26,7 +26,7 @@ from benchmarks.report import RESULTS, ROOT, device_name, machine, steps, write
 from benchmarks.venvs import interpreters
 from benchmarks.workers import Job, take_turns
 from jaxrl.errors import check_choice
-from jaxrl.train.console import Console
+from jaxrl.train.output.console import Console
 
 
 class Contender(NamedTuple):

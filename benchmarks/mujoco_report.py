@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.report import markdown
 from benchmarks.throughput_report import band_of, curves, rate, ratio, remarks
 from jaxrl.analysis.style import headline, new_figure, save_figure, styled
-from jaxrl.train.console import human
+from jaxrl.train.output.console import human
 
 SYSTEMS = """\
 ```text

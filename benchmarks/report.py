@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxrl.train.console import Console
-from jaxrl.train.folder import plain, write_atomically
+from jaxrl.train.files.folder import plain, write_atomically
+from jaxrl.train.output.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 import tyro
 
 from benchmarks.report import RESULTS, device_name, machine, markdown, spread, steps, write
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
+from jaxrl.train.output.console import Console
 
 MINIBATCHES, MOST_TRANSITIONS = 4, 2**24  # of one rollout: longer rollouts of few environments, shorter ones of many
 ITERATIONS = 1_000_000  # the budget, so that an annealed learning rate stays what it is

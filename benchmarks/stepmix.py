@@ -27,9 +27,9 @@ import tyro
 from benchmarks.report import core_count, machine, markdown, spread, write
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.envs.registry import make
-from jaxrl.train.console import Console
+from jaxrl.train.devices.layout import Layout, choose
 from jaxrl.train.experiment import versions
-from jaxrl.train.layout import Layout, choose
+from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 
 

@@ -28,8 +28,8 @@ import tyro
 from jaxrl.algos.ppo import ppo
 from jaxrl.algos.registry import override
 from jaxrl.envs.registry import make
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import default_config, versions
+from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 
 RESULTS = Path(__file__).parent / "results"

@@ -25,7 +25,7 @@ from benchmarks.throughput_report import draw, text
 from benchmarks.venvs import interpreters
 from benchmarks.workers import Job, take_turns
 from jaxrl.errors import unknown
-from jaxrl.train.console import Console
+from jaxrl.train.output.console import Console
 
 SETTINGS: dict[str, Any] = {
     "environment": "CartPole-v1",

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from benchmarks.report import core_count, markdown
 from jaxrl.analysis.style import PALETTE, headline, new_figure, save_figure, styled
 from jaxrl.analysis.style import human as plain_count
-from jaxrl.train.console import human
+from jaxrl.train.output.console import human
 
 DIFFERENCES = """\
 Not equal: rejax clips each entry of a gradient where the others scale its norm, clips the value loss, and takes a time

@@ -27,8 +27,8 @@ from jaxrl.algos.ppo import PPOConfig
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import load_run
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings
+from jaxrl.train.output.console import Console
 
 TASKS = ("brax/hopper", "brax/halfcheetah")
 STEPS, SEEDS, QUICK_STEPS = 50_000_000, 5, 2_000_000

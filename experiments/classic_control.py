@@ -23,8 +23,8 @@ from published import RESULTS, interval, is_finished, markdown, score, train_or_
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison, plot_scores
 from jaxrl.analysis.runs import load_run
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.output.console import Console
 
 
 class Task(NamedTuple):

@@ -32,11 +32,11 @@ from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Round, deep_s
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import flatten, override
 from jaxrl.analysis.style import INK, MUTED, PALETTE, headline, human, new_figure, save_figure, styled
-from jaxrl.core.mixture import Choice
+from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts import Fresh
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, versions
+from jaxrl.train.output.console import Console
 from jaxrl.train.saved import load_policy
 from jaxrl.types import Actor, Algorithm, Key, PyTree
 

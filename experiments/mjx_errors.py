@@ -18,10 +18,10 @@ import numpy as np
 import tyro
 from published import markdown, write
 
-from jaxrl.envs.mujoco import IDS
 from jaxrl.envs.registry import make
-from jaxrl.train.console import Console
+from jaxrl.envs.suites.mujoco import IDS
 from jaxrl.train.experiment import versions
+from jaxrl.train.output.console import Console
 from jaxrl.types import PyTree
 
 ROWS, STRIDE = 16, 12  # simulations, and steps between two states that are compared

@@ -30,9 +30,9 @@ from published import RESULTS, interval, is_finished, markdown, score, train_or_
 from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import load_run
-from jaxrl.envs.mujoco import TASKS as MODELS
-from jaxrl.train.console import Console
+from jaxrl.envs.suites.mujoco import TASKS as MODELS
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.output.console import Console
 
 STEPS, SEEDS, QUICK_STEPS = 1_000_000, 5, 100_000
 SETTINGS = ("reference", "tuned")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import mean_interval
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment
-from jaxrl.train.folder import read_description, write_atomically
+from jaxrl.train.files.folder import read_description, write_atomically
 from jaxrl.train.loop import resume, train
+from jaxrl.train.output.console import Console
 
 RESULTS = Path(__file__).parent / "results"
 

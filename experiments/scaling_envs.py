@@ -5,7 +5,7 @@
     python experiments/scaling_envs.py --full             # part 2 for an accelerator, up to 16 384 environments
     python experiments/scaling_envs.py --parts bandit     # one part alone
 
-Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/bandit.py): where PPO stops learning, what
+Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/suites/bandit.py): where PPO stops learning, what
 moves that point, and what releases a run that sits on it. Part 2, `minatar`, scales the environments of MinAtar
 games by the rules R1 to R4 of jaxrl/core/co_scaling.py at equal transitions. Every cell is several seeds in one
 program; it is written to the JSON as soon as it is finished and skipped from then on, unless its settings change.
@@ -38,11 +38,11 @@ from jaxrl.algos.registry import flatten
 from jaxrl.analysis.ranking import member_scores
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
-from jaxrl.envs.bandit import fixed_states
+from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
-from jaxrl.train.console import Console
 from jaxrl.train.experiment import Experiment, RunSettings, versions
-from jaxrl.train.folder import plain, write_atomically
+from jaxrl.train.files.folder import plain, write_atomically
+from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,14 +26,15 @@ import stepmix_report
 import tyro
 
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, threshold_of
-from jaxrl.core import certificate, confidence, mixture, tabular
-from jaxrl.core.confidence import Candidates
+from jaxrl.core import tabular
+from jaxrl.core.safety import certificate, confidence, mixture
+from jaxrl.core.safety.confidence import Candidates
 from jaxrl.core.tabular import Episodes, Mixture
 from jaxrl.envs.registry import make
-from jaxrl.envs.tabular import TabularMDP
-from jaxrl.train.console import Console
+from jaxrl.envs.suites.tabular import TabularMDP
 from jaxrl.train.experiment import versions
-from jaxrl.train.folder import write_atomically
+from jaxrl.train.files.folder import write_atomically
+from jaxrl.train.output.console import Console
 
 RESULTS = Path(__file__).parent / "results"
 HUB = StepMixConfig(baseline="constant", bonus_scale=0.1)

@@ -19,7 +19,7 @@ from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.cli import train as command
 from jaxrl.config import field_names
 from jaxrl.envs import registry
-from jaxrl.envs.probe import ActionReward
+from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.train import experiment
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor

@@ -238,7 +238,7 @@ def test_functions_are_short_flat_and_take_few_arguments():
 
 
 def test_only_the_console_prints():
-    console = re.compile(r"jaxrl/(cli/.*|train/console\w*(\.py|/.*))")
+    console = re.compile(r"jaxrl/(cli/.*|train/output/console\w*(\.py|/.*))")
     violations = [
         source.at(node.lineno, ast.unparse(node)[:60])
         for source in library()
@@ -246,7 +246,7 @@ def test_only_the_console_prints():
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    hold("print is for jaxrl/cli and jaxrl/train/console", violations)
+    hold("print is for jaxrl/cli and jaxrl/train/output/console", violations)
 
 
 def test_what_is_public_is_documented_and_annotated():

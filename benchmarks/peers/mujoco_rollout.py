@@ -17,8 +17,8 @@ def make(setting: dict) -> list[Variant]:
     from mujoco.rollout import Rollout
 
     from benchmarks.report import cores
-    from jaxrl.envs.mujoco.model import load
     from jaxrl.envs.registry import make
+    from jaxrl.envs.suites.mujoco.model import load
 
     env = make(setting["environment"])
     spec, space, num_envs = env.physics.model, env.action_space, setting["num_envs"]

@@ -25,9 +25,9 @@ from flax import struct
 
 from jaxrl.algos.ppo import PPO, PPOConfig, ppo
 from jaxrl.config import number, option, size
-from jaxrl.core import bernstein, mixture
-from jaxrl.core.bernstein import Evidence
-from jaxrl.core.mixture import Choice
+from jaxrl.core.safety import bernstein, mixture
+from jaxrl.core.safety.bernstein import Evidence
+from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import select_rows
 from jaxrl.envs.api import Environment

@@ -20,20 +20,21 @@ import numpy as np
 from flax import struct
 
 from jaxrl.config import check, number, option, size
-from jaxrl.core import certificate, confidence, mixture, tabular
+from jaxrl.core import tabular
 from jaxrl.core.batching import any_member
-from jaxrl.core.confidence import Candidates
-from jaxrl.core.mixture import Choice
+from jaxrl.core.safety import certificate, confidence, mixture
+from jaxrl.core.safety.confidence import Candidates
+from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tabular import Episodes, Mixture
 from jaxrl.core.tree import select_tree
 from jaxrl.envs.api import Environment
-from jaxrl.envs.tabular import TOLERANCE, TabularMDP, check_episodes, check_mdp, check_policy
+from jaxrl.envs.suites.tabular import TOLERANCE, TabularMDP, check_episodes, check_mdp, check_policy
 from jaxrl.errors import JaxrlError, check_range
 from jaxrl.types import Algorithm, Array, Key, Mean, Metrics
 
-# Of a return, per step of the horizon: what float32 may be wrong by (tests/core/test_confidence.py). Thresholds are
-# raised by it, so that what float32 certifies, exact arithmetic would certify too.
+# Of a return, per step of the horizon: what float32 may be wrong by (tests/core/safety/test_confidence.py).
+# Thresholds are raised by it, so that what float32 certifies, exact arithmetic would certify too.
 ROUNDING = 2e-6
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from jaxrl.cli import options
 from jaxrl.errors import JaxrlError
-from jaxrl.train import report
+from jaxrl.train.output import report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tyro
 
 from jaxrl.cli import options
-from jaxrl.train import report
+from jaxrl.train.output import report
 
 
 @dataclass(frozen=True, kw_only=True)

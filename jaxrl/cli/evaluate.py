@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxrl.cli import options
-from jaxrl.train import report
+from jaxrl.train.output import report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
-from jaxrl.train import distributed
-from jaxrl.train.console import Console
-from jaxrl.train.distributed import Processes
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.distributed import Processes
+from jaxrl.train.output.console import Console
 from jaxrl.train.trust import Trust
 
 Command = TypeVar("Command")

@@ -8,8 +8,10 @@ from pathlib import Path
 import tyro
 
 from jaxrl.cli import options
-from jaxrl.train import distributed, loop, report
-from jaxrl.train.distributed import Processes
+from jaxrl.train import loop
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.distributed import Processes
+from jaxrl.train.output import report
 from jaxrl.train.trust import Trust
 
 

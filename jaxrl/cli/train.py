@@ -17,10 +17,12 @@ from jaxrl.cli import options
 from jaxrl.cli.options import Assignments, Unasked
 from jaxrl.config import sizes, sweepable
 from jaxrl.errors import JaxrlError
-from jaxrl.train import distributed, loop, report
-from jaxrl.train.console import Console
-from jaxrl.train.distributed import Processes
+from jaxrl.train import loop
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.output import report
+from jaxrl.train.output.console import Console
 from jaxrl.train.trust import Trust
 
 Config = TypeVar("Config")

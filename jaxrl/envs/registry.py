@@ -1,6 +1,6 @@
 """Environments by name: `make("CartPole-v1")`, `make("my_package.my_module:MyEnvironment")`.
 
-A *suite* is one module of `jaxrl.envs`, found by scanning the package; adding one edits no other file. It has
+A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; adding one edits no other file. It has
 
     SUITE: str                              the name under which `environment_ids` lists it
     IDS: tuple[str, ...]                    every id that it serves
@@ -196,8 +196,8 @@ def _made_by_suite(environment_id: str, kwargs: dict[str, Any]) -> Environment:
 
 @functools.cache
 def suites() -> dict[str, ModuleType]:
-    """The modules of `jaxrl.envs` that serve environments, by suite name."""
-    package = importlib.import_module("jaxrl.envs")
+    """The modules of `jaxrl.envs.suites` that serve environments, by suite name."""
+    package = importlib.import_module("jaxrl.envs.suites")
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     return {module.SUITE: module for module in modules if hasattr(module, "IDS")}

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxrl.errors import RunWarning
-from jaxrl.train import continuing, distributed, leaves
-from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train import continuing
+from jaxrl.train.devices import distributed
+from jaxrl.train.files import leaves
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.scores import improved
 from jaxrl.types import PyTree
 

@@ -17,11 +17,12 @@ import jax
 
 from jaxrl.analysis.records import EVALUATIONS
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import distributed, logs
-from jaxrl.train import folder as run_folder
-from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by, versions
-from jaxrl.train.layout import LayoutError
+from jaxrl.train.files import folder as run_folder
+from jaxrl.train.files import logs
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
 from jaxrl.train.trust import Trust
 

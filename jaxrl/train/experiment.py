@@ -27,7 +27,7 @@ from jaxrl.analysis.records import CONFIG, FORMAT
 from jaxrl.config import check, check_type, check_types, sweepable
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
-from jaxrl.train import layout
+from jaxrl.train.devices import layout
 from jaxrl.train.inputs import read_inputs
 from jaxrl.train.program import Program
 from jaxrl.train.trust import NOBODY, Trust

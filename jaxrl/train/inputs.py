@@ -22,7 +22,7 @@ from jaxrl.analysis.records import CONFIG
 from jaxrl.config import check_type
 from jaxrl.core.tabular import Episodes
 from jaxrl.errors import JaxrlError
-from jaxrl.train.folder import plain, read_description
+from jaxrl.train.files.folder import plain, read_description
 from jaxrl.train.trust import Trust
 from jaxrl.types import Actor, Array, Key, PyTree
 

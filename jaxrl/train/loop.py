@@ -12,18 +12,20 @@ import numpy as np
 
 from jaxrl.analysis.ranking import member_scores
 from jaxrl.errors import JaxrlError, RunWarning, unknown
-from jaxrl.train import continuing, distributed, logs
-from jaxrl.train import folder as run_folder
+from jaxrl.train import continuing
 from jaxrl.train.best import Best
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.console import Console, Progress
+from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
-from jaxrl.train.lock import locked
-from jaxrl.train.profile import profile
+from jaxrl.train.files import folder as run_folder
+from jaxrl.train.files import logs
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.lock import locked
+from jaxrl.train.output.console import Console, Progress
+from jaxrl.train.output.sinks import Sinks
+from jaxrl.train.profile.profile import profile
 from jaxrl.train.program import Program
 from jaxrl.train.scores import finite_mean, mean
 from jaxrl.train.signals import StopSignals
-from jaxrl.train.sinks import Sinks
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
 

@@ -2,7 +2,8 @@
 
 A population is H hyperparameter settings × S seeds in one program: two vmapped axes in front of every leaf of the
 state. A single member has neither axis, so that it pays nothing for them. On several devices each function runs under
-`shard_map`: seeds and environments are dealt out as the layout says (train/layout.py), all else is on every device.
+`shard_map`: seeds and environments are dealt out as the layout says (train/devices/layout.py), all else is on every
+device.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from jax.flatten_util import ravel_pytree
 from jaxrl.config import sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
-from jaxrl.train import distributed
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.layout import ENV, SEED, Layout
 from jaxrl.train.evaluate import Episodes, evaluate
-from jaxrl.train.layout import ENV, SEED, Layout
 from jaxrl.types import Algorithm, Array, Key, Metrics, PyTree
 
 P = jax.P

@@ -14,10 +14,11 @@ import numpy as np
 from jaxrl.analysis.ranking import best_member, member_scores
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
-from jaxrl.train import continuing, logs, members
-from jaxrl.train.checkpoint import Checkpoints, Restored
+from jaxrl.train import continuing, members
 from jaxrl.train.experiment import Experiment, described_by
-from jaxrl.train.folder import read_description
+from jaxrl.train.files import logs
+from jaxrl.train.files.checkpoint import Checkpoints, Restored
+from jaxrl.train.files.folder import read_description
 from jaxrl.train.members import Members
 from jaxrl.train.program import Program
 from jaxrl.train.trust import NOBODY, Trust

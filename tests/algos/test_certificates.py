@@ -16,8 +16,8 @@ from jaxrl.algos import stepmix
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
 from jaxrl.algos.ppo import PPO
 from jaxrl.algos.registry import override
-from jaxrl.core import bernstein
-from jaxrl.core.certificate import Certificate
+from jaxrl.core.safety import bernstein
+from jaxrl.core.safety.certificate import Certificate
 from jaxrl.core.tabular import Episodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make

@@ -13,8 +13,9 @@ from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, 
 from jaxrl.algos.ppo import PPO, Batch, Policy
 from jaxrl.algos.registry import override
 from jaxrl.cli import main
-from jaxrl.core import bernstein, minibatch
-from jaxrl.core.mixture import Choice
+from jaxrl.core import minibatch
+from jaxrl.core.safety import bernstein
+from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts import Fresh
 from jaxrl.envs.vector import VectorEnv
@@ -82,7 +83,7 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
 
 
 def slow_bounds(samples, low, high, log_term):
-    """Bounds on the expectation of one round of samples, by the definition (core/bernstein.py), in float64."""
+    """Bounds on the expectation of one round of samples, by the definition (core/safety/bernstein.py), in float64."""
     guesses, squares, weight, weighted, penalty = 0.5, 0.25, 0.0, 0.0, log_term
     for index, x in enumerate(np.clip((samples - low) / (high - low), 0, 1), start=1):
         guess = guesses / index

@@ -15,8 +15,8 @@ import pytest
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix
 from jaxrl.core import tabular
 from jaxrl.core.tabular import Episodes, Mixture
-from jaxrl.envs.probe import ActionReward
 from jaxrl.envs.registry import make
+from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
 from jaxrl.train.program import Program
 

@@ -19,7 +19,7 @@ BAD_SETTINGS = {
     "--env Cartpole-v1": ["unknown environment 'Cartpole-v1'", "CartPole-v1"],
     "--env probe/two-length": ["'probe/two-length'", PROBE],
     "--env no.such.module:Env": ["no.such.module:Env", "package.module:Factory"],
-    "--env jaxrl.envs.probe:TwoLenghts": ["TwoLenghts", "TwoLengths"],
+    "--env jaxrl.envs.suites.probe:TwoLenghts": ["TwoLenghts", "TwoLengths"],
     "--learing-rate 1": ["--learing-rate", "--learning-rate"],
     "--learning-rate fast": ["--learning-rate", "fast", "float"],
     "--learning-rate -1": ["learning_rate is -1", "[0, inf]"],
@@ -133,6 +133,6 @@ def test_a_full_disk_is_named(ask, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxrl.train.checkpoint.os.rename", full)
+    monkeypatch.setattr("jaxrl.train.files.checkpoint.os.rename", full)
     status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
     assert status == 2 and "No space left on device" in errors and str(tmp_path / "run") in errors

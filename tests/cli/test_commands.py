@@ -12,9 +12,9 @@ from PIL import Image
 from jaxrl import cli
 from jaxrl.envs import registry
 from jaxrl.train import experiment
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.folder import read_description
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.logs import load_evaluations, read_metrics
 from tests.train.tiny import ARGUMENTS, EPISODES, ITERATIONS, POINTS, PROBE
 
 SIZES = ARGUMENTS[2:]  # without the environment
@@ -86,13 +86,13 @@ def test_environment_options_are_kept_with_the_run(cartpole):
 
 
 def test_an_environment_of_ones_own_by_its_import_path(run, probe, tmp_path):
-    run("train", "ppo", "--env", "jaxrl.envs.probe:TwoLengths", *SIZES, "--folder", tmp_path / "run", "--quiet")
+    run("train", "ppo", "--env", "jaxrl.envs.suites.probe:TwoLengths", *SIZES, "--folder", tmp_path / "run", "--quiet")
     mine, same = (load_evaluations(folder)["stochastic_returns"] for folder in (tmp_path / "run", probe))
     np.testing.assert_array_equal(mine, same)
     # A folder that names code is a stranger's until its owner says otherwise.
     evaluate = ("eval", tmp_path / "run", "--episodes=4")
-    assert "--imports jaxrl.envs.probe:TwoLengths" in run(*evaluate, status=2)[1]
-    for word in (["--imports", "jaxrl.envs.probe:TwoLengths"], ["--trust"]):
+    assert "--imports jaxrl.envs.suites.probe:TwoLengths" in run(*evaluate, status=2)[1]
+    for word in (["--imports", "jaxrl.envs.suites.probe:TwoLengths"], ["--trust"]):
         assert "likeliest" in run(*evaluate, *word)[0]
 
 

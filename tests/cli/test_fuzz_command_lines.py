@@ -34,7 +34,7 @@ NO = {
         "CartPole",
         "os:system",
         "no.such:Env",
-        "jaxrl.envs.probe:Nope",
+        "jaxrl.envs.suites.probe:Nope",
         "a:b:c",
         ":",
         "a b:C",
@@ -222,7 +222,7 @@ def nothing_is_served(monkeypatch):
 
     monkeypatch.setattr(Program, "_call", served)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", served)
-    monkeypatch.setattr("jaxrl.train.report.record_episode", served)
+    monkeypatch.setattr("jaxrl.train.output.report.record_episode", served)
     # The parser tokenises the source of each class for its help, again and again: half of the time of this test.
     tokens = tyro._docstrings._ClassTokenization
     monkeypatch.setattr(tokens, "make", staticmethod(functools.cache(tokens.make)))

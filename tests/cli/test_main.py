@@ -106,7 +106,7 @@ def strange_folder(tmp_path):
         (tmp_path / f"{name}.py").write_text(HIJACK)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text(HIJACK)
-    (tmp_path / "here.py").write_text("from jaxrl.envs.probe import TwoStep\nclass Mine(TwoStep): pass\n")
+    (tmp_path / "here.py").write_text("from jaxrl.envs.suites.probe import TwoStep\nclass Mine(TwoStep): pass\n")
     (tmp_path / "broken.py").write_text("nothing_of_this_name\n")
     return tmp_path
 

@@ -72,8 +72,8 @@ def test_values_that_are_spread_over_options_add_up(trained):
 
 
 def test_names_that_the_user_typed_are_trusted(trained):
-    trust = trained("--env=jaxrl.envs.probe:TwoLengths", "--imports", "a.b:C").trust
-    assert trust.imports == ("a.b:C", "jaxrl.envs.probe:TwoLengths") and not trust.trust
+    trust = trained("--env=jaxrl.envs.suites.probe:TwoLengths", "--imports", "a.b:C").trust
+    assert trust.imports == ("a.b:C", "jaxrl.envs.suites.probe:TwoLengths") and not trust.trust
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jaxrl.algos import registry
 from jaxrl.config import field_names, sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
-from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.types import Actor, Algorithm, Box, Mean
 
 # Small sizes, where an algorithm has a field of the name; everything stateful is switched on.

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.core.co_scaling import RULES, co_scale
-from jaxrl.envs.probe import ActionReward
+from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
 
 # Tuned at 64 environments: 64 · 128 = 8192 transitions, 8 minibatches of 1024, 32 gradient steps an iteration.

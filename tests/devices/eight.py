@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl.algos.ppo import ppo
 from jaxrl.core.distributions import Categorical
-from jaxrl.train.layout import Layout
+from jaxrl.train.devices.layout import Layout
 from jaxrl.train.program import Program
 from tests.algos.walk import Walk, make_config
 from tests.train.tiny import arrays

@@ -6,8 +6,8 @@ import pytest
 
 from jaxrl.algos.ppo import ppo
 from jaxrl.core.shards import Shards
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.layout import Layout
+from jaxrl.train.devices.layout import Layout
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
 from tests.algos.walk import Walk
 from tests.devices.eight import (

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.errors import JaxrlError
-from jaxrl.train.layout import Layout, LayoutError, choose
+from jaxrl.train.devices.layout import Layout, LayoutError, choose
 
 LARGE = PPOConfig(num_envs=64, num_steps=128, minibatch_size=2048)
 SMALL = PPOConfig(num_envs=8, num_steps=8, minibatch_size=32)

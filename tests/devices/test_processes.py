@@ -16,9 +16,9 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.train import loop
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.folder import read_description
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, newest_state, records, same_bits, shared_compilations
 

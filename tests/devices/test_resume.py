@@ -10,8 +10,8 @@ import pytest
 from jaxrl import cli
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, saved
-from jaxrl.train.folder import read_description
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.logs import load_evaluations, read_metrics
 from tests.train.test_loop import Stopping
 from tests.train.tiny import ITERATIONS, PROBE, experiment, newest_state, records, same_bits, shared_compilations
 

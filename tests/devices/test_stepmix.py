@@ -6,7 +6,7 @@ import pytest
 
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.envs.registry import make
-from jaxrl.train.layout import Layout
+from jaxrl.train.devices.layout import Layout
 from jaxrl.train.program import Program
 from tests.train.tiny import arrays
 

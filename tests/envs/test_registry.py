@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import registry
-from jaxrl.envs.probe import ConstantReward, TwoStep
+from jaxrl.envs.suites.probe import ConstantReward, TwoStep
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Box, Discrete, MultiDiscrete
 
@@ -77,9 +77,9 @@ def test_unknown_ids_name_the_nearest():
 
 
 def test_makes_from_an_import_path():
-    assert isinstance(registry.make("jaxrl.envs.probe:TwoStep"), TwoStep)
+    assert isinstance(registry.make("jaxrl.envs.suites.probe:TwoStep"), TwoStep)
     with pytest.raises(JaxrlError, match="Did you mean TwoStep"):
-        registry.make("jaxrl.envs.probe:TwoSteps")
+        registry.make("jaxrl.envs.suites.probe:TwoSteps")
     with pytest.raises(JaxrlError, match="Write 'package.module:Factory'"):
         registry.make("no_such_package:Thing")
 

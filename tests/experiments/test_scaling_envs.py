@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
-from jaxrl.envs.bandit import fixed_states
 from jaxrl.envs.registry import make
+from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
-from jaxrl.train.console import Console
+from jaxrl.train.output.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 CHEAP = {"xla_backend_optimization_level": 1}

@@ -10,7 +10,7 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl.algos.ppo import PPOConfig, ppo
-from jaxrl.envs.probe import ObservationAction
+from jaxrl.envs.suites.probe import ObservationAction
 from jaxrl.errors import JaxrlError
 from jaxrl.nn import torsos
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig

@@ -4,8 +4,8 @@ import shutil
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train import checkpoint, leaves
-from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.files import checkpoint, leaves
+from jaxrl.train.files.checkpoint import Checkpoints
 from tests.train.states import abstract, assert_same, make_state
 
 

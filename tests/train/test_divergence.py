@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrl.train import loop
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.train.program import Program
 from jaxrl.types import Mean
 from tests.train.tiny import (

@@ -20,8 +20,9 @@ from jaxrl.algos.registry import algorithm_names, load, override
 from jaxrl.analysis import plots, records, style
 from jaxrl.config import check, field_names
 from jaxrl.errors import JaxrlError
-from jaxrl.train import leaves, loop
-from jaxrl.train.checkpoint import Checkpoints, _file_digests, _read
+from jaxrl.train import loop
+from jaxrl.train.files import leaves
+from jaxrl.train.files.checkpoint import Checkpoints, _file_digests, _read
 from jaxrl.train.program import Program
 from tests.train.test_loop import Stopping
 from tests.train.tiny import experiment, shared_compilations

@@ -41,14 +41,14 @@ NAMES = [
     "random:Evil",
     "runs.evil:Evil",
     "jaxrl.train.loop:train",
-    "jaxrl.envs.probe:TwoLengths",
+    "jaxrl.envs.suites.probe:TwoLengths",
     ":x",
     "x:",
     "a b:c",
     "../evil:Evil",
 ]
 EVIL = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').write_text('ran')\n"
-GOOD = "from jaxrl.envs.probe import TwoLengths\n\nclass Mine(TwoLengths):\n    '''My own.'''\n"
+GOOD = "from jaxrl.envs.suites.probe import TwoLengths\n\nclass Mine(TwoLengths):\n    '''My own.'''\n"
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def test_what_is_to_be_typed_is_no_command_of_a_stranger(folder, capsys):
 
 
 def test_wandb_is_told_no_more_than_a_project_and_an_id(folder, monkeypatch):
-    from jaxrl.train.sinks import WandbSink
+    from jaxrl.train.output.sinks import WandbSink
 
     given: list[dict] = []
 

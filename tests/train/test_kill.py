@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxrl import cli
-from jaxrl.train.checkpoint import Checkpoints
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, arrays, records, shared_compilations
 

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train import lock, loop
-from jaxrl.train.folder import create, read_description
+from jaxrl.train import loop
+from jaxrl.train.files import lock
+from jaxrl.train.files.folder import create, read_description
 from tests.train.test_loop import STOP, Stopping
 from tests.train.tiny import experiment, shared_compilations
 

@@ -10,11 +10,11 @@ import pytest
 
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.console import Console
-from jaxrl.train.folder import read_description
-from jaxrl.train.lock import locked
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.lock import locked
+from jaxrl.train.files.logs import load_evaluations, read_metrics
+from jaxrl.train.output.console import Console
 from tests.train.tiny import (
     ITERATIONS,
     POINTS,

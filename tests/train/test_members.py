@@ -11,10 +11,11 @@ import pytest
 from jaxrl import cli
 from jaxrl.analysis import ranking
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import loop, members, report, saved
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.console import Console
+from jaxrl.train import loop, members, saved
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.members import Members
+from jaxrl.train.output import report
+from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 from tests.train.test_loop import Stopping
 from tests.train.tiny import EPISODES, POINTS, arrays, experiment, newest_state, same_bits, shared_compilations

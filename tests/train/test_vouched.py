@@ -11,9 +11,9 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import loop, saved
-from jaxrl.train.checkpoint import Checkpoints
-from jaxrl.train.folder import read_description
-from jaxrl.train.logs import load_evaluations, read_metrics, save_evaluations
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.logs import load_evaluations, read_metrics, save_evaluations
 from tests.train.test_loop import STOP, Stopping
 from tests.train.tiny import POINTS, experiment, newest_state, records, same_bits, shared_compilations
 

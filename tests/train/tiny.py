@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.registry import override
-from jaxrl.train.checkpoint import Checkpoints
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
-from jaxrl.train.logs import load_evaluations, read_metrics
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.train.program import Program
 
 ITERATIONS = 24

@@ -1,0 +1,1 @@
+"""Bounds and mixtures of conservative exploration."""

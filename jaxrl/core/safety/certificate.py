@@ -1,0 +1,74 @@
+"""What a baseline can promise: the constraint that it meets, and what data can show of one that is learnt from them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.core.safety import confidence
+from jaxrl.errors import JaxrlError
+from jaxrl.types import Array
+
+LARGEST_FACTOR, STEPS_AN_OCTAVE = 2**20, 4
+
+
+class Certificate(NamedTuple):
+    """Of a policy learnt offline."""
+
+    policy: Array  # [H, S, A]
+    lower: Array  # [], a bound on its expected return that holds with probability 1 − δ
+    factor: Array  # [], how many times the data would lift `lower` to the threshold; inf: none would
+
+
+def certify(
+    counts: Array,
+    rewards: Array,
+    initial: Array,
+    threshold: float | Array,
+    failure: float | Array = 0.1,
+    scale: float | Array = 1.0,
+) -> Certificate:
+    """Learn a policy from counts [H, S, A, S] pessimistically, and say how much data its promise would take.
+
+    The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for m, and is found
+    to a fourth of an octave. What the behaviour never visits stays unvisited, so no factor may be enough.
+    """
+
+    def learn(factor: Array) -> tuple[Array, Array]:
+        model = confidence.estimate(counts.astype(rewards.dtype) * factor, rewards, failure)
+        return confidence.pessimistic(model, initial, scale)
+
+    policy, lower = learn(jnp.ones((), rewards.dtype))
+    octaves = LARGEST_FACTOR.bit_length() - 1
+    factors = 2.0 ** (jnp.arange(octaves * STEPS_AN_OCTAVE + 1, dtype=rewards.dtype) / STEPS_AN_OCTAVE)
+    enough = jax.lax.map(lambda factor: learn(factor)[1] >= threshold, factors)
+    return Certificate(policy, lower, jnp.min(jnp.where(enough, factors, jnp.inf)))
+
+
+def check_constraint(
+    baseline_value: float, optimal_value: float, threshold: float, *, tolerance: float, learnt: bool
+) -> None:
+    """Refuse a constraint that the baseline does not meet (one `learnt` offline is certified instead)."""
+    if threshold > optimal_value + tolerance:
+        raise JaxrlError(f"the constraint is {threshold:.4g}, but no policy earns more than {optimal_value:.4g}.")
+    if threshold > baseline_value + tolerance and not learnt:
+        raise JaxrlError(
+            f"the constraint is {threshold:.4g}, but the baseline, which has to meet it, earns {baseline_value:.4g}. "
+            "Lower constraint_level, or choose a better baseline."
+        )
+
+
+def check_certificate(lower: float, factor: float, threshold: float, num_episodes: int) -> None:
+    """Refuse a dataset that does not show that the baseline learnt from it meets the constraint."""
+    if lower >= threshold:
+        return
+    advice = "no number of episodes like these would do: they never visit what it takes"
+    if np.isfinite(factor):
+        advice = f"about {factor * num_episodes:,.0f} episodes like these would do"
+    raise JaxrlError(
+        f"the dataset's {num_episodes:,} episodes show that the baseline learnt from them earns {lower:.4g} or more, "
+        f"but the constraint is {threshold:.4g}; {advice}."
+    )

@@ -1,0 +1,1 @@
+"""Environments by suite: each module, or package, is one (see jaxrl/envs/registry.py)."""

@@ -1,0 +1,223 @@
+"""gymnax 1.x under the jaxrl contract: `step_env` and `reset_env`, never the auto-resetting `step`.
+
+What the adapter changes, and nothing else:
+
+- types: every leaf of parameters, state, observation and reward is strongly typed, and a step keeps the
+  types of its reset (gymnax mixes weak types, int32 rewards and int32 observations);
+- observations are float32; a whole number (FrozenLake) becomes one-hot; 0/1 image planes [H, W, C]
+  (MinAtar, Pong) become bool, a quarter of the memory;
+- bounds: the largest float32 means unbounded, and bounds that an environment's own observations leave are
+  declared infinite.
+
+gymnax is imported on the first `make`, not with this module: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxrl import errors
+from jaxrl.envs.api import Environment
+from jaxrl.envs.suites.foreign import frozen
+from jaxrl.types import Array, Box, Discrete, Key, PyTree, Space, Timestep
+
+SUITE = "gymnax"
+REQUIRES = "gymnax"
+IDS = (
+    "CartPole-v1",
+    "Pendulum-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "Catch-bsuite",
+    "DeepSea-bsuite",
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "DiscountingChain-bsuite",
+    "SimpleBandit-bsuite",
+    "FourRooms-misc",
+    "MetaMaze-misc",
+    "PointRobot-misc",
+    "BernoulliBandit-misc",
+    "GaussianBandit-misc",
+    "Reacher-misc",
+    "Swimmer-misc",
+    "Pong-misc",
+    "FrozenLake-misc",
+)
+REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"}
+
+# Their observations leave the bounds that gymnax declares: negative contexts and times, rewards among them.
+_WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
+
+
+class Spec(NamedTuple):
+    """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
+
+    environment_id: str
+    options: tuple[tuple[str, Any], ...]  # of gymnax's constructor
+    observation_space: Space
+    action_space: Space
+    horizon: int
+
+
+class GymnaxEnvironment(Environment):
+    """One gymnax environment; `parameters` is gymnax's own dataclass with array leaves.
+
+    Randomised dynamics are a batch of parameters, under `vmap`:
+    `environment.replace(parameters=environment.parameters.replace(length=x))`.
+    Spaces and horizon stay those of the parameters that `make` was given.
+    """
+
+    parameters: PyTree
+    spec: Spec = struct.field(pytree_node=False)
+
+    @property
+    def observation_space(self) -> Space:
+        """A Box: float32, or bool for 0/1 image planes."""
+        return self.spec.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """The action space that gymnax declares."""
+        return self.spec.action_space
+
+    @property
+    def horizon(self) -> int:
+        """`max_steps_in_episode`."""
+        return self.spec.horizon
+
+    def reset(self, key: Key) -> tuple[PyTree, Array]:
+        """Call `reset_env`: (state, observation [*observation_space.shape])."""
+        with jax.numpy_rank_promotion("allow"):
+            observation, state = self._gymnax().reset_env(key, self.parameters)
+        return jax.tree.map(_strong, state), self._observe(observation)
+
+    def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
+        """Call `step_env`. Its `terminated` knows no time limit; Box actions go in unclipped."""
+        action = jnp.asarray(action, self.action_space.dtype)
+        with jax.numpy_rank_promotion("allow"):  # Swimmer broadcasts [2] against [5, 2]
+            observation, successor, reward, terminated, _ = self._gymnax().step_env(key, state, action, self.parameters)
+        successor = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), successor, state)
+        timestep = Timestep(
+            observation=self._observe(observation),
+            reward=jnp.asarray(reward, jnp.float32),
+            terminated=jnp.asarray(terminated, bool),
+        )
+        return successor, timestep
+
+    def _gymnax(self) -> Any:
+        """The gymnax object, whose methods are used as functions."""
+        return _build(self.spec.environment_id, self.spec.options)[0]
+
+    def _observe(self, observation: Array) -> Array:
+        """An observation of the declared shape and type."""
+        space = self.observation_space
+        if jnp.ndim(observation) == 0:
+            return jax.nn.one_hot(observation, space.shape[0], dtype=space.dtype)
+        return jnp.asarray(observation, space.dtype)
+
+
+def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
+    """Build by id; `kwargs` override gymnax's constructor options and its parameters, by name.
+
+    A parameter is overridden alone: gymnax does not recompute what it derives from it (CartPole's
+    `polemass_length` stays 0.05 when `length` changes).
+    """
+    environment, _ = _build(environment_id, ())
+    constructor = inspect.signature(type(environment)).parameters
+    options = tuple((name, frozen(name, kwargs[name])) for name in constructor if name in kwargs)
+    environment, defaults = _build(environment_id, options)
+    defaults = vars(defaults)
+    for name in kwargs:
+        if name not in defaults and name not in constructor:
+            raise errors.unknown(f"option of {environment_id}", name, (*defaults, *constructor))
+    horizon = kwargs.get("max_steps_in_episode", int(defaults["max_steps_in_episode"]))
+    errors.check_positive_int("max_steps_in_episode", horizon)
+    parameters = environment.default_params.replace(
+        **{name: _parameter(name, kwargs.get(name, default), default) for name, default in defaults.items()}
+    )
+    spec = Spec(
+        environment_id=environment_id,
+        options=options,
+        observation_space=_observation_space(environment_id, environment.observation_space(parameters)),
+        action_space=_action_space(environment.action_space(parameters)),
+        horizon=int(horizon),
+    )
+    return GymnaxEnvironment(parameters=parameters, spec=spec)
+
+
+@functools.cache
+def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, PyTree]:
+    """The (environment, default parameters) of gymnax, one object for each id and options.
+
+    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    """
+    import gymnax
+
+    with jax.ensure_compile_time_eval():
+        try:
+            return gymnax.make(environment_id, **dict(options))
+        except (AssertionError, TypeError, ValueError) as error:
+            raise errors.JaxrlError(f"gymnax cannot make {environment_id} with {dict(options)}: {error}") from error
+
+
+def _strong(value: Any) -> Array:
+    """The value as an array without a weak type."""
+    return jnp.asarray(value, jnp.result_type(value))
+
+
+def _parameter(name: str, value: Any, default: Any) -> Array:
+    """A parameter with the shape and strong type of gymnax's default."""
+    default = _strong(default)
+    given = np.asarray(value)
+    whole = jnp.issubdtype(default.dtype, jnp.integer)
+    allowed = "b" if default.dtype == bool else "iu" if whole else "iuf"
+    if given.dtype.kind not in allowed or given.shape != default.shape:
+        kind = {"b": "bool", "iu": "whole number", "iuf": "number"}[allowed]
+        shape = f"an array {list(default.shape)} of type {kind}" if default.shape else f"one {kind}"
+        raise errors.JaxrlError(f"{name} is {value!r}, but must be {shape}.")
+    return jnp.asarray(given, default.dtype)
+
+
+def _observation_space(environment_id: str, space: Any) -> Box:
+    """The space of what `_observe` returns."""
+    if hasattr(space, "n"):
+        return Box(0.0, 1.0, (space.n,))
+    shape = tuple(space.shape)
+    if len(shape) == 3:
+        return Box(0, 1, shape, np.bool_)
+    if environment_id in _WRONG_BOUNDS:
+        return Box(-np.inf, np.inf, shape)
+    return Box(_bound(space.low), _bound(space.high), shape)
+
+
+def _action_space(space: Any) -> Space:
+    """A Discrete or Box of gymnax as ours."""
+    if hasattr(space, "n"):
+        return Discrete(int(space.n))
+    return Box(_bound(space.low), _bound(space.high), tuple(space.shape))
+
+
+def _bound(bound: Any) -> Any:
+    """A bound as a float, or as nested tuples where coordinates differ; ±(largest float32) is infinite."""
+    array = np.asarray(bound, np.float32)
+    array = np.where(np.abs(array) >= np.finfo(np.float32).max, np.copysign(np.inf, array), array)
+    return float(array.flat[0]) if np.all(array == array.flat[0]) else _nested(array.tolist())
+
+
+def _nested(values: Any) -> Any:
+    """Lists as tuples, which hash."""
+    return tuple(_nested(value) for value in values) if isinstance(values, list) else values

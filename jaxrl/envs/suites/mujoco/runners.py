@@ -1,0 +1,206 @@
+"""Gymnasium's MuJoCo tasks on legs (and one that swims)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from jaxrl.envs.suites.mujoco.model import Seen
+from jaxrl.envs.suites.mujoco.task import MujocoTask, square, static, within
+from jaxrl.types import Array, Key
+
+
+class HalfCheetah(MujocoTask):
+    """Run to the right; never terminates."""
+
+    forward_reward_weight: float = 1.0
+    ctrl_cost_weight: float = 0.1
+    reset_noise_scale: float = 0.1
+    exclude_current_positions_from_observation: bool = static(True)
+    XML, FRAME_SKIP, SIZES = "half_cheetah.xml", 5, (9, 9, 6)
+    HIDDEN: ClassVar[int] = 1  # positions that say where along the track, which no policy needs
+
+    @property
+    def width(self) -> int:
+        """Positions but the hidden ones, and velocities."""
+        return super().width - self.HIDDEN * self.exclude_current_positions_from_observation
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """Uniform positions, normal velocities."""
+        return self.normal_velocities(key, qpos, self.reset_noise_scale)
+
+    def observe(self, seen: Seen) -> Array:
+        """Positions and velocities."""
+        hidden = self.HIDDEN * self.exclude_current_positions_from_observation
+        return jnp.concatenate([seen.qpos[hidden:], seen.qvel])
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """Speed less the squared action."""
+        speed = seen.moved[0] / self.seconds
+        return self.forward_reward_weight * speed - self.ctrl_cost_weight * square(action), jnp.zeros((), bool)
+
+
+class Swimmer(HalfCheetah):
+    """Swim to the right; never terminates."""
+
+    ctrl_cost_weight: float = 1e-4
+    XML, FRAME_SKIP, SIZES = "swimmer.xml", 4, (5, 5, 2)
+    HIDDEN: ClassVar[int] = 2
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """Uniform positions and velocities."""
+        return self.uniform_velocities(key, qpos, self.reset_noise_scale)
+
+
+class Walker2d(HalfCheetah):
+    """Walk to the right on two legs; terminates on a fall."""
+
+    ctrl_cost_weight: float = 1e-3
+    healthy_reward: float = 1.0
+    terminate_when_unhealthy: bool = static(True)
+    healthy_z_range: tuple[float, float] = (0.8, 2.0)
+    healthy_angle_range: tuple[float, float] = (-1.0, 1.0)
+    reset_noise_scale: float = 5e-3
+    XML, FRAME_SKIP, SIZES = "walker2d_v5.xml", 4, (9, 9, 6)
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """Uniform positions and velocities."""
+        return self.uniform_velocities(key, qpos, self.reset_noise_scale)
+
+    def observe(self, seen: Seen) -> Array:
+        """Positions, and velocities clipped to ±10."""
+        return super().observe(seen._replace(qvel=jnp.clip(seen.qvel, -10.0, 10.0)))
+
+    def healthy(self, seen: Seen) -> Array:
+        """Whether it stands, bool []."""
+        return within(seen.qpos[1], self.healthy_z_range) & within(seen.qpos[2], self.healthy_angle_range)
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """Speed and a bonus while it stands, less the squared action."""
+        healthy = self.healthy(seen)
+        reward = super().judge(seen, action)[0] + self.healthy_reward * healthy
+        return reward, ~healthy & self.terminate_when_unhealthy
+
+
+class Hopper(Walker2d):
+    """Hop to the right on one leg; terminates on a fall."""
+
+    healthy_state_range: tuple[float, float] = (-100.0, 100.0)
+    healthy_z_range: tuple[float, float] = (0.7, float("inf"))
+    healthy_angle_range: tuple[float, float] = (-0.2, 0.2)
+    XML, FRAME_SKIP, SIZES = "hopper.xml", 4, (6, 6, 3)
+
+    def healthy(self, seen: Seen) -> Array:
+        """Whether it stands and nothing spins away, bool []."""
+        rest = jnp.concatenate([seen.qpos[2:], seen.qvel])
+        return super().healthy(seen) & within(rest, self.healthy_state_range)
+
+
+class Ant(MujocoTask):
+    """Walk to the right on four legs; terminates on a fall or a jump."""
+
+    forward_reward_weight: float = 1.0
+    ctrl_cost_weight: float = 0.5
+    contact_cost_weight: float = 5e-4
+    healthy_reward: float = 1.0
+    terminate_when_unhealthy: bool = static(True)
+    healthy_z_range: tuple[float, float] = (0.2, 1.0)
+    contact_force_range: tuple[float, float] = (-1.0, 1.0)
+    reset_noise_scale: float = 0.1
+    exclude_current_positions_from_observation: bool = static(True)
+    include_cfrc_ext_in_observation: bool = static(True)
+    XML, FRAME_SKIP, SIZES = "ant.xml", 5, (15, 14, 8)
+    READS, TRACK = ("xpos", "cfrc_ext"), "torso"
+
+    @property
+    def width(self) -> int:
+        """Positions, velocities and the contact forces on 13 bodies."""
+        hidden = 2 * self.exclude_current_positions_from_observation
+        return super().width - hidden + 13 * 6 * self.include_cfrc_ext_in_observation
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """Uniform positions, normal velocities."""
+        return self.normal_velocities(key, qpos, self.reset_noise_scale)
+
+    def contact_forces(self, seen: Seen) -> Array:
+        """Forces and torques on each body, clipped, [bodies, 6]."""
+        return jnp.clip(seen.data["cfrc_ext"], *self.contact_force_range)
+
+    def observe(self, seen: Seen) -> Array:
+        """Positions, velocities, contact forces."""
+        parts = [seen.qpos[2 * self.exclude_current_positions_from_observation :], seen.qvel]
+        if self.include_cfrc_ext_in_observation:
+            parts.append(self.contact_forces(seen)[1:].reshape(-1))
+        return jnp.concatenate(parts)
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """Speed and a bonus while it stands, less the squared action and the squared contact forces."""
+        low, high = self.healthy_z_range
+        healthy = (low <= seen.qpos[2]) & (seen.qpos[2] <= high)
+        reward = self.forward_reward_weight * seen.moved[0] / self.seconds + self.healthy_reward * healthy
+        reward -= self.ctrl_cost_weight * square(action)
+        reward -= self.contact_cost_weight * square(self.contact_forces(seen))
+        return reward, ~healthy & self.terminate_when_unhealthy
+
+
+class HumanoidStandup(MujocoTask):
+    """Stand up from the ground; never terminates."""
+
+    ctrl_cost_weight: float = 0.1
+    impact_cost_weight: float = 5e-7
+    impact_cost_range: tuple[float, float] = (-float("inf"), 10.0)
+    reset_noise_scale: float = 0.01
+    exclude_current_positions_from_observation: bool = static(True)
+    include_cinert_in_observation: bool = static(True)
+    include_cvel_in_observation: bool = static(True)
+    include_qfrc_actuator_in_observation: bool = static(True)
+    include_cfrc_ext_in_observation: bool = static(True)
+    XML, FRAME_SKIP, SIZES, BOUND = "humanoidstandup.xml", 5, (24, 23, 17), 0.4
+    READS: ClassVar[tuple[str, ...]] = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+
+    @property
+    def width(self) -> int:
+        """Positions and velocities; inertia, velocity and contact forces of 13 bodies; joint forces."""
+        width = super().width - 2 * self.exclude_current_positions_from_observation
+        width += 17 * self.include_qfrc_actuator_in_observation + 13 * 10 * self.include_cinert_in_observation
+        return width + 13 * 6 * (self.include_cvel_in_observation + self.include_cfrc_ext_in_observation)
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """Uniform positions and velocities."""
+        return self.uniform_velocities(key, qpos, self.reset_noise_scale)
+
+    def observe(self, seen: Seen) -> Array:
+        """Positions, velocities, inertias, body velocities, joint forces, contact forces."""
+        parts = [seen.qpos[2 * self.exclude_current_positions_from_observation :], seen.qvel]
+        for name, first in (("cinert", 1), ("cvel", 1), ("qfrc_actuator", 6), ("cfrc_ext", 1)):
+            if getattr(self, f"include_{name}_in_observation"):
+                parts.append(seen.data[name][first:].reshape(-1))
+        return jnp.concatenate(parts)
+
+    def impact(self, seen: Seen) -> Array:
+        """The cost of contact forces."""
+        return jnp.clip(self.impact_cost_weight * square(seen.data["cfrc_ext"]), *self.impact_cost_range)
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """Height over the physics' time step, less the squared action and the impact."""
+        height = seen.qpos[2] / (self.seconds / self.FRAME_SKIP)
+        return height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0, jnp.zeros((), bool)
+
+
+class Humanoid(HumanoidStandup):
+    """Walk to the right on two legs; terminates on a fall."""
+
+    forward_reward_weight: float = 1.25
+    healthy_reward: float = 5.0
+    terminate_when_unhealthy: bool = static(True)
+    healthy_z_range: tuple[float, float] = (1.0, 2.0)
+    XML, TRACK = "humanoid.xml", "mass_center"
+    READS = ("xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """Speed of the centre of mass and a bonus while it stands, less the squared action and the impact."""
+        healthy = within(seen.qpos[2], self.healthy_z_range)
+        reward = self.forward_reward_weight * seen.moved[0] / self.seconds + self.healthy_reward * healthy
+        reward -= self.ctrl_cost_weight * square(action) + self.impact(seen)
+        return reward, ~healthy & self.terminate_when_unhealthy

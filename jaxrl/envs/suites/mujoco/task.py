@@ -1,0 +1,130 @@
+"""The eleven MuJoCo tasks of Gymnasium v5: observation, reward, termination and first states, as pure functions.
+
+Each is defined once, over what any back end shows of a state (`Seen`). Options have Gymnasium's names and defaults;
+real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they are; MuJoCo clamps
+them to the actuators' range, as in Gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxrl.envs import blow_up
+from jaxrl.envs.api import Environment
+from jaxrl.envs.suites.mujoco.model import Physics, Seen, load
+from jaxrl.envs.suites.mujoco.painter import painter
+from jaxrl.types import Array, Box, Key, PyTree, Timestep
+
+HUGE = 1e10  # MuJoCo's own limit of what a state may hold
+
+
+def static(default: bool) -> bool:
+    """A switch, which changes shapes or code and not numbers."""
+    return struct.field(pytree_node=False, default=default)
+
+
+class MujocoTask(Environment):
+    """One task on one back end. A subclass says what is seen, what is rewarded, and where an episode begins."""
+
+    physics: Physics = struct.field(pytree_node=False)
+    XML: ClassVar[str]
+    FRAME_SKIP: ClassVar[int]
+    SIZES: ClassVar[tuple[int, int, int]]  # nq, nv, nu
+    BOUND: ClassVar[float] = 1.0  # actions lie in ±BOUND
+    HORIZON: ClassVar[int] = 1000
+    READS: ClassVar[tuple[str, ...]] = ()
+    TRACK: ClassVar[str] = "position"
+
+    @property
+    def width(self) -> int:
+        """The size of an observation."""
+        return self.SIZES[0] + self.SIZES[1]
+
+    @property
+    def observation_space(self) -> Box:
+        """A float32 vector without bounds."""
+        return Box(-np.inf, np.inf, (self.width,))
+
+    @property
+    def action_space(self) -> Box:
+        """One control for each actuator."""
+        return Box(-self.BOUND, self.BOUND, (self.SIZES[2],))
+
+    @property
+    def horizon(self) -> int:
+        """Gymnasium's time limit."""
+        return self.HORIZON
+
+    @property
+    def info(self) -> tuple[str, ...]:
+        """Blow-ups of the physics, as a share of steps."""
+        return blow_up.INFO
+
+    def reset(self, key: Key) -> tuple[PyTree, Array]:
+        """Place the simulation at a random first position and velocity."""
+        model = load(self.physics.model.path)
+        noise = self.noise(key, jnp.asarray(model.qpos0, jnp.float32))
+        state, seen = self.physics.begin(*noise)
+        return state, self.observe(seen)
+
+    def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
+        """Step the physics under one action, and judge where it led to."""
+        del key
+        successor, seen = self.physics.step(state, action.astype(jnp.float32))
+        reward, terminated = self.judge(seen, action)
+        sound = jnp.all(jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)]))
+        reward = jnp.where(sound, reward, jnp.nan)  # velocities may be clipped in observations, and look well
+        return blow_up.guard(state, successor, self.observe(seen), reward.astype(jnp.float32), terminated)
+
+    def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
+        """A function that draws a state, uint8 [height, width, 3]."""
+        return painter(self.physics.model)
+
+    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+        """First positions around `qpos` [nq], and velocities [nv]."""
+        raise NotImplementedError
+
+    def observe(self, seen: Seen) -> Array:
+        """The observation, float32 [width]."""
+        raise NotImplementedError
+
+    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+        """(reward, terminated) of the step that led here."""
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        """What one environment step simulates."""
+        return float(load(self.physics.model.path).opt.timestep * self.FRAME_SKIP)
+
+    def body(self, seen: Seen, name: str) -> Array:
+        """Where a body is, [3]."""
+        return seen.data["xpos"][load(self.physics.model.path).body(name).id]
+
+    def normal_velocities(self, key: Key, qpos: Array, scale: Array | float) -> tuple[Array, Array]:
+        """Positions within ±scale, velocities with that deviation."""
+        key_qpos, key_qvel = jax.random.split(key)
+        noise = jax.random.uniform(key_qpos, qpos.shape, minval=-1.0, maxval=1.0)
+        return qpos + scale * noise, scale * jax.random.normal(key_qvel, (self.SIZES[1],))
+
+    def uniform_velocities(self, key: Key, qpos: Array, scale: Array | float) -> tuple[Array, Array]:
+        """Positions and velocities within ±scale."""
+        noise = scale * jax.random.uniform(key, (self.SIZES[0] + self.SIZES[1],), minval=-1.0, maxval=1.0)
+        return qpos + noise[: len(qpos)], noise[len(qpos) :]
+
+
+def within(value: Array, bounds: Array | tuple[float, float]) -> Array:
+    """Whether every number lies strictly between two bounds, bool []."""
+    return jnp.all((bounds[0] < value) & (value < bounds[1]))
+
+
+def square(values: Array) -> Array:
+    """The sum of squares."""
+    return jnp.sum(jnp.square(values))

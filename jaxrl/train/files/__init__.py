@@ -1,0 +1,1 @@
+"""What is on disk: the run folder, its lock, its logs and its checkpoints."""

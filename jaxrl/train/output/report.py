@@ -1,0 +1,230 @@
+"""What a run leaves behind for people: its summary, its pictures, evaluations of its policies."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
+from jaxrl.envs.api import Drawable, Environment
+from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
+from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
+from jaxrl.train import continuing, members
+from jaxrl.train.devices import distributed
+from jaxrl.train.experiment import Experiment, described_by
+from jaxrl.train.files import logs
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import file_errors, read_description, refuse_links
+from jaxrl.train.loop import Result
+from jaxrl.train.output.console import Console, human
+from jaxrl.train.output.record import record_episode
+from jaxrl.train.saved import open_policies, open_policy
+from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.types import PyTree
+
+
+def finish(result: Result, experiment: Experiment, console: Console) -> int:
+    """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
+    status = 128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
+    if not distributed.is_first():
+        return status
+    if not result.trained_iterations and result.signal is None:
+        console.note(
+            f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
+        )
+    rows = score_rows(experiment, result.deterministic_returns, result.stochastic_returns)
+    last = result.evaluated_iteration == result.num_iterations
+    console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")
+    if len(experiment.settings()) > 1:
+        _name_the_winner(result.folder, experiment, result.deterministic_returns, console)
+    if result.trained_iterations:
+        speed = f"{human(result.steps_per_second)} environment steps/s"
+        console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
+    console.note(f"run folder    {result.folder}")
+    newest = Checkpoints(result.folder).newest
+    console.note(f"checkpoint    {result.folder / newest.parent.name / newest.name}")
+    try:
+        console.note(f"curve         {plot([result.folder], None)}")
+    except JaxrlError as error:  # the run is whole without its picture
+        warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
+    if result.signal and status:
+        stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
+        console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
+    return status
+
+
+def _name_the_winner(folder: Path, experiment: Experiment, deterministic: np.ndarray, console: Console) -> None:
+    """Say which setting of a sweep is best, and how to train it again and look at its policy."""
+    best = order(member_scores(deterministic))[0]
+    winner = experiment.settings()[best]
+    setting = ",".join(f"{name}={value!r}" for name, value in winner.items())
+    console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (deterministic actions)")
+    console.note(f"again         {members.command_of(experiment, winner)}")
+    console.note(f"look at it    jaxrl eval {folder} --member {setting}")
+
+
+def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
+    """A row for each setting and kind of action, the best setting first: score, 95 % interval, episodes, seeds.
+
+    The score is the interquartile mean over seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one
+    seed, its mean.
+    """
+    rows = []
+    for index in order(member_scores(deterministic)):
+        for kind, returns in (("likeliest", deterministic[index]), ("sampled", stochastic[index])):
+            low, high = interval(returns)
+            row = {"actions": kind, "return": setting_score(member_scores(returns)), "95% low": low, "95% high": high}
+            rows.append(experiment.settings()[index] | row | {"episodes": returns.size, "seeds": len(returns)})
+    return rows
+
+
+def evaluate(
+    folder: Path,
+    num_episodes: int,
+    checkpoint: str,
+    seed: int,
+    console: Console,
+    *,
+    member: Sequence[str] = (),
+    trust: Trust = NOBODY,
+) -> int:
+    """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
+    saved = open_policies(folder, checkpoint, num_episodes, seed, member=member, trust=trust)
+    deterministic, stochastic = jax.device_get(saved.program.evaluate(saved.policies, saved.iteration))
+    rows = score_rows(saved.experiment, deterministic.returns, stochastic.returns)
+    console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
+    return 0
+
+
+@contextmanager
+def _drawing(target: Path) -> Iterator[None]:
+    """The errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
+    try:
+        with file_errors("write", target):
+            yield
+    except JaxrlError:
+        raise
+    except ValueError as error:
+        raise JaxrlError(str(error)) from error
+
+
+def plot(folders: list[Path], output: Path | None) -> Path:
+    """One run's curve, one sweep's result, or several runs against each other."""
+    from jaxrl.analysis import plots
+    from jaxrl.analysis.runs import load_run
+
+    for folder in folders:
+        description = read_description(folder)  # its errors name the nearest run folders
+        _say_what_is_not_vouched_for(folder, description)
+    if output is None:
+        refuse_links(folders[0])
+    target = output or folders[0] / "plots"
+    with _drawing(target):
+        runs = [load_run(folder) for folder in folders]
+        if len(runs) > 1:
+            for run in runs:
+                if len(run.settings) > 1:
+                    raise JaxrlError(f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}.")
+            return plots.plot_comparison(runs, output or target / "comparison.png")
+        if 0 < len(runs[0].sweep) <= 2:
+            return plots.plot_sweep(runs[0], output or target / "sweep.png")
+        return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
+
+
+def _say_what_is_not_vouched_for(folder: Path, description: dict[str, Any]) -> None:
+    """Warn of records that are missing or altered, and of a description that was edited by hand."""
+    vouched = Checkpoints(folder).vouched()
+    texts = logs.lost(folder, vouched, vouched.get("iteration", 0)) if vouched else []
+    if changes := continuing.edited(description, vouched):
+        texts.append(f"{folder}/config.json was changed by hand: {'; '.join(changes)}")
+    for text in texts:
+        warnings.warn(text, RunWarning, stacklevel=3)
+
+
+def render(
+    folder: Path,
+    checkpoint: str,
+    seed: int,
+    deterministic: bool,
+    output: Path | None,
+    *,
+    member: Sequence[str] = (),
+    trust: Trust = NOBODY,
+) -> Path:
+    """Draw one episode of a saved policy: of a population, that of `member` or of the best."""
+    from jaxrl.analysis import video
+
+    experiment = Experiment.from_description(read_description(folder), folder, trust)
+    name = experiment.environment
+    with described_by(folder):
+        env = make(name, **experiment.environment_options)
+    if output is None:
+        refuse_links(folder)
+    target = output or folder / "plots" / "episode.gif"
+    every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
+    with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
+        saved = open_policy(folder, checkpoint, member=member, trust=trust)
+        program, key = saved.program, jax.random.key(seed)
+        frames, rewards = record_episode(program.env, program.algorithm, saved.policies, key, deterministic)
+        earned = np.cumsum(rewards) - rewards  # before each frame
+        with _drawing(target):
+            images = draw(jax.tree.map(lambda values: values[::every], frames))
+            return video.write_gif(video.caption(images, earned[::every], name, every), target, rate)
+
+
+@contextmanager
+def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
+    """What makes images of the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
+    from jaxrl.analysis import video
+
+    if isinstance(env, Drawable):
+        with env.painter() as paint:
+            yield lambda frames: [
+                paint(jax.tree.map(lambda values, step=step: values[step], frames["state"]))
+                for step in range(len(jax.tree.leaves(frames)[0]))
+            ]
+    elif video.can_draw(name, env.observation_space.shape):
+        yield functools.partial(video.draw, name)
+    else:
+        raise JaxrlError(
+            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and MuJoCo tasks."
+        )
+
+
+def environments(text: str, suite: str | None, console: Console) -> None:
+    """Print every environment whose id or suite contains `text`, by suite, and what of a suite is not there."""
+    known = environment_ids()
+    if suite is not None:
+        check_choice("suite", suite, known)
+        known = {suite: known[suite]}
+    matching = {name: [one for one in ids if text.lower() in f"{name} {one}".lower()] for name, ids in known.items()}
+    if not any(matching.values()):
+        raise unknown("environment", text, [*known, *sum(known.values(), [])])
+    for name, found in matching.items():
+        module = suites().get(name)
+        command = missing(module) if module else None
+        rows = [_row(one, command is None or hasattr(module, "SPECS")) for one in found]
+        console.summary(rows, name)
+        if command is not None:
+            console.note(f"{name} is not installed: {command}")
+        if suite is not None:
+            refused = getattr(module, "REFUSED", {})
+            for reason in dict.fromkeys(refused.values()):
+                console.note(f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}")
+
+
+def _row(environment_id: str, described: bool) -> dict[str, Any]:
+    """A line of the list of environments."""
+    if not described:
+        return {"environment": environment_id}
+    spec = describe(environment_id).spec
+    row = {"observations": str(spec.observation_space), "actions": str(spec.action_space), "time limit": spec.horizon}
+    return {"environment": environment_id} | row | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})

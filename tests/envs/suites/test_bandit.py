@@ -1,0 +1,69 @@
+"""The contextual bandit: its regret is exact, its noise is as large as it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl.envs import registry
+from jaxrl.envs.suites.bandit import INNER, OUTER, fixed_states
+from jaxrl.errors import JaxrlError
+from jaxrl.nn.actor_critic import scale_action
+
+
+@pytest.fixture(scope="module")
+def env():
+    return registry.make("bandit/contextual")
+
+
+def test_the_optimal_action_is_a_small_tanh_network_times_its_scale(env):
+    states = np.asarray(fixed_states(100))
+    expected = 2.0 * np.tanh(np.tanh(states @ INNER) @ OUTER)
+    np.testing.assert_allclose(env.optimal_action(states), expected, rtol=1e-5, atol=1e-6)
+    halved = registry.make("bandit/contextual", scale=1.0)
+    np.testing.assert_allclose(halved.optimal_action(states), expected / 2.0, rtol=1e-5, atol=1e-6)
+    assert np.abs(expected).max() < 2.0 and expected.std(axis=0).min() > 0.4
+
+
+def test_the_target_never_changes(env):
+    np.testing.assert_allclose([INNER[0, 0], OUTER[-1, -1]], [0.62368673, -0.10945501], rtol=1e-6)
+    first = fixed_states(3)[0]
+    np.testing.assert_array_equal(first, fixed_states(3)[0])
+
+
+def test_the_regret_is_the_mean_squared_distance_to_the_optimal_action(env):
+    states = fixed_states(512)
+    best = env.optimal_action(states)
+    assert float(env.gap(states, best)) == 0.0
+    assert float(env.gap(states, best + jnp.array([[0.3, -0.4]]))) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_an_episode_is_one_noisy_step(env):
+    key_reset, key_action, key_step = jax.random.split(jax.random.key(0), 3)
+    state, observation = env.reset(key_reset)
+    action = env.action_space.sample(key_action)
+    with jax.debug_key_reuse(False):
+        keys = jax.random.split(key_step, 20_000)
+    _, timestep = jax.vmap(lambda key: env.step(key, state, action))(keys)
+    np.testing.assert_array_equal(state, observation)
+    assert timestep.terminated.all() and env.horizon == 1
+    assert float(timestep.reward.mean()) == pytest.approx(float(env.expected_reward(state, action)), abs=0.1)
+    assert float(timestep.reward.std()) == pytest.approx(3.0, rel=0.03)
+
+
+def test_sampled_actions_lose_their_variance(env):
+    """Expected reward of N(a*, σ²) is −2 σ²: nothing is clipped between the policy and the reward."""
+    states = fixed_states(50_000)
+    sample = env.optimal_action(states) + 0.3 * jax.random.normal(jax.random.key(1), (50_000, 2))
+    np.testing.assert_array_equal(scale_action(sample, env.action_space, squash=False), sample)
+    assert float(env.expected_reward(states, sample).mean()) == pytest.approx(-2 * 0.3**2, rel=0.02)
+
+
+def test_its_options_are_numbers_that_can_be_swept():
+    quiet = registry.make("bandit/contextual", noise=0.0)
+    assert [leaf.shape for leaf in jax.tree.leaves(quiet)] == [(), ()]
+    state = fixed_states(1)[0]
+    _, timestep = quiet.step(jax.random.key(0), state, quiet.optimal_action(state))
+    assert float(timestep.reward) == 0.0
+    with pytest.raises(JaxrlError, match="unknown option of bandit/contextual 'nose'. Did you mean noise"):
+        registry.make("bandit/contextual", nose=1)
