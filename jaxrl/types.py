@@ -5,9 +5,9 @@ Axes: `T` steps of a rollout, `N` parallel environments, `...` the shape of one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,8 @@ class Transition(NamedTuple):
 
     `final_observation` is the observation that the action led to, *before* any reset: the state whose
     value bootstraps a truncated episode. `episode_return` and `episode_length` include this step and are
-    totals of a whole episode only where `terminated | truncated`. `weight`, where there is one, says how much a
+    totals of a whole episode only where `terminated | truncated`. `origin` says where the episode began: -1 is the
+    environment's own reset, else a row of a pool or bank. `weight`, where there is one, says how much a
     learner is to make of the row: 0 for what another policy did.
     """
 
@@ -110,14 +111,78 @@ class Transition(NamedTuple):
     final_observation: PyTree
     episode_return: Array
     episode_length: Array
+    origin: Array
     info: dict[str, Array] = {}
     weight: Array | None = None
 
 
-class Actor(NamedTuple):
-    """A policy that learns no more: (observation, key, deterministic) -> action, for one environment."""
+class View(NamedTuple):
+    """What a policy is shown of one environment. Most read the observation alone (see `feed_forward`).
 
-    act: Callable[[PyTree, Key, bool], Array]
+    Whoever plays resets the policy's memory where an episode begins; `first` informs the policy of it.
+    """
+
+    observation: PyTree
+    reward: Array  # float32 []: what its last action earned; 0 at the start of an episode
+    action: Array  # the last action as it was executed; zeros at the start
+    first: Array  # bool []: the episode has just begun
+
+
+class Mode(NamedTuple):
+    """One way in which an agent acts, as "deterministic" or "stochastic".
+
+    act:   (policy, memory, View, key) -> (action, memory), for one environment; the action in its units.
+    steer: (policy, number) -> policy, where the mode is steered by a number, as the return to aim for. The number is
+        traced and becomes a part of the policy: several of them are one compilation.
+    """
+
+    act: Callable[[PyTree, PyTree, View, Key], tuple[Array, PyTree]]
+    steer: Callable[[PyTree, Array], PyTree] | None = None
+
+
+def no_memory(policy: PyTree) -> tuple:
+    """The memory of a feed-forward policy."""
+    del policy
+    return ()
+
+
+def feed_forward(act: Callable[[PyTree, PyTree, Key], Array]) -> Mode:
+    """The mode of a policy that acts on the present observation: `act(policy, observation, key) -> action`."""
+    return Mode(lambda policy, memory, view, key: (act(policy, view.observation, key), memory))
+
+
+@dataclass(frozen=True, eq=False)
+class Agent:
+    """What acts, made from an environment's spaces and horizon and a configuration, without what training reads.
+
+    init:   (key) -> Policy.  A policy before training: all that acting needs, in its shapes and types.
+    modes:  the ways to act, by name; the first one ranks policies.
+    memory: (Policy) -> Memory.  One environment's, at the start of an episode; () for feed-forward policies.
+    value:  (Policy, Memory, View, key) -> float32 [].  The expected return from here on, where there is a critic.
+    """
+
+    init: Callable[[Key], PyTree]
+    modes: Mapping[str, Mode]
+    memory: Callable[[PyTree], PyTree] = no_memory
+    value: Callable[[PyTree, PyTree, View, Key], Array] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Actor:
+    """An agent with its policy, which learns no more: a saved one, given to an algorithm as an input."""
+
+    policy: PyTree
+    agent: Agent = field(metadata={"static": True})
+
+    @property
+    def memory(self) -> PyTree:
+        """One environment's memory at the start of an episode."""
+        return self.agent.memory(self.policy)
+
+    def act(self, mode: str, memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
+        """One environment's action in a mode, and the memory after it."""
+        return self.agent.modes[mode].act(self.policy, memory, view, key)
 
 
 class Mean(NamedTuple):
@@ -134,25 +199,44 @@ class Mean(NamedTuple):
         return Mean(jnp.sum(jnp.where(where, values, 0.0)), jnp.sum(where, dtype=jnp.float32))
 
 
+class Budget(NamedTuple):
+    """How long an algorithm trains: so many steps, each of so many units."""
+
+    unit: Literal["transitions", "gradient steps", "episodes"]
+    per_step: int  # units that one `step` takes
+    steps: int  # how many `step`s the configured budget holds
+    also: dict[str, int] = {}  # other counts per step, as {"gradient steps": 8}
+
+
+class Progress(NamedTuple):
+    """How far a run has come, as its start distribution is told: schedules are in transitions."""
+
+    iteration: Array  # int32 [], iterations that are finished
+    transitions_per_iteration: int
+
+    @property
+    def transitions(self) -> Array:
+        """float32 [], for schedules; exact to 2^24 transitions."""
+        return self.iteration.astype(jnp.float32) * self.transitions_per_iteration
+
+
 class Algorithm(NamedTuple):
-    """A learner as pure functions. Made by one factory an algorithm, e.g. `ppo(env, config)`.
+    """A learner as pure functions, made by one factory per algorithm, e.g. `ppo(env, config)`.
 
     init:   (key) -> State.               Everything that resuming needs is in State.
     step:   (State) -> (State, Metrics).  One iteration; scans, vmaps, shards, donates.
-    policy: (State) -> Policy.            What inference needs: parameters and normaliser statistics.
-    memory: () -> Memory.                 The memory of one environment's policy; () for feed-forward policies.
-    act:    (Policy, Memory, observation, key, deterministic) -> (action, Memory), for one environment.
-    samples_per_step: environment transitions (or gradient steps) that one `step` consumes.
-    num_iterations: how many `step`s the configured budget holds.
-    sharded: State, or a prefix of it, with True for what has a row an environment and is split over devices, False
+    policy: (State) -> Policy.            What acting needs: parameters and normaliser statistics.
+    agent:  what acts with that policy.
+    budget: what a step takes, and how many of them the configured budget holds.
+    sharded: State, or a prefix of it, with True for what has a row per environment and is split over devices, False
         for what is the same on all of them.
+    begin_from: (State, Policy) -> State.  A first state that goes on with another run's policy.
     """
 
     init: Callable[[Key], PyTree]
     step: Callable[[PyTree], tuple[PyTree, Metrics]]
     policy: Callable[[PyTree], PyTree]
-    memory: Callable[[], PyTree]
-    act: Callable[[PyTree, PyTree, PyTree, Key, bool], tuple[Array, PyTree]]
-    samples_per_step: int
-    num_iterations: int
+    agent: Agent
+    budget: Budget
     sharded: PyTree = False
+    begin_from: Callable[[PyTree, PyTree], PyTree] | None = None

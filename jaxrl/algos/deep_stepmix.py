@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl.algos.ppo import PPO, PPOConfig, ppo
+from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
 from jaxrl.config import number, option, size
 from jaxrl.core.safety import bernstein, mixture
 from jaxrl.core.safety.bernstein import Evidence
@@ -31,10 +32,10 @@ from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import select_rows
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
-from jaxrl.envs.vector import VectorEnv, VectorState
-from jaxrl.errors import JaxrlError, check_range
-from jaxrl.types import Actor, Algorithm, Array, Key, Mean, Metrics, PyTree, Transition
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.vector import VectorEnv, VectorState, begin_memory, memories
+from jaxrl.errors import JaxrlError, check_range, unknown
+from jaxrl.types import Actor, Agent, Algorithm, Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
 
 # What float32 may be wrong by, as shares of the largest number in a sum: of rewards, for each step,
 # and of Bernstein's terms, for some ten million episodes (tests/algos/test_certificates.py).
@@ -47,8 +48,8 @@ class DeepStepMixConfig(PPOConfig):
 
     baseline: str = option("")
     """Run folder of the safe policy."""
-    baseline_actions: Literal["likeliest", "sampled"] = option("likeliest")
-    """How the baseline acts; PPO itself, and the learner, sample."""
+    baseline_mode: str = option("deterministic")
+    """The mode in which the baseline acts; the learner samples."""
     total_steps: int = size(4_000_000)
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(512)
@@ -92,8 +93,9 @@ class Round(NamedTuple):
     """A round under way; every leaf but `plan` has a row an environment."""
 
     vector: VectorState
+    memory: PyTree  # the baseline's
     handover: Array  # int32, the step from which the learner acts
-    first: Array  # bool, still in the round's first episode
+    in_first: Array  # bool, still in the round's first episode
     earned: Array  # float32 [N, J + 1], by the first episode before each candidate's hand-over
     plan: Plan
 
@@ -102,26 +104,36 @@ class Round(NamedTuple):
         """What the policies see next."""
         return self.vector.observation
 
+    @property
+    def view(self) -> View:
+        """What the policies are shown next."""
+        return self.vector.view
+
 
 def deep_stepmix(
-    env: Environment, config: DeepStepMixConfig, baseline: Actor | None = None, shards: Shards = SINGLE
+    env: Environment, config: DeepStepMixConfig, *, baseline: Actor | None = None, shards: Shards = SINGLE
 ) -> Algorithm:
     """Deep StepMix for `env` behind the `baseline`, which the command line reads from the folder in `config`."""
     if baseline is None:
         raise JaxrlError("deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/….")
+    if config.baseline_mode not in baseline.agent.modes:
+        raise unknown("mode of the baseline", config.baseline_mode, baseline.agent.modes)
     check_constraint(config, env.horizon)
     config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
-    algorithm = ppo(env, config, shards=shards)
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
-    learner: Any = PPO(config, vector, shards)
+    algorithm = ppo(env, config, vector=vector, shards=shards)
 
     def step(state: Any) -> tuple[Any, Metrics]:
-        after, metrics = learner.step(state)
+        after, metrics = algorithm.step(state)
         return after, metrics | round_metrics(state.vector.plan, after.vector.plan, env.horizon)
 
-    sharded: Any = Round(True, True, True, True, False)  # type: ignore[arg-type]
-    return algorithm._replace(init=learner.init, step=step, sharded=algorithm.sharded._replace(vector=sharded))
+    return algorithm._replace(step=step)
+
+
+def deep_stepmix_agent(env: Environment, config: DeepStepMixConfig) -> Agent:
+    """What acts with the learner's policy, which is PPO's; the baseline is no part of it."""
+    return ppo_agent(env, config)
 
 
 class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
@@ -131,7 +143,7 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
     """
 
     config: DeepStepMixConfig
-    baseline: Actor = struct.field(pytree_node=False)
+    baseline: Actor
     shards: Shards = struct.field(pytree_node=False, default=SINGLE)
 
     @property
@@ -156,25 +168,40 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         bold = jax.random.uniform(key_coin, (self.num_envs,)) < plan.choice.weight
         handover = jnp.where(bold, plan.choice.bold, plan.choice.cautious)
         earned = jnp.zeros((self.num_envs, len(self.handovers)))
-        return Round(super().init(key_vector), handover, jnp.ones(self.num_envs, bool), earned, plan)
+        return Round(
+            vector=super().init(key_vector),
+            memory=memories(self.baseline.memory, self.num_envs),
+            handover=handover,
+            in_first=jnp.ones(self.num_envs, bool),
+            earned=earned,
+            plan=plan,
+        )
+
+    @property
+    def sharded(self) -> Any:
+        """All but the plan has a row per environment."""
+        rows = dict.fromkeys(Round._fields, True)
+        return Round(**rows | {"vector": super().sharded, "plan": False})
 
     def step(self, state: Any, action: Array, key: Key) -> tuple[Any, Transition]:
         """Step every environment by the baseline's action or, after the hand-over, by `action`."""
         key_baseline, key_env = jax.random.split(key)
         keys = jax.random.split(key_baseline, self.num_envs)
         ours = state.vector.clock >= state.handover
-        likeliest = self.config.baseline_actions == "likeliest"
-        safe = jax.vmap(lambda observation, key: self.baseline.act(observation, key, likeliest))
-        action = select_rows(ours, action, safe(state.observation, keys))
+        view = state.view
+        memory = begin_memory(view.first, self.baseline.memory, state.memory)
+        safe, memory = jax.vmap(partial(self.baseline.act, self.config.baseline_mode))(memory, view, keys)
+        action = select_rows(ours, action, safe)
         vector, seen = super().step(state.vector, action, key_env)
-        counts = state.first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
+        counts = state.in_first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
         earned = state.earned + jnp.where(counts, seen.reward[:, None], 0.0)
-        first = state.first & ~(seen.terminated | seen.truncated)
+        in_first = state.in_first & ~(seen.terminated | seen.truncated)
         seen = seen._replace(weight=ours.astype(jnp.float32))
-        return Round(vector, state.handover, first, earned, state.plan), seen
+        return Round(vector, memory, state.handover, in_first, earned, state.plan), seen
 
-    def refresh(self, state: Any, key: Key) -> Any:
+    def refresh(self, state: Any, key: Key, progress: Progress) -> Any:
         """The next round, planned from all rounds so far."""
+        del progress
         return self.begin(self.plan(state), key)
 
     def plan(self, state: Round) -> Plan:

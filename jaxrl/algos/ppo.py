@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -25,11 +26,23 @@ from jaxrl.core.reward_scaling import RewardScaler
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.rollout import Decision, Rollout, collect
-from jaxrl.envs.starts import Fresh, Pool, Starts
-from jaxrl.envs.vector import VectorEnv, VectorState
+from jaxrl.envs.collect import bootstrap, collect
+from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
-from jaxrl.types import Algorithm, Array, Key, Mean, Metrics, PyTree
+from jaxrl.types import (
+    Agent,
+    Algorithm,
+    Array,
+    Budget,
+    Key,
+    Mean,
+    Metrics,
+    Progress,
+    PyTree,
+    Transition,
+    View,
+    feed_forward,
+)
 
 
 @struct.dataclass
@@ -104,6 +117,22 @@ class PPOState(NamedTuple):
     iteration: Array  # int32
 
 
+class Decision(NamedTuple):
+    """What the policy adds to each transition, [T, N, ...]."""
+
+    sample: Array  # the distribution's own, before it is scaled to the action space
+    log_probability: Array  # of the sample
+    value: Array  # of the state it was taken in
+
+
+class Trajectory(NamedTuple):
+    """A rollout as advantages are estimated from it, [T, N, ...]."""
+
+    transition: Transition
+    decision: Decision
+    next_value: Array  # of the state that the action led to, before any reset
+
+
 class Batch(NamedTuple):
     """What the loss reads of each transition, [T·N, ...]."""
 
@@ -116,26 +145,83 @@ class Batch(NamedTuple):
     weight: Array | None  # mean 1; None: all alike
 
 
-def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shards: Shards = SINGLE) -> Algorithm:
-    """PPO for `env`. `starts`, when given, replaces the start distribution that `config` names."""
+def ppo(
+    env: Environment,
+    config: PPOConfig,
+    *,
+    vector: VectorEnv | None = None,
+    network: nn.Module | None = None,
+    shards: Shards = SINGLE,
+    **inputs: Any,
+) -> Algorithm:
+    """PPO for `env`.
+
+    `vector`, when given, replaces the environments that `config` describes: guided ones, or others that begin
+    elsewhere. `network`, when given, replaces the actor-critic: a flax module from observations [..., *shape] to
+    (distribution, values [...]), with a method `value` for the values alone. `inputs` are what the configuration's
+    start distribution reads from disk.
+    """
     check(config)
     check_network(config.network, env.observation_space, env.action_space)
     minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
     shards.split("minibatch_size", config.minibatch_size)
-    starts = starts or (Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env))
-    vector = VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
-    learner = PPO(config, vector, shards)
-    sharded: Any = (False, False, False, RewardScaler(True, False), True, False, False)  # type: ignore[arg-type]
+    vector = vector or make_vector(env, config, shards, inputs)
+    agent = ppo_agent(env, config, network)
+    learner = PPO(config, vector, agent, network or make_network(env, config), shards)
+    transitions = config.num_envs * config.num_steps
+    gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(
         init=learner.init,
         step=learner.step,
         policy=lambda state: state.policy,
-        memory=lambda: (),
-        act=learner.act,
-        samples_per_step=config.num_envs * config.num_steps,
-        num_iterations=config.total_steps // (config.num_envs * config.num_steps),
-        sharded=PPOState(*sharded) if config.scale_rewards else PPOState(*sharded)._replace(reward_scaler=None),
+        agent=agent,
+        budget=Budget(
+            "transitions", transitions, config.total_steps // transitions, {"gradient steps": gradient_steps}
+        ),
+        sharded=learner.sharded,
+        begin_from=learner.begin_from,
     )
+
+
+def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:
+    """What acts with a PPO policy: by the distribution's mode, or by a sample; its value is the critic's."""
+    network = network or make_network(env, config)
+    shape = env.observation_space.shape
+
+    def init(key: Key) -> Policy:
+        params = network.init(key, jnp.zeros((1, *shape)))
+        return Policy(params, moments.init(shape) if config.normalize_observations else None)
+
+    def deterministic(policy: Policy, observation: Array, key: Key) -> Array:
+        del key
+        distribution, _ = apply(network, policy, observation)
+        return scale(distribution.mode())
+
+    def stochastic(policy: Policy, observation: Array, key: Key) -> Array:
+        distribution, _ = apply(network, policy, observation)
+        return scale(distribution.sample(key))
+
+    def scale(sample: Array) -> Array:
+        return scale_action(sample, env.action_space, config.network.squash_actions)
+
+    def value(policy: Policy, memory: tuple, view: View, key: Key) -> Array:
+        del memory, key
+        return apply(network, policy, view.observation, method="value")
+
+    modes = {"deterministic": feed_forward(deterministic), "stochastic": feed_forward(stochastic)}
+    return Agent(init=init, modes=modes, value=value)
+
+
+def make_network(env: Environment, config: PPOConfig) -> ActorCritic:
+    """The flax module that the configuration describes; its parameters live in the policy."""
+    return ActorCritic(config.network, env.action_space, len(env.observation_space.shape))
+
+
+def apply(network: nn.Module, policy: Policy, observation: Array, method: str = "__call__") -> Any:
+    """(distribution, value) of observations, normalised if the policy keeps their moments; or the value alone."""
+    if policy.observation_moments is not None:
+        observation = moments.normalize(policy.observation_moments, observation.astype(jnp.float32))
+    return network.apply(policy.params, observation, method=method)
 
 
 @dataclass(frozen=True)
@@ -144,90 +230,122 @@ class PPO:
 
     config: PPOConfig
     vector: VectorEnv
+    agent: Agent
+    network: nn.Module
     shards: Shards = SINGLE
-
-    @cached_property
-    def network(self) -> ActorCritic:
-        """The flax module; its parameters live in the policy."""
-        env = self.vector.env
-        return ActorCritic(self.config.network, env.action_space, len(env.observation_space.shape))
 
     @cached_property
     def descent(self) -> Descent:
         """How a gradient step is taken."""
         return Descent(self.config.max_grad_norm, self.config.ewma_center_of_mass, self.config.target_kl)
 
+    @property
+    def sharded(self) -> PPOState:
+        """Which parts of the state have a row per environment."""
+        return PPOState(
+            policy=False,  # type: ignore[arg-type]
+            optimizer=False,
+            proximal=False,  # type: ignore[arg-type]
+            reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
+            vector=self.vector.sharded,
+            key=False,  # type: ignore[arg-type]
+            iteration=False,  # type: ignore[arg-type]
+        )
+
     def init(self, key: Key) -> PPOState:
         """Parameters, normalisers, optimiser, environments, counter."""
-        config, shape = self.config, self.vector.env.observation_space.shape
         key_params, key_vector, key = jax.random.split(key, 3)
-        params = self.network.init(key_params, jnp.zeros((1, *shape)))
-        learner = self.descent.init(ravel_pytree(params)[0])
+        policy = self.agent.init(key_params)
+        learner = self.descent.init(ravel_pytree(policy.params)[0])
         state = PPOState(
-            policy=Policy(params, moments.init(shape) if config.normalize_observations else None),
+            policy=policy,
             optimizer=learner.optimizer,
             proximal=learner.proximal,
-            reward_scaler=reward_scaling.init(self.vector.num_envs) if config.scale_rewards else None,
+            reward_scaler=reward_scaling.init(self.vector.num_envs) if self.config.scale_rewards else None,
             vector=self.vector.init(self.shards.own(key_vector)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
         )
         return strip_weak_types(state)
 
-    def act(self, policy: Policy, memory: tuple, observation: Array, key: Key, deterministic: bool) -> tuple:
-        """One environment's action, the mode or a sample: (action, memory)."""
-        distribution, _ = self._apply(policy, observation)
-        sample = distribution.mode() if deterministic else distribution.sample(key)
-        return self._scale(sample), memory
+    def begin_from(self, state: PPOState, policy: Policy) -> PPOState:
+        """A first state with the parameters and the normaliser of another run's policy."""
+        learner = self.descent.init(ravel_pytree(policy.params)[0])
+        return state._replace(policy=policy, optimizer=learner.optimizer, proximal=learner.proximal)
 
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
         """One iteration: roll out, estimate advantages, optimise, renew the statistics."""
         key_rollout, key_update, key_starts, key = jax.random.split(state.key, 4)
-        vector, rollout, episodes = self._rollout(state, self.shards.own(key_rollout))
-        scaler, batch = self._estimate(state.reward_scaler, rollout)
+        vector, seen, episodes = self._rollout(state, self.shards.own(key_rollout))
+        scaler, batch = self._estimate(state.reward_scaler, seen)
         learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
         observation_moments = state.policy.observation_moments
         if observation_moments is not None:
             # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
-            observation_moments = moments.update(observation_moments, rollout.observation, self.shards.axis_name)
+            observation_moments = moments.update(
+                observation_moments, seen.transition.observation, self.shards.axis_name
+            )
         state = PPOState(
             policy=Policy(ravel_pytree(state.policy.params)[1](learner.params), observation_moments),
             optimizer=learner.optimizer,
             proximal=learner.proximal,
             reward_scaler=scaler,
-            vector=self.vector.refresh(vector, self.shards.own(key_starts)),
+            vector=self.vector.refresh(vector, self.shards.own(key_starts), self._progress(state)),
             key=key,
             iteration=state.iteration + 1,
         )
         return state, episodes | metrics
 
+    def _progress(self, state: PPOState) -> Progress:
+        """How far the run has come once the present iteration is over."""
+        return Progress(state.iteration + 1, self.config.num_envs * self.config.num_steps)
+
     def _apply(self, policy: Policy, observation: Array, method: str = "__call__") -> Any:
-        if policy.observation_moments is not None:
-            observation = moments.normalize(policy.observation_moments, observation.astype(jnp.float32))
-        return self.network.apply(policy.params, observation, method=method)
+        return apply(self.network, policy, observation, method)
 
-    def _scale(self, sample: Array) -> Array:
-        return scale_action(sample, self.vector.env.action_space, self.config.network.squash_actions)
-
-    def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Rollout, Metrics]:
-        def decide(observation: Array, key: Key) -> Decision:
-            distribution, value = self._apply(state.policy, observation)
-            sample = distribution.sample(key)
-            return Decision(self._scale(sample), sample, distribution.log_prob(sample), value)
-
+    def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Trajectory, Metrics]:
+        """T steps in every environment with the present policy, and the values of all successors."""
+        space, squash = self.vector.env.action_space, self.config.network.squash_actions
         value = partial(self._apply, state.policy, method="value")
-        return collect(self.vector, state.vector, decide, value, self.config.num_steps, key)
 
-    def _estimate(self, scaler: RewardScaler | None, rollout: Rollout) -> tuple[RewardScaler | None, Batch]:
+        def act(memory: tuple, view: View, key: Key) -> tuple[Array, tuple, Decision]:
+            distribution, value = self._apply(state.policy, view.observation)
+            sample = distribution.sample(key)
+            decision = Decision(sample, distribution.log_prob(sample), value)
+            return scale_action(sample, space, squash), memory, decision
+
+        vector, _, rollout, episodes = collect(self.vector, state.vector, (), act, self.config.num_steps, key)
+        last_value = value(vector.observation)
+        next_value = bootstrap(rollout, rollout.extras.value, last_value, value)
+        return vector, Trajectory(rollout.transition, rollout.extras, next_value), episodes
+
+    def _estimate(self, scaler: RewardScaler | None, seen: Trajectory) -> tuple[RewardScaler | None, Batch]:
         """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
-        config, axis_name, (reward, *ends, weight) = self.config, self.shards.axis_name, rollout[-4:]
-        scaler, reward = reward_scaling.scale(scaler, reward, ends[0] | ends[1], config.gamma, axis_name)
-        decay: dict[str, Any] = {"gamma": config.gamma, "gae_lambda": config.gae_lambda}
-        advantage = returns.gae(reward, rollout.value, rollout.next_value, *ends, **decay)
-        target = advantage + rollout.value
+        config, axis_name = self.config, self.shards.axis_name
+        transition, decision = seen.transition, seen.decision
+        ended = transition.terminated | transition.truncated
+        scaler, reward = reward_scaling.scale(scaler, transition.reward, ended, config.gamma, axis_name)
+        advantage = returns.gae(
+            reward,
+            decision.value,
+            seen.next_value,
+            transition.terminated,
+            transition.truncated,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+        )
+        target = advantage + decision.value
         if config.normalize_advantages == "batch":
-            advantage = losses.normalize_advantage(advantage, axis_name, weight)
-        batch = Batch(*rollout[:4], advantage, target, losses.unit_weight(weight, axis_name))
+            advantage = losses.normalize_advantage(advantage, axis_name, transition.weight)
+        batch = Batch(
+            observation=transition.observation,
+            sample=decision.sample,
+            log_probability=decision.log_probability,
+            value=decision.value,
+            advantage=advantage,
+            target=target,
+            weight=losses.unit_weight(transition.weight, axis_name),
+        )
         return scaler, minibatch.flatten_time(batch)
 
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Learner, Metrics]:

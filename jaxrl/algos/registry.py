@@ -1,7 +1,8 @@
 """Algorithms by name, and the settings tuned for an environment.
 
 An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name, `NAME(env, config, …) -> Algorithm`,
-whose `config` argument is annotated with its configuration class. Its tuned settings, if any, are in
+whose `config` argument is annotated with its configuration class, and `NAME_agent(env, config) -> Agent`, which acts
+with its policies and needs nothing that training reads. Its tuned settings, if any, are in
 `jaxrl/algos/tuned/NAME.toml`: a table an environment id, each entry a field of the configuration.
 """
 
@@ -21,15 +22,16 @@ from typing import Any, NamedTuple
 
 from jaxrl.config import field_names, import_factory, type_hints, what_is
 from jaxrl.errors import JaxrlError, unknown
-from jaxrl.types import Algorithm
+from jaxrl.types import Agent, Algorithm
 
 
 class Spec(NamedTuple):
-    """An algorithm's factory and the class of its configuration."""
+    """An algorithm's factory, the class of its configuration, and what makes its agent."""
 
     name: str
     factory: Callable[..., Algorithm]
     config_class: type
+    agent: Callable[[Any, Any], Agent]
 
 
 def algorithm_names() -> list[str]:
@@ -46,7 +48,13 @@ def load(name: str) -> Spec:
         raise unknown("algorithm", name, algorithm_names())
     else:
         factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
-    return Spec(name, factory, typing.get_type_hints(factory)["config"])
+    return Spec(name, factory, typing.get_type_hints(factory)["config"], _agent_of(factory))
+
+
+def _agent_of(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent]:
+    """`NAME_agent` beside the factory; without one, the agent of an algorithm that is made without its inputs."""
+    beside = getattr(inspect.getmodule(factory), f"{factory.__name__}_agent", None)
+    return beside or (lambda env, config: factory(env, config).agent)
 
 
 def check_factory(found: Any, path: str) -> None:

@@ -28,10 +28,11 @@ from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tabular import Episodes, Mixture
 from jaxrl.core.tree import select_tree
+from jaxrl.data.episodes import RecordedEpisodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.suites.tabular import TOLERANCE, TabularMDP, check_episodes, check_mdp, check_policy
 from jaxrl.errors import JaxrlError, check_range
-from jaxrl.types import Algorithm, Array, Key, Mean, Metrics
+from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Mode, View
 
 # Of a return, per step of the horizon: what float32 may be wrong by (tests/core/safety/test_confidence.py).
 # Thresholds are raised by it, so that what float32 certifies, exact arithmetic would certify too.
@@ -108,8 +109,9 @@ class StepMixState(NamedTuple):
 def stepmix(
     env: Environment,
     config: StepMixConfig,
+    *,
     baseline: Array | None = None,
-    dataset: Episodes | None = None,
+    dataset: RecordedEpisodes | None = None,
     shards: Shards = SINGLE,
 ) -> Algorithm:
     """StepMix, or another `config.method`, for a tabular `env`.
@@ -119,8 +121,7 @@ def stepmix(
     baseline meets it is refused.
     """
     check(config)
-    if not isinstance(env, TabularMDP):
-        raise JaxrlError(f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}.")
+    agent = stepmix_agent(env, config)
     samples = config.num_envs * env.horizon
     if config.total_steps < samples:
         steps = f"{config.num_envs} episodes takes {samples}"
@@ -132,11 +133,47 @@ def stepmix(
         init=learner.init,
         step=learner.step,
         policy=lambda state: state.plan.policy,
-        memory=lambda: jnp.zeros((), bool),
-        act=learner.act,
-        samples_per_step=samples,
-        num_iterations=config.total_steps // samples,
+        agent=agent,
+        budget=Budget("transitions", samples, config.total_steps // samples, {"episodes": config.num_envs}),
     )
+
+
+def stepmix_agent(env: Environment, config: StepMixConfig) -> Agent:
+    """What acts with a mixture of two policies: which of them an episode follows is drawn at its first step.
+
+    Deterministic: the likelier of the two, and its likeliest actions. The memory is whether it is the bold one.
+    """
+    del config
+    if not isinstance(env, TabularMDP):
+        raise JaxrlError(f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}.")
+    mdp = env
+
+    def init(key: Key) -> Mixture:
+        del key
+        uniform = jnp.full_like(mdp.rewards, 1.0 / mdp.rewards.shape[-1])
+        return Mixture(uniform, uniform, jnp.zeros((), uniform.dtype))
+
+    def row_of(policy: Mixture, bold: Array, view: View, coin: Array) -> tuple[Array, Array]:
+        place = mdp.locate(view.observation)
+        bold = jnp.where(view.first, coin, bold)
+        return jnp.where(bold, policy.bold[place], policy.cautious[place]), bold
+
+    def deterministic(policy: Mixture, bold: Array, view: View, key: Key) -> tuple[Array, Array]:
+        del key
+        row, bold = row_of(policy, bold, view, policy.weight >= 0.5)
+        return jnp.argmax(row).astype(jnp.int32), bold
+
+    def stochastic(policy: Mixture, bold: Array, view: View, key: Key) -> tuple[Array, Array]:
+        key_coin, key_action = jax.random.split(key)
+        row, bold = row_of(policy, bold, view, jax.random.uniform(key_coin) < policy.weight)
+        return tabular.draw(row, jax.random.uniform(key_action)), bold
+
+    def memory(policy: Mixture) -> Array:
+        del policy
+        return jnp.zeros((), bool)
+
+    modes = {"deterministic": Mode(deterministic), "stochastic": Mode(stochastic)}
+    return Agent(init=init, modes=modes, memory=memory)
 
 
 @dataclass(frozen=True)
@@ -170,18 +207,6 @@ class StepMix:
         counts = state.counts + self.shards.sum(seen)
         plan, planned = self.replan(state, counts, key_plan)
         return StepMixState(state.problem, counts, planned, plan, key, state.iteration + 1), metrics
-
-    def act(
-        self, policy: Mixture, memory: Array, observation: Array, key: Key, deterministic: bool
-    ) -> tuple[Array, Array]:
-        """One action: (action, memory). Which of the two policies an episode follows is drawn at its step 0."""
-        key_coin, key_action = jax.random.split(key)
-        place = self.env.locate(observation)
-        coin = policy.weight >= 0.5 if deterministic else jax.random.uniform(key_coin) < policy.weight
-        bold = jnp.where(place.step == 0, coin, memory)
-        row = jnp.where(bold, policy.bold[place], policy.cautious[place])
-        action = jnp.argmax(row) if deterministic else tabular.draw(row, jax.random.uniform(key_action))
-        return action.astype(jnp.int32), bold
 
     def plan(self, problem: Problem, counts: Array, key: Key) -> Plan:
         """The boldest policy that all counts so far certify."""

@@ -23,6 +23,9 @@ class RewardScaler(NamedTuple):
     moments: Moments
 
 
+SHARDED = RewardScaler(True, False)  # type: ignore[arg-type]  # what has a row per environment
+
+
 def init(num_envs: int) -> RewardScaler:
     """Scale 1 until the first rollout has been seen."""
     return RewardScaler(jnp.zeros(num_envs), moments.init(()))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxrl.core import compensated, truncation
-from jaxrl.core.tree import select_rows, strip_weak_types
+from jaxrl.core.shards import Shards
+from jaxrl.core.tree import expand, select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Starts
-from jaxrl.types import Array, Key, Mean, Metrics, PyTree, Transition
+from jaxrl.envs.starts.api import Starts
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.starts.pool import Pool
+from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Space, Transition, View
 
 
 class VectorState(NamedTuple):
@@ -25,7 +28,19 @@ class VectorState(NamedTuple):
     origin: Array  # int32, where it began (see starts.Draw)
     episode_return: Array  # float32, undiscounted, so far
     return_remainder: Array  # float32, what rounding left out of it (see core.compensated)
+    reward: Array  # float32, of the last step in the running episode; 0 before the first
+    action: Array  # of that step, as it was executed; zeros before the first
     starts: PyTree  # state of the start distribution
+
+    @property
+    def first(self) -> Array:
+        """Which environments have just begun an episode, bool [N]."""
+        return self.clock == 0
+
+    @property
+    def view(self) -> View:
+        """What a policy is shown next, [N, ...]."""
+        return View(self.observation, self.reward, self.action, self.first)
 
 
 class VectorEnv(struct.PyTreeNode):
@@ -51,9 +66,8 @@ class VectorEnv(struct.PyTreeNode):
     def init(self, key: Key) -> VectorState:
         """Begin every environment at step 0 of its own episode."""
         key_starts, key_draw, key_limit = jax.random.split(key, 3)
-        starts, draw = self.starts.draw(
-            self.starts.init(key_starts, self.num_envs), key_draw, jnp.ones(self.num_envs, bool)
-        )
+        first_of_all = jnp.ones(self.num_envs, bool)
+        starts, draw = self.starts.draw(self.starts.init(key_starts, self.num_envs), key_draw, first_of_all, None, None)
         limit = draw.limit
         if self.stagger:
             limit = jax.random.randint(key_limit, limit.shape, 1, limit + 1)
@@ -66,13 +80,21 @@ class VectorEnv(struct.PyTreeNode):
             origin=draw.origin,
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             return_remainder=jnp.zeros(self.num_envs, jnp.float32),
+            reward=jnp.zeros(self.num_envs, jnp.float32),
+            action=zero_action(self.env.action_space, self.num_envs),
             starts=starts,
         )
         return strip_weak_types(state)
 
-    def refresh(self, state: VectorState, key: Key) -> VectorState:
-        """Renew the start distribution; once an iteration, between rollouts."""
-        return state._replace(starts=self.starts.refresh(state.starts, key))
+    def refresh(self, state: VectorState, key: Key, progress: Progress) -> VectorState:
+        """Renew the start distribution; once per iteration, between rollouts."""
+        return state._replace(starts=self.starts.refresh(state.starts, key, progress))
+
+    @property
+    def sharded(self) -> PyTree:
+        """The prefix of the state that says what has a row per environment: all but what the starts say of theirs."""
+        rows = dict.fromkeys(VectorState._fields, True)
+        return VectorState(**rows | {"starts": self.starts.sharded})
 
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:
         """Step every environment once; those whose episode ends begin a new one in the same step.
@@ -96,9 +118,10 @@ class VectorEnv(struct.PyTreeNode):
             final_observation=timestep.observation,
             episode_return=episode_return,
             episode_length=clock,
+            origin=state.origin,
             info=timestep.info,
         )
-        starts, draw = self.starts.draw(state.starts, key_draw, ended)
+        starts, draw = self.starts.draw(state.starts, key_draw, ended, transition, env_state)
         following = VectorState(
             env_state=select_rows(ended, draw.state, env_state),
             observation=select_rows(ended, draw.observation, timestep.observation),
@@ -107,9 +130,33 @@ class VectorEnv(struct.PyTreeNode):
             origin=jnp.where(ended, draw.origin, state.origin),
             episode_return=jnp.where(ended, 0.0, episode_return),
             return_remainder=jnp.where(ended, 0.0, remainder),
+            reward=jnp.where(ended, 0.0, timestep.reward),
+            action=jnp.where(expand(ended, action.ndim), 0, action).astype(state.action.dtype),
             starts=starts,
         )
         return following, transition
+
+
+def make_vector(env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None) -> VectorEnv:
+    """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not."""
+    del inputs
+    starts = Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env)
+    return VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
+
+
+def zero_action(space: Space, *shape: int) -> Array:
+    """What View.action is before an episode's first step: zeros [*shape, ...]."""
+    return jnp.zeros((*shape, *space.shape), space.dtype)
+
+
+def memories(initial: PyTree, count: int) -> PyTree:
+    """One environment's `initial` memory, for `count` of them: leaves [count, ...]."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), initial)
+
+
+def begin_memory(first: Array, initial: PyTree, memory: PyTree) -> PyTree:
+    """The memories [N, ...], begun again where an episode has just begun (`first`, bool [N])."""
+    return select_rows(first, memories(initial, len(first)), memory)
 
 
 def episode_metrics(seen: Transition) -> Metrics:

@@ -6,25 +6,20 @@ device draw other numbers, and sums are taken in another order.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxrl.analysis.records import EVALUATIONS
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.devices import distributed
-from jaxrl.train.devices.layout import LayoutError
-from jaxrl.train.experiment import Experiment, described_by, versions
+from jaxrl.train.experiment import Experiment, versions
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
-from jaxrl.train.trust import Trust
 
 # What may differ from one session of a run to the next, and is no part of what its checkpoints vouch for.
 FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
@@ -32,26 +27,10 @@ FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
 
 def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
     """What config.json says of a run."""
-    algorithm = program.algorithm
-    budget = {"samples_per_step": algorithm.samples_per_step, "num_iterations": algorithm.num_iterations}
-    found = {"layout": str(program.layout), "versions": versions(experiment.environment), "inputs": program.inputs}
-    return experiment.description() | budget | found
-
-
-def reopen(
-    folder: Path | str, old: dict[str, Any], changes: dict[str, Any], sharing: dict[str, Any] | None, trust: Trust
-) -> tuple[Experiment, Program]:
-    """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`."""
-    described = old if sharing is None else old | {"run": old.get("run", {}) | sharing}
-    experiment = Experiment.from_description(described, folder, trust).changed(changes)
-    try:
-        with described_by(folder) if not changes else contextlib.nullcontext():
-            return experiment, experiment.program()
-    except LayoutError as error:
-        if sharing is not None:
-            raise
-        anew = f"jaxrl resume {folder} --devices {len(jax.devices())}"
-        raise LayoutError(f"{error} The run was begun so; share it in another way: {anew}") from error
+    budget = program.algorithm.budget
+    counted = {"unit": budget.unit, "samples_per_step": budget.per_step, "num_iterations": budget.steps}
+    found = {"layout": str(program.layout), "versions": versions(experiment.environment), "inputs": program.checksums}
+    return experiment.description() | counted | found
 
 
 def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], force: bool) -> None:

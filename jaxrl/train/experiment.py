@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
-import inspect
 import itertools
 import os
 import platform
@@ -25,11 +23,8 @@ import jaxrl
 from jaxrl.algos.registry import flatten, load, override, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
 from jaxrl.config import check, check_type, check_types, sweepable
-from jaxrl.envs.registry import evaluation_episodes, make, requirements
+from jaxrl.envs.registry import evaluation_episodes, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
-from jaxrl.train.devices import layout
-from jaxrl.train.inputs import read_inputs
-from jaxrl.train.program import Program
 from jaxrl.train.trust import NOBODY, Trust
 
 # What config.json must say for a run to be built from it.
@@ -91,30 +86,18 @@ class Experiment:
         run = dataclasses.replace(self.run, seed=self.run.seed + seeds[0], num_seeds=len(seeds))
         return dataclasses.replace(self, sweep=sweep, run=run)
 
-    def program(self, evaluation_seed: int | None = None) -> Program:
-        """Check everything, and make the functions to compile; nothing is compiled yet."""
+    def swept_config(self) -> Any:
+        """The configuration, with an array [H] of the settings' values for each number that is swept."""
+        settings = self.settings()
+        swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
+        return dataclasses.replace(self.config, **swept)
+
+    def check(self) -> RunSettings:
+        """Refuse what cannot be run; the run's settings, with the number of episodes filled in."""
         run = self.checked_run()
         check(self.config)
         self.check_sweep()
-        env = make(self.environment, **self.environment_options)
-        settings = self.settings()
-        swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
-        factory = load(self.algorithm).factory
-        splits = "shards" in inspect.signature(factory).parameters
-        inputs = read_inputs(factory, self.config, self.environment, self.trust)
-        arguments = {name: each.value for name, each in inputs.items()}
-        program = Program(
-            factory=functools.partial(factory, **arguments),
-            env=env,
-            config=dataclasses.replace(self.config, **swept),
-            seeds=self.seeds(),
-            num_settings=len(settings),
-            num_episodes=run.evaluation_episodes,  # type: ignore[arg-type]
-            evaluation_seed=evaluation_seed,
-            layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
-        )
-        program.inputs = {name: each.sha256 for name, each in inputs.items()}
-        return program
+        return run
 
     def checked_run(self) -> RunSettings:
         """The run's settings with the number of episodes filled in; refused if there is something wrong with them."""

@@ -14,6 +14,7 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train import continuing
 from jaxrl.train.best import Best
+from jaxrl.train.build import build, reopen
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import folder as run_folder
@@ -68,7 +69,7 @@ def train(
 ) -> Result:
     """Train from the beginning into a new run folder; `profiled`: measure and trace some iterations first."""
     check_request(sinks, profiled)
-    program = experiment.program()
+    program = build(experiment)
     path, description = Path(folder), continuing.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
@@ -106,7 +107,7 @@ def resume(
         old = run_folder.read_description(path)
         trust.check(old, path)  # whatever else may be wrong, code is named first
         continuing.check_unedited(path, old, Checkpoints(path).vouched(), force)
-        experiment, program = continuing.reopen(path, old, changes or {}, sharing, trust)
+        experiment, program = reopen(path, old, changes or {}, sharing, trust)
         new = continuing.describe(experiment, program)
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
         distributed.check_agreed(new | asked)
@@ -145,7 +146,8 @@ def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, fl
     continuing.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
         warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
-    return restored.state, restored.iteration, restored.metadata.get("seconds", 0.0), restored.metadata
+    state = program.place(restored.state)
+    return state, restored.iteration, restored.metadata.get("seconds", 0.0), restored.metadata
 
 
 def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
@@ -173,8 +175,8 @@ class Runner:
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
         self.description = continuing.describe(experiment, program)
-        self.num_iterations = program.algorithm.num_iterations
-        self.samples_per_step = program.algorithm.samples_per_step
+        self.num_iterations = program.algorithm.budget.steps
+        self.samples_per_step = program.algorithm.budget.per_step
         count = min(experiment.run.num_evaluations, self.num_iterations)
         self.evaluation_points = {self.num_iterations * k // count for k in range(count + 1)}
         self.num_members = int(np.prod(program.shape))
@@ -189,7 +191,7 @@ class Runner:
         """Train to the end of the budget, or until a signal asks to stop."""
         self.seconds = seconds
         self.evaluations = logs.load_evaluations(self.folder)
-        self.best = Best(self.checkpoints, self.program.shape, self.program.abstract_policies())
+        self.best = Best(self.checkpoints, self.program.shape, self.program.player.abstract_policies())
         begun = set(np.asarray(self.evaluations.get("iteration", ())).tolist())
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:

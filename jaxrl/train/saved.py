@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.algos.registry import load, override
 from jaxrl.analysis.ranking import best_member, member_scores
 from jaxrl.envs.api import Environment
+from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
 from jaxrl.train import continuing, members
 from jaxrl.train.experiment import Experiment, described_by
@@ -20,31 +24,56 @@ from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints, Restored
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.members import Members
-from jaxrl.train.program import Program
+from jaxrl.train.player import Player, make_player
 from jaxrl.train.trust import NOBODY, Trust
-from jaxrl.types import Algorithm, PyTree
+from jaxrl.types import Agent, PyTree
 
 
 class Saved(NamedTuple):
-    """Policies of a run, or of some of its members, with the programs that run them on one device."""
+    """Policies of a run, or of some of its members, with what plays them on one device."""
 
     experiment: Experiment  # of those members alone
-    program: Program
+    player: Player
     policies: PyTree  # leaves [H, S, ...], or [...] of a single member
     iteration: int  # of the checkpoint; a member's best policy may be older
+
+    @property
+    def env(self) -> Environment:
+        """What they were trained on."""
+        return self.player.population.env
+
+    @property
+    def agent(self) -> Agent:
+        """What acts with the policy of a single member."""
+        return agent_of(self.experiment)
 
 
 def load_policy(
     folder: Path | str, checkpoint: str = "best", *, member: Sequence[str] = (), trust: Trust = NOBODY
-) -> tuple[Environment, Algorithm, PyTree]:
-    """The environment, the algorithm and a trained policy of a run folder, for use from Python.
+) -> tuple[Environment, Agent, PyTree]:
+    """The environment, the agent and a trained policy of a run folder, for use from Python.
 
-    `algorithm.act(policy, algorithm.memory(), observation, key, True)` acts. `checkpoint` is "best" or "last". Of a
-    population the policy is that of `member`, as ("learning_rate=3e-3", "seed=2"), or else of its best one. A folder
-    that names code of its own, package.module:Name, is refused unless `trust` allows it.
+    `agent.modes["deterministic"].act(policy, memory, view, key)` acts; `jaxrl.envs.play` plays whole episodes.
+    `checkpoint` is "best" or "last". Of a population the policy is that of `member`, as ("learning_rate=3e-3",
+    "seed=2"), or else of its best one. A folder that names code of its own, package.module:Name, is refused unless
+    `trust` allows it. What the algorithm was given from disk is not needed.
     """
     saved = open_policy(Path(folder), checkpoint, member=member, trust=trust)
-    return saved.program.env, saved.program.algorithm, saved.policies
+    return saved.env, saved.agent, saved.policies
+
+
+def agent_of(experiment: Experiment) -> Agent:
+    """The agent of an experiment without a sweep; the same one for the same settings."""
+    described = experiment.description()
+    parts = (json.dumps(described[name], sort_keys=True) for name in ("environment_options", "config"))
+    return _agent(experiment.algorithm, experiment.environment, *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _agent(algorithm: str, environment: str, options: str, config: str) -> Agent:
+    spec = load(algorithm)
+    env = make(environment, **json.loads(options))
+    return spec.agent(env, override(spec.config_class(), json.loads(config)))
 
 
 def experiment_of(folder: Path | str, trust: Trust = NOBODY) -> Experiment:
@@ -54,21 +83,21 @@ def experiment_of(folder: Path | str, trust: Trust = NOBODY) -> Experiment:
 
 def open_policy(folder: Path, checkpoint: str, *, member: Sequence[str] = (), trust: Trust = NOBODY) -> Saved:
     """The policy of one member: of the best of those that `member` describes, with a word about which that is."""
-    experiment, program, restored = _restore(folder, checkpoint, trust)
-    policies = _policies(program, restored, checkpoint)
+    experiment, player, restored = _restore(folder, checkpoint, trust)
+    policies, shape = restored.state, player.population.shape
     found = members.matching(experiment, member)
     setting, seed = found.settings[0], found.seeds[0]
     if not found.are_one:
-        scores = last_scores(folder, program.shape)[np.ix_(found.settings, found.seeds)]
+        scores = last_scores(folder, shape)[np.ix_(found.settings, found.seeds)]
         row, column = best_member(scores)
         setting, seed = found.settings[row], found.seeds[column]
         name = members.name_of(experiment, setting, seed)
         text = f"{folder} has {scores.size} members to choose from: the best is taken, {name} (--member takes another)"
         warnings.warn(text, RunWarning, stacklevel=3)
     alone = experiment.alone(setting, seed)
-    if program.is_population:
+    if player.population.is_population:
         policies = jax.tree.map(lambda leaf: leaf[setting, seed], policies)
-    return Saved(alone, alone.program(), policies, restored.iteration)
+    return Saved(alone, make_player(alone), policies, restored.iteration)
 
 
 def open_policies(
@@ -78,16 +107,16 @@ def open_policies(
     check_positive_int("episodes", num_episodes)
     if not 0 <= seed < 2**31:
         raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
-    experiment, program, restored = _restore(folder, checkpoint, trust)
-    policies = _policies(program, restored, checkpoint)
+    experiment, player, restored = _restore(folder, checkpoint, trust)
+    policies = restored.state
     found = members.matching(experiment, member)
-    if program.is_population:
+    if player.population.is_population:
         policies = _rows(policies, found)
     some = experiment.restricted(found.settings, found.seeds)
     run = dataclasses.replace(some.run, evaluation_episodes=num_episodes)
     some = dataclasses.replace(some, run=run)
     # Each seed's episodes are the same whether it is evaluated alone or with the others.
-    return Saved(some, some.program(evaluation_seed=seed + found.seeds[0]), policies, restored.iteration)
+    return Saved(some, make_player(some, seed + found.seeds[0]), policies, restored.iteration)
 
 
 def _rows(policies: PyTree, found: Members) -> PyTree:
@@ -98,8 +127,8 @@ def _rows(policies: PyTree, found: Members) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[settings][:, seeds], policies)
 
 
-def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, Program, Restored]:
-    """A run's experiment and programs, on one device whatever it was trained on, and its best or last checkpoint."""
+def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, Player, Restored]:
+    """A run's experiment, what plays its policies, on one device, and those of its best or last checkpoint."""
     check_choice("checkpoint", checkpoint, ("best", "last"))
     description = read_description(folder)
     experiment = Experiment.from_description(description, folder, trust)
@@ -108,21 +137,22 @@ def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, P
     # Said first: it may be the reason why what follows fails.
     said = _say_edited(folder, description, checkpoints.vouched())
     with described_by(folder):
-        program = experiment.program()
+        player = make_player(experiment)
+        abstract_policies = player.abstract_policies()
     if checkpoint == "best":
-        restored = checkpoints.restore_best(program.abstract_policies())
-        if np.shape(restored.metadata.get("scores", ())) != program.shape:
+        restored = checkpoints.restore_best(abstract_policies)
+        if np.shape(restored.metadata.get("scores", ())) != player.population.shape:
             text = f"{checkpoints.path}/best-… has scores of another run's members"
             warnings.warn(text, RunWarning, stacklevel=4)
     else:
-        restored = checkpoints.restore_latest(program.abstract_state())
+        restored = checkpoints.restore_latest(abstract_policies, part="policy")
     for problem in restored.problems:
         warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
     if checkpoint == "last" and not restored.problems:
         _warn_of_later_records(folder, restored.iteration)
     if not said:
         _say_edited(folder, description, restored.metadata)
-    return experiment, program, restored
+    return experiment, player, restored
 
 
 def _say_edited(folder: Path, description: dict[str, Any], vouched: dict[str, Any]) -> bool:
@@ -143,11 +173,6 @@ def _warn_of_later_records(folder: Path, iteration: int) -> None:
     if evaluated > iteration:
         text = f"{folder}/checkpoints has lost the checkpoint of iteration {evaluated}: {iteration} is used instead"
         warnings.warn(text, RunWarning, stacklevel=5)
-
-
-def _policies(program: Program, restored: Restored, checkpoint: str) -> PyTree:
-    """The policies in what was restored: all there is of the best, a part of a training state."""
-    return restored.state if checkpoint == "best" else program.policies(restored.state)
 
 
 def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:

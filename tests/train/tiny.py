@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.registry import override
+from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.logs import load_evaluations, read_metrics
+from jaxrl.train.player import Player
+from jaxrl.train.population import Population
 from jaxrl.train.program import Program
 
 ITERATIONS = 24
@@ -53,18 +56,25 @@ _compilations: dict[Any, dict[str, Callable]] = {}
 @contextlib.contextmanager
 def shared_compilations() -> Iterator[None]:
     """Programs of equal shapes compile once in a test session, as they may: numbers are their arguments."""
-    original = Experiment.program
+    begin_program, begin_player = Program.__init__, Player.__init__
 
-    def program(self: Experiment, evaluation_seed: int | None = None) -> Program:
-        made = original(self, evaluation_seed)
-        static = jax.tree.structure(made._config)
-        layout = str(made.layout)
-        key = (self.environment, str(self.environment_options), made.shape, made._num_episodes, static, layout)
-        made._compiled = _compilations.setdefault(key, made._compiled)
-        return made
+    def share(population: Population, *parts: Any) -> None:
+        arguments = (population.env, population.config, population.inputs)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(arguments))
+        key = (jax.tree.structure(arguments), shapes, population.shape, str(population.layout), *parts)
+        population.compiled = _compilations.setdefault(key, population.compiled)
+
+    def program(self: Program, factory: Any, *arguments: Any, **options: Any) -> None:
+        begin_program(self, factory, *arguments, **options)
+        share(self.population, factory, self.player.num_episodes)
+
+    def player(self: Player, population: Population, make_agent: Any, *arguments: Any) -> None:
+        begin_player(self, population, make_agent, *arguments)
+        share(population, make_agent, self.num_episodes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "program", program)
+        patch.setattr(Program, "__init__", program)
+        patch.setattr(Player, "__init__", player)
         # JAX takes the transposition of keys in a vmapped scan for their consumption.
         with jax.debug_key_reuse(False):
             yield
@@ -88,7 +98,7 @@ def same_bits(one: Any, other: Any) -> bool:
 
 def newest_state(folder: Path, described: Experiment | None = None) -> tuple[int, Any]:
     """(iteration, state) of the newest checkpoint."""
-    program = (described or experiment()).program()
+    program = build(described or experiment())
     restored = Checkpoints(folder).restore_latest(program.abstract_state())
     assert not restored.problems
     return restored.iteration, restored.state

@@ -1,6 +1,6 @@
 """Devices: how many share a run's environments, and how many its seeds.
 
-mesh axis "seed"   members of a population are dealt out to devices, which never talk to one another
+mesh axis "seed"   members of a population (seeds of settings) are dealt out to devices, which never talk to one another
 mesh axis "env"    the environments of each member are dealt out; gradients are averaged (core/shards.py)
 """
 
@@ -16,7 +16,7 @@ from jaxrl.errors import JaxrlError, check_positive_int, unknown
 
 SEED, ENV = "seed", "env"
 # Rows of a minibatch below which a device is not worth the wait for the others: some 250 µs of work on a core.
-ROWS_A_DEVICE = 256
+ROWS_PER_DEVICE = 256
 
 
 class LayoutError(JaxrlError):
@@ -65,16 +65,17 @@ def parse(mesh: tuple[str, ...]) -> dict[str, int]:
     return sizes
 
 
-def choose(config: Any, num_seeds: int, devices: int | None, mesh: tuple[str, ...], splits: bool) -> Layout:
+def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, ...], splits: bool) -> Layout:
     """The layout for a run: as asked for, or, where nothing is said, what is fastest on the devices there are.
 
-    Seeds are dealt out first, for they cost no communication; environments only where each device keeps at least
-    `ROWS_A_DEVICE` rows of a minibatch. `splits` says whether the algorithm can share its environments. Several
-    processes share a run on all of their devices: one that had no part in a program could not run it.
+    Members (seeds of settings) are dealt out first, for they cost no communication: as many to each device as it takes,
+    on the last one perhaps fewer. Environments are only where each device keeps at least `ROWS_PER_DEVICE` rows of a
+    minibatch. `splits` says whether the algorithm can share its environments. Several processes share a run on all of
+    their devices: one that had no part in a program could not run it.
     """
     present, asked = len(jax.devices()), parse(mesh)
     sizes = _env_sizes(config)
-    _check_axes(asked, num_seeds, sizes, splits)
+    _check_axes(asked, num_members, sizes, splits)
     if devices is not None:
         check_positive_int("devices", devices)
     exactly = devices or (math.prod(asked.values()) if asked else None)
@@ -87,16 +88,16 @@ def choose(config: Any, num_seeds: int, devices: int | None, mesh: tuple[str, ..
         exactly = present
     fits = [
         Layout(seed, env)
-        for seed in _divisors(num_seeds, present)
+        for seed in (_shares(num_members, present) if exactly is None else range(1, min(num_members, present) + 1))
         for env in _divisors(math.gcd(*sizes.values()) or 1 if splits else 1, present // seed)
         if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env
     ]
     rows = getattr(config, "minibatch_size", 1)
     if exactly is None:
-        return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_A_DEVICE)
+        return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_PER_DEVICE)
     if not any(each.devices == exactly for each in fits):
         counts = ", ".join(map(str, sorted({each.devices for each in fits}))) or "none"
-        text = " and ".join(f"{name} = {size}" for name, size in {"num_seeds": num_seeds, **sizes}.items())
+        text = " and ".join(f"{name} = {size}" for name, size in {"members": num_members, **sizes}.items())
         raise LayoutError(f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}.")
     return max(each for each in fits if each.devices == exactly)
 
@@ -109,16 +110,21 @@ def _env_sizes(config: Any) -> dict[str, int]:
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
-def _check_axes(asked: dict[str, int], num_seeds: int, sizes: dict[str, int], splits: bool) -> None:
+def _check_axes(asked: dict[str, int], num_members: int, sizes: dict[str, int], splits: bool) -> None:
     """Refuse axes that were asked for, and do not fit the run whatever the devices."""
     seed, env = asked.get(SEED, 1), asked.get(ENV, 1)
-    if num_seeds % seed:
-        raise LayoutError(f"mesh has seed={seed}, which must divide num_seeds = {num_seeds}.")
+    if seed > num_members:
+        raise LayoutError(f"mesh has seed={seed}, but the members (seeds of settings) are only {num_members}.")
     if env > 1 and not splits:
         raise LayoutError(f"mesh has env={env}, but this algorithm cannot share its environments over devices.")
     if any(size % env for size in sizes.values()):
         text = " and ".join(f"{name} = {size}" for name, size in sizes.items())
         raise LayoutError(f"mesh has env={env}, which must divide {text}.")
+
+
+def _shares(members: int, limit: int) -> list[int]:
+    """Numbers of devices, up to `limit`, that are no more than it takes for the members each then has."""
+    return [k for k in range(1, min(members, limit) + 1) if -(-members // -(-members // k)) == k]
 
 
 def _divisors(number: int, limit: int) -> list[int]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxrl.envs.api import Drawable, Environment
-from jaxrl.types import Algorithm, Array, Key, PyTree
+from jaxrl.envs.play import Play, play_and_keep, play_begin
+from jaxrl.types import Agent, Array, Key, PyTree, Timestep, View
+
+# An episode is recorded in pieces of this many steps.
+STEPS_PER_PIECE = 256
 
 
 def record_episode(
-    env: Environment, algorithm: Algorithm, policy: PyTree, key: Key, deterministic: bool
+    env: Environment, agent: Agent, policy: PyTree, key: Key, mode: str
 ) -> tuple[dict[str, PyTree], np.ndarray]:
     """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
 
@@ -21,25 +26,28 @@ def record_episode(
     Rewards are float64, for whoever adds them up.
     """
 
-    def one_step(carry: tuple, key: Key) -> tuple[tuple, tuple]:
-        env_state, observation, memory = carry
-        key_act, key_env = jax.random.split(key)
-        action, memory = algorithm.act(policy, memory, observation, key_act, deterministic)
-        following, timestep = env.step(key_env, env_state, action)
-        shown = {"state": env_state} if isinstance(env, Drawable) else _fields(env_state)
-        seen = (shown | {"observation": observation}, timestep.reward, timestep.terminated)
-        return (following, timestep.observation, memory), seen
+    def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
+        return agent.modes[mode].act(policy, memory, view, key)
 
-    @jax.jit
-    def episode(key: Key) -> tuple[dict[str, PyTree], Array, Array]:
-        key_reset, key_steps = jax.random.split(key)
-        env_state, observation = env.reset(key_reset)
-        carry = (env_state, observation, algorithm.memory())
-        return jax.lax.scan(one_step, carry, jax.random.split(key_steps, env.horizon))[1]
+    def keep(before: Play, after: Play, timestep: Timestep) -> tuple[dict[str, PyTree], Array, Array]:
+        del after
+        shown = {"state": before.state} if isinstance(env, Drawable) else _fields(before.state)
+        frames = shown | {"observation": before.view.observation}
+        return jax.tree.map(lambda leaf: leaf[0], (frames, timestep.reward, timestep.terminated))
 
-    frames, rewards, terminated = jax.device_get(episode(key))
-    length = int(np.argmax(terminated)) + 1 if terminated.any() else len(rewards)
-    return jax.tree.map(lambda values: values[:length], frames), rewards[:length].astype(np.float64)
+    steps = min(STEPS_PER_PIECE, env.horizon)
+    piece = jax.jit(functools.partial(play_and_keep, env, act=act, num_steps=steps, keep=keep))
+    play = jax.jit(lambda key: play_begin(env, agent, policy, key, 1))(key)
+    pieces, length, over = [], 0, False
+    while not over:
+        play, kept = jax.device_get(piece(play))
+        pieces.append(kept)
+        ended = np.flatnonzero(kept[2])
+        over = bool(ended.size) or length + steps >= env.horizon
+        length += int(ended[0]) + 1 if ended.size else steps
+    length = min(length, env.horizon)
+    frames, rewards, _ = jax.tree.map(lambda *parts: np.concatenate(parts)[:length], *pieces)
+    return frames, rewards.astype(np.float64)
 
 
 def _fields(state: PyTree) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile.flops import Work, count
@@ -180,7 +179,7 @@ def _seconds_an_iteration(program: Program, state: PyTree) -> float:
     """The fastest of a few chunks that are long enough to time: peaks, too, are those of an undisturbed device."""
     _chunk_seconds(program, state, 1)  # compiles
     once = _chunk_seconds(program, state, 1)
-    iterations = max(1, min(round(SECONDS / once), program.algorithm.num_iterations))
+    iterations = max(1, min(round(SECONDS / once), program.algorithm.budget.steps))
     repetitions = max(2, min(round(TOTAL_SECONDS / (once * iterations)), REPETITIONS))
     return min(_chunk_seconds(program, state, iterations) for _ in range(repetitions)) / iterations
 
@@ -200,9 +199,7 @@ def _trace(program: Program, state: PyTree, target: Path) -> Path:
 
 def _anatomy(program: Program, state: PyTree) -> tuple[Work, Any]:
     """The work of an iteration on one of its devices, and the compiled chunk."""
-    inputs, outputs = (program._state_spec, jax.P()), (program._state_spec, program._members)
-    chunk = program._spread(program._chunk, inputs, outputs)
-    return count(jax.make_jaxpr(chunk)(program.env, program._config, state, np.int32(1))), program._compiled["chunk"]
+    return count(program.traced_chunk(state)), program.population.compiled["chunk"]
 
 
 def _memory(compiled: Any) -> dict[str, float]:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from jaxrl.train.output.console import Console
+from jaxrl.train.profile import profile as profiling
 from jaxrl.train.profile.flops import Work
 from jaxrl.train.profile.profile import Peak, Profile, percent, product_rate, si, triad_rate
-from jaxrl.train.profile.profile import profile as profiling
 from jaxrl.train.profile.traffic import Traffic
 from tests.train.tiny import experiment, same_bits, shared_compilations
 

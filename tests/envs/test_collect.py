@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jaxrl.envs.rollout import Decision, collect
+
 from jaxrl.envs.starts import Fresh
 from jaxrl.envs.vector import VectorEnv
 from tests.envs.test_vector import HORIZON, OwnLimits, Scripted

@@ -1,0 +1,43 @@
+"""Episodes of tabular problems, read from a file."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.core.tabular import Episodes
+from jaxrl.envs.api import Environment
+from jaxrl.envs.suites.tabular import TabularMDP, check_episodes
+from jaxrl.errors import JaxrlError
+
+
+class RecordedEpisodes(Episodes):
+    """An .npz file of N episodes: whole numbers `states` [H + 1, N] and `actions` [H, N]; an input."""
+
+    @classmethod
+    def read(cls, path: PathLike, env: Environment) -> RecordedEpisodes:
+        """The episodes in a file, if they are ones of `env`."""
+        arrays = [_whole_numbers(name, array) for name, array in _load(path).items()]
+        episodes = cls(*(jnp.asarray(array, jnp.int32) for array in arrays))
+        if isinstance(env, TabularMDP):  # of other environments the algorithm has its own word to say
+            check_episodes(episodes, env)
+        return episodes
+
+
+def _load(path: PathLike) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return {name: np.asarray(file[name]) for name in ("states", "actions")}
+    except FileNotFoundError:
+        raise JaxrlError("there is no such file.") from None
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        raise JaxrlError(f"it should be an .npz file of states and actions, but {error}.") from error
+
+
+def _whole_numbers(name: str, array: np.ndarray) -> Any:
+    if array.dtype.kind not in "iu" or array.ndim != 2:
+        raise JaxrlError(f"{name} is {array.dtype}{list(array.shape)}, not whole numbers [steps, episodes].")
+    return array

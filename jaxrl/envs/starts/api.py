@@ -1,0 +1,59 @@
+"""The contract of start distributions.
+
+    init(key, n) -> S                                   the distribution's own state, for n environments
+    refresh(S, key, progress) -> S                      called once per iteration, between rollouts
+    draw(S, key, ended, seen, reached) -> (S, Draw)     a start for each row of a vector where `ended` holds
+    shortest                                            the fewest steps any drawn episode may be granted (static)
+    sharded                                             which leaves of S have rows that are split over devices
+
+A start grants its episode a step budget (`limit`) and says where it came from (`origin`). `draw` is told how the
+episode that ended went (`seen`, with the origin of its own start) and the state that it ended in (`reached`), so that
+a distribution can learn from outcomes, and keep states for later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from jaxrl.types import Array, Key, Progress, PyTree, Transition
+
+
+class Draw(NamedTuple):
+    """A start for each of `n` environments; every leaf has `n` rows, and those that did not end are not read."""
+
+    state: PyTree
+    observation: PyTree
+    limit: Array  # int32 [n], steps granted before truncation
+    origin: Array  # int32 [n], row of the pool or bank it came from; -1: the environment's own reset
+
+
+class Starts(Protocol):
+    """What VectorEnv asks of a start distribution (see the module's docstring)."""
+
+    @property
+    def shortest(self) -> int:
+        """The fewest steps any drawn episode may be granted."""
+        ...
+
+    @property
+    def sharded(self) -> PyTree:
+        """Its state, or a prefix of it, with True for what has rows that are split over devices."""
+        ...
+
+    def init(self, key: Key, n: int) -> PyTree:
+        """The distribution's first state, for `n` environments."""
+        ...
+
+    def refresh(self, state: PyTree, key: Key, progress: Progress) -> PyTree:
+        """Renew it, once per iteration."""
+        ...
+
+    def draw(
+        self, state: PyTree, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+    ) -> tuple[PyTree, Draw]:
+        """Draw a start for each row where `ended`, bool [n], holds; the others may hold anything.
+
+        `seen` and `reached` are the step that was just taken, [n, ...], and the states it led to, before any reset;
+        None for the first episodes of all.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""A pool of starts, made anew every iteration."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl.envs.api import Environment
+from jaxrl.envs.starts.api import Draw
+from jaxrl.errors import check_positive_int
+from jaxrl.types import Array, Key, Progress, PyTree, Transition
+
+
+class Pool(struct.PyTreeNode):
+    """`size` fresh starts, renewed every iteration and handed out in turn, from a random place on every step.
+
+    Rows are independent resets, so those that end on one step draw without replacement, as long as no more than
+    `size` of them do; across the steps of one iteration a row can be handed out again. The larger, the closer to Fresh.
+    """
+
+    env: Environment
+    size: int = struct.field(pytree_node=False, default=1024)
+
+    @property
+    def shortest(self) -> int:
+        """Every episode is granted the suite's horizon."""
+        return self.env.horizon
+
+    @property
+    def sharded(self) -> PyTree:
+        """Every device has a pool of its own."""
+        return True
+
+    def init(self, key: Key, n: int) -> PyTree:
+        """`size` fresh starts: (states, observations), [size, ...]."""
+        del n
+        check_positive_int("pool_size", self.size)
+        return jax.vmap(self.env.reset)(jax.random.split(key, self.size))
+
+    def refresh(self, state: PyTree, key: Key, progress: Progress) -> PyTree:
+        """Replace every row."""
+        del state, progress
+        return self.init(key, 0)
+
+    def draw(
+        self, state: PyTree, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+    ) -> tuple[PyTree, Draw]:
+        """Rows offset, offset+1, … (modulo the size), in the order of the rows that ended, for one random offset."""
+        del seen, reached
+        offset, n = jax.random.randint(key, (), 0, self.size), len(ended)
+        rows = (offset + jnp.cumsum(ended, dtype=jnp.int32)) % self.size
+        env_state, observation = jax.tree.map(lambda leaf: leaf[rows], state)
+        return state, Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), rows)

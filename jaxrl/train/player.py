@@ -1,0 +1,174 @@
+"""Evaluation: the policies of a population, played in one mode after another, in pieces that can be shown."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.algos.registry import load
+from jaxrl.envs.api import Environment
+from jaxrl.envs.play import Episodes, Play, episodes, is_over, play_advance, play_begin
+from jaxrl.envs.registry import make
+from jaxrl.train.devices import distributed
+from jaxrl.train.experiment import Experiment
+from jaxrl.train.modes import Asked, choose
+from jaxrl.train.population import P, Population
+from jaxrl.types import Agent, Array, Key, PyTree, View
+
+# A stream of keys folded out of a member's root key (training uses 0).
+EVALUATION = 1
+# Streams below that: modes have keys of their own, whichever others run.
+STREAMS = {"deterministic": 0, "stochastic": 1}
+# Steps of the first piece; later ones grow until they last as long as a watcher will wait.
+FIRST_PIECE, SECONDS_PER_PIECE = 64, 0.5
+
+
+class Player:
+    """Plays `num_episodes` episodes with each policy of a population, in each of the `modes`, the one that ranks first.
+
+    It knows agents alone, and nothing of how they are trained: `make_agent(env, config)`.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        make_agent: Callable[[Environment, Any], Agent],
+        keys: Key,
+        num_episodes: int,
+        modes: Sequence[Asked] = (),
+    ) -> None:
+        self.population, self.make_agent = population, make_agent
+        self.num_episodes = num_episodes
+        self._keys = keys
+        self.modes = tuple(modes) or tuple(map(Asked, self.agent().modes))
+
+    def agent(self) -> Agent:
+        """The agent of the first member's configuration."""
+        return self.make_agent(self.population.env, self._one_config())
+
+    def abstract_policies(self) -> PyTree:
+        """Shapes, types and structure of the policies, [H, S, ...] or [...], without computing them."""
+        shape = self.population.shape if self.population.is_population else ()
+        policy = jax.eval_shape(lambda: self.agent().init(jax.random.key(0)))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape), leaf.dtype), policy)
+
+    def _one_config(self) -> Any:
+        """The first member's configuration."""
+        if not self.population.is_population:
+            return self.population.config
+        return jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype), self.population.config)
+
+    def evaluate(
+        self, policies: PyTree, iteration: int, each_piece: Callable[[Asked, float], None] | None = None
+    ) -> dict[str, Episodes]:
+        """Episodes of all policies in each mode, in their order, on the host: leaves [H, S, E].
+
+        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the mode and the share
+        of the horizon that is played.
+        """
+        return {str(mode): self._play(policies, iteration, mode, each_piece) for mode in self.modes}
+
+    def _play(
+        self, policies: PyTree, iteration: int, mode: Asked, each_piece: Callable[[Asked, float], None] | None
+    ) -> Episodes:
+        population, members = self.population, self.population.members
+        number = np.float32(0.0 if mode.number is None else mode.number)
+        stream = np.uint32(STREAMS.get(mode.name, zlib.crc32(mode.name.encode())))
+        horizon, steps = population.env.horizon, FIRST_PIECE
+        shared = {"policies": (policies, members), "number": (number, P())}
+        beginning = {"keys": (self._keys, members), "iteration": (np.int32(iteration), P()), "stream": (stream, P())}
+        steered = f"{mode.name}=" if mode.number is not None else ""
+        play = population.call(f"begin {steered}", self._begin(mode), shared | beginning, members)
+        while True:
+            begun, compiled = time.perf_counter(), population.compile_seconds
+            piece = {"play": (play, members), "steps": (np.int32(steps), P())}
+            name = f"play {steered or mode.name}"
+            play, over = population.call(name, self._advance(mode), shared | piece, (members, members), donate="play")
+            over = distributed.to_host(over)
+            elapsed = time.perf_counter() - begun - (population.compile_seconds - compiled)
+            if np.all(over):
+                break
+            if each_piece is not None:
+                each_piece(mode, float(np.min(distributed.to_host(play.time))) / horizon)
+            if distributed.most(elapsed) < SECONDS_PER_PIECE:
+                steps *= 2
+        found = distributed.to_host(population.gather(episodes(play)))
+        return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)
+
+    def _begin(self, mode: Asked) -> Callable:
+        """Begins the episodes: function(env, config, inputs, policies, number, keys, iteration, stream)."""
+
+        def begin(
+            env: Environment,
+            config: Any,
+            inputs: PyTree,
+            policies: PyTree,
+            number: Array,
+            keys: Key,
+            iteration: Array,
+            stream: Array,
+        ) -> Play:
+            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Play:
+                del inputs
+                policy, root = member
+                agent = self.make_agent(env, config)
+                key = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
+                first_two = jax.random.split(key)
+                own = jnp.where(stream < 2, first_two[jnp.minimum(stream, 1)], jax.random.fold_in(key, stream))
+                return play_begin(env, agent, _steered(agent, policy, mode, number), own, self.num_episodes)
+
+            return self.population.over_members(one)(env, config, inputs, (policies, keys))
+
+        return begin
+
+    def _advance(self, mode: Asked) -> Callable:
+        """Plays on: function(env, config, inputs, policies, number, play, steps) -> (play, whether it is over)."""
+
+        def advance(
+            env: Environment, config: Any, inputs: PyTree, policies: PyTree, number: Array, play: Play, steps: Array
+        ) -> tuple[Play, Array]:
+            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Play]) -> tuple[Play, Array]:
+                del inputs
+                policy, play = member
+                agent = self.make_agent(env, config)
+                policy = _steered(agent, policy, mode, number)
+
+                def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
+                    return agent.modes[mode.name].act(policy, memory, view, key)
+
+                play = play_advance(env, play, act, steps)
+                return play, is_over(env, play)
+
+            return self.population.over_members(one)(env, config, inputs, (policies, play))
+
+        return advance
+
+
+def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> Player:
+    """What plays an experiment's policies on one device; it reads nothing from disk, and compiles nothing yet.
+
+    `evaluation_seed` and those after it replace the members' own seeds: seeds differ in their episodes too, for an
+    interval over seeds takes them for independent.
+    """
+    run = experiment.check()
+    env = make(experiment.environment, **experiment.environment_options)
+    seeds = experiment.seeds()
+    if evaluation_seed is not None:
+        seeds = [evaluation_seed + index for index in range(len(seeds))]
+    population = Population(env, experiment.swept_config(), {}, (len(experiment.settings()), len(seeds)))
+    make_agent, num_episodes = load(experiment.algorithm).agent, run.evaluation_episodes
+    chosen = choose(run.modes, make_agent(env, experiment.config).modes, experiment.algorithm)
+    assert num_episodes is not None
+    return Player(population, make_agent, population.keys(seeds), num_episodes, chosen)
+
+
+def _steered(agent: Agent, policy: PyTree, mode: Asked, number: Array) -> PyTree:
+    """The policy as a mode and its number ask for it."""
+    steer = agent.modes[mode.name].steer
+    return policy if steer is None or mode.number is None else steer(policy, number)

@@ -1,0 +1,175 @@
+"""A population of members as arrays, and functions over all of them, compiled once.
+
+A population is H hyperparameter settings × S seeds. On one device, or on several that share each member's environments,
+it is two vmapped axes in front of every leaf, [H, S, ...]; a single member has neither, so that it pays nothing for
+them. Where members are dealt out to devices they are one axis, [M, ...]: M = H · S, padded by copies of the last member
+to a multiple of the devices. What leaves this module has the axes [H, S], whatever the devices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs.api import Environment
+from jaxrl.train.devices import distributed
+from jaxrl.train.devices.layout import ENV, SEED, Layout
+from jaxrl.types import Array, Key, PyTree
+
+P = jax.P
+ONE_DEVICE = Layout()
+
+
+class Population:
+    """The members' configurations and keys on the devices, and the programs that were compiled for them.
+
+    `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's parameters and the
+    `inputs` are passed to the compiled functions as arguments: runs that differ in a learning rate, in gravity or in
+    their data share one compilation, and nothing large is baked into it. Environment and inputs are the same for
+    all members, and lie whole on each device. `compiled` is a dict that populations of equal shapes may share.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        config: Any,
+        inputs: dict[str, PyTree],
+        shape: tuple[int, int],
+        layout: Layout = ONE_DEVICE,
+        compiled: dict[str, Callable] | None = None,
+    ) -> None:
+        self.layout, self.mesh = layout, layout.mesh()
+        self.shape = shape
+        self.is_population = shape != (1, 1)
+        self.is_flat = layout.seed > 1
+        self.compile_seconds = 0.0
+        self.env = self.everywhere(jax.tree.map(jnp.asarray, env))
+        self.inputs = self.everywhere(jax.tree.map(jnp.asarray, inputs))
+        self.config = self._spread_config(config)
+        self.compiled = {} if compiled is None else compiled
+
+    @property
+    def size(self) -> int:
+        """Members, H · S."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def _padded(self) -> int:
+        """Members with those that fill up the devices."""
+        return -(-self.size // self.layout.seed) * self.layout.seed
+
+    @property
+    def members(self) -> P:
+        """The PartitionSpec of leaves with an entry per member."""
+        if self.is_flat:
+            return P(SEED)
+        return P(None, None) if self.is_population else P()
+
+    def rows_of(self, sharded: PyTree) -> PyTree:
+        """The PartitionSpecs of a state: of what has a row per environment (True in the prefix), and of the rest."""
+        return jax.tree.map(lambda split: P(*self.members, ENV) if split else self.members, sharded)
+
+    def deal(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
+        """Leaves [H, S, ...] as they lie on the devices, by `specs` (a prefix of PartitionSpecs): `gather` undone."""
+        if not self.is_flat:
+            return tree
+        padding, mesh = self._padded - self.size, self.mesh
+        assert mesh is not None
+
+        def pad(leaf: Array) -> Array:
+            rows = leaf.reshape(self.size, *leaf.shape[2:])
+            return jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
+
+        specs = self.members if specs is None else specs
+        shardings = jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
+        return jax.jit(lambda tree: jax.tree.map(pad, tree), out_shardings=shardings)(tree)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """Leaves with an entry per member as [H, S, ...] (or [...] of a single one), without what fills up devices."""
+        if not self.is_flat:
+            return tree
+
+        def whole(leaf: Array) -> Array:
+            return leaf[: self.size].reshape(*self.shape, *leaf.shape[1:])
+
+        assert self.mesh is not None
+        everywhere = jax.NamedSharding(self.mesh, P())
+        return jax.jit(lambda tree: jax.tree.map(whole, tree), out_shardings=everywhere)(tree)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """The same on every device of the mesh, of all processes."""
+        if self.mesh is None:
+            return tree
+        everywhere = jax.NamedSharding(self.mesh, P())
+        if everywhere.is_fully_addressable:
+            return jax.device_put(tree, everywhere)
+        return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)  # device_put cannot spread keys so far
+
+    def call(
+        self,
+        name: str,
+        function: Callable,
+        arguments: dict[str, tuple[PyTree, PyTree]],
+        output: PyTree,
+        donate: str = "",
+    ) -> Any:
+        """`function(env, config, inputs, *arguments)`, compiled ahead of time on its first call.
+
+        Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it of the result, and
+        `donate` names an argument whose buffers the result may use. Other shapes later are an error, never a
+        recompilation.
+        """
+        values = [value for value, _ in arguments.values()]
+        if name not in self.compiled:
+            begun = time.perf_counter()
+            spread = self.spread(function, [spec for _, spec in arguments.values()], output)
+            donated = [3 + list(arguments).index(donate)] if donate else []
+            jitted = jax.jit(spread, donate_argnums=donated)
+            self.compiled[name] = jitted.lower(self.env, self.config, self.inputs, *values).compile()
+            distributed.meet(name)
+            self.compile_seconds += time.perf_counter() - begun
+        return self.compiled[name](self.env, self.config, self.inputs, *values)
+
+    def shapes_of(self, function: Callable, arguments: dict[str, tuple[PyTree, PyTree]], output: PyTree) -> PyTree:
+        """Shapes, types and structure of what `call` would return, without computing it."""
+        spread = self.spread(function, [spec for _, spec in arguments.values()], output)
+        return jax.eval_shape(spread, self.env, self.config, self.inputs, *(value for value, _ in arguments.values()))
+
+    def spread(self, function: Callable, arguments: list[PyTree], output: PyTree) -> Callable:
+        """`function(env, config, inputs, *arguments)` as it runs on each device."""
+        if self.mesh is None:
+            return function
+        config = self.members if self.is_flat else P()
+        specs = (P(), config, P(), *arguments)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=output, check_vma=False)
+
+    def over_members(self, function: Callable) -> Callable:
+        """Map `function(env, config, inputs, x)` over all members, which share environment and inputs."""
+        if self.is_flat:
+            return jax.vmap(function, in_axes=(None, 0, None, 0))
+        if not self.is_population:
+            return function
+        over_seeds = jax.vmap(function, in_axes=(None, None, None, 0))
+        return jax.vmap(over_seeds, in_axes=(None, 0, None, 0))
+
+    def _spread_config(self, config: Any) -> Any:
+        """The configuration with float32 leaves: [] for one member, [H] for a population, [M] where it is dealt out."""
+
+        def leaf(value: Any) -> Array:
+            value = jnp.asarray(value, jnp.float32)
+            return jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
+
+        spread = jax.tree.map(leaf, config)
+        if not self.is_flat:
+            return self.everywhere(spread)
+        return self.deal(jax.tree.map(lambda value: jnp.broadcast_to(value[:, None], self.shape), spread))
+
+    def keys(self, seeds: list[int]) -> Key:
+        """Root keys of the members as they lie on the devices. A seed has the same key whatever it is run with."""
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        keys = jnp.broadcast_to(keys, self.shape) if self.is_population else keys[0]
+        return self.deal(keys) if self.is_flat else self.everywhere(keys)
