@@ -27,6 +27,7 @@ from jaxrl.analysis.records import CONFIG, FORMAT
 from jaxrl.config import check, check_type, check_types, sweepable
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
+from jaxrl.train import modes
 from jaxrl.train.devices import layout
 from jaxrl.train.inputs import read_inputs
 from jaxrl.train.program import Program
@@ -47,8 +48,10 @@ class RunSettings:
     num_evaluations: int = 20
     """Evaluations spread evenly over the run, beside one before it."""
     evaluation_episodes: int | None = None
-    """Episodes of each evaluation, once with the likeliest actions and once with sampled ones; 100, or 10 of simulated
-    robots, unless given."""
+    """Episodes of each evaluation in each mode; 100, or 10 of simulated robots, unless given."""
+    modes: tuple[str, ...] = ()
+    """Modes to evaluate, as NAME or NAME=NUMBER (target=3600); the first ranks policies. All of the algorithm's unless
+    given."""
     devices: int | None = None
     """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
     mesh: tuple[str, ...] = ()
@@ -113,6 +116,7 @@ class Experiment:
             evaluation_seed=evaluation_seed,
             layout=layout.choose(self.config, run.num_seeds, run.devices, tuple(run.mesh), splits),
         )
+        program.modes = modes.choose(run.modes, modes.offered_by(program.algorithm), self.algorithm)
         program.inputs = {name: each.sha256 for name, each in inputs.items()}
         return program
 
@@ -177,12 +181,12 @@ class Experiment:
         for name in run:
             if name not in known:
                 raise unknown(f"setting under run in config.json of {folder}", name, known)
-        mesh = run.get("mesh", ())
+        lists = {name: tuple(run[name]) for name in ("mesh", "modes") if isinstance(run.get(name), list)}
         return Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],
             config=override(load(description["algorithm"]).config_class(), description["config"]),
-            run=RunSettings(**run | {"mesh": tuple(mesh) if isinstance(mesh, list) else mesh}),
+            run=RunSettings(**run | lists),
             sweep=description["sweep"],
             environment_options=description["environment_options"],
             trust=trust,

@@ -25,6 +25,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, SEED, Layout
 from jaxrl.train.evaluate import Episodes, evaluate
+from jaxrl.train.modes import Asked
 from jaxrl.types import Algorithm, Array, Key, Metrics, PyTree
 
 P = jax.P
@@ -71,6 +72,7 @@ class Program:
             # Seeds differ in their episodes too: an interval over seeds takes them for independent.
             self._evaluation_keys = self._population_keys([evaluation_seed + index for index in range(len(seeds))])
         self._compiled = {} if compiled is None else compiled
+        self.modes: tuple[Asked, ...] = ()  # which to evaluate, the one that ranks policies first
         self.inputs: dict[str, str] = {}  # checksums of what was read from disk for the algorithm
 
     def init(self) -> PyTree:
@@ -110,6 +112,15 @@ class Program:
         arguments = (policies, self._evaluation_keys, np.int32(iteration))
         episodes = self._call("evaluate", self._evaluate, self._members, *arguments)
         return jax.tree.map(lambda leaf: leaf.reshape(*self.shape, self._num_episodes), episodes)
+
+    def evaluate_modes(self, policies: PyTree, iteration: int) -> dict[str, Episodes]:
+        """Episodes of the policies in each of `modes`, in their order, on the host; leaves [H, S, E].
+
+        The order is made here: that of a dict does not survive a function of JAX.
+        """
+        deterministic, stochastic = distributed.to_host(self.evaluate(policies, iteration))
+        played = {"deterministic": deterministic, "stochastic": stochastic}
+        return {str(mode): played[mode.name] for mode in self.modes}
 
     def is_finite(self, state: PyTree) -> Array:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
