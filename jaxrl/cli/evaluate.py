@@ -15,8 +15,7 @@ class Eval(options.Saved):
     episodes: int = 1000
     """Episodes in each mode, and for every member of a population."""
     mode: options.Modes = ()
-    """A mode to act in, as NAME or NAME=NUMBER (target=3600); may be given several times. Those of the run unless
-    given."""
+    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the run unless given."""
     seed: int = 1_000_000
     """Seed of the episodes; training and its evaluations use other streams."""
     member: options.Assignments = ()
