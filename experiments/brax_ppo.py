@@ -88,11 +88,11 @@ def experiment(task: str, arguments: Arguments) -> Experiment:
 
 def table(rows: list[dict]) -> str:
     """The results in Markdown."""
-    header = ["task", "physics", "seeds", "transitions", "likeliest actions [95 %]", "sampled"]
+    header = ["task", "physics", "seeds", "transitions", "deterministic [95 %]", "stochastic"]
     lines = []
     for row in rows:
         cells = [row["task"], row["backend"], len(row["seeds"]), f"{row['transitions']:,}"]
-        lines.append([*cells, interval(row), f"{row['sampled_actions']:.0f}"])
+        lines.append([*cells, interval(row), f"{row['stochastic']:.0f}"])
     return markdown(header, lines)
 
 

@@ -6,7 +6,7 @@
 
 Every task is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and seeds 0, 1, 2, … in one program, into a
 run folder of its own under runs/. A task that has finished is not trained again, one that was stopped is resumed; the
-table holds every finished task. The score is the undiscounted return of the last policy with its likeliest actions,
+table holds every finished task. The score is the undiscounted return of the last policy with deterministic actions,
 100 episodes a seed; the interval is a 95 % bootstrap over seeds.
 """
 
@@ -119,11 +119,11 @@ def table(rows: list[dict]) -> str:
             f"{row['transitions']:,}",
             len(row["seeds"]),
             interval(row, 1),
-            f"{row['sampled_actions']:.1f}",
+            f"{row['stochastic']:.1f}",
         ]
         cells.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
-    likeliest = "return, likeliest actions [95 %]"
-    return markdown(["task", "steps", "seeds", likeliest, "sampled actions", "goal", "published (source)"], cells)
+    header = ["task", "steps", "seeds", "return, deterministic [95 %]", "stochastic", "goal", "published (source)"]
+    return markdown(header, cells)
 
 
 def write_results(name: str, rows: list[dict], folders: list[Path]) -> None:

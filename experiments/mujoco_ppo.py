@@ -7,7 +7,7 @@
 
 Two settings: `reference` has the hyperparameters of CleanRL's ppo_continuous_action (one environment, 64x64 tanh), to
 show that this is the same algorithm; `tuned` is ours (jaxrl/algos/tuned/ppo.toml). A million steps, five seeds in one
-program. The score is the mean undiscounted return of the last policy with its likeliest actions, 20 episodes a seed.
+program. The score is the mean undiscounted return of the last policy with deterministic actions, 20 episodes a seed.
 A task that has finished is not trained again, one that was stopped is resumed.
 """
 
@@ -50,7 +50,7 @@ REFERENCE = {
 
 
 class Published(NamedTuple):
-    """Mean and spread of CleanRL (v4, three seeds, sampled actions), and SB3's zoo (v3, one tuned run)."""
+    """Mean and spread of CleanRL (v4, three seeds, stochastic actions), and SB3's zoo (v3, one tuned run)."""
 
     cleanrl: tuple[float, float] | None = None
     zoo: float | None = None
@@ -130,10 +130,10 @@ def table(rows: list[dict]) -> str:
         if not found:
             continue
         cells = [interval(found.get(settings)) for settings in SETTINGS]
-        sampled = [f"{found[each]['sampled_actions']:.0f}" if each in found else "" for each in SETTINGS]
+        stochastic = [f"{found[each]['stochastic']:.0f}" if each in found else "" for each in SETTINGS]
         cleanrl = "{:g} ± {:g}".format(*published.cleanrl) if published.cleanrl else ""
-        lines.append([task, cells[0], sampled[0], cleanrl, cells[1], sampled[1], published.zoo or ""])
-    header = ["task", "reference [95 %]", "sampled", "CleanRL (v4)", "tuned [95 %]", "sampled", "SB3 zoo (v3)"]
+        lines.append([task, cells[0], stochastic[0], cleanrl, cells[1], stochastic[1], published.zoo or ""])
+    header = ["task", "reference [95 %]", "stochastic", "CleanRL (v4)", "tuned [95 %]", "stochastic", "SB3 zoo (v3)"]
     seeds = {len(row["seeds"]) for row in rows}
     steps = {row["transitions"] for row in rows}
     note = (

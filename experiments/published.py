@@ -34,19 +34,19 @@ def is_finished(folder: Path) -> bool:
 
 
 def score(folder: Path) -> dict:
-    """The last evaluation of a run as plain data: with the likeliest actions, and with sampled ones."""
+    """The last evaluation of a run as plain data, in both modes; the score is that of the deterministic one."""
     run, description = load_run(folder), read_description(folder)
-    likeliest, sampled = (run.returns(kind)[-1, 0] for kind in ("deterministic", "stochastic"))
-    low, high = mean_interval(likeliest) if len(likeliest) > 1 else (None, None)
+    deterministic, stochastic = (run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic"))
+    low, high = mean_interval(deterministic) if len(deterministic) > 1 else (None, None)
     return {
         "task": run.environment,
-        "score": float(likeliest.mean()),
+        "score": float(deterministic.mean()),
         "low": low,
         "high": high,
-        "sampled_actions": float(sampled.mean()),
-        "seed_scores": [float(each) for each in likeliest],
-        "seed_scores_sampled": [float(each) for each in sampled],
-        "seeds": list(range(len(likeliest))),
+        "stochastic": float(stochastic.mean()),
+        "seed_scores": [float(each) for each in deterministic],
+        "seed_scores_stochastic": [float(each) for each in stochastic],
+        "seeds": list(range(len(deterministic))),
         "episodes_a_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
         "transitions": description["num_iterations"] * description["samples_per_step"],
         "training_seconds": run.metrics[-1]["seconds"],
@@ -56,7 +56,7 @@ def score(folder: Path) -> dict:
 
 
 def interval(row: dict | None, decimals: int = 0) -> str:
-    """A table's cell: the mean return of the likeliest actions, and its interval if there is more than one seed."""
+    """A table's cell: the mean return of the deterministic mode, and its interval if there is more than one seed."""
     if row is None:
         return ""
     numbers = [f"{row[name]:.{decimals}f}" for name in ("score", "low", "high") if row[name] is not None]

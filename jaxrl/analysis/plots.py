@@ -32,14 +32,11 @@ from jaxrl.analysis.style import (
 
 
 def plot_learning_curve(run: Run, path: str | Path) -> Path:
-    """Evaluation return against transitions: deterministic and stochastic, or one curve for each setting."""
+    """Evaluation return against transitions, in the first mode: one curve for each setting."""
     transitions, returns = _transitions(run), run.returns()
     settings = run.settings
     if len(settings) == 1:
-        curves = [
-            Curve("deterministic", transitions, returns[:, 0], PALETTE[0]),
-            Curve("stochastic", transitions, run.returns("stochastic")[:, 0], PALETTE[1]),
-        ]
+        curves = [Curve(run.modes[0], transitions, returns[:, 0], PALETTE[0])]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
         labels = [", ".join(f"{name} {plain(value)}" for name, value in s.items()) for s in settings]
@@ -49,16 +46,17 @@ def plot_learning_curve(run: Run, path: str | Path) -> Path:
         axes = figure.add_subplot()
         draw_curves(axes, curves, thin=len(settings) == 1)
         label_ends(axes, [(curve.end, curve.label, curve.colour) for curve in curves])
-        headline(axes, f"{run.algorithm} on {run.environment}", _note(returns.shape[2]))
+        headline(axes, f"{run.algorithm} on {run.environment}", _note([run], returns.shape[2]))
         axes.set_ylabel("return of an evaluation episode")
         return save_figure(figure, path)
 
 
 def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str] | None = None) -> Path:
-    """Deterministic evaluation returns of several runs, one pair of axes for each environment.
+    """Evaluation returns of several runs, each in its first mode, one pair of axes for each environment.
 
     `labels` names each run; runs with one label share its colour. By default they are the algorithms'
-    names, or the folders' names where an algorithm occurs twice in an environment.
+    names, or the folders' names where an algorithm occurs twice in an environment. Where the runs' first modes
+    differ, each label says which it is: such curves tell of more than the learners.
     """
     labels = _labels(runs, labels)
     names = list(dict.fromkeys(labels))
@@ -69,7 +67,7 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str]
     for run, label in zip(runs, labels, strict=True):
         curve = Curve(label, _transitions(run), run.returns()[:, 0], colours[label])
         panels.setdefault(run.environment, []).append(curve)
-    note = _note(*(curve.scores.shape[1] for curves in panels.values() for curve in curves))
+    note = _note(runs, *(curve.scores.shape[1] for curves in panels.values() for curve in curves))
     with styled():
         if len(panels) == 1:
             return save_figure(_one_panel(*panels.popitem(), note), path)
@@ -77,14 +75,14 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str]
 
 
 def plot_sweep(run: Run, path: str | Path) -> Path:
-    """The last evaluation's deterministic return against the swept values: dots, or a heat map for two."""
+    """The last evaluation's return, in its first mode, against the swept values: dots, or a heat map for two."""
     if not run.sweep:
         raise ValueError(f"{run.folder}: the run swept nothing, so there is nothing to plot it against.")
     if len(run.sweep) > 2:
         names = ", ".join(run.sweep)
         raise ValueError(f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}.")
     transitions, final = _transitions(run), run.returns()[-1]
-    note = f"after {human(int(transitions[-1]))} transitions; {_note(final.shape[1])}"
+    note = f"after {human(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
     with styled():
         figure = new_figure(6.4, 3.8)
         axes = figure.add_subplot()
@@ -134,18 +132,24 @@ def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:
     if labels is not None:
         if len(labels) != len(runs):
             raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs.")
+    else:
+        distinct = len({(run.algorithm, run.environment) for run in runs}) == len(runs)
+        labels = [run.algorithm if distinct else run.name for run in runs]
+    if len({run.modes[:1] for run in runs}) == 1:
         return list(labels)
-    distinct = len({(run.algorithm, run.environment) for run in runs}) == len(runs)
-    return [run.algorithm if distinct else run.name for run in runs]
+    return [f"{label}, {' '.join(run.modes[:1])}" for label, run in zip(labels, runs, strict=True)]
 
 
-def _note(*seeds: int) -> str:
-    """What the lines and bands mean, for runs of so many seeds."""
+def _note(runs: Sequence[Run], *seeds: int) -> str:
+    """What the lines and bands of runs mean, which have so many seeds; and which of several modes is drawn."""
     low, high = min(seeds), max(seeds)
-    if high == 1:
-        return "one seed, hence no interval"
     count = str(low) if low == high else f"{low} to {high}"
-    return f"interquartile mean of {count} seeds, 95% bootstrap interval"
+    text = f"interquartile mean of {count} seeds, 95% bootstrap interval"
+    if high == 1:
+        text = "one seed, hence no interval"
+    firsts = {run.modes[0] for run in runs}
+    says_which = len(firsts) == 1 and any(len(run.modes) > 1 for run in runs)
+    return f"{firsts.pop()} mode; {text}" if says_which else text
 
 
 def _one_panel(environment: str, curves: Sequence[Curve], note: str) -> Any:

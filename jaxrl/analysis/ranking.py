@@ -1,8 +1,8 @@
 """Which setting of a sweep is best: one number for tables, figures and what commands take unless told otherwise.
 
-The score of a member is its mean return with deterministic actions in the last evaluation; that of a setting is the
-interquartile mean over its seeds. Not the best of all evaluations: the highest of many noisy numbers flatters
-whatever is most unsteady.
+The score of a member is its mean return in the last evaluation, acting in the first of the modes that are evaluated;
+that of a setting is the interquartile mean over its seeds. Not the best of all evaluations: the highest of many noisy
+numbers flatters whatever is most unsteady.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,10 @@ import numpy as np
 CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
 # What config.json and the checkpoints of this version look like; 2 keeps the best policy of each member.
 FORMAT = 2
-KINDS = ("deterministic", "stochastic")
 COUNTERS = ("iteration", "transitions")
-PER_EPISODE = tuple(f"{kind}_{what}" for what in ("returns", "lengths") for kind in KINDS)
+# What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what else was measured.
+RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"
+NAME, NUMBER = "[a-z][a-z0-9_]*", r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
 # No file of a run is nested deeper, and what is would be too deep for the functions that walk through it.
 MOST_LEVELS = 40
 LARGEST = 2**63 - 1
@@ -100,6 +101,23 @@ def read_evaluations(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def modes_of(arrays: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modes whose evaluations `arrays` holds, in their order: policies are ranked by the first."""
+    names = [name for name in arrays if name.endswith((RETURNS, LENGTHS)) and not name.startswith(MEASURE)]
+    return tuple(dict.fromkeys(name.rpartition("_")[0] for name in names))
+
+
+def ranking_returns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The returns [K, H, S, E] of the first mode, which rank policies."""
+    return arrays[modes_of(arrays)[0] + RETURNS]
+
+
+def is_mode(text: str) -> bool:
+    """Whether `text` is a mode as evaluations are kept under: "deterministic", or "target=3600" if it is steered."""
+    name, _, _ = text.partition("=")
+    return re.fullmatch(f"{NAME}(={NUMBER})?", text) is not None and not f"{name}_".startswith(MEASURE)
+
+
 def check_manifest(manifest: Any, iteration: int) -> None:
     """Refuse what is no manifest of a checkpoint of `iteration`."""
     if not isinstance(manifest, dict):
@@ -140,21 +158,42 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
 
 def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
     """What is wrong with the arrays of evaluations.npz, if anything is."""
-    missing = [name for name in COUNTERS + PER_EPISODE if name not in arrays]
+    modes = modes_of(arrays)
+    for mode in modes:
+        if not is_mode(mode):
+            return f"{_short(mode)} is no name of a mode"
+    per_episode = [mode + what for mode in modes for what in (RETURNS, LENGTHS)]
+    missing = [name for name in (*COUNTERS, *per_episode) if name not in arrays]
     if missing:
         return f"it lacks {', '.join(missing)}"
-    shape = arrays["deterministic_returns"].shape
+    if not modes:
+        return "it lacks the returns of any mode"
+    shape = ranking_returns(arrays).shape
     if len(shape) != 4 or not all(shape):
-        return f"deterministic_returns has shape {shape}, but must be [K, H, S, E]"
-    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(PER_EPISODE, shape)
+        return f"{modes[0]}{RETURNS} has shape {shape}, but must be [K, H, S, E]"
+    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(per_episode, shape)
     for name, wanted in expected.items():
-        kinds = "iu" if name in COUNTERS else "fiu"
         if arrays[name].shape != wanted:
             return f"{name} has shape {arrays[name].shape}, but must be {wanted}"
-        if arrays[name].dtype.kind not in kinds:
+        if arrays[name].dtype.kind not in ("iu" if name in COUNTERS else "fiu"):
             return f"{name} has type {arrays[name].dtype}, but must be of numbers"
+    for name, array in arrays.items():
+        problem = None if name in expected else _wrong_measure(name, array, shape[:3])
+        if problem:
+            return problem
     if np.any(np.diff(arrays["iteration"]) <= 0) or np.any(arrays["iteration"] < 0):
         return f"iteration is {_short(arrays['iteration'].tolist())}, but must rise"
+    return None
+
+
+def _wrong_measure(name: str, array: np.ndarray, members: tuple[int, ...]) -> str | None:
+    """What is wrong with an array that is of no mode: it must be a measure of `members`, (K, H, S)."""
+    if re.fullmatch(MEASURE + NAME, name) is None:
+        return f"{_short(name)} is no array of evaluations"
+    if array.shape[:3] != members:
+        return f"{name} has shape {array.shape}, but must begin with {members}"
+    if array.dtype.kind not in "fiu":
+        return f"{name} has type {array.dtype}, but must be of numbers"
     return None
 
 

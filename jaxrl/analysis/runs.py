@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.analysis.records import CONFIG, EVALUATIONS, KINDS, METRICS, read_description, read_evaluations, read_rows
+from jaxrl.analysis.records import (
+    CONFIG,
+    EVALUATIONS,
+    METRICS,
+    RETURNS,
+    modes_of,
+    ranking_returns,
+    read_description,
+    read_evaluations,
+    read_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -19,8 +29,8 @@ class Run:
 
     config:      config.json, whole.
     metrics:     one dict a line of metrics.jsonl; empty when nothing was logged yet.
-    evaluations: `iteration` and `transitions` [K]; `{deterministic,stochastic}_{returns,lengths}`
-                 [K, H, S, E]; empty when the run was not evaluated yet.
+    evaluations: `iteration` and `transitions` [K]; of each mode `MODE_returns` and `MODE_lengths` [K, H, S, E]; of
+                 each measure `measure_NAME` [K, H, S, ...]; empty when the run was not evaluated yet.
     """
 
     folder: Path
@@ -51,7 +61,7 @@ class Run:
         Lists of H values each are read side by side, otherwise as a grid whose last name varies fastest.
         """
         values = list(self.sweep.values())
-        count = self.evaluations["deterministic_returns"].shape[1] if self.evaluations else None
+        count = ranking_returns(self.evaluations).shape[1] if self.evaluations else None
         grid = math.prod(len(entry) for entry in values)
         if values and count != grid and all(len(entry) == count for entry in values):
             rows = list(zip(*values, strict=True))
@@ -63,13 +73,20 @@ class Run:
             )
         return [dict(zip(self.sweep, row, strict=True)) for row in rows]
 
-    def returns(self, kind: str = "deterministic") -> np.ndarray:
-        """Evaluation returns, averaged over episodes: float64 [K, H, S]."""
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind of policy {kind!r}. Choose one of: {', '.join(KINDS)}.")
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes of acting that were evaluated, the one that ranks policies first; () without evaluations."""
+        return modes_of(self.evaluations)
+
+    def returns(self, mode: str | None = None) -> np.ndarray:
+        """Evaluation returns of one mode, the first unless given, averaged over episodes: float64 [K, H, S]."""
         if not self.evaluations:
             raise ValueError(f"{self.folder} has no {EVALUATIONS} yet: the run was not evaluated.")
-        return self.evaluations[f"{kind}_returns"].mean(axis=-1, dtype=np.float64)
+        if mode is None:
+            mode = self.modes[0]
+        if mode not in self.modes:
+            raise ValueError(f"{self.folder} was not evaluated in mode {mode!r}. There are: {', '.join(self.modes)}.")
+        return self.evaluations[mode + RETURNS].mean(axis=-1, dtype=np.float64)
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where it was undefined."""

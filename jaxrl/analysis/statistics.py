@@ -96,6 +96,21 @@ def summarize(scores: Any, confidence: float = 0.95, repetitions: int = 2000, se
     return Summary(float(scores.mean()), interquartile_mean(scores), low, high, scores.shape[0])
 
 
+def normalised(score: Any, random: float, expert: float) -> Any:
+    """100 (score − random) / (expert − random): 0 is what random actions earn, 100 what an expert does.
+
+    Args:
+        score: returns of any shape; NaN stays NaN.
+        random, expert: the two returns that fix the scale, in the units of `score`.
+
+    Returns:
+        A float, or an array of the shape of `score`; NaN where random and expert earn the same.
+    """
+    gap = expert - random
+    scaled = 100.0 * (np.asarray(score, np.float64) - random) / (gap if gap else np.nan)
+    return float(scaled) if scaled.ndim == 0 else scaled
+
+
 def _runs_by_tasks(scores: Any) -> np.ndarray:
     """Finite scores as float64 [runs, tasks]."""
     scores = _finite(scores)

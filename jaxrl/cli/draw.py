@@ -30,8 +30,8 @@ class Render(options.Saved):
     """Seed of the episode."""
     member: options.Assignments = ()
     """Of a population, the member to take: settings and seed, as learning_rate=3e-3,seed=2; the best unless given."""
-    stochastic: bool = False
-    """Sample actions, where otherwise the likeliest is taken."""
+    mode: str | None = None
+    """The mode to act in, as NAME or NAME=NUMBER (target=3600); the first that the run evaluates unless given."""
     output: Path | None = None
     """The GIF to write; in the run's plots/ unless given."""
 
@@ -52,8 +52,8 @@ def render(words: list[str]) -> int:
         given.run,
         given.checkpoint,
         given.seed,
-        not given.stochastic,
         given.output,
+        mode=given.mode,
         member=options.member(given.member),
         trust=given.trust,
     )

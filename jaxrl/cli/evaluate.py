@@ -10,10 +10,12 @@ from jaxrl.train.output import report
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(options.Saved):
-    """Evaluate a saved policy on fresh episodes, with the likeliest and with sampled actions."""
+    """Evaluate a saved policy on fresh episodes, in the modes of acting that its run evaluates or in others."""
 
     episodes: int = 1000
-    """Episodes of each kind, and for every member of a population."""
+    """Episodes in each mode, and for every member of a population."""
+    mode: options.Modes = ()
+    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the run unless given."""
     seed: int = 1_000_000
     """Seed of the episodes; training and its evaluations use other streams."""
     member: options.Assignments = ()
@@ -32,5 +34,6 @@ def evaluate(words: list[str]) -> int:
         given.seed,
         options.console_of(quiet=given.quiet),
         member=options.member(given.member),
+        modes=given.mode,
         trust=given.trust,
     )

@@ -26,6 +26,7 @@ DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 
 # Values of an option that may be given several times, or several values at once: they add up.
 Assignments = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")]
+Modes = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME[=NUMBER]")]
 Sinks = tuple[Literal["tensorboard", "wandb"], ...]
 
 rules = ConstructorRegistry()

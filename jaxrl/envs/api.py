@@ -40,6 +40,14 @@ class Environment(struct.PyTreeNode):
         """Names of what `step` reports in `Timestep.info`: numbers averaged over all steps, as the metrics env_NAME."""
         return ()
 
+    @property
+    def reference_scores(self) -> tuple[float, float] | None:
+        """Expected returns of a random and of an expert policy, where they are known: tables give scores on that scale.
+
+        Of one environment that is not batched; asked for on the host, and never while something is traced.
+        """
+        return None
+
     def reset(self, key: Key) -> tuple[PyTree, PyTree]:
         """Draw a first state: (state, observation)."""
         raise NotImplementedError

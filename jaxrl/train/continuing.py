@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from jaxrl.analysis.records import EVALUATIONS
+from jaxrl.analysis.records import EVALUATIONS, modes_of
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, versions
@@ -128,6 +128,18 @@ def rewrite(
     new = new | ({"history": history} if history else {})
     if run_folder.differences(old, new):
         run_folder.write_description(folder, new)
+
+
+def set_aside_other_modes(folder: Path | str, program: Program) -> None:
+    """Keep evaluations of other modes apart from those to come, and best policies that another mode ranked."""
+    modes = tuple(map(str, program.player.modes))
+    before = modes_of(logs.load_evaluations(folder))
+    if before in ((), modes):
+        return
+    for path in logs.set_aside_records(folder, [EVALUATIONS]):
+        warnings.warn(f"evaluations in the modes {', '.join(before)} are kept as {path}", RunWarning, stacklevel=3)
+    if before[0] != modes[0]:
+        Checkpoints(folder).set_aside_best()
 
 
 def check_seen(number: int, what: str) -> None:

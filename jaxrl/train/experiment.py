@@ -42,8 +42,10 @@ class RunSettings:
     num_evaluations: int = 20
     """Evaluations spread evenly over the run, beside one before it."""
     evaluation_episodes: int | None = None
-    """Episodes of each evaluation, once with the likeliest actions and once with sampled ones; 100, or 10 of simulated
-    robots, unless given."""
+    """Episodes of each evaluation in each mode; 100, or 10 of simulated robots, unless given."""
+    modes: tuple[str, ...] = ()
+    """Modes to evaluate, as NAME or NAME=NUMBER (target=3600); the first ranks policies. All of the algorithm's unless
+    given."""
     devices: int | None = None
     """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
     mesh: tuple[str, ...] = ()
@@ -160,12 +162,12 @@ class Experiment:
         for name in run:
             if name not in known:
                 raise unknown(f"setting under run in config.json of {folder}", name, known)
-        mesh = run.get("mesh", ())
+        lists = {name: tuple(run[name]) for name in ("mesh", "modes") if isinstance(run.get(name), list)}
         return Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],
             config=override(load(description["algorithm"]).config_class(), description["config"]),
-            run=RunSettings(**run | {"mesh": tuple(mesh) if isinstance(mesh, list) else mesh}),
+            run=RunSettings(**run | lists),
             sweep=description["sweep"],
             environment_options=description["environment_options"],
             trust=trust,

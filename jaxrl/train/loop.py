@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.ranking import member_scores
+from jaxrl.analysis.records import LENGTHS, RETURNS, modes_of, ranking_returns
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train import continuing
 from jaxrl.train.best import Best
@@ -39,7 +40,7 @@ SINK_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 class Result(NamedTuple):
-    """How a run ended. Returns are of the last evaluation, [H, S, E]; times and speeds of this session."""
+    """How a run ended; times and speeds are of this session."""
 
     experiment: Experiment
     folder: Path
@@ -48,8 +49,8 @@ class Result(NamedTuple):
     evaluated_iteration: int
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
-    deterministic_returns: np.ndarray
-    stochastic_returns: np.ndarray
+    returns: dict[str, np.ndarray]  # of the last evaluation, [H, S, E] by mode, the one that ranks policies first
+    reference_scores: tuple[float, float] | None  # of a random and of an expert policy, where the environment has them
     steps_per_second: float  # transitions of all members, while training
     compile_seconds: float
 
@@ -132,6 +133,7 @@ def _begin(
     def rewind() -> None:
         continuing.rewind(folder, kept, vouched)
         continuing.rewrite(folder, old, new, max(kept, 0), vouched)
+        continuing.set_aside_other_modes(folder, program)
 
     distributed.on_first(rewind)
     return state, iteration, seconds
@@ -246,25 +248,22 @@ class Runner:
         """
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
-        deterministic, stochastic = distributed.to_host(self.program.evaluate(policies, iteration))
+        episodes = self.program.evaluate(policies, iteration)
         bar.exclude(self.program.compile_seconds - compiled)
-        row = {
-            "iteration": iteration,
-            "transitions": iteration * self.samples_per_step,
-            "deterministic_returns": self._of_finite_members(deterministic.returns),
-            "deterministic_lengths": deterministic.lengths,
-            "stochastic_returns": self._of_finite_members(stochastic.returns),
-            "stochastic_lengths": stochastic.lengths,
-        }
+        row: dict[str, Any] = {"iteration": iteration, "transitions": iteration * self.samples_per_step}
+        for mode, played in episodes.items():
+            row[mode + RETURNS] = self._of_finite_members(np.asarray(played.returns))
+            row[mode + LENGTHS] = played.lengths
         old = self.evaluations
         self.evaluations = {
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
         }
         self.save(state, iteration)
-        self.best.offer(iteration, member_scores(row["deterministic_returns"]), policies, self.description)
+        ranking = ranking_returns(row)
+        self.best.offer(iteration, member_scores(ranking), policies, self.description)
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
-        bar.update(iteration, evaluation_return=finite_mean(row["deterministic_returns"]))
+        bar.update(iteration, evaluation_return=finite_mean(ranking))
 
     def save(self, state: PyTree, iteration: int) -> None:
         """Save a checkpoint."""
@@ -330,8 +329,8 @@ class Runner:
             evaluated_iteration=int(evaluations["iteration"][-1]),
             signal=signal,
             trained_iterations=self.trained_iterations,
-            deterministic_returns=evaluations["deterministic_returns"][-1],
-            stochastic_returns=evaluations["stochastic_returns"][-1],
+            returns={mode: evaluations[mode + RETURNS][-1] for mode in modes_of(evaluations)},
+            reference_scores=self.program.env.reference_scores,
             steps_per_second=transitions / max(self.training_seconds, 1e-9),
             compile_seconds=self.program.compile_seconds,
         )

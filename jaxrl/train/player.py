@@ -121,7 +121,7 @@ class Player:
                 key = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
                 first_two = jax.random.split(key)
                 own = jnp.where(stream < 2, first_two[jnp.minimum(stream, 1)], jax.random.fold_in(key, stream))
-                return play_begin(env, agent, _steered(agent, policy, mode, number), own, self.num_episodes)
+                return play_begin(env, agent, steered(agent, policy, mode, number), own, self.num_episodes)
 
             return self.population.over_members(one)(env, config, inputs, (policies, keys))
 
@@ -137,7 +137,7 @@ class Player:
                 del inputs
                 policy, play = member
                 agent = self.make_agent(env, config)
-                policy = _steered(agent, policy, mode, number)
+                policy = steered(agent, policy, mode, number)
 
                 def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
                     return agent.modes[mode.name].act(policy, memory, view, key)
@@ -168,7 +168,9 @@ def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> P
     return Player(population, make_agent, population.keys(seeds), num_episodes, chosen)
 
 
-def _steered(agent: Agent, policy: PyTree, mode: Asked, number: Array) -> PyTree:
-    """The policy as a mode and its number ask for it."""
+def steered(agent: Agent, policy: PyTree, mode: Asked, number: Array | None = None) -> PyTree:
+    """The policy as a mode asks for it; `number` may stand for the mode's own, traced."""
     steer = agent.modes[mode.name].steer
-    return policy if steer is None or mode.number is None else steer(policy, number)
+    if steer is None or mode.number is None:
+        return policy
+    return steer(policy, jnp.float32(mode.number) if number is None else number)

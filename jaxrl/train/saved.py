@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrl.algos.registry import load, override
 from jaxrl.analysis.ranking import best_member, member_scores
+from jaxrl.analysis.records import ranking_returns
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
@@ -24,6 +25,7 @@ from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints, Restored
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.members import Members
+from jaxrl.train.modes import choose
 from jaxrl.train.player import Player, make_player
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Agent, PyTree
@@ -81,9 +83,11 @@ def experiment_of(folder: Path | str, trust: Trust = NOBODY) -> Experiment:
     return Experiment.from_description(read_description(folder), folder, trust)
 
 
-def open_policy(folder: Path, checkpoint: str, *, member: Sequence[str] = (), trust: Trust = NOBODY) -> Saved:
+def open_policy(
+    folder: Path, checkpoint: str, *, member: Sequence[str] = (), modes: Sequence[str] = (), trust: Trust = NOBODY
+) -> Saved:
     """The policy of one member: of the best of those that `member` describes, with a word about which that is."""
-    experiment, player, restored = _restore(folder, checkpoint, trust)
+    experiment, player, restored = _restore(folder, checkpoint, modes, trust)
     policies, shape = restored.state, player.population.shape
     found = members.matching(experiment, member)
     setting, seed = found.settings[0], found.seeds[0]
@@ -101,13 +105,23 @@ def open_policy(folder: Path, checkpoint: str, *, member: Sequence[str] = (), tr
 
 
 def open_policies(
-    folder: Path, checkpoint: str, num_episodes: int, seed: int, *, member: Sequence[str], trust: Trust
+    folder: Path,
+    checkpoint: str,
+    num_episodes: int,
+    seed: int,
+    *,
+    member: Sequence[str] = (),
+    modes: Sequence[str] = (),
+    trust: Trust = NOBODY,
 ) -> Saved:
-    """The policies of all members that `member` describes, to be evaluated on episodes of `seed`."""
+    """The policies of all members that `member` describes, to be evaluated on episodes of `seed`.
+
+    In the `modes` that are given, or else in those that the run itself evaluates.
+    """
     check_positive_int("episodes", num_episodes)
     if not 0 <= seed < 2**31:
         raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
-    experiment, player, restored = _restore(folder, checkpoint, trust)
+    experiment, player, restored = _restore(folder, checkpoint, modes, trust)
     policies = restored.state
     found = members.matching(experiment, member)
     if player.population.is_population:
@@ -127,8 +141,11 @@ def _rows(policies: PyTree, found: Members) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[settings][:, seeds], policies)
 
 
-def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, Player, Restored]:
-    """A run's experiment, what plays its policies, on one device, and those of its best or last checkpoint."""
+def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) -> tuple[Experiment, Player, Restored]:
+    """A run's experiment, what plays its policies, on one device, and those of its best or last checkpoint.
+
+    The experiment is to be evaluated in `modes`, where some are given.
+    """
     check_choice("checkpoint", checkpoint, ("best", "last"))
     description = read_description(folder)
     experiment = Experiment.from_description(description, folder, trust)
@@ -139,6 +156,9 @@ def _restore(folder: Path, checkpoint: str, trust: Trust) -> tuple[Experiment, P
     with described_by(folder):
         player = make_player(experiment)
         abstract_policies = player.abstract_policies()
+    if modes:  # apart from the run's own: what is wrong with them is not wrong with the folder
+        choose(modes, player.agent().modes, experiment.algorithm)
+        experiment = dataclasses.replace(experiment, run=dataclasses.replace(experiment.run, modes=tuple(modes)))
     if checkpoint == "best":
         restored = checkpoints.restore_best(abstract_policies)
         if np.shape(restored.metadata.get("scores", ())) != player.population.shape:
@@ -176,7 +196,7 @@ def _warn_of_later_records(folder: Path, iteration: int) -> None:
 
 
 def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
-    """What ranks the members of a run, [H, S]: the mean return, deterministic actions, of the last evaluation.
+    """What ranks the members of a run, [H, S]: the mean return of the last evaluation, in its first mode.
 
     If evaluations.npz cannot be read, the scores that the best checkpoint keeps.
     """
@@ -185,10 +205,10 @@ def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
         why = "" if evaluations else f"{folder} has no evaluations"
     except JaxrlError as error:
         evaluations, why = {}, str(error)
-    if evaluations and evaluations["deterministic_returns"].shape[1:3] != shape:
+    if evaluations and ranking_returns(evaluations).shape[1:3] != shape:
         evaluations, why = {}, f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} seeds"
     if evaluations:
-        return member_scores(evaluations["deterministic_returns"][-1])
+        return member_scores(ranking_returns(evaluations)[-1])
     kept = Checkpoints(folder).best()
     scores = np.asarray(kept[0].get("scores", ()) if kept else (), np.float64)
     if scores.shape != shape:

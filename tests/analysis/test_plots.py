@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrl.analysis import plots
 from jaxrl.analysis.panels import _positions, intervals
 from jaxrl.analysis.plots import plot_comparison, plot_learning_curve, plot_scores, plot_sweep
-from jaxrl.analysis.records import PER_EPISODE
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.style import human, plain, save_figure, spread, write_bytes
-from tests.analysis.test_runs import write_run
+from tests.analysis.test_runs import PER_EPISODE, write_run
 
 ROWS = [
     {"task": "CartPole-v1", "score": 500.0, "low": 499.0, "high": 500.0, "published": 500, "source": "X"},
@@ -109,6 +109,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_caption_says_which_of_several_modes_is_drawn(tmp_path, monkeypatch):
+    captions, ends = [], []
+    monkeypatch.setattr(plots, "headline", lambda axes, title, note="": captions.append(note))
+    monkeypatch.setattr(plots, "label_ends", lambda axes, curves: ends.append([label for _, label, _ in curves]))
+    two = load_run(write_run(tmp_path / "two"))
+    steered = load_run(write_run(tmp_path / "steered", algorithm="dt", names=["target=9_returns", "target=9_lengths"]))
+    swept = load_run(write_run(tmp_path / "swept", {"rate": [1, 2]}, (2, 2, 2, 2)))
+    plot_learning_curve(two, tmp_path / "a.png")
+    plot_learning_curve(steered, tmp_path / "a.png")
+    plot_sweep(swept, tmp_path / "a.png")
+    plot_comparison([two, two], tmp_path / "a.png", labels=["a", "b"])
+    plot_comparison([two, steered], tmp_path / "a.png")
+    says = [caption.partition("deterministic mode; ")[1] != "" for caption in captions]
+    assert says == [True, False, True, True, False], captions
+    assert ends == [["deterministic"], ["target=9"], ["a", "b"], ["ppo, deterministic", "dt, target=9"]]
 
 
 def test_refusals(tmp_path):

@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrl.analysis.records import PER_EPISODE
 from jaxrl.analysis.runs import load_run
 
+PER_EPISODE = ("deterministic_returns", "stochastic_returns", "deterministic_lengths", "stochastic_lengths")
 
-def write_run(folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environment="CartPole-v1", scale=1.0):
+
+def write_run(
+    folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environment="CartPole-v1", scale=1.0, *, names=PER_EPISODE
+):
     """A run folder with evaluations of shape [K, H, S, E]; returns its path. Shared with test_plots."""
     folder.mkdir(parents=True)
     config = {"algorithm": algorithm, "environment": environment, "config": {}, "sweep": sweep or {}}
@@ -21,7 +24,7 @@ def write_run(folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environme
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rise = np.arange(shape[0]).reshape(-1, 1, 1, 1) + np.arange(shape[1]).reshape(1, -1, 1, 1)
     noise = np.random.default_rng(0).normal(size=shape)
-    arrays = dict.fromkeys(PER_EPISODE, scale * (10.0 * rise + noise))
+    arrays = dict.fromkeys(names, scale * (10.0 * rise + noise))
     counters = {"iteration": np.arange(shape[0]), "transitions": 100_000 * np.arange(shape[0])}
     np.savez(folder / "evaluations.npz", **arrays, **counters)
     return folder
@@ -101,10 +104,10 @@ def test_errors_say_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json is missing"):
         load_run(tmp_path)
     folder = write_run(tmp_path / "run")
-    with pytest.raises(ValueError, match="Choose one of: deterministic, stochastic"):
+    with pytest.raises(ValueError, match="was not evaluated in mode 'greedy'. There are: deterministic, stochastic"):
         load_run(folder).returns("greedy")
     np.savez(folder / "evaluations.npz", iteration=np.arange(2), transitions=np.arange(2))
-    with pytest.raises(ValueError, match="lacks deterministic_returns"):
+    with pytest.raises(ValueError, match="lacks the returns of any mode"):
         load_run(folder)
     (folder / "evaluations.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(ValueError, match=r"evaluations\.npz is damaged: it cannot be read"):
@@ -112,6 +115,47 @@ def test_errors_say_what_is_missing(tmp_path):
     (folder / "config.json").write_text('{"algorithm": "ppo"}')
     with pytest.raises(ValueError, match="lacks 'environment'"):
         load_run(folder)
+
+
+STEERED = ("target=3600_returns", "target=3600_lengths", "a_lengths_returns", "a_lengths_lengths")
+
+
+def test_modes_are_those_of_the_file_in_its_order(tmp_path):
+    run = load_run(write_run(tmp_path / "run", names=STEERED))
+    assert run.modes == ("target=3600", "a_lengths")
+    np.testing.assert_array_equal(run.returns(), run.returns("target=3600"))
+    assert run.settings == [{}]
+
+
+STRANGE = {
+    "a mode without lengths": ({"best_returns": np.zeros((3, 1, 4, 5))}, "lacks best_lengths"),
+    "a mode of capitals": ({"Best_returns": 0, "Best_lengths": 0}, "'Best' is no name of a mode"),
+    "a mode of control codes": ({"\x1b[2J_returns": 0}, r"'\\x1b\[2J' is no name of a mode"),
+    "steered by a word": ({"target=far_returns": 0}, "'target=far' is no name of a mode"),
+    "steered by nothing": ({"target=_returns": 0}, "'target=' is no name of a mode"),
+    "without a name": ({"_returns": 0}, "'' is no name of a mode"),
+    "of no mode": ({"wurst": np.zeros((3, 1, 4))}, "'wurst' is no array of evaluations"),
+    "a measure without a name": ({"measure_": np.zeros((3, 1, 4))}, "'measure_' is no array of evaluations"),
+    "a measure of other seeds": ({"measure_x": np.zeros((3, 1, 5))}, r"must begin with \(3, 1, 4\)"),
+    "a measure of words": ({"measure_x": np.full((3, 1, 4), "x")}, "must be of numbers"),
+}
+
+
+@pytest.mark.parametrize(("strange", "words"), STRANGE.values(), ids=STRANGE)
+def test_arrays_that_are_none_of_evaluations(tmp_path, strange, words):
+    folder = write_run(tmp_path / "run")
+    np.savez(folder / "evaluations.npz", **dict(np.load(folder / "evaluations.npz")), **strange)
+    with pytest.raises(ValueError, match=words):
+        load_run(folder)
+
+
+def test_measures_lie_beside_the_modes(tmp_path):
+    folder = write_run(tmp_path / "run")
+    measures = {"measure_bias": np.zeros((3, 1, 4)), "measure_x_returns": np.ones((3, 1, 4, 2, 7), np.int32)}
+    np.savez(folder / "evaluations.npz", **measures, **dict(np.load(folder / "evaluations.npz")))
+    run = load_run(folder)
+    assert run.modes == ("deterministic", "stochastic")
+    assert run.evaluations["measure_x_returns"].shape == (3, 1, 4, 2, 7)
 
 
 def test_arrays_that_do_not_fit_each_other(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxrl import cli
+from jaxrl.analysis.records import modes_of
 from jaxrl.envs import registry
 from jaxrl.train import experiment
 from jaxrl.train.files.checkpoint import Checkpoints
@@ -58,7 +59,7 @@ def test_train_reports_where_everything_is(run, tmp_path):
     output, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
     assert errors == ""
     assert f"{tmp_path / 'run'}: iteration 0 of {ITERATIONS}" in output
-    assert re.search(r"likeliest \| +[\d.]+ \|", output) and re.search(r"sampled +\| +[\d.]+ \|", output)
+    assert re.search(r"deterministic \| +[\d.]+ \|", output) and re.search(r"stochastic +\| +[\d.]+ \|", output)
     assert re.search(r"training +\S+ environment steps/s, compiled in [\d.]+ s", output)
     assert f"checkpoint    {tmp_path / 'run' / 'checkpoints' / f'{ITERATIONS:09d}'}" in output
     assert is_picture(tmp_path / "run" / "plots" / "learning_curve.png")
@@ -93,7 +94,7 @@ def test_an_environment_of_ones_own_by_its_import_path(run, probe, tmp_path):
     evaluate = ("eval", tmp_path / "run", "--episodes=4")
     assert "--imports jaxrl.envs.suites.probe:TwoLengths" in run(*evaluate, status=2)[1]
     for word in (["--imports", "jaxrl.envs.suites.probe:TwoLengths"], ["--trust"]):
-        assert "likeliest" in run(*evaluate, *word)[0]
+        assert "deterministic" in run(*evaluate, *word)[0]
 
 
 def test_tuned_settings_are_the_defaults_unless_refused(run, tmp_path, monkeypatch):
@@ -115,10 +116,10 @@ def test_sweep_trains_every_combination_at_once(run, sweep):
     assert np.shape(read_metrics(sweep)[-1]["learning_rate"]) == (2, 2)
     assert is_picture(sweep / "plots" / "sweep.png")
     output, _ = run("eval", sweep, "--episodes", "8")
-    assert len(re.findall(r"\| +0\.001 \| (likeliest|sampled) ", output)) == 2
+    assert len(re.findall(r"\| +0\.001 \| (deterministic|stochastic) ", output)) == 2
     assert len(re.findall(r"\| +16 \| +2 \|", output)) == 4  # 8 episodes for each of 2 seeds
     output, _ = run("eval", sweep, "--episodes=8", "--member=learning-rate=1e-3", "--member", "seed=1")
-    assert len(re.findall(r"\| +8 \| +1 \|", output)) == 2  # the likeliest and the sampled actions of one member
+    assert len(re.findall(r"\| +8 \| +1 \|", output)) == 2  # both modes of one member
 
 
 def test_eval_gives_the_same_table_twice_and_another_with_another_seed(run, probe):
@@ -129,6 +130,39 @@ def test_eval_gives_the_same_table_twice_and_another_with_another_seed(run, prob
     assert tables[0] == tables[1] != tables[2]
     assert "best checkpoint, iteration" in tables[0]
     assert f"last checkpoint, iteration {ITERATIONS}" in table("--checkpoint", "last")
+
+
+def test_eval_in_some_modes(run, probe, cartpole, tmp_path):
+    both = run("eval", probe, "--episodes", "8")[0]
+    assert len(re.findall(r"\| (deterministic|stochastic) +\|", both)) == 2
+    output, _ = run("eval", probe, "--episodes", "8", "--mode", "stochastic")
+    assert re.findall(r"\| (deterministic|stochastic) +\|.*", output) == ["stochastic"]
+    turned, _ = run("eval", probe, "--episodes=8", "--mode=stochastic", "--mode=deterministic")
+    assert re.findall(r"\| (deterministic|stochastic) +\|", turned) == ["stochastic", "deterministic"]
+    rows = [re.findall(r"\| (?:deterministic|stochastic) +\|.*", text) for text in (both, turned)]
+    assert [line.split() for line in rows[0]] == [line.split() for line in reversed(rows[1])]
+    for mode, words in (
+        ("stochastc", "unknown mode of ppo 'stochastc'. Did you mean stochastic"),
+        ("deterministic=3", "the mode deterministic of ppo takes no number"),
+        ("target=nan", "its number must be finite"),
+    ):
+        for command, folder in (("eval", probe), ("render", cartpole)):
+            assert words in run(command, folder, "--mode", mode, status=2)[1]
+        assert words in run("train", "ppo", *ARGUMENTS, "--modes", mode, "--folder", tmp_path / "no", status=2)[1]
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_run_is_evaluated_in_the_modes_that_it_was_asked_for(run, tmp_path):
+    folder = tmp_path / "run"
+    modes = ["--modes", "stochastic", "deterministic"]
+    output, _ = run("train", "ppo", *ARGUMENTS, *modes, "--folder", folder)
+    assert re.findall(r"\| (deterministic|stochastic) +\|", output) == ["stochastic", "deterministic"]
+    assert read_description(folder)["run"]["modes"] == ["stochastic", "deterministic"]
+    assert modes_of(load_evaluations(folder)) == ("stochastic", "deterministic")
+    scores = load_evaluations(folder)["stochastic_returns"].mean(-1)
+    assert Checkpoints(folder).best()[0]["scores"] == scores.max(0).tolist()  # the first mode ranks
+    assert run("resume", folder, "--quiet") == ("", "")
+    assert "stochastic" in run("eval", folder, "--episodes", "4")[0]
 
 
 def test_plot_draws_one_run_several_or_a_sweep(run, probe, cartpole, sweep, tmp_path):
@@ -145,6 +179,8 @@ def test_render_makes_a_film(run, cartpole):
     assert output == f"wrote {film}\n"
     with Image.open(film) as image:
         assert 2 <= image.n_frames <= 500
+    run("render", cartpole, "--seed", "1", "--mode", "stochastic", "--output", cartpole / "plots" / "other.gif")
+    assert (cartpole / "plots" / "other.gif").read_bytes() != film.read_bytes()
 
 
 def test_envs_lists_what_there_is(run):

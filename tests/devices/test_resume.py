@@ -106,7 +106,7 @@ def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys
     loop.train(on("env=4", environment="CartPole-v1"), folder, console=Stopping(1))
     fewer(monkeypatch, 1)
     assert cli.main(["eval", str(folder), "--episodes", "4"]) == 0
-    assert "likeliest" in capsys.readouterr().out
+    assert "deterministic" in capsys.readouterr().out
     assert cli.main(["plot", str(folder)]) == 0
     assert cli.main(["render", str(folder)]) == 0
     assert (folder / "plots" / "episode.gif").stat().st_size > 0

@@ -86,8 +86,8 @@ def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
         result = loop.train(both, tmp_path / "run")
     assert len(caught) == 1  # said once
     assert result.iteration == ITERATIONS
-    assert np.isfinite(result.deterministic_returns[0]).all()
-    assert np.isnan(result.deterministic_returns[1]).all()
+    assert np.isfinite(result.returns["deterministic"][0]).all()
+    assert np.isnan(result.returns["deterministic"][1]).all()
     row = read_metrics(tmp_path / "run")[-1]
     assert np.isfinite(row["loss"][0]).all() and row["loss"][1] == [None, None]
     iteration, state = newest_state(tmp_path / "run", both)

@@ -28,6 +28,7 @@ from tests.train.test_loop import Stopping
 from tests.train.tiny import experiment, shared_compilations
 
 SEED = 30
+PER_EPISODE = [f"{mode}_{what}" for mode in ("deterministic", "stochastic") for what in ("returns", "lengths")]
 STOPPED = 20  # with one evaluation to come
 # What stands in the place of a value: of another type, or beyond what anybody would write.
 ODD = {
@@ -62,6 +63,7 @@ EDITS = {
     "run.num_seeds": 2,
     "run.num_evaluations": 3,
     "run.evaluation_episodes": 8,
+    "run.modes": ["stochastic"],
     "sweep": {"gamma": [0.5, 0.9]},
     "versions.jax": "0.1",
     "samples_per_step": 64,
@@ -288,15 +290,21 @@ def evaluations_cases(rng):
         "flat": each(np.ravel, "deterministic_returns"),
         "scalars": each(lambda values: values.ravel()[0]),
         "none": each(lambda values: values[:0]),
-        "no episodes": each(lambda values: values[..., :0], *records.PER_EPISODE),
-        "fewer episodes": each(lambda values: values[..., :2], *records.PER_EPISODE),
+        "other modes": evaluations(lambda found: {n.replace("stochastic", "best"): v for n, v in found.items()}),
+        "the first mode gone": evaluations(lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE[:2]}),
+        "no mode": evaluations(lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE}),
+        "a strange name": evaluations(lambda found: found | {"\x1b[2J_returns": found["deterministic_returns"]}),
+        "no evaluation": evaluations(lambda found: found | {"wurst": found["iteration"]}),
+        "a measure of words": evaluations(lambda found: found | {"measure_x": found["iteration"].astype(str)}),
+        "no episodes": each(lambda values: values[..., :0], *PER_EPISODE),
+        "fewer episodes": each(lambda values: values[..., :2], *PER_EPISODE),
         "a number changed": each(lambda values: one_more(values, 1), "stochastic_returns"),
         "the last changed": each(lambda values: one_more(values, -1), "deterministic_returns"),
         "transitions changed": each(lambda values: values + 1, "transitions"),
         "another type": each(np.float64, "deterministic_returns"),
         "the first missing": each(lambda values: values[1:]),
         "one array short": each(lambda values: values[:-1], "stochastic_lengths"),
-        **{f"without {name}": without(name) for name in (*records.PER_EPISODE, "iteration")},
+        **{f"without {name}": without(name) for name in (*PER_EPISODE, "iteration")},
         "of another run": lambda _: (evaluations_cases.other / "evaluations.npz").read_bytes(),
         "empty archive": evaluations(lambda _: {}),
         **{f"cut at {place}": cut(place) for place in (0.1, 0.9, 0.99)},
@@ -451,7 +459,7 @@ def evaluated(folder):
     for file in folder.glob("*evaluations.npz"):
         with contextlib.suppress(ValueError, OSError):
             arrays = records.read_evaluations(file)
-            returns = arrays["deterministic_returns"]
+            returns = records.ranking_returns(arrays)
             found |= {(int(at), returns[index].tobytes()) for index, at in enumerate(arrays["iteration"])}
     return found
 

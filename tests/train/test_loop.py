@@ -102,8 +102,8 @@ def test_evaluations_are_at_the_expected_points_and_rows_are_counted(whole):
 
 def test_the_result_tells_of_the_last_evaluation(whole):
     last = load_evaluations(whole.folder)
-    np.testing.assert_array_equal(whole.deterministic_returns, last["deterministic_returns"][-1])
-    np.testing.assert_array_equal(whole.stochastic_returns, last["stochastic_returns"][-1])
+    np.testing.assert_array_equal(whole.returns["deterministic"], last["deterministic_returns"][-1])
+    np.testing.assert_array_equal(whole.returns["stochastic"], last["stochastic_returns"][-1])
     assert whole.steps_per_second > 0 and whole.trained_iterations == ITERATIONS
 
 
@@ -130,7 +130,7 @@ def test_a_finished_run_has_nothing_left_to_do(whole):
     result = loop.resume(whole.folder)
     assert (result.iteration, result.trained_iterations) == (ITERATIONS, 0)
     assert records(whole.folder) == before
-    np.testing.assert_array_equal(result.deterministic_returns, whole.deterministic_returns)
+    np.testing.assert_array_equal(result.returns["deterministic"], whole.returns["deterministic"])
 
 
 def test_evaluations_are_never_more_than_iterations():

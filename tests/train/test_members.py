@@ -166,7 +166,7 @@ def test_the_table_is_ranked_and_names_the_winner_and_its_command(tmp_path, monk
     monkeypatch.setattr(report, "plot", lambda *_: "sweep.png")
     assert report.finish(result, result.experiment, Console()) == 0
     output = capsys.readouterr().out
-    rates = re.findall(r"\| +(0\.00[13]) \| +(0\.99?) \| likeliest", output)
+    rates = re.findall(r"\| +(0\.00[13]) \| +(0\.99?) \| deterministic", output)
     assert rates == [("0.003", "0.9"), ("0.003", "0.99"), ("0.001", "0.99"), ("0.001", "0.9")]
     assert "best setting  learning_rate=0.003,gamma=0.9" in output
     assert f"jaxrl eval {folder} --member learning_rate=0.003,gamma=0.9" in output

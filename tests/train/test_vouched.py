@@ -11,6 +11,7 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import loop, saved
+from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics, save_evaluations
@@ -184,6 +185,33 @@ def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
         assert "dataset is not what the run in" in error and checksum[:12] in error and data in error
     moved = ["--set", f"dataset={tmp_path / 'moved.npz'}", "--force", "--quiet"]
     assert cli.main(["resume", run, *moved]) == 0, capsys.readouterr().err
+
+
+def test_evaluations_of_other_modes_are_kept_apart(folder):
+    edit(folder, lambda description: description["run"].update(modes=["stochastic"]))
+    with pytest.raises(JaxrlError, match="changed by hand"):
+        loop.resume(folder)
+    with pytest.warns(RunWarning, match="evaluations in the modes deterministic, stochastic are kept as"):
+        result = loop.resume(folder, force=True)
+    assert list(result.returns) == ["stochastic"]
+    evaluations = load_evaluations(folder)
+    assert list(evaluations) == ["iteration", "transitions", "stochastic_returns", "stochastic_lengths"]
+    assert evaluations["iteration"].tolist() == [STOP, *POINTS[3:]]
+    best, _ = Checkpoints(folder).best()  # chosen among those that this mode has ranked
+    np.testing.assert_array_equal(best["scores"], member_scores(evaluations["stochastic_returns"]).max(0))
+
+
+def test_measures_are_vouched_for(folder):
+    evaluations = load_evaluations(folder)
+    evaluations["measure_bias"] = np.arange(3.0).reshape(3, 1, 1)
+    vouched = logs.vouch(folder, evaluations, POINTS[2])
+    save_evaluations(folder, evaluations)
+    assert logs.lost(folder, vouched, POINTS[2]) == []
+    assert logs.truncate_evaluations(folder, POINTS[1], vouched) is None
+    assert load_evaluations(folder)["measure_bias"].ravel().tolist() == [0, 1]
+    evaluations["measure_bias"][0] += 1
+    save_evaluations(folder, evaluations)
+    assert "was changed" in logs.lost(folder, vouched, POINTS[2])[0]
 
 
 def test_rows_vouched_for_are_those_that_are_there(whole):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.tabular import Episodes, draw
+from jaxrl.core.tabular import Episodes, draw, expected_return, optimal
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import construct
 from jaxrl.errors import JaxrlError, check_positive_int, check_range
@@ -59,6 +59,15 @@ class TabularMDP(Environment):
     def horizon(self) -> int:
         """Steps of every episode."""
         return self.rewards.shape[0]
+
+    @property
+    def reference_scores(self) -> tuple[float, float] | None:
+        """Exact expected returns of uniformly random actions and of an optimal policy; None if they are the same."""
+        transitions, rewards, initial = jax.device_get((self.transitions, self.rewards, self.initial))
+        uniform = jnp.full_like(rewards, 1.0 / rewards.shape[-1])
+        random = float(expected_return(transitions, rewards, initial, uniform))
+        best = float(jnp.sum(initial * optimal(transitions, rewards).state[0]))
+        return (random, best) if best - random > TOLERANCE * self.horizon else None
 
     def reset(self, key: Key) -> tuple[Place, Array]:
         """A state of the initial distribution, at step 0."""

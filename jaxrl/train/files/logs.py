@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.analysis import records
-from jaxrl.analysis.records import EVALUATIONS, METRICS, Rows
+from jaxrl.analysis.records import EVALUATIONS, METRICS, Rows, ranking_returns
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import file_errors, plain, problems, set_aside, write_atomically
 
@@ -71,7 +71,7 @@ def truncate_metrics(folder: Path | str, iteration: int) -> Path | None:
 
 
 def save_evaluations(folder: Path | str, evaluations: dict[str, Any]) -> None:
-    """Replace evaluations.npz by these arrays: `iteration` and `transitions` [K], results [K, H, S, E]."""
+    """Replace evaluations.npz by these arrays, in this order; their names and axes: `jaxrl.analysis.runs.Run`."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(values) for name, values in evaluations.items()}
     np.savez(buffer, **arrays)
@@ -139,7 +139,7 @@ def vouch(folder: Path | str, evaluations: Evaluations, iteration: int) -> dict[
     whole = data[: data.rfind(b"\n") + 1]
     found = {"rows": whole.count(b"\n"), "rows_sha256": _sha256(whole)}
     last = _of_evaluations(until(evaluations, iteration + 1))["evaluations_sha256"]
-    shape = list(evaluations["deterministic_returns"].shape[1:]) if evaluations else []
+    shape = list(ranking_returns(evaluations).shape[1:]) if evaluations else []
     return found | _of_evaluations(until(evaluations, iteration)) | {"shape": shape, "with_last_sha256": last}
 
 
@@ -180,7 +180,7 @@ def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: in
     """Whether evaluations have another shape or other numbers than what is vouched for; some may be missing."""
     if not evaluations:
         return False
-    shape = list(evaluations["deterministic_returns"].shape[1:])
+    shape = list(ranking_returns(evaluations).shape[1:])
     if vouched.get("shape") not in (None, [], shape):
         return True
     past, known = until(evaluations, iteration), vouched.get("evaluated", ())

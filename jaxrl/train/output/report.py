@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
+from jaxrl.analysis.statistics import normalised
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
@@ -26,6 +27,7 @@ from jaxrl.train.files.folder import file_errors, read_description, refuse_links
 from jaxrl.train.loop import Result
 from jaxrl.train.output.console import Console, human
 from jaxrl.train.output.record import record_episode
+from jaxrl.train.player import steered
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
@@ -40,11 +42,11 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         console.note(
             f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
         )
-    rows = score_rows(experiment, result.deterministic_returns, result.stochastic_returns)
+    rows = score_rows(experiment, result.returns, result.reference_scores)
     last = result.evaluated_iteration == result.num_iterations
     console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")
     if len(experiment.settings()) > 1:
-        _name_the_winner(result.folder, experiment, result.deterministic_returns, console)
+        _name_the_winner(result, experiment, console)
     if result.trained_iterations:
         speed = f"{human(result.steps_per_second)} environment steps/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
@@ -61,28 +63,35 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     return status
 
 
-def _name_the_winner(folder: Path, experiment: Experiment, deterministic: np.ndarray, console: Console) -> None:
+def _name_the_winner(result: Result, experiment: Experiment, console: Console) -> None:
     """Say which setting of a sweep is best, and how to train it again and look at its policy."""
-    best = order(member_scores(deterministic))[0]
+    mode = next(iter(result.returns))
+    best = order(member_scores(result.returns[mode]))[0]
     winner = experiment.settings()[best]
     setting = ",".join(f"{name}={value!r}" for name, value in winner.items())
-    console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (deterministic actions)")
+    console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (mode {mode})")
     console.note(f"again         {members.command_of(experiment, winner)}")
-    console.note(f"look at it    jaxrl eval {folder} --member {setting}")
+    console.note(f"look at it    jaxrl eval {result.folder} --member {setting}")
 
 
-def score_rows(experiment: Experiment, deterministic: np.ndarray, stochastic: np.ndarray) -> list[dict[str, Any]]:
-    """A row for each setting and kind of action, the best setting first: score, 95 % interval, episodes, seeds.
+def score_rows(
+    experiment: Experiment, returns: dict[str, np.ndarray], reference: tuple[float, float] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each setting and mode, the best setting in the first mode first: score, 95 % interval, episodes, seeds.
 
     The score is the interquartile mean over seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one
-    seed, its mean.
+    seed, its mean. Where the `reference` scores of a random and of an expert policy are known it is also normalised.
     """
     rows = []
-    for index in order(member_scores(deterministic)):
-        for kind, returns in (("likeliest", deterministic[index]), ("sampled", stochastic[index])):
-            low, high = interval(returns)
-            row = {"actions": kind, "return": setting_score(member_scores(returns)), "95% low": low, "95% high": high}
-            rows.append(experiment.settings()[index] | row | {"episodes": returns.size, "seeds": len(returns)})
+    for index in order(member_scores(next(iter(returns.values())))):
+        for mode, earned in returns.items():
+            score = setting_score(member_scores(earned[index]))
+            low, high = interval(earned[index])
+            row = {"mode": mode, "return": score, "95% low": low, "95% high": high}
+            if reference is not None:
+                row["normalised"] = normalised(score, *reference)
+            counts = {"episodes": earned[index].size, "seeds": len(earned[index])}
+            rows.append(experiment.settings()[index] | row | counts)
     return rows
 
 
@@ -94,12 +103,14 @@ def evaluate(
     console: Console,
     *,
     member: Sequence[str] = (),
+    modes: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> int:
     """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
-    saved = open_policies(folder, checkpoint, num_episodes, seed, member=member, trust=trust)
-    deterministic, stochastic = jax.device_get(saved.program.evaluate(saved.policies, saved.iteration))
-    rows = score_rows(saved.experiment, deterministic.returns, stochastic.returns)
+    saved = open_policies(folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust)
+    episodes = saved.player.evaluate(saved.policies, saved.iteration)
+    returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
+    rows = score_rows(saved.experiment, returns, saved.env.reference_scores)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
 
@@ -153,13 +164,16 @@ def render(
     folder: Path,
     checkpoint: str,
     seed: int,
-    deterministic: bool,
     output: Path | None,
     *,
+    mode: str | None = None,
     member: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> Path:
-    """Draw one episode of a saved policy: of a population, that of `member` or of the best."""
+    """Draw one episode of a saved policy: of a population, that of `member` or of the best.
+
+    It acts in the `mode` that is given, or else in the first of those that the run evaluates.
+    """
     from jaxrl.analysis import video
 
     experiment = Experiment.from_description(read_description(folder), folder, trust)
@@ -171,9 +185,11 @@ def render(
     target = output or folder / "plots" / "episode.gif"
     every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
-        saved = open_policy(folder, checkpoint, member=member, trust=trust)
-        program, key = saved.program, jax.random.key(seed)
-        frames, rewards = record_episode(program.env, program.algorithm, saved.policies, key, deterministic)
+        asked = () if mode is None else (mode,)
+        saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
+        chosen = saved.player.modes[0]
+        policy = steered(saved.agent, saved.policies, chosen)
+        frames, rewards = record_episode(saved.env, saved.agent, policy, jax.random.key(seed), chosen.name)
         earned = np.cumsum(rewards) - rewards  # before each frame
         with _drawing(target):
             images = draw(jax.tree.map(lambda values: values[::every], frames))

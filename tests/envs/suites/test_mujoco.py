@@ -252,3 +252,13 @@ def test_a_missing_extra_gives_the_command(monkeypatch):
     )
     with pytest.raises(JaxrlError, match=r"pip install 'jaxrl\[mujoco\]'"):
         registry.make("Hopper-v5")
+
+
+def test_reference_scores_are_those_of_the_usual_task():
+    known = {name.removesuffix("-v5"): made(name).reference_scores for name in IDS}
+    assert {name for name, scores in known.items() if scores} == {"HalfCheetah", "Hopper", "Walker2d", "Ant"}
+    assert known["Hopper"] == (-20.272305, 3234.3)
+    on_device = jax.tree.map(jnp.asarray, made("Ant-v5"))  # as a program holds it
+    assert on_device.reference_scores == known["Ant"] == (-325.6, 3879.7)
+    for options in ({"ctrl_cost_weight": 0.2}, {"exclude_current_positions_from_observation": False}):
+        assert registry.make("HalfCheetah-v5", **options).reference_scores is None

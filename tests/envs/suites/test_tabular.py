@@ -31,6 +31,14 @@ def test_the_hub_pays_less_than_what_lies_behind_a_door():
     assert (best, stay) == (pytest.approx(3.655, abs=1e-4), 2.5)
 
 
+def test_reference_scores_are_those_of_random_and_of_optimal_actions():
+    random, best = make("tabular/deep-sea", depth=3).reference_scores
+    # Going right three times has chance 1/8; each step goes left with 1/2, for 0.01 / 3.
+    assert random == pytest.approx(1 / 8 + 3 * 0.5 * 0.01 / 3) and best == pytest.approx(1.0)
+    assert make("tabular/paper").reference_scores[1] == pytest.approx(2.510, abs=1e-3)
+    assert tabular_mdp(np.ones((4, 1, 2, 1)), np.full((4, 1, 2), 0.3)).reference_scores is None  # nothing to learn
+
+
 def test_sizes_and_seeds_are_options():
     env = make("tabular/random", states=3, actions=2, horizon=4, seed=1)
     assert env.rewards.shape == (4, 3, 2) and env.horizon == 4 and env.action_space.n == 2

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files import logs
@@ -246,7 +245,7 @@ def test_evaluations_are_saved_whole_and_cut(tmp_path):
         "iteration": np.array([0, 5, 10], np.int32),
         "transitions": np.array([0, 2**40, 2**41], np.int64),
     }
-    for name in records.PER_EPISODE:
+    for name in ("target=3600_returns", "target=3600_lengths", "a_returns", "a_lengths"):
         arrays[name] = np.random.default_rng(0).standard_normal((3, 1, 2, 4)).astype(np.float32)
     logs.save_evaluations(tmp_path, arrays)
     loaded = logs.load_evaluations(tmp_path)
@@ -254,7 +253,7 @@ def test_evaluations_are_saved_whole_and_cut(tmp_path):
     assert all(loaded[name].dtype == arrays[name].dtype for name in arrays)
     assert logs.truncate_evaluations(tmp_path, 7) is None
     cut = logs.load_evaluations(tmp_path)
-    assert cut["iteration"].tolist() == [0, 5] and cut["deterministic_returns"].shape == (2, 1, 2, 4)
+    assert cut["iteration"].tolist() == [0, 5] and cut["target=3600_returns"].shape == (2, 1, 2, 4)
     assert logs.load_evaluations(tmp_path)["transitions"].tolist() == [0, 2**40]
     path = tmp_path / "evaluations.npz"
     path.write_bytes(path.read_bytes()[:-30])

@@ -15,33 +15,41 @@ SWEEP = {"learning_rate": [1e-3, 1e-2], "gamma": [0.9]}
 
 def test_one_seed_has_an_interval_over_its_episodes():
     returns = np.asarray([[[1.0, 2.0, 3.0, 6.0]]])
-    likeliest, sampled = report.score_rows(experiment(), returns, returns + 1)
-    assert (likeliest["actions"], sampled["actions"]) == ("likeliest", "sampled")
-    assert (likeliest["return"], sampled["return"]) == (3.0, 4.0)
-    assert (likeliest["episodes"], likeliest["seeds"]) == (4, 1)
-    assert 1.0 <= likeliest["95% low"] < 3.0 < likeliest["95% high"] <= 6.0
+    first, second = report.score_rows(experiment(), {"target=9": returns, "best": returns + 1})
+    assert (first["mode"], second["mode"]) == ("target=9", "best")
+    assert (first["return"], second["return"]) == (3.0, 4.0)
+    assert (first["episodes"], first["seeds"]) == (4, 1)
+    assert 1.0 <= first["95% low"] < 3.0 < first["95% high"] <= 6.0
+    assert "normalised" not in first
+
+
+def test_scores_are_normalised_where_the_scale_is_known():
+    returns = np.asarray([[[1.0, 2.0, 3.0, 6.0]]])
+    first, second = report.score_rows(experiment(), {"deterministic": returns, "stochastic": returns - 4}, (-1.0, 7.0))
+    assert (first["normalised"], second["normalised"]) == (50.0, 0.0)
+    assert list(first)[-3:] == ["normalised", "episodes", "seeds"]
 
 
 def test_several_seeds_have_an_interval_over_seeds():
     """Episodes of one policy are not independent draws: 100 of each make two seeds no more than two."""
     returns = np.stack([np.zeros(100), np.ones(100)])[None]
-    row = report.score_rows(experiment(num_seeds=2), returns, returns)[0]
+    row = report.score_rows(experiment(num_seeds=2), {"deterministic": returns})[0]
     assert (row["return"], row["episodes"], row["seeds"]) == (0.5, 200, 2)
     assert row["95% low"] == pytest.approx(0.0, abs=0.01) and row["95% high"] == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_sweep_has_rows_for_every_setting():
     returns = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    rows = report.score_rows(experiment(sweep=SWEEP, num_seeds=3), returns, returns)
-    assert [(row["learning_rate"], row["gamma"], row["actions"]) for row in rows] == [
-        (rate, 0.9, kind) for rate in reversed(SWEEP["learning_rate"]) for kind in ("likeliest", "sampled")
+    rows = report.score_rows(experiment(sweep=SWEEP, num_seeds=3), {"first": returns, "second": -returns})
+    assert [(row["learning_rate"], row["gamma"], row["mode"]) for row in rows] == [
+        (rate, 0.9, mode) for rate in reversed(SWEEP["learning_rate"]) for mode in ("first", "second")
     ]
-    assert [row["return"] for row in rows] == [17.5, 17.5, 5.5, 5.5]
+    assert [row["return"] for row in rows] == [17.5, -17.5, 5.5, -5.5]  # the first mode ranks
 
 
 def test_a_setting_that_diverged_has_no_score():
     returns = np.full((1, 1, 4), np.nan)
-    row = report.score_rows(experiment(), returns, returns)[0]
+    row = report.score_rows(experiment(), {"deterministic": returns})[0]
     assert all(np.isnan(row[name]) for name in ("return", "95% low", "95% high"))
 
 
@@ -52,7 +60,7 @@ def test_the_exit_status_is_that_of_a_shell(tmp_path, monkeypatch, stopped, stat
     printed = []
     console = type("Console", (), {"note": lambda self, text: printed.append(text), "summary": lambda *_: None})()
     returns = np.zeros((1, 1, 2))
-    result = Result(experiment(), tmp_path, 7, 9, 4, stopped, 7, returns, returns, 1500.0, 2.0)
+    result = Result(experiment(), tmp_path, 7, 9, 4, stopped, 7, {"deterministic": returns}, None, 1500.0, 2.0)
     assert report.finish(result, experiment(), console) == status
     assert "training      1.5k environment steps/s, compiled in 2.0 s" in printed
     assert any(text.endswith(f"go on: jaxrl resume {tmp_path}") for text in printed) == (stopped is not None)

@@ -19,6 +19,7 @@ class HalfCheetah(MujocoTask):
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = static(True)
     XML, FRAME_SKIP, SIZES = "half_cheetah.xml", 5, (9, 9, 6)
+    D4RL: ClassVar[tuple[float, float] | None] = (-280.178953, 12135.0)
     HIDDEN: ClassVar[int] = 1  # positions that say where along the track, which no policy needs
 
     @property
@@ -46,6 +47,7 @@ class Swimmer(HalfCheetah):
 
     ctrl_cost_weight: float = 1e-4
     XML, FRAME_SKIP, SIZES = "swimmer.xml", 4, (5, 5, 2)
+    D4RL = None
     HIDDEN: ClassVar[int] = 2
 
     def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
@@ -63,6 +65,7 @@ class Walker2d(HalfCheetah):
     healthy_angle_range: tuple[float, float] = (-1.0, 1.0)
     reset_noise_scale: float = 5e-3
     XML, FRAME_SKIP, SIZES = "walker2d_v5.xml", 4, (9, 9, 6)
+    D4RL = (1.629008, 4592.3)
 
     def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
@@ -90,6 +93,7 @@ class Hopper(Walker2d):
     healthy_z_range: tuple[float, float] = (0.7, float("inf"))
     healthy_angle_range: tuple[float, float] = (-0.2, 0.2)
     XML, FRAME_SKIP, SIZES = "hopper.xml", 4, (6, 6, 3)
+    D4RL = (-20.272305, 3234.3)
 
     def healthy(self, seen: Seen) -> Array:
         """Whether it stands and nothing spins away, bool []."""
@@ -112,6 +116,7 @@ class Ant(MujocoTask):
     include_cfrc_ext_in_observation: bool = static(True)
     XML, FRAME_SKIP, SIZES = "ant.xml", 5, (15, 14, 8)
     READS, TRACK = ("xpos", "cfrc_ext"), "torso"
+    D4RL = (-325.6, 3879.7)
 
     @property
     def width(self) -> int:

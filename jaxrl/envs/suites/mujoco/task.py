@@ -7,6 +7,7 @@ them to the actuators' range, as in Gymnasium.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ClassVar
@@ -41,6 +42,7 @@ class MujocoTask(Environment):
     HORIZON: ClassVar[int] = 1000
     READS: ClassVar[tuple[str, ...]] = ()
     TRACK: ClassVar[str] = "position"
+    D4RL: ClassVar[tuple[float, float] | None] = None  # its scores of a random and of an expert policy
 
     @property
     def width(self) -> int:
@@ -66,6 +68,20 @@ class MujocoTask(Environment):
     def info(self) -> tuple[str, ...]:
         """Blow-ups of the physics, as a share of steps."""
         return blow_up.INFO
+
+    @property
+    def reference_scores(self) -> tuple[float, float] | None:
+        """Those that D4RL publishes, of a random and of an expert policy; None where options are not the usual ones.
+
+        They were measured on the -v2 tasks, whose rewards differ from v5's in details: scores on their scale can be set
+        beside published ones, but for exact comparisons both have to be of one version.
+        """
+        options = (field for field in dataclasses.fields(self) if field.name != "physics")
+        usual = all(
+            np.array_equal(np.asarray(getattr(self, field.name), np.float32), np.asarray(field.default, np.float32))
+            for field in options
+        )
+        return self.D4RL if usual else None
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Place the simulation at a random first position and velocity."""
