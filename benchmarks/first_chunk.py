@@ -13,6 +13,7 @@ import sys
 import time
 
 from jaxrl.cli import prepare_process
+from jaxrl.train.build import build
 
 
 def main(environment: str, begun: float) -> None:
@@ -23,7 +24,7 @@ def main(environment: str, begun: float) -> None:
     from jaxrl.train.experiment import Experiment, default_config
 
     imported = time.time()
-    program = Experiment("ppo", environment, default_config("ppo", environment)[0]).program()
+    program = build(Experiment("ppo", environment, default_config("ppo", environment)[0]))
     state = program.init()
     init_seconds = program.compile_seconds
     jax.block_until_ready(program.chunk(state, 0))

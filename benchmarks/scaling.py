@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import tyro
 
 from benchmarks.report import RESULTS, device_name, machine, markdown, spread, steps, write
+from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.output.console import Console
 
@@ -97,7 +98,7 @@ def prepared(environment: str, num_envs: int, num_steps: int, devices: int) -> C
     sizes = {"num_envs": num_envs, "num_steps": num_steps, "minibatch_size": num_envs * num_steps // MINIBATCHES}
     changes = sizes | {"total_steps": num_envs * num_steps * ITERATIONS}
     run = RunSettings(mesh=(f"env={devices}",))
-    program = Experiment("ppo", environment, config, run).changed(changes).program()
+    program = build(Experiment("ppo", environment, config, run).changed(changes))
     state = jax.block_until_ready(program.chunk(program.init(), 1)[0])
 
     def timed(iterations: int) -> float:

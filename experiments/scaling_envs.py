@@ -40,6 +40,7 @@ from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, versions
 from jaxrl.train.files.folder import plain, write_atomically
 from jaxrl.train.output.console import Console
@@ -236,7 +237,7 @@ def train(experiment: Experiment, iterations: int, policy: Any = None) -> tuple[
 
     In the record, `scores` are [K, H, S] after `iterations` [K]; `late` are metrics [H, S] over the last quarter.
     """
-    program = experiment.program()
+    program = build(experiment)
     score, state = scorer(program), program.init()
     if policy is not None:
         state = begin_from(state, policy)

@@ -21,6 +21,7 @@ from jaxrl.config import field_names
 from jaxrl.envs import registry
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.train import experiment
+from jaxrl.train.build import build
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor
 
@@ -101,7 +102,7 @@ def parse_only(monkeypatch):
     for path in ("corridor", "my_package.my_module"):
         monkeypatch.setitem(sys.modules, path, own)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
-    monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: experiment.program())
+    monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
     monkeypatch.setattr(command, "fresh_folder", lambda *_: Path("unused"))
     monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
     monkeypatch.setattr(command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None))

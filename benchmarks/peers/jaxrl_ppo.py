@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.peers.protocol import Variant, serve
 from jaxrl.cli import prepare_process
+from jaxrl.train.build import build
 
 ITERATIONS = 1_000_000  # the budget: far more than is timed, so that the annealed learning rate stays what it is
 
@@ -19,7 +20,7 @@ def make(setting: dict) -> list[Variant]:
     elsewhere = {"environment", "num_minibatches", "seconds"}
     settings = {name: value for name, value in setting.items() if name not in elsewhere}
     sizes = {"minibatch_size": batch // setting["num_minibatches"], "total_steps": batch * ITERATIONS}
-    program = Experiment("ppo", setting["environment"], config).changed(settings | sizes).program()
+    program = build(Experiment("ppo", setting["environment"], config).changed(settings | sizes))
     state = program.init()
 
     def train(iterations: int) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
@@ -118,15 +115,11 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         environment_options=options.values("--env-options", given.env_options),
         trust=given.trust.also(given.env, algorithm),
     )
-    # Both refuse what cannot work before there is a folder.
-    loop.check_request(output.sinks, output.profile)
-    experiment.program()
     if note:
         console.note(note)
-    folder = output.folder or Path(distributed.same_text(lambda: str(fresh_folder(algorithm, given.env))))
     result = loop.train(
         experiment,
-        folder,
+        output.folder,
         overwrite=output.overwrite,
         sinks=output.sinks,
         console=console,
@@ -179,19 +172,3 @@ def read_sweep(given: tuple[tuple[str, ...], ...]) -> dict[str, list[float]]:
         except ValueError:
             raise JaxrlError(f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3.") from None
     return found
-
-
-def fresh_folder(algorithm: str, environment: str) -> Path:
-    """Make runs/ALGORITHM-ENVIRONMENT-TIME, with a counter where another process was first."""
-    names = "-".join([algorithm, environment]).replace("/", "-").replace(":", "-")
-    name = f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for count in itertools.count(1):
-        folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise JaxrlError(f"cannot make the run folder {folder}: {error.strerror}.") from error
-        return folder
-    raise AssertionError("unreachable: the counter has no end")

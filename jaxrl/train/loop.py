@@ -61,17 +61,22 @@ class Diverged(JaxrlError):
 
 def train(
     experiment: Experiment,
-    folder: Path | str,
+    folder: Path | str | None = None,
     *,
     overwrite: bool = False,
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
     profiled: bool = False,
 ) -> Result:
-    """Train from the beginning into a new run folder; `profiled`: measure and trace some iterations first."""
+    """Train from the beginning into a new run folder: the one that is named, or runs/ALGORITHM-ENVIRONMENT-TIME.
+
+    `profiled`: measure and trace some iterations first.
+    """
     check_request(sinks, profiled)
-    program = build(experiment)
-    path, description = Path(folder), continuing.describe(experiment, program)
+    program = build(experiment)  # refuses what cannot work before there is a folder
+    names = experiment.algorithm, experiment.environment
+    path = Path(folder or distributed.same_text(lambda: str(run_folder.fresh_folder(*names))))
+    description = continuing.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
     distributed.on_first(lambda: run_folder.check_free(path, overwrite))  # before anything is touched

@@ -5,8 +5,9 @@ import pytest
 from jaxrl.cli import options
 from jaxrl.cli import train as command
 from jaxrl.cli.options import assignments, member, read_value, values, whole_number
-from jaxrl.cli.train import fresh_folder, read_sweep
+from jaxrl.cli.train import read_sweep
 from jaxrl.errors import JaxrlError
+from jaxrl.train.files.folder import fresh_folder
 from tests.train.tiny import PROBE
 
 

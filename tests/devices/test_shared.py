@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings
 from jaxrl.train.program import Program
 from tests.devices.eight import assert_close, assert_replicated
@@ -33,7 +34,7 @@ def shared():
 
 
 def spread(made: Experiment, *mesh: str) -> Program:
-    return dataclasses.replace(made, run=dataclasses.replace(made.run, mesh=mesh)).program()
+    return build(dataclasses.replace(made, run=dataclasses.replace(made.run, mesh=mesh)))
 
 
 @pytest.fixture(scope="module")

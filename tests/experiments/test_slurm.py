@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.cli import train as command
+from jaxrl.train.build import build
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "slurm_ppo.sh"
 
@@ -42,7 +43,7 @@ def test_it_trains_with_options_that_exist(tmp_path, monkeypatch):
     assert cli.main(arguments) == 0
     [(experiment, folder)] = trained
     assert joined == [True] and str(folder) == "runs/slurm-7"
-    assert experiment.program().layout.env == 8  # as many as there are GPUs
+    assert build(experiment).layout.env == 8  # as many as there are GPUs
 
 
 @pytest.mark.parametrize(("status", "again"), [(0, False), (143, True), (1, False)])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxrl import cli
+from jaxrl.train.build import build
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, arrays, records, shared_compilations
@@ -46,7 +47,7 @@ def interrupt(process: subprocess.Popen, folder: Path, number: int) -> tuple[int
 
 def fingerprint(folder: Path) -> tuple[int, str]:
     """(iteration, SHA-256 of the newest state)."""
-    program = experiment_of(folder).program()
+    program = build(experiment_of(folder))
     restored = Checkpoints(folder).restore_latest(program.abstract_state())
     assert not restored.problems
     return restored.iteration, hashlib.sha256(b"".join(leaf.tobytes() for leaf in arrays(restored.state))).hexdigest()

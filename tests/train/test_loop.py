@@ -10,6 +10,7 @@ import pytest
 
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
+from jaxrl.train.build import build
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.lock import locked
@@ -110,7 +111,7 @@ def test_the_result_tells_of_the_last_evaluation(whole):
 def test_the_best_checkpoint_reproduces_the_best_return(whole):
     evaluations = load_evaluations(whole.folder)
     scores = evaluations["deterministic_returns"].mean((1, 2, 3))
-    program = experiment().program()
+    program = build(experiment())
     best = Checkpoints(whole.folder).restore_best(program.abstract_policies())
     assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(scores == scores.max())
     again, _ = program.evaluate(best.state, best.iteration)
@@ -121,7 +122,7 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
 
 def test_a_tie_goes_to_the_later_policy(whole):
     scores = load_evaluations(whole.folder)["deterministic_returns"].mean((1, 2, 3))
-    best = Checkpoints(whole.folder).restore_best(experiment().program().abstract_policies())
+    best = Checkpoints(whole.folder).restore_best(build(experiment()).abstract_policies())
     assert best.iteration == POINTS[np.flatnonzero(scores == scores.max())[-1]]
 
 
@@ -135,14 +136,14 @@ def test_a_finished_run_has_nothing_left_to_do(whole):
 
 def test_evaluations_are_never_more_than_iterations():
     crowded = experiment(total_steps=3 * 32)
-    runner = loop.Runner(crowded, crowded.program(), "unused", (), Console(quiet=True))
+    runner = loop.Runner(crowded, build(crowded), "unused", (), Console(quiet=True))
     assert runner.evaluation_points == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("iterations", "length"), [(24, 1), (199, 1), (1000, 10), (10**6, 10_000)])
 def test_chunks_grow_with_the_budget(iterations, length):
     big = experiment(total_steps=iterations * 32)
-    runner = loop.Runner(big, big.program(), "unused", (), Console(quiet=True))
+    runner = loop.Runner(big, build(big), "unused", (), Console(quiet=True))
     assert runner.row_length == length
     boundaries, at = [], 0
     while at < min(iterations, 20 * length):
@@ -153,7 +154,7 @@ def test_chunks_grow_with_the_budget(iterations, length):
 
 def test_transitions_are_counted_beyond_32_bits(tmp_path, monkeypatch):
     huge = experiment()
-    program = huge.program()
+    program = build(huge)
     program.algorithm = program.algorithm._replace(samples_per_step=2**40)
     monkeypatch.setattr(type(huge), "program", lambda self: program)
     folder = loop.train(huge, tmp_path / "run", console=Stopping(4)).folder

@@ -5,6 +5,7 @@ import pytest
 
 from jaxrl.analysis.records import is_mode
 from jaxrl.errors import JaxrlError
+from jaxrl.train.build import build
 from jaxrl.train.modes import Asked, Unsteered, choose, parse
 from tests.train.tiny import experiment
 
@@ -74,7 +75,7 @@ def test_the_order_of_the_modes_is_that_in_which_they_were_asked_for():
     described = experiment()
     for names in (("stochastic", "deterministic"), ("deterministic", "stochastic"), ("stochastic",)):
         run = described.run.__class__(**vars(described.run) | {"modes": names})
-        program = described.__class__(**vars(described) | {"run": run}).program()
+        program = build(described.__class__(**vars(described) | {"run": run}))
         played = {"deterministic": 0, "stochastic": 1}
         program.evaluate = lambda policies, iteration: (np.asarray(0), np.asarray(1))
         assert list(program.evaluate_modes(None, 0).items()) == [(name, played[name]) for name in names]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.train.build import build
 from jaxrl.train.program import Program
 from tests.train.tiny import ITERATIONS, SIZES, arrays, experiment, same_bits, shared_compilations
 
@@ -23,12 +24,12 @@ def shared():
 
 def alone(setting: int = 0, seed: int = 0) -> Program:
     """The program of one member of the population."""
-    return experiment(learning_rate=RATES[setting], seed=seed).program()
+    return build(experiment(learning_rate=RATES[setting], seed=seed))
 
 
 @pytest.fixture(scope="module")
 def population() -> Program:
-    return experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS).program()
+    return build(experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_chunks_of_any_length_are_one_compilation(caplog):
     def compilations(name: str) -> int:
         return sum(f"Finished XLA compilation of jit({name})" in record.message for record in caplog.records)
 
-    program = experiment(hidden_sizes=(3,)).program()  # a shape of its own: nothing is compiled yet
+    program = build(experiment(hidden_sizes=(3,)))  # a shape of its own: nothing is compiled yet
     with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
         state, other = program.init(), program.init()
         for length in (3, 4, 1):
@@ -82,7 +83,7 @@ def test_another_shape_is_an_error_and_no_recompilation(population):
 
 def test_numbers_are_arguments_and_not_constants():
     texts = [
-        lowered(experiment(learning_rate=rate, gamma=gamma, clip_epsilon=clip).program()).as_text()
+        lowered(build(experiment(learning_rate=rate, gamma=gamma, clip_epsilon=clip))).as_text()
         for rate, gamma, clip in ((1e-3, 0.99, 0.2), (0.0123, 0.9, 0.3))
     ]
     assert texts[0] == texts[1]
@@ -92,7 +93,7 @@ def test_parameters_of_the_environment_are_arguments_too():
     texts = []
     for gravity in (9.8, 3.7):
         described = dataclasses.replace(experiment("CartPole-v1"), environment_options={"gravity": gravity})
-        program = described.program()
+        program = build(described)
         arguments = program.env, program._config, program.abstract_policies(), program._evaluation_keys, jnp.int32(0)
         texts.append(jax.jit(program._evaluate).lower(*arguments).as_text())
     assert texts[0] == texts[1]
@@ -168,7 +169,7 @@ def test_the_state_is_donated():
 def test_memory_does_not_grow_with_the_run():
     sizes = []
     for iterations in (ITERATIONS, 1000 * ITERATIONS):
-        program = experiment(total_steps=iterations * 32).program()
+        program = build(experiment(total_steps=iterations * 32))
         assert program.algorithm.num_iterations == iterations
         memory = lowered(program).compile().memory_analysis()
         sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes))

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -171,6 +172,22 @@ def create(folder: Path | str, description: dict, overwrite: bool = False) -> Pa
         (folder / PLOTS).mkdir(exist_ok=True)
     write_description(folder, description)
     return folder
+
+
+def fresh_folder(algorithm: str, environment: str) -> Path:
+    """Make runs/ALGORITHM-ENVIRONMENT-TIME, with a counter where another process was first."""
+    names = "-".join([algorithm, environment]).replace("/", "-").replace(":", "-")
+    name = f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for count in itertools.count(1):
+        folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise JaxrlError(f"cannot make the run folder {folder}: {error.strerror}.") from error
+        return folder
+    raise AssertionError("unreachable: the counter has no end")
 
 
 def write_description(folder: Path | str, description: dict) -> None:

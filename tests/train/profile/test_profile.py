@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.train.build import build
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile import profile as profiling
 from jaxrl.train.profile.flops import Work
@@ -137,7 +138,7 @@ def test_chunks_are_long_enough_to_time_and_not_longer_than_the_run(monkeypatch,
         return once * length
 
     monkeypatch.setattr(profiling, "_chunk_seconds", seconds)
-    assert profiling._seconds_an_iteration(experiment().program(), None) == pytest.approx(once)
+    assert profiling._seconds_an_iteration(build(experiment()), None) == pytest.approx(once)
     assert lengths == [1, 1] + [iterations] * repetitions
 
 
@@ -146,7 +147,7 @@ def test_a_run_is_measured_traced_and_left_as_it_was(monkeypatch, tmp_path):
         monkeypatch.setattr(profiling, name, value)
     stream = io.StringIO()
     with shared_compilations():
-        program = experiment().program()
+        program = build(experiment())
         state = program.init()
         before = program.copy(state)
         found = profiling.profile(program, state, tmp_path, Console(stream=stream))
@@ -172,7 +173,7 @@ def test_a_population_takes_the_work_of_all_its_members():
         works = []
         for sweep, seeds in (({}, 1), ({"learning_rate": [1e-3, 1e-2]}, 3)):
             made = experiment(sweep=sweep, num_seeds=seeds)
-            program = dataclasses.replace(made, run=dataclasses.replace(made.run, devices=1)).program()
+            program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=1)))
             program._compiled = {"chunk": None}
             works.append(profiling._anatomy(program, program.abstract_state())[0])
     np.testing.assert_allclose(works[1].products["float32"], 6 * works[0].products["float32"])
@@ -186,7 +187,7 @@ def test_on_several_devices_the_work_is_that_of_each():
         "import dataclasses\n"
         "for seeds, devices in ((1, 1), (1, 2), (2, 2)):\n"
         "    made = experiment(num_seeds=seeds)\n"
-        "    program = dataclasses.replace(made, run=dataclasses.replace(made.run, devices=devices)).program()\n"
+        "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=devices)))\n"
         "    program._compiled = {'chunk': None}\n"
         "    assert program.layout.devices == devices\n"
         "    print(sum(profile._anatomy(program, program.abstract_state())[0].products.values()))\n"
