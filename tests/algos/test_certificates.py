@@ -21,7 +21,7 @@ from jaxrl.core.safety.certificate import Certificate
 from jaxrl.core.tabular import Episodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Actor, Box, Discrete, Timestep

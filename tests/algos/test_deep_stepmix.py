@@ -17,7 +17,7 @@ from jaxrl.core import minibatch
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Actor, Box, Discrete, Mean, Timestep

@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.algos.ppo import PPO, PPOConfig, ppo
+from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, make_network, ppo, ppo_agent
 from jaxrl.config import sweepable
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.types import Box, Discrete, Timestep
@@ -66,8 +67,10 @@ def make_config(**changes):
     return dataclasses.replace(config, **{name: np.float32(getattr(config, name)) for name in sweepable(config)})
 
 
-def learner(config):
-    return PPO(config, VectorEnv(Walk(), Fresh(Walk()), config.num_envs))
+def learner(config, env=None):
+    env = env or Walk()
+    vector = VectorEnv(env, Fresh(env), config.num_envs)
+    return PPO(config, vector, ppo_agent(env, config), make_network(env, config))
 
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
@@ -77,9 +80,19 @@ def step(config, state):
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
 def rollout_of(config, state):
-    """The rollout that `step` is about to see."""
+    """The Trajectory that `step` is about to see."""
     key = jax.random.split(state.key, 4)[0]
     return learner(config)._rollout(state, key)[1]
+
+
+class Seen(NamedTuple):
+    """A trajectory whose parts are told by name: what is not the transition's is the decision's."""
+
+    trajectory: Trajectory
+
+    def __getattr__(self, name):
+        parts = (self.trajectory, self.trajectory.transition, self.trajectory.decision)
+        return next(getattr(part, name) for part in parts if name in part._fields)
 
 
 def with_key(state, seed):
