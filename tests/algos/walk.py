@@ -78,21 +78,23 @@ def step(config, state):
     return ppo(Walk(), config).step(state)
 
 
-@functools.partial(jax.jit, compiler_options=CHEAP)
-def rollout_of(config, state):
-    """The Trajectory that `step` is about to see."""
-    key = jax.random.split(state.key, 4)[0]
-    return learner(config)._rollout(state, key)[1]
-
-
 class Seen(NamedTuple):
-    """A trajectory whose parts are told by name: what is not the transition's is the decision's."""
+    """A trajectory, and each field of its transitions and decisions by its own name."""
 
     trajectory: Trajectory
 
     def __getattr__(self, name):
-        parts = (self.trajectory, self.trajectory.transition, self.trajectory.decision)
-        return next(getattr(part, name) for part in parts if name in part._fields)
+        for part in (self.trajectory, self.trajectory.transition, self.trajectory.decision):
+            if name in part._fields:
+                return getattr(part, name)
+        raise AttributeError(name)
+
+
+@functools.partial(jax.jit, compiler_options=CHEAP)
+def rollout_of(config, state):
+    """What `step` is about to see."""
+    key = jax.random.split(state.key, 4)[0]
+    return Seen(learner(config)._rollout(state, key)[1])
 
 
 def with_key(state, seed):

@@ -1,4 +1,4 @@
-"""Playing whole episodes: in pieces, from given states, kept; and the same episodes as in a vector that resets itself."""
+"""Playing whole episodes: in pieces, from given states, kept; and as in a vector that resets itself."""
 
 import functools
 from typing import Any, NamedTuple
