@@ -20,7 +20,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.config import sweepable
-from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, SEED, Layout
@@ -114,10 +113,6 @@ class Program:
     def is_finite(self, state: PyTree) -> Array:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
         return self._call("is_finite", self._is_finite, self._members, state)
-
-    def copy(self, state: PyTree) -> PyTree:
-        """The same state in buffers of its own, which survive the donation of the originals."""
-        return self._call("copy", lambda _env, _config, state: copy(state), self._state_spec, state)
 
     @property
     def _members(self) -> P:
