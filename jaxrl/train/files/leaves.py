@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.files.blocks import dealt_anew
 from jaxrl.types import Log, PyTree
 
 
@@ -94,11 +95,11 @@ def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
 
 def assemble(path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree) -> PyTree:
     """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
-    rows = manifest["leaves"]
+    needed, leaves = _described_leaves(abstract_state)
+    rows, values = dealt_anew(manifest["leaves"], values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
         raise JaxrlError(f"the checkpoint {path} was saved with another configuration: {difference}.")
-    leaves = _described_leaves(abstract_state)[1]
     placed = [_place(*parts) for parts in zip(rows, values, leaves, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
 

@@ -1,4 +1,4 @@
-"""Logs on disk: hand-made rings come back bit for bit, each row is written once, damage is named, kills are harmless."""
+"""Logs on disk: rings come back bit for bit, each row is written once, damage is named, kills are harmless."""
 
 import contextlib
 import json
@@ -421,6 +421,56 @@ def test_an_accelerators_rows_are_fetched_by_windows(first, number):
     leaf = jnp.arange(2 * 3 * 10 * 2).reshape(2, 3, 10, 2)
     np.testing.assert_array_equal(rows._fetch(leaf, (1, 2), first, number), leaf[1, 2, first : first + number])
     np.testing.assert_array_equal(rows._fetch(leaf[1, 2], (), first, number), leaf[1, 2, first : first + number])
+
+
+def test_a_log_that_devices_share_is_read_from_each_of_them(tmp_path):
+    mesh = jax.make_mesh((2, 2), ("seed", "env"), devices=jax.devices()[:4])
+    sharding = jax.NamedSharding(mesh, jax.P(None, "seed", "env"))
+    hand, checkpoints = Hand(4, (1, 2), 2), Checkpoints(tmp_path)
+    for iteration, numbers in enumerate([(3,), (2,), (0, 6, 1)]):
+        state = hand.append(*numbers).state()
+        state["log"] = jax.device_put(state["log"], sharding)
+        checkpoints.save(iteration, state, {})
+        found = checkpoints.restore_latest(state).state
+        assert_same(found, state)
+        assert found["log"].rows["x"].sharding == sharding
+
+
+def whole(hand, member):
+    """The rows of a member of a Hand, whichever block they are in, oldest first."""
+    slots = range(member * hand.blocks, (member + 1) * hand.blocks)
+    x = [hand.x[slot, row % hand.capacity] for slot in slots for row in _alive(hand, slot)]
+    when = [row * hand.blocks + slot % hand.blocks for slot in slots for row in _alive(hand, slot)]
+    return [row.tolist() for _, row in sorted(zip(when, x, strict=True), key=lambda pair: pair[0])]
+
+
+def _alive(hand, slot):
+    return range(max(0, hand.written[slot] - hand.capacity), hand.written[slot])
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 7, 29])
+def test_other_devices_share_the_same_rows(tmp_path, number):
+    hand = Hand(4, (2,), 2).append(number)
+    Checkpoints(tmp_path).save(1, hand.state(), {})
+    for blocks in (1, 4):
+        checkpoints = Checkpoints(tmp_path)
+        like = abstract(Hand(8 // blocks, (2,), blocks).state())
+        log = checkpoints.restore(1, like).state["log"]
+        other = Hand(8 // blocks, (2,), blocks)
+        other.x = np.array(log.rows["x"]).reshape(other.x.shape)
+        other.done = np.array(log.rows["done"]).reshape(other.done.shape)
+        other.written = [int(low) for low, _ in log.written.reshape(-1, 2)]
+        assert sum(other.written) == sum(hand.written)
+        for member in range(2):
+            assert whole(other, member) == whole(hand, member)
+        checkpoints.save(2, other.append(1).state(), {})
+        restored(tmp_path, other)
+        back = checkpoints.restore(2, abstract(hand.state())).state["log"]
+        assert back.written.tolist() == [
+            [[total // 2 + total % 2, 0], [total // 2, 0]] for total in [2 * number + blocks] * 2
+        ]
+    with pytest.raises(JaxrlError, match="another configuration"):
+        Checkpoints(tmp_path).restore(1, abstract(Hand(3, (2,), 3).state()))
 
 
 def test_two_logs_and_one_without_a_name(tmp_path):
