@@ -2,6 +2,7 @@
 
     checkpoints/000000120/        a training state: the arrays (Orbax) and manifest.json
     checkpoints/best-000000100/   the best policy of each member so far; never more than one such folder
+    checkpoints/rows/             the rows of its logs, which several checkpoints may share (rows.py)
     checkpoints/.tmp-…            a save in progress; without the rename at its end it never happened
     checkpoints/damaged-1-…       what could not be read when it was to be replaced or dropped
 
@@ -31,9 +32,11 @@ from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
 from jaxrl.train.files import leaves
+from jaxrl.train.files import rows as log_rows
 from jaxrl.train.files.folder import (
     CHECKPOINTS,
     MANIFEST,
+    ROWS,
     file_errors,
     is_checkpoint,
     plain,
@@ -47,7 +50,10 @@ TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
 
 
-HostLeaves = tuple[list[dict[str, Any]], list[np.ndarray]]  # as leaves.host_leaves makes them
+HASH = re.compile(rb"[0-9a-f]{64}")
+
+
+HostLeaves = tuple[list[dict[str, Any]], list[Any]]  # as leaves.host_leaves makes them
 
 
 class Restored(NamedTuple):
@@ -73,6 +79,7 @@ class Checkpoints:
         self.path = (Path(folder) / CHECKPOINTS).absolute()
         check_positive_int("keep", keep)
         self.keep = keep
+        self._rows = log_rows.SegmentFolder(self.path / ROWS)
 
     @property
     def newest(self) -> Path:
@@ -88,6 +95,7 @@ class Checkpoints:
         self._write(_name(iteration), iteration, leaves.host_leaves(state), metadata)
         past = [saved for saved in self.iterations() if saved <= iteration]
         self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
+        self._remove_unnamed_rows()
 
     def save_best(self, iteration: int, policies: HostLeaves, metadata: dict[str, Any]) -> None:
         """Save the best policies so far, the newest of them of `iteration`, and drop those before."""
@@ -177,6 +185,8 @@ class Checkpoints:
                 problems.append(f"the checkpoint {path} is damaged: {damage}")
                 continue
             state = leaves.assemble(path, manifest, values, abstract_state)
+            if manifest.get("logs"):
+                self._rows.known = log_rows.known(manifest, values)
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
             lines = "\n".join(f"  {line}" for line in problems)
@@ -201,6 +211,8 @@ class Checkpoints:
             self.path.mkdir(parents=True, exist_ok=True)
             self._clean()
             try:
+                saved = self._rows.write(log_rows.rings(manifest["leaves"], values))
+                manifest["logs"] = [[segment.described() for segment in segments] for _, segments in saved]
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
                 (temporary / MANIFEST).write_text(json.dumps(begun))  # from here on it is known to be ours
@@ -213,6 +225,8 @@ class Checkpoints:
                     os.rename(target, self.path / (REPLACED + name))
                 os.rename(temporary, target)
                 sync_folder(self.path)
+                if saved:
+                    self._rows.known = saved
                 _discard(self.path / (REPLACED + name))
             except OSError:
                 raise
@@ -244,6 +258,16 @@ class Checkpoints:
                     doomed = self.path / (TEMPORARY + name)
                     os.rename(self.path / name, doomed)
                     _discard(doomed)
+
+    def _remove_unnamed_rows(self) -> None:
+        """Remove the segments that no manifest names, be it that of a checkpoint that is damaged and kept."""
+        if jax.process_index() == 0 and self._rows.path.is_dir():
+            named = set()
+            for path in self.path.iterdir():
+                with contextlib.suppress(OSError, ValueError):
+                    named.update(HASH.findall(records.read_file(path / MANIFEST)))
+            with file_errors("remove old rows from", self._rows.path):
+                self._rows.collect({name.decode() for name in named})
 
 
 def _discard(path: Path) -> None:
@@ -287,6 +311,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
                 raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
         values = leaves.load_arrays(path / ARRAYS, manifest["leaves"])
         digest = leaves.digest(manifest, values)
+        log_rows.read(path.parent / ROWS, manifest, values)
     except _Damaged:
         raise
     except FileNotFoundError as error:
