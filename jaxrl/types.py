@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +132,21 @@ class Mean(NamedTuple):
         values = jnp.asarray(values, jnp.float32)
         where = jnp.broadcast_to(jnp.asarray(where, bool), values.shape)
         return Mean(jnp.sum(jnp.where(where, values, 0.0)), jnp.sum(where, dtype=jnp.float32))
+
+
+class Budget(NamedTuple):
+    """How long to train, in the unit that the configuration counts in.
+
+    unit:     what the budget is a number of
+    per_step: how many of them one `step` of the algorithm takes
+    steps:    how many `step`s the configured budget holds
+    also:     what else a `step` takes, as {"gradient steps": 8}
+    """
+
+    unit: Literal["transitions", "gradient steps", "episodes"]
+    per_step: int
+    steps: int
+    also: dict[str, int] = {}
 
 
 class Algorithm(NamedTuple):

@@ -24,14 +24,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl.algos.ppo import PPO, PPOConfig, ppo
-from jaxrl.config import number, option, size
+from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.core.safety import bernstein, mixture
 from jaxrl.core.safety.bernstein import Evidence
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import select_rows
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts import Fresh, FreshConfig
 from jaxrl.envs.vector import VectorEnv, VectorState
 from jaxrl.errors import JaxrlError, check_range
 from jaxrl.types import Actor, Algorithm, Array, Key, Mean, Metrics, PyTree, Transition
@@ -41,7 +41,7 @@ from jaxrl.types import Actor, Algorithm, Array, Key, Mean, Metrics, PyTree, Tra
 ROUNDING_A_STEP, ROUNDING = 2.0**-24, 2e-6
 
 
-@struct.dataclass
+@configuration
 class DeepStepMixConfig(PPOConfig):
     """Settings of deep StepMix, and PPO's. Real numbers are traced: a sweep over them compiles once."""
 
@@ -49,7 +49,7 @@ class DeepStepMixConfig(PPOConfig):
     """Run folder of the safe policy."""
     baseline_actions: Literal["likeliest", "sampled"] = option("likeliest")
     """How the baseline acts; PPO itself, and the learner, sample."""
-    total_steps: int = size(4_000_000)
+    total_steps: int = budget(4_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(512)
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
@@ -110,7 +110,7 @@ def deep_stepmix(
     if baseline is None:
         raise JaxrlError("deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/….")
     check_constraint(config, env.horizon)
-    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
+    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))
     algorithm = ppo(env, config, shards=shards)
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
@@ -272,7 +272,7 @@ def round_metrics(plan: Plan, following: Plan, horizon: int) -> Metrics:
 
 def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
     """Refuse a range or a level that cannot be. Traced numbers pass: they were checked before they were traced."""
-    if config.starts != "fresh" or config.stagger:
+    if not isinstance(config.starts, FreshConfig) or config.stagger:
         raise JaxrlError(
             "deep_stepmix begins every round with the environment's own reset: no --starts pool, --stagger."
         )

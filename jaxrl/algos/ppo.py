@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import check, number, option, size
+from jaxrl.config import budget, check, configuration, nested, number, option, part, size
 from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
 from jaxrl.core.descent import Descent, Learner
 from jaxrl.core.moments import Moments
@@ -26,17 +25,17 @@ from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.rollout import Decision, Rollout, collect
-from jaxrl.envs.starts import Fresh, Pool, Starts
+from jaxrl.envs.starts import STARTS, Starts, StartsConfig
 from jaxrl.envs.vector import VectorEnv, VectorState
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
 from jaxrl.types import Algorithm, Array, Key, Mean, Metrics, PyTree
 
 
-@struct.dataclass
+@configuration
 class PPOConfig:
     """Settings of PPO. Real numbers are traced: a sweep over them compiles once."""
 
-    total_steps: int = size(1_000_000)
+    total_steps: int = budget(1_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(64)
     """Parallel environments, N."""
@@ -76,13 +75,11 @@ class PPOConfig:
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
     """Divide rewards by the running deviation of the discounted return; for learning only."""
-    starts: Literal["fresh", "pool"] = option("fresh")
-    """Begin episodes with the environment's own reset, or draw them from a pool renewed every iteration."""
-    pool_size: int = size(1024)
-    """Starts kept when starts is pool."""
+    starts: StartsConfig = part(STARTS, "fresh")
+    """Where episodes begin."""
     stagger: bool = option(False)
     """Let first episodes end at random times, so that environments with a time limit never end in step."""
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = nested(NetworkConfig())
 
 
 class Policy(NamedTuple):
@@ -122,7 +119,7 @@ def ppo(env: Environment, config: PPOConfig, starts: Starts | None = None, shard
     check_network(config.network, env.observation_space, env.action_space)
     minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
     shards.split("minibatch_size", config.minibatch_size)
-    starts = starts or (Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env))
+    starts = starts or config.starts.make(env, shards, {})
     vector = VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
     learner = PPO(config, vector, shards)
     sharded: Any = (False, False, False, RewardScaler(True, False), True, False, False)  # type: ignore[arg-type]

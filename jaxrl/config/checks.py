@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any
 
 import numpy as np
 
-from jaxrl.errors import JaxrlError, check_choice, check_positive_int, check_range
+from jaxrl.config.paths import Setting, settings
+from jaxrl.errors import JaxrlError, check_choice, check_range, check_whole_number
 
 # What a whole number of an array holds.
 LARGEST = 2**63 - 1
@@ -17,31 +19,36 @@ LARGEST = 2**63 - 1
 
 def check(config: Any) -> None:
     """Refuse a configuration with a field outside of what it declares. Nested configurations are checked too."""
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            check(value)
-        else:
-            _check_field(field, hints[field.name], value)
+    for setting in settings(config):
+        _check_setting(setting, _hints(setting.owner)[setting.field.name])
 
 
-def _check_field(field: dataclasses.Field, hint: Any, value: Any) -> None:
-    """Refuse a value that `field`, annotated with `hint`, does not allow."""
-    name, metadata = field.name, field.metadata
+@functools.cache
+def _hints(owner: type) -> dict[str, Any]:
+    """What the fields of a configuration class are annotated with."""
+    return typing.get_type_hints(owner)
+
+
+def _check_setting(setting: Setting, hint: Any) -> None:
+    """Refuse a value that a setting, annotated with `hint`, does not allow."""
+    name, value, metadata = setting.name, setting.value, setting.field.metadata
     for entry in value if isinstance(value, tuple) else (value,):
         if isinstance(entry, int) and abs(entry) > LARGEST:
             raise JaxrlError(f"{name} is {str(value):.20}…, but whole numbers reach to 2^63 - 1.")
+    if setting.family:
+        if not isinstance(value, setting.family.base):
+            raise JaxrlError(f"{name} is {value!r}, but must be a {setting.family.base.__name__}.")
+        return
     if "range" in metadata:
         low, high, open_low = metadata["range"]
         check_range(name, value, low, high, open_low=open_low)
         return
     if "size" in metadata and typing.get_origin(hint) is not tuple:
-        check_positive_int(name, value)
+        check_whole_number(name, value, metadata["size"])
         return
     if "size" in metadata and isinstance(value, tuple):
         for entry in value:
-            check_positive_int(name, entry)
+            check_whole_number(name, entry, metadata["size"])
         return
     check_type(name, value, hint)
     if "static_range" in metadata and float in (hint, *typing.get_args(hint)) and value is not None:
@@ -86,4 +93,4 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return {int: "a tuple of whole numbers"}.get(typing.get_args(kind)[0], "a list of names")
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    return words.get(kind, str(kind))
+    return words.get(kind, getattr(kind, "__name__", str(kind)))

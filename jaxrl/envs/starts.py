@@ -11,13 +11,15 @@ from saved states with budgets of their own is a third member of this family and
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.config import Family, configuration, size
 from jaxrl.core.batching import any_member
+from jaxrl.core.shards import Shards
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.errors import check_positive_int
@@ -31,6 +33,50 @@ class Draw(NamedTuple):
     observation: PyTree
     limit: Array  # int32 [n], steps granted before truncation
     origin: Array  # int32 [n], row of the pool or bank it came from; -1: the environment's own reset
+
+
+@configuration
+class StartsConfig:
+    """Which start distribution there is; each has a configuration of its own that derives from this one."""
+
+    def make(self, env: Environment, shards: Shards, inputs: dict[str, Any]) -> Starts:
+        """The start distribution for the share of the environments that one device has."""
+        raise NotImplementedError
+
+    def env_sizes(self) -> dict[str, int]:
+        """What is dealt out over devices with the environments, by name."""
+        return {}
+
+
+@configuration
+class FreshConfig(StartsConfig):
+    """The environment's own reset for each episode."""
+
+    def make(self, env: Environment, shards: Shards, inputs: dict[str, Any]) -> Starts:
+        """The same on every device."""
+        del shards, inputs
+        return Fresh(env)
+
+
+@configuration
+class PoolConfig(StartsConfig):
+    """A pool of resets, renewed every iteration and handed out in turn."""
+
+    pool_size: int = size(1024)
+    """Starts that the pool keeps."""
+
+    def make(self, env: Environment, shards: Shards, inputs: dict[str, Any]) -> Starts:
+        """Each device keeps its share."""
+        del inputs
+        return Pool(env, -(-self.pool_size // shards.devices))
+
+    def env_sizes(self) -> dict[str, int]:
+        """Rounded up, its share would make the shape of the state depend on the devices."""
+        return {"pool_size": self.pool_size}
+
+
+CONFIGS = {"fresh": FreshConfig, "pool": PoolConfig}
+STARTS = Family("starts", StartsConfig, names=CONFIGS.keys, find=CONFIGS.__getitem__)
 
 
 class Starts(Protocol):

@@ -22,9 +22,18 @@ import jax
 import numpy as np
 
 import jaxrl
-from jaxrl.algos.registry import flatten, load, override, tuned
+from jaxrl.algos.registry import load, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
-from jaxrl.config import check, check_type, check_types, sweepable
+from jaxrl.config import (
+    check,
+    check_type,
+    check_types,
+    flatten,
+    override,
+    replace_leaves,
+    sweepable,
+    without_unchosen,
+)
 from jaxrl.envs.registry import evaluation_episodes, make, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train.devices import layout
@@ -106,7 +115,7 @@ class Experiment:
         program = Program(
             factory=functools.partial(factory, **arguments),
             env=env,
-            config=dataclasses.replace(self.config, **swept),
+            config=replace_leaves(self.config, swept),
             seeds=self.seeds(),
             num_settings=len(settings),
             num_episodes=run.evaluation_episodes,  # type: ignore[arg-type]
@@ -172,6 +181,8 @@ class Experiment:
         missing = [name for name in REQUIRED if name not in description]
         if missing:
             raise JaxrlError(f"config.json in {folder} lacks {' and '.join(map(repr, missing))}.")
+        config = load(description["algorithm"]).config_class()
+        settings, gate = description["config"], functools.partial(trust.allow, folder)
         run = description["run"]
         known = {field.name for field in dataclasses.fields(RunSettings)}
         for name in run:
@@ -181,7 +192,7 @@ class Experiment:
         return Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],
-            config=override(load(description["algorithm"]).config_class(), description["config"]),
+            config=override(config, without_unchosen(config, settings, gate), gate),
             run=RunSettings(**run | {"mesh": tuple(mesh) if isinstance(mesh, list) else mesh}),
             sweep=description["sweep"],
             environment_options=description["environment_options"],

@@ -8,7 +8,6 @@ device.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs.api import Environment
 from jaxrl.train.devices import distributed
@@ -215,13 +213,13 @@ class Program:
         return jax.vmap(jax.vmap(function, in_axes=(None, None, 0)), in_axes=(None, 0, 0))
 
     def _broadcast(self, config: Any) -> Any:
-        """The configuration with float32 leaves: [] for one member, [H] for a population."""
+        """The configuration with its numbers, at any depth, as float32: [] for one member, [H] for a population."""
 
-        def leaf(name: str) -> Array:
-            value = jnp.asarray(getattr(config, name), jnp.float32)
+        def leaf(value: Any) -> Array:
+            value = jnp.asarray(value, jnp.float32)
             return jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
 
-        return dataclasses.replace(config, **{name: leaf(name) for name in sweepable(config)})
+        return jax.tree.map(leaf, config)
 
     def _population_keys(self, seeds: list[int]) -> Key:
         """Root keys [H, S], or [] for one member. A seed has the same key whatever it is run with."""
