@@ -34,8 +34,8 @@ from scaling_figures import draw
 from scaling_report import markdown
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.algos.registry import flatten
 from jaxrl.analysis.ranking import member_scores
+from jaxrl.config import flatten
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
 from jaxrl.envs.suites.bandit import fixed_states

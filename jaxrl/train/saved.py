@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.algos.registry import load, override
+from jaxrl.algos.registry import load
 from jaxrl.analysis.ranking import best_member, member_scores
 from jaxrl.analysis.records import ranking_returns
+from jaxrl.config import override
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int

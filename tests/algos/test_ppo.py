@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxrl.train.evaluate import evaluate
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.envs.starts import Draw, Fresh
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NetworkConfig
-from jaxrl.train.evaluate import evaluate
 from tests.algos.walk import NUM_ITERATIONS, WHOLE, Walk, learner, make_config, step, trained, with_key
 
 
@@ -170,7 +170,8 @@ REFUSED = [
     ({"num_envs": 0}, "num_envs is 0"),
     ({"num_steps": -1}, "num_steps is -1"),
     ({"num_epochs": 1.5}, "num_epochs is 1.5"),
-    ({"pool_size": 0}, "pool_size is 0"),
+    ({"starts": "pool", "pool_size": 0}, "pool_size is 0"),
+    ({"pool_size": 8}, "pool_size is an option of starts=pool, but starts is fresh"),
     ({"learning_rate": -1e-3}, "learning_rate is -0.001"),
     ({"learning_rate": np.array([1e-3, np.nan])}, "learning_rate is nan"),
     ({"gamma": 1.01}, "gamma is 1.01"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.ppo import ppo
-from jaxrl.algos.registry import override
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
+from jaxrl.config import override
 from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import default_config
 from jaxrl.train.inputs import read_inputs
