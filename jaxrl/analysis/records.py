@@ -282,6 +282,7 @@ def _are_leaves(value: Any) -> bool:
         and isinstance(row.get("shape"), list)
         and all(map(_is_count, row["shape"]))
         and isinstance(row.get("key", ""), str)
+        and isinstance(row.get("part", ""), str)
         and ("key" in row) == row["dtype"].startswith("key<")
         and _is_count(row.get("log", 0))
         and _is_count(row.get("counts", 0))

@@ -2,8 +2,8 @@
 
 A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
 same name, `--dataset episodes.npz`; an empty option leaves the argument out. A part of the configuration that is chosen
-by name asks for inputs in the same way, by the arguments of its `make`, and the factory passes them on. An input is a pytree of arrays whose type
-reads itself:
+by name asks for inputs in the same way, by the arguments of its `make`, and the factory passes them on. An input is a
+pytree of arrays whose type reads itself:
 
     @classmethod
     def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled

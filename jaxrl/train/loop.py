@@ -261,7 +261,7 @@ class Runner:
         """
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
-        episodes = self.program.evaluate(policies, iteration)
+        episodes = self.program.evaluate(policies, iteration, bar.evaluating)
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {"iteration": iteration, "transitions": iteration * self.samples_per_step}
         for mode, played in episodes.items():
@@ -273,7 +273,7 @@ class Runner:
         }
         self.save(state, iteration)
         ranking = ranking_returns(row)
-        self.best.offer(iteration, member_scores(ranking), policies, self.description)
+        self.best.offer(iteration, member_scores(ranking), self.program.whole(policies), self.description)
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(ranking))
@@ -285,7 +285,8 @@ class Runner:
             vouched = logs.vouch(self.folder, self.evaluations, iteration)
         description = {"description": continuing.fixed(self.description)}
         found = {"iteration": iteration, "seconds": self.seconds}
-        self.checkpoints.save(iteration, state, found | description | vouched)
+        policies = self.program.whole(self.program.policies(state))
+        self.checkpoints.save(iteration, self.program.whole(state), found | description | vouched, policies)
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:

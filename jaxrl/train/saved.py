@@ -166,7 +166,7 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
             text = f"{checkpoints.path}/best-… has scores of another run's members"
             warnings.warn(text, RunWarning, stacklevel=4)
     else:
-        restored = checkpoints.restore_latest(abstract_policies, part="policy")
+        restored = checkpoints.restore_latest_policies(abstract_policies)
     for problem in restored.problems:
         warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
     if checkpoint == "last" and not restored.problems:

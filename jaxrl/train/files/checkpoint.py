@@ -46,6 +46,7 @@ from jaxrl.train.files.folder import (
 from jaxrl.types import PyTree
 
 ARRAYS, BEST = "arrays", "best-"
+POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
 
@@ -90,9 +91,15 @@ class Checkpoints:
         """The iterations that were saved, ascending."""
         return sorted(int(name) for name in self._names() if name.isdigit())
 
-    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
-        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it."""
-        self._write(_name(iteration), iteration, leaves.host_leaves(state), metadata)
+    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any], policies: PyTree = ()) -> None:
+        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it.
+
+        The `policies` are saved beside it: whoever acts with them need not know what the rest of the state is.
+        """
+        rows, values = leaves.host_leaves(state)
+        policy_rows, policy_values = leaves.host_leaves(policies)
+        rows += [row | {"part": POLICY} for row in policy_rows]
+        self._write(_name(iteration), iteration, (rows, [*values, *policy_values]), metadata)
         past = [saved for saved in self.iterations() if saved <= iteration]
         self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
         self._remove_unnamed_rows()
@@ -113,6 +120,10 @@ class Checkpoints:
     def restore_latest(self, abstract_state: PyTree) -> Restored:
         """Restore the newest checkpoint that is whole; damaged ones stay, and are named in `problems`."""
         return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
+
+    def restore_latest_policies(self, abstract_policies: PyTree) -> Restored:
+        """Restore the policies alone that were saved with the newest state that is whole, or of which they are."""
+        return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_policies, POLICY)
 
     def restore_best(self, abstract_state: PyTree) -> Restored:
         """Restore what `save_best` kept last: policies, in the structure of `abstract_state`."""
@@ -174,18 +185,18 @@ class Checkpoints:
         names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
         return {name for name in names if NAME.fullmatch(name)}
 
-    def _restore_first(self, names: list[str], abstract_state: PyTree) -> Restored:
-        """The first of `names` that is whole."""
+    def _restore_first(self, names: list[str], abstract_state: PyTree, part: str = "") -> Restored:
+        """The first of `names` that is whole; of a `part` of it, that is."""
         problems = []
         for name in names:
             path = self._place(name)
             try:
-                manifest, values = _read(path)
+                manifest, values = _read(path, part)
             except _Damaged as damage:
                 problems.append(f"the checkpoint {path} is damaged: {damage}")
                 continue
-            state = leaves.assemble(path, manifest, values, abstract_state)
-            if manifest.get("logs"):
+            state = leaves.assemble(path, manifest, values, abstract_state, part)
+            if not part and manifest.get("logs"):
                 self._rows.known = log_rows.known(manifest, values)
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
@@ -300,8 +311,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A checkpoint's manifest and leaves, verified."""
+def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]:
+    """A checkpoint's manifest and leaves, verified; the rows of logs too, unless another `part` is wanted."""
     manifest = _read_manifest(path)
     try:
         _check_files(path / ARRAYS)
@@ -311,7 +322,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
                 raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
         values = leaves.load_arrays(path / ARRAYS, manifest["leaves"])
         digest = leaves.digest(manifest, values)
-        log_rows.read(path.parent / ROWS, manifest, values)
+        if not part:
+            log_rows.read(path.parent / ROWS, manifest, values)
     except _Damaged:
         raise
     except FileNotFoundError as error:

@@ -93,10 +93,14 @@ def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
     return None
 
 
-def assemble(path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree) -> PyTree:
-    """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
+def assemble(
+    path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree, part: str = ""
+) -> PyTree:
+    """The `values` of one part in the structure of `abstract_state`, each where its abstract leaf lives."""
     needed, leaves = _described_leaves(abstract_state)
-    rows, values = dealt_anew(manifest["leaves"], values, needed)
+    chosen = [index for index, row in enumerate(manifest["leaves"]) if row.get("part", "") == part]
+    rows, values = [manifest["leaves"][index] for index in chosen], [values[index] for index in chosen]
+    rows, values = dealt_anew(rows, values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
         raise JaxrlError(f"the checkpoint {path} was saved with another configuration: {difference}.")
