@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
-# What config.json and the checkpoints of this version look like; 2 keeps the best policy of each member.
-FORMAT = 2
+# What config.json and the checkpoints of this version look like; 3: views, logs, policies beside the state.
+FORMAT = 3
 COUNTERS = ("iteration", "transitions")
 # What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what else was measured.
 RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"

@@ -112,5 +112,5 @@ def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
     good = jax.tree.map(lambda leaf: leaf[0], state.policy)
     assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
     scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
-    best = Checkpoints(tmp_path / "run").restore_best(build(both).abstract_policies())
+    best = Checkpoints(tmp_path / "run").restore_best(build(both).player.abstract_policies())
     assert best.iteration in np.asarray(POINTS)[scores == scores.max()]
