@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks.report import device_name, machine, markdown, steps, write
 from jaxrl.algos.ppo import PPOState, ppo
-from jaxrl.algos.registry import override
+from jaxrl.config import override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import default_config, versions

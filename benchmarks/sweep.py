@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from jaxrl.algos.ppo import ppo
-from jaxrl.algos.registry import override
+from jaxrl.config import override
 from jaxrl.envs.registry import make
 from jaxrl.train.experiment import default_config, versions
 from jaxrl.train.output.console import Console

@@ -29,6 +29,7 @@ class Job(NamedTuple):
     module: str
     setting: dict[str, Any]
     patience: float = PATIENCE_SECONDS  # for any one answer
+    code: Path = ROOT  # where benchmarks/ and jaxrl/ are
 
 
 class Worker:
@@ -42,7 +43,7 @@ class Worker:
         with self._log.open("w") as log:
             # A group of its own: with it end the processes that it has started.
             self._process = subprocess.Popen(
-                command, cwd=self._folder.name, env=environment(), stderr=log, start_new_session=True, **pipes
+                command, cwd=self._folder.name, env=environment(job.code), stderr=log, start_new_session=True, **pipes
             )
         self._pending = b""
 
@@ -91,17 +92,23 @@ class Worker:
         return last_line(self._log)
 
 
-def take_turns(jobs: Mapping[str, Job], repeats: int, begin: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def take_turns(
+    jobs: Mapping[str, Job], repeats: int, begin: Callable[[str], None], alternate: bool = False
+) -> dict[str, dict[str, Any]]:
     """Start a worker for every job, then rounds in which each is timed once: {name: its summary, or its error}.
 
-    One that fails or does not answer in time is ended at once, so that it takes no time from the others.
+    One that fails or does not answer in time is ended at once, so that it takes no time from the others. With
+    `alternate`, every second round goes backwards: A B, B A, A B, …
     """
     results: dict[str, dict[str, Any]] = {}
     timings: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
     workers: dict[str, Worker] = {}
     try:
         for turn in range(1 + repeats):
-            for name, job in jobs.items():
+            order = list(jobs)
+            if alternate and turn and turn % 2 == 0:
+                order.reverse()
+            for name in order:
                 if "error" in results.get(name, {}):
                     continue
                 begin(f"{name}: {f'round {turn}' if turn else 'compiles'}")
@@ -109,7 +116,7 @@ def take_turns(jobs: Mapping[str, Job], repeats: int, begin: Callable[[str], Non
                     if turn:
                         timings[name].append(workers[name].run())
                     else:
-                        workers[name] = Worker(job)
+                        workers[name] = Worker(jobs[name])
                         results[name] = workers[name].ready()
                 except JaxrlError as error:
                     results[name] = {"error": str(error)}
@@ -133,11 +140,11 @@ def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, str]:
+def environment(code: Path) -> dict[str, str]:
     """The variables of a worker: cold compilations, only this folder's packages in sight, and a shared accelerator.
 
     It works in a folder that is thrown away: MuJoCo writes its log into the working directory.
     """
     kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    ours = {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    ours = {"PYTHONPATH": str(code), "JAX_ENABLE_COMPILATION_CACHE": "false"}
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept | ours

@@ -24,9 +24,9 @@ import tyro
 from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import load_run
+from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings
 from jaxrl.train.output.console import Console
 

@@ -20,9 +20,9 @@ from typing import Annotated, NamedTuple
 import tyro
 from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
-from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison, plot_scores
 from jaxrl.analysis.runs import load_run
+from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 

@@ -30,8 +30,8 @@ from published import RESULTS, markdown, train_or_resume, write
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Round, deep_stepmix
 from jaxrl.algos.ppo import PPOConfig, ppo
-from jaxrl.algos.registry import flatten, override
 from jaxrl.analysis.style import INK, MUTED, PALETTE, headline, human, new_figure, save_figure, styled
+from jaxrl.config import flatten, override
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts.fresh import Fresh

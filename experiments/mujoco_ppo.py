@@ -27,9 +27,9 @@ if __name__ == "__main__":
 import tyro
 from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
 
-from jaxrl.algos.registry import override
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import load_run
+from jaxrl.config import override
 from jaxrl.envs.suites.mujoco import TASKS as MODELS
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console

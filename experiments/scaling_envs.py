@@ -34,8 +34,8 @@ from scaling_figures import draw
 from scaling_report import markdown
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.algos.registry import flatten
 from jaxrl.analysis.ranking import member_scores
+from jaxrl.config import flatten, without_unchosen
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
 from jaxrl.envs.suites.bandit import fixed_states
@@ -217,9 +217,10 @@ def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
     """Whether a record is of these settings; options that PPO got since then count only where they are used."""
     if record is None:
         return False
-    asked, defaults, known = json.loads(json.dumps(cell.asked())), flatten(PPOConfig()), record["asked"]["config"]
-    asked["config"] = {name: x for name, x in asked["config"].items() if name in known or x != defaults[name]}
-    return asked == record["asked"]
+    asked, defaults = json.loads(json.dumps(cell.asked())), flatten(PPOConfig())
+    known = without_unchosen(PPOConfig(), record["asked"]["config"])
+    asked["config"] = {name: x for name, x in asked["config"].items() if name in known or x != defaults.get(name)}
+    return asked == record["asked"] | {"config": known}
 
 
 def train_cell(cell: Cell) -> dict[str, Any]:

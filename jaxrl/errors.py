@@ -56,8 +56,13 @@ def check_range(
 
 def check_positive_int(name: str, value: Any) -> None:
     """Refuse sizes that are not whole numbers of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise JaxrlError(f"{name} is {value!r}, but must be a whole number of at least 1.")
+    check_whole_number(name, value, 1)
+
+
+def check_whole_number(name: str, value: Any, low: int) -> None:
+    """Refuse what is not a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise JaxrlError(f"{name} is {value!r}, but must be a whole number of at least {low}.")
 
 
 def check_choice(name: str, value: str, options: Iterable[str]) -> None:

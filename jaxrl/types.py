@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.errors import JaxrlError, check_positive_int
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
@@ -218,6 +220,75 @@ class Progress(NamedTuple):
     def transitions(self) -> Array:
         """float32 [], for schedules; exact to 2^24 transitions."""
         return self.iteration.astype(jnp.float32) * self.transitions_per_iteration
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Log:
+    """Rows that are appended and never altered, as in a replay buffer: a ring in which new rows replace the oldest.
+
+    rows:    leaves [C, ...], none of them keys. The C rows are B equal blocks, one after the other: a ring for each of
+             the devices that share the environments (B = 1 on one device; a device sees its own block alone).
+    written: uint32 [B, 2], how many rows each block was ever given, as a low and a high word of 32 bits.
+
+    Row i of a block, counted from 0 since the beginning, lies at place i mod (C / B). In a population every leaf has
+    the member axes in front, [H, S, ...]. As a part of a training state a Log is saved by its new rows alone, which
+    `written` tells: what else is done to its rows is not saved.
+    """
+
+    rows: PyTree
+    written: Array
+
+    @staticmethod
+    def empty(capacity: int, example: PyTree) -> Log:
+        """A log of `capacity` rows like `example`, whose leaves are [...]; there are none in it yet."""
+        check_positive_int("capacity", capacity)
+        rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example)
+        return Log(rows, jnp.zeros((1, 2), jnp.uint32))
+
+    @property
+    def capacity(self) -> int:
+        """How many rows there is room for: C."""
+        return int(jax.tree.leaves(self.rows)[0].shape[0])
+
+    @property
+    def count(self) -> Array:
+        """How many rows there are: int32 [], at places 0 … count - 1."""
+        low, high = self._words()
+        return jnp.where((high > 0) | (low > self.capacity), self.capacity, low.astype(jnp.int32))
+
+    def append(self, rows: PyTree) -> Log:
+        """The log with `rows`, leaves [n, ...], n ≤ C, as its newest; in place where the log is donated."""
+        number = int(jax.tree.leaves(rows)[0].shape[0])
+        if number > self.capacity:
+            raise JaxrlError(f"a log of {self.capacity} rows cannot take {number} at once.")
+        low, high = self._words()
+        places = (self._place(low, high) + jnp.arange(number, dtype=jnp.uint32)) % jnp.uint32(self.capacity)
+
+        def write(old: Array, new: Array) -> Array:
+            return old.at[places.astype(jnp.int32)].set(new, mode="promise_in_bounds", unique_indices=True)
+
+        total = low + jnp.uint32(number)
+        written = jnp.stack([total, high + (total < low).astype(jnp.uint32)])
+        return Log(jax.tree.map(write, self.rows, rows), written[None])
+
+    def _place(self, low: Array, high: Array) -> Array:
+        """Where the next row goes, the number of rows ever written mod C: uint32 []."""
+        size = jnp.uint32(self.capacity)
+
+        def add(carry: tuple) -> tuple:
+            place, power, high = carry  # power: 2^(32 + k) mod C, for the k-th bit of the high word
+            return (place + power * (high & 1)) % size, power * 2 % size, high >> 1
+
+        # No product of two words fits into one: the high word is added bit by bit. It is 0 for the first 2^32 rows.
+        start = (low % size, jnp.uint32(2**32 % self.capacity), high)
+        return jax.lax.while_loop(lambda carry: carry[2] > 0, add, start)[0]
+
+    def _words(self) -> tuple[Array, Array]:
+        """The low and the high word of the counter."""
+        if self.written.shape != (1, 2):
+            raise JaxrlError("a log is read and appended to on the device that holds its block.")
+        return self.written[0, 0], self.written[0, 1]
 
 
 class Algorithm(NamedTuple):

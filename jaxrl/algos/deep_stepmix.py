@@ -25,14 +25,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
-from jaxrl.config import number, option, size
+from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.core.safety import bernstein, mixture
 from jaxrl.core.safety.bernstein import Evidence
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import select_rows
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.starts.fresh import Fresh, FreshConfig
 from jaxrl.envs.vector import VectorEnv, VectorState, begin_memory, memories
 from jaxrl.errors import JaxrlError, check_range, unknown
 from jaxrl.types import Actor, Agent, Algorithm, Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
@@ -42,7 +42,7 @@ from jaxrl.types import Actor, Agent, Algorithm, Array, Key, Mean, Metrics, Prog
 ROUNDING_A_STEP, ROUNDING = 2.0**-24, 2e-6
 
 
-@struct.dataclass
+@configuration
 class DeepStepMixConfig(PPOConfig):
     """Settings of deep StepMix, and PPO's. Real numbers are traced: a sweep over them compiles once."""
 
@@ -50,7 +50,7 @@ class DeepStepMixConfig(PPOConfig):
     """Run folder of the safe policy."""
     baseline_mode: str = option("deterministic")
     """The mode in which the baseline acts; the learner samples."""
-    total_steps: int = size(4_000_000)
+    total_steps: int = budget(4_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(512)
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
@@ -119,7 +119,7 @@ def deep_stepmix(
     if config.baseline_mode not in baseline.agent.modes:
         raise unknown("mode of the baseline", config.baseline_mode, baseline.agent.modes)
     check_constraint(config, env.horizon)
-    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))  # type: ignore[type-var]
+    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
     algorithm = ppo(env, config, vector=vector, shards=shards)
@@ -299,7 +299,7 @@ def round_metrics(plan: Plan, following: Plan, horizon: int) -> Metrics:
 
 def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
     """Refuse a range or a level that cannot be. Traced numbers pass: they were checked before they were traced."""
-    if config.starts != "fresh" or config.stagger:
+    if not isinstance(config.starts, FreshConfig) or config.stagger:
         raise JaxrlError(
             "deep_stepmix begins every round with the environment's own reset: no --starts pool, --stagger."
         )

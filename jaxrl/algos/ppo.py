@@ -14,10 +14,9 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import check, number, option, size
+from jaxrl.config import budget, check, configuration, nested, number, option, part, size
 from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
 from jaxrl.core.descent import Descent, Learner
 from jaxrl.core.moments import Moments
@@ -27,6 +26,8 @@ from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.collect import bootstrap, collect
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
 from jaxrl.types import (
@@ -45,11 +46,11 @@ from jaxrl.types import (
 )
 
 
-@struct.dataclass
+@configuration
 class PPOConfig:
     """Settings of PPO. Real numbers are traced: a sweep over them compiles once."""
 
-    total_steps: int = size(1_000_000)
+    total_steps: int = budget(1_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(64)
     """Parallel environments, N."""
@@ -89,13 +90,11 @@ class PPOConfig:
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
     """Divide rewards by the running deviation of the discounted return; for learning only."""
-    starts: Literal["fresh", "pool"] = option("fresh")
-    """Begin episodes with the environment's own reset, or draw them from a pool renewed every iteration."""
-    pool_size: int = size(1024)
-    """Starts kept when starts is pool."""
+    starts: StartsConfig = part(STARTS, "fresh")
+    """Where episodes begin."""
     stagger: bool = option(False)
     """Let first episodes end at random times, so that environments with a time limit never end in step."""
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = nested(NetworkConfig())
 
 
 class Policy(NamedTuple):

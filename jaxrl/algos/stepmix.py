@@ -17,9 +17,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from jaxrl.config import check, number, option, size
+from jaxrl.config import budget, check, configuration, number, option, size
 from jaxrl.core import tabular
 from jaxrl.core.batching import any_member
 from jaxrl.core.safety import certificate, confidence, mixture
@@ -39,11 +38,11 @@ from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Mod
 ROUNDING = 2e-6
 
 
-@struct.dataclass
+@configuration
 class StepMixConfig:
     """Settings of StepMix and of what it is compared with. Real numbers are traced: a sweep over them compiles once."""
 
-    total_steps: int = size(100_000)
+    total_steps: int = budget(100_000, unit="transitions")
     """Environment transitions to train for: episodes times the horizon."""
     num_envs: int = size(1)
     """Episodes of one iteration, all under one certified policy."""

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
-# What config.json and the checkpoints of this version look like; 2 keeps the best policy of each member.
-FORMAT = 2
+# What config.json and the checkpoints of this version look like; 3: views, logs, policies beside the state.
+FORMAT = 3
 COUNTERS = ("iteration", "transitions")
 # What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what else was measured.
 RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"
@@ -125,6 +125,11 @@ def check_manifest(manifest: Any, iteration: int) -> None:
     for name, (is_right, what) in MANIFEST.items():
         if not is_right(manifest.get(name)):
             raise ValueError(f"{name} of manifest.json is {_short(manifest.get(name))}, but must be {what}")
+    if problem := _wrong_field(manifest, LOGS):
+        raise ValueError(f"manifest.json: {problem}")
+    numbers = list(range(len(manifest.get("logs", []))))
+    if any(sorted({row[mark] for row in manifest["leaves"] if mark in row}) != numbers for mark in ("log", "counts")):
+        raise ValueError("manifest.json: logs and leaves are not of the same logs")
     if manifest["iteration"] != iteration:
         raise ValueError(f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}")
     metadata = manifest["metadata"]
@@ -277,9 +282,34 @@ def _are_leaves(value: Any) -> bool:
         and isinstance(row.get("shape"), list)
         and all(map(_is_count, row["shape"]))
         and isinstance(row.get("key", ""), str)
+        and isinstance(row.get("part", ""), str)
         and ("key" in row) == row["dtype"].startswith("key<")
+        and _is_count(row.get("log", 0))
+        and _is_count(row.get("counts", 0))
+        and not ("log" in row and ("counts" in row or "key" in row))
         for row in value
     )
+
+
+def _are_logs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(segments, list) and all(map(_is_segment, segments)) for segments in value
+    )
+
+
+def _is_segment(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("sha256"), str)
+        and re.fullmatch("[0-9a-f]{64}", value["sha256"]) is not None
+        and _is_count(value.get("bytes"))
+        and isinstance(value.get("pieces"), list)
+        and all(map(_is_piece, value["pieces"]))
+    )
+
+
+def _is_piece(value: Any) -> bool:
+    return _are_counts(value) and len(value) == 4 and value[0] < value[1] and value[2] < value[3]
 
 
 Field = tuple[Callable[[Any], bool], str]
@@ -317,4 +347,7 @@ MANIFEST: dict[str, Field] = {
     "leaves": (_are_leaves, "a list with path, dtype and shape of each array"),
     "files": (_are_texts, "an object of checksums"),
     "sha256": (_is_text, "a checksum"),
+}
+LOGS: dict[str, Field] = {
+    "logs": (_are_logs, "a list with the segments of each log: sha256, bytes and pieces [slot, end, first, last]"),
 }

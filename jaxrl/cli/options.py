@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -139,16 +139,20 @@ class Scaling:
                     "that the settings were chosen for."
                 )
             return config
-        scaled = ("num_envs", "num_steps", "minibatch_size", "learning_rate")
-        lacking = set(scaled) - {each.name for each in fields(config)}
-        if lacking:
-            raise JaxrlError(f"--scale-from is for algorithms with {', '.join(scaled)}; this one lacks {min(lacking)}.")
         check_positive_int("num_envs", config.num_envs)
         return co_scale(config, self.scale_from, self.scale_rule or "R1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unscaled:
+    """In the place of `Scaling` where the algorithm has nothing of what that scales."""
+
+    def apply(self, config: Any) -> Any:
+        """The configuration that is run."""
+        return config
+
+
 OutputOptions = Annotated[Output, tyro.conf.OmitArgPrefixes]
-ScalingOptions = Annotated[Scaling, tyro.conf.OmitArgPrefixes]
 TrustOptions = Annotated[Trust, tyro.conf.OmitArgPrefixes]
 ProcessOptions = Annotated[Processes, tyro.conf.OmitArgPrefixes]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from jaxrl.algos.registry import algorithm_names, load, override
-from jaxrl.cli import options
+from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.cli import forms, options
 from jaxrl.cli.options import Assignments, Unasked
-from jaxrl.config import sizes, sweepable
+from jaxrl.config import budget_field, chosen, replace_leaves, sizes, sweepable
+from jaxrl.config import settings as settings_of
+from jaxrl.core.co_scaling import SCALED
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.devices import distributed
@@ -23,6 +26,7 @@ from jaxrl.train.output.console import Console
 from jaxrl.train.trust import Trust
 
 Config = TypeVar("Config")
+Scale = TypeVar("Scale")
 
 # What a run takes at least where only the number of environments was raised.
 FEWEST_ITERATIONS = 20
@@ -38,8 +42,8 @@ class Early:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Generic[Config]):
-    """What `jaxrl train ALGORITHM` takes; Config is the algorithm's configuration."""
+class Train(Generic[Config, Scale]):
+    """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (jaxrl/cli/forms.py)."""
 
     env: str
     """Environment id (see `jaxrl envs`), or package.module:Factory."""
@@ -48,7 +52,7 @@ class Train(Generic[Config]):
     tuned: bool = True
     """Start from the settings tuned for the environment, if any."""
     config: Annotated[Config, tyro.conf.OmitArgPrefixes]
-    scaling: options.ScalingOptions = field(default_factory=options.Scaling)
+    scaling: Annotated[Scale, tyro.conf.OmitArgPrefixes]
     run: Annotated[RunSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=RunSettings)
     output: options.OutputOptions = field(default_factory=options.Output)
     trust: options.TrustOptions = field(default_factory=Trust)
@@ -60,7 +64,7 @@ class Train(Generic[Config]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Train[Config]):
+class Sweep(Train[Config, Scale]):
     """What `jaxrl sweep ALGORITHM` takes."""
 
     over: Assignments = ()
@@ -91,15 +95,32 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
         options.ask_for_determinism()
     factory = load(algorithm).factory
     config, settings = default_config(algorithm, early.env, early.tuned)
+    config = _unasked(forms.choose_parts(config, prog, rest))
     about = f"{inspect.getdoc(inspect.getmodule(factory))}\n\nThe defaults shown are those tuned for --env, if any are."
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
-    generic: Any = kind
-    default = kind(env=tyro.MISSING, config=_unasked(config))
-    given: Train = options.parse(generic[type(config)], prog, rest, default=default, description=about)
+    given = _parse(kind, config, prog, rest, about)
     note = f"tuned settings for {given.env}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
     with distributed.joined(given.processes):
         return _start(algorithm, given, note if settings else None)
+
+
+def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: str) -> Train:
+    """What the words say, with the configuration that comes of `config`."""
+    scaled = set(SCALED) <= {each.name for each in settings_of(config) if len(each.path) == 1}
+    default = kind(
+        env=tyro.MISSING,
+        config=forms.form_of(config),
+        scaling=options.Scaling() if scaled else options.Unscaled(),
+    )
+    generic: Any = kind
+    command = generic[type(default.config), type(default.scaling)]
+    read = functools.partial(options.parse, command, prog, words, default=default, description=about)
+    given, unknown = read(return_unknown_args=True)
+    if unknown:
+        forms.refuse_unchosen(config, unknown)
+        given = read()  # which says what is wrong with them
+    return dataclasses.replace(given, config=forms.filled(config, given.config))
 
 
 def _start(algorithm: str, given: Train, note: str | None) -> int:
@@ -113,7 +134,7 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         run=given.run,
         sweep=given.swept(),
         environment_options=options.values("--env-options", given.env_options),
-        trust=given.trust.also(given.env, algorithm),
+        trust=given.trust.also(given.env, algorithm, *chosen(given.config).values()),
     )
     if note:
         console.note(note)
@@ -146,21 +167,31 @@ def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
 
 def _unasked(config: Any) -> Any:
     """`config` with a budget that can be told from one that the user types."""
-    budget = getattr(config, "total_steps", None)
-    return override(config, {"total_steps": Unasked(budget)}) if isinstance(budget, int) else config
+    found = budget_field(config)
+    return replace_leaves(config, {found[0]: Unasked(_value(config, found[0]))}) if found else config
 
 
 def _long_enough(config: Any, console: Console) -> Any:
     """At least `FEWEST_ITERATIONS`, unless the user has set a budget: that of few environments is none of many."""
-    budget = getattr(config, "total_steps", None)
+    found = budget_field(config)
+    if found is None:
+        return config
+    name, unit = found
+    budget = _value(config, name)
     if not isinstance(budget, Unasked):
         return config
     needed = int(budget)
-    if {"num_envs", "num_steps"} <= set(sizes(config)):
-        needed = max(needed, FEWEST_ITERATIONS * config.num_envs * config.num_steps)
-    if needed > budget:
-        console.note(f"total_steps is {needed:,}: {FEWEST_ITERATIONS} iterations of {config.num_envs} environments")
-    return dataclasses.replace(config, total_steps=needed)
+    if unit == "transitions" and {"num_envs", "num_steps"} <= set(sizes(config)):
+        num_envs, num_steps = _value(config, "num_envs"), _value(config, "num_steps")
+        needed = max(needed, FEWEST_ITERATIONS * num_envs * num_steps)
+        if needed > budget:
+            console.note(f"{name} is {needed:,}: {FEWEST_ITERATIONS} iterations of {num_envs} environments")
+    return replace_leaves(config, {name: needed})
+
+
+def _value(config: Any, name: str) -> Any:
+    """The value of a setting by its flat name."""
+    return next(each.value for each in settings_of(config) if each.name == name)
 
 
 def read_sweep(given: tuple[tuple[str, ...], ...]) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from jaxrl.errors import JaxrlError, check_choice, check_positive_int
 
 Config = TypeVar("Config")
 
+SCALED = ("num_envs", "num_steps", "minibatch_size", "learning_rate")  # what co_scale reads or changes
 RULES = {
     "R1": "minibatch_size and learning_rate stay; an iteration takes c times as many gradient steps",
     "R2": "minibatch_size times c, learning_rate stays",

@@ -13,8 +13,6 @@ from jaxrl.core.shards import Shards
 from jaxrl.core.tree import expand, select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.api import Starts
-from jaxrl.envs.starts.fresh import Fresh
-from jaxrl.envs.starts.pool import Pool
 from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Space, Transition, View
 
 
@@ -138,9 +136,11 @@ class VectorEnv(struct.PyTreeNode):
 
 
 def make_vector(env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None) -> VectorEnv:
-    """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not."""
-    del inputs
-    starts = Pool(env, -(-config.pool_size // shards.devices)) if config.starts == "pool" else Fresh(env)
+    """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not.
+
+    `inputs` are what the start distribution reads from disk.
+    """
+    starts = config.starts.make(env, shards, **inputs or {})
     return VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
 
 

@@ -8,9 +8,8 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from jaxrl.config import option, size
+from jaxrl.config import configuration, option, size
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import head, make_torso
@@ -25,7 +24,7 @@ VALUE_GAIN = 1.0
 LOG_STD_RANGE = (-5.0, 2.0)
 
 
-@struct.dataclass
+@configuration
 class NetworkConfig:
     """Layers of an actor-critic."""
 

@@ -24,6 +24,7 @@ class Best:
     """
 
     def __init__(self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree) -> None:
+        leaves.refuse_logs(abstract_policies)
         self.checkpoints, self.shape = checkpoints, shape
         self.scores = np.full(shape, -np.inf)
         self.iterations = np.zeros(shape, np.int64)

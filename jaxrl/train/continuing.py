@@ -35,7 +35,9 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
 
 def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], force: bool) -> None:
     """Refuse to go on with other settings or versions than a run was begun with; with other inputs, always."""
-    found = run_folder.differences(fixed(old), fixed(new))
+    # A setting that is there no more was one of a part that is not chosen: nothing else is read without a word.
+    kept = {name: value for name, value in old["config"].items() if name in new["config"]}
+    found = run_folder.differences(fixed(old | {"config": kept}), fixed(new))
     inputs = [name for name in new["inputs"] if old.get("inputs", {}).get(name, "") not in ("", new["inputs"][name])]
     if inputs:
         name = inputs[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import itertools
 import os
@@ -20,9 +21,18 @@ import jax
 import numpy as np
 
 import jaxrl
-from jaxrl.algos.registry import flatten, load, override, tuned
+from jaxrl.algos.registry import load, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
-from jaxrl.config import check, check_type, check_types, sweepable
+from jaxrl.config import (
+    check,
+    check_type,
+    check_types,
+    flatten,
+    override,
+    replace_leaves,
+    sweepable,
+    without_unchosen,
+)
 from jaxrl.envs.registry import evaluation_episodes, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 from jaxrl.train.trust import NOBODY, Trust
@@ -92,7 +102,7 @@ class Experiment:
         """The configuration, with an array [H] of the settings' values for each number that is swept."""
         settings = self.settings()
         swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
-        return dataclasses.replace(self.config, **swept)
+        return replace_leaves(self.config, swept)
 
     def check(self) -> RunSettings:
         """Refuse what cannot be run; the run's settings, with the number of episodes filled in."""
@@ -157,6 +167,8 @@ class Experiment:
         missing = [name for name in REQUIRED if name not in description]
         if missing:
             raise JaxrlError(f"config.json in {folder} lacks {' and '.join(map(repr, missing))}.")
+        config = load(description["algorithm"]).config_class()
+        settings, gate = description["config"], functools.partial(trust.allow, folder)
         run = description["run"]
         known = {field.name for field in dataclasses.fields(RunSettings)}
         for name in run:
@@ -166,7 +178,7 @@ class Experiment:
         return Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],
-            config=override(load(description["algorithm"]).config_class(), description["config"]),
+            config=override(config, without_unchosen(config, settings, gate), gate),
             run=RunSettings(**run | lists),
             sweep=description["sweep"],
             environment_options=description["environment_options"],

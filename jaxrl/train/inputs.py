@@ -1,8 +1,9 @@
 """What an algorithm is given from disk: arguments of its factory that options of its configuration name.
 
 A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
-same name, `--dataset episodes.npz`; an empty option leaves the argument out. An input is a pytree of arrays whose type
-reads itself:
+same name, `--dataset episodes.npz`; an empty option leaves the argument out. A part of the configuration that is chosen
+by name asks for inputs in the same way, by the arguments of its `make`, and the factory passes them on. An input is a
+pytree of arrays whose type reads itself:
 
     @classmethod
     def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled
@@ -14,6 +15,7 @@ each device, and is an argument of the compiled functions: never a constant of t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import typing
@@ -25,7 +27,7 @@ import jax
 import numpy as np
 
 from jaxrl.analysis.records import CONFIG
-from jaxrl.config import check_type
+from jaxrl.config import check_type, settings
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import plain, read_description
@@ -51,19 +53,22 @@ class Source(NamedTuple):
     trust: Trust
 
 
-def kinds_of(factory: Callable) -> Iterator[tuple[str, Any]]:
-    """The arguments of a factory that are inputs, each with its type."""
-    for name, hint in typing.get_type_hints(factory).items():
+def kinds_of(function: Callable) -> Iterator[tuple[str, Any]]:
+    """The arguments of a function that are inputs, each with its type."""
+    for name, hint in typing.get_type_hints(function).items():
         for kind in typing.get_args(hint) or (hint,):
             if name != "return" and (kind is Actor or hasattr(kind, "read")):
                 yield name, kind
 
 
 def read_inputs(factory: Callable, config: Any, environment: str, env: Environment, trust: Trust) -> dict[str, Input]:
-    """The arguments of `factory` that `config` names paths for, read."""
+    """The arguments of `factory`, and of the parts of `config`, that it names paths for, read."""
     found = {}
-    for name, kind in kinds_of(factory):
-        if path := getattr(config, name, ""):
+    values = {each.name: each.value for each in settings(config)}
+    parts = [each.value for each in settings(config) if each.family]
+    makers = [factory, *(part.make for part in parts if hasattr(part, "make"))]
+    for name, kind in itertools.chain.from_iterable(map(kinds_of, makers)):
+        if path := values.get(name, ""):
             check_type(name, path, str)
             source = Source(name, Path(path), environment, env, trust)
             found[name] = read_actor(source) if kind is Actor else _read(kind, source)

@@ -56,7 +56,7 @@ class Result(NamedTuple):
 
 
 class Diverged(JaxrlError):
-    """The loss or the policy is no longer a number; the last good state has been saved."""
+    """The loss or the policy is no longer a number; the newest checkpoint is of before that."""
 
 
 def train(
@@ -117,18 +117,19 @@ def resume(
         new = continuing.describe(experiment, program)
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
         distributed.check_agreed(new | asked)
-        state, iteration, seconds = _begin(path, program, old, new, force)
+        checkpoints = Checkpoints(path)
+        state, iteration, seconds = _begin(checkpoints, program, old, new, force)
         if text := continuing.note(old, new):
             (console or Console(quiet=True)).note(text)
-        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
+        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True), checkpoints)
         return runner.run(state, iteration, seconds)
 
 
 def _begin(
-    folder: Path, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool
+    checkpoints: Checkpoints, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool
 ) -> tuple[PyTree, int, float]:
     """Where a run goes on, (state, iteration, seconds): its folder checked first, then brought back to that moment."""
-    checkpoints = Checkpoints(folder)
+    folder = checkpoints.path.parent
     continuing.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
@@ -172,13 +173,19 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
 
 
 class Runner:
-    """One run: its programs, its folder and its sinks."""
+    """One run: its programs, its folder and its sinks; one that goes on saves to the `checkpoints` it was read from."""
 
     def __init__(
-        self, experiment: Experiment, program: Program, folder: Path, sinks: tuple[str, ...], console: Console
+        self,
+        experiment: Experiment,
+        program: Program,
+        folder: Path,
+        sinks: tuple[str, ...],
+        console: Console,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
-        self.checkpoints = Checkpoints(folder)
+        self.checkpoints = checkpoints or Checkpoints(folder)
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
         self.description = continuing.describe(experiment, program)
@@ -206,6 +213,8 @@ class Runner:
         sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
         with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
             self.lost = ~distributed.to_host(self.program.is_finite(state))
+            if iteration < self.num_iterations and self.lost.all():
+                raise Diverged(f"the policy of iteration {iteration} is NaN or infinite before it is trained.")
             if distributed.most(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
             signal, _ = self._agreed(stop)
@@ -228,7 +237,6 @@ class Runner:
 
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
-        kept = self.program.copy(state)  # the chunk donates `state`
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
         state, metrics = self.program.chunk(state, following - iteration)
@@ -239,7 +247,7 @@ class Runner:
         self.seconds += elapsed
         means = {name: mean(pair) for name, pair in metrics.items()}
         broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
-        self._check_finite(kept, state, broken, (iteration, following))
+        self._check_finite(state, broken, (iteration, following))
         transitions = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
         self.sinks.write({"iteration": following, "transitions": transitions, "seconds": self.seconds, **means})
@@ -253,7 +261,7 @@ class Runner:
         """
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
-        episodes = self.program.evaluate(policies, iteration)
+        episodes = self.program.evaluate(policies, iteration, bar.evaluating)
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {"iteration": iteration, "transitions": iteration * self.samples_per_step}
         for mode, played in episodes.items():
@@ -265,7 +273,7 @@ class Runner:
         }
         self.save(state, iteration)
         ranking = ranking_returns(row)
-        self.best.offer(iteration, member_scores(ranking), policies, self.description)
+        self.best.offer(iteration, member_scores(ranking), self.program.whole(policies), self.description)
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(ranking))
@@ -277,7 +285,8 @@ class Runner:
             vouched = logs.vouch(self.folder, self.evaluations, iteration)
         description = {"description": continuing.fixed(self.description)}
         found = {"iteration": iteration, "seconds": self.seconds}
-        self.checkpoints.save(iteration, state, found | description | vouched)
+        policies = self.program.whole(self.program.policies(state))
+        self.checkpoints.save(iteration, self.program.whole(state), found | description | vouched, policies)
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:
@@ -290,11 +299,10 @@ class Runner:
         next_evaluation = min(point for point in self.evaluation_points if point > iteration)
         return min(next_evaluation, (iteration // self.row_length + 1) * self.row_length)
 
-    def _check_finite(
-        self, kept: PyTree, state: PyTree, broken: dict[str, np.ndarray], between: tuple[int, int]
-    ) -> None:
-        """Stop, with the last good state saved, once no member is finite any more; warn when some are not.
+    def _check_finite(self, state: PyTree, broken: dict[str, np.ndarray], between: tuple[int, int]) -> None:
+        """Stop once no member is finite any more; warn when some are not.
 
+        What was saved before is the last good state: nothing is saved that has not passed here, or as the first state.
         A policy can be the first to break: metrics are measured before the update that breaks it.
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
@@ -302,9 +310,9 @@ class Runner:
         lost = distributed.most(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
-            self.save(kept, between[0])
+            saved = self.checkpoints.iterations()[-1]
             raise Diverged(
-                f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {between[0]} in "
+                f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {saved} in "
                 f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
             )
         if np.any(lost & ~self.lost):

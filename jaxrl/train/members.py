@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl.config import field_names
+from jaxrl.config import chosen, override, settings
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 
@@ -78,11 +78,13 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     if experiment.environment_options:
         words += ["--env-options", *(f"{name}={value}" for name, value in experiment.environment_options.items())]
     usual, _ = default_config(experiment.algorithm, experiment.environment)
-    for name, path in field_names(experiment.config).items():
-        value, default = experiment.config, usual
-        for part in path:
-            value, default = getattr(value, part), getattr(default, part)
-        words += _option(name, value, None if name in setting else default)
+    before, parts = chosen(usual), chosen(experiment.config)
+    for name, part in parts.items():
+        words += _option(name, part, before.get(name))
+    defaults = {each.name: each.value for each in settings(override(usual, parts))}
+    for each in settings(experiment.config):
+        if each.name not in parts:
+            words += _option(each.name, each.value, None if each.name in setting else defaults[each.name])
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)

@@ -23,8 +23,8 @@ from jaxrl.types import Agent, Array, Key, PyTree, View
 
 # A stream of keys folded out of a member's root key (training uses 0).
 EVALUATION = 1
-# Streams below that: modes have keys of their own, whichever others run.
-STREAMS = {"deterministic": 0, "stochastic": 1}
+# Below that, of two modes; others have streams of their own. A mode's keys are the same whichever others run.
+FIRST_TWO = ("deterministic", "stochastic")
 # Steps of the first piece; later ones grow until they last as long as a watcher will wait.
 FIRST_PIECE, SECONDS_PER_PIECE = 64, 0.5
 
@@ -79,12 +79,13 @@ class Player:
     ) -> Episodes:
         population, members = self.population, self.population.members
         number = np.float32(0.0 if mode.number is None else mode.number)
-        stream = np.uint32(STREAMS.get(mode.name, zlib.crc32(mode.name.encode())))
         horizon, steps = population.env.horizon, FIRST_PIECE
         shared = {"policies": (policies, members), "number": (number, P())}
-        beginning = {"keys": (self._keys, members), "iteration": (np.int32(iteration), P()), "stream": (stream, P())}
+        roots = {"roots": (self._keys, members), "iteration": (np.int32(iteration), P())}
+        keys = population.call(f"keys {mode.name}", self._derive(mode.name), roots, members)
+        beginning = shared | {"keys": (keys, members)}
         steered = f"{mode.name}=" if mode.number is not None else ""
-        play = population.call(f"begin {steered}", self._begin(mode), shared | beginning, members)
+        play = population.call(f"begin {steered}", self._begin(mode), beginning, members)
         while True:
             begun, compiled = time.perf_counter(), population.compile_seconds
             piece = {"play": (play, members), "steps": (np.int32(steps), P())}
@@ -101,27 +102,30 @@ class Player:
         found = distributed.to_host(population.gather(episodes(play)))
         return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)
 
-    def _begin(self, mode: Asked) -> Callable:
-        """Begins the episodes: function(env, config, inputs, policies, number, keys, iteration, stream)."""
+    def _derive(self, mode: str) -> Callable:
+        """A member's key for its episodes in a mode: function(env, config, inputs, roots, iteration)."""
 
-        def begin(
-            env: Environment,
-            config: Any,
-            inputs: PyTree,
-            policies: PyTree,
-            number: Array,
-            keys: Key,
-            iteration: Array,
-            stream: Array,
-        ) -> Play:
+        def derive(env: Environment, config: Any, inputs: PyTree, roots: Key, iteration: Array) -> Key:
+            def one(env: Environment, config: Any, inputs: PyTree, root: Key) -> Key:
+                del env, config, inputs
+                if mode in FIRST_TWO:
+                    both = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
+                    return jax.random.split(both)[FIRST_TWO.index(mode)]
+                return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(mode.encode())), iteration)
+
+            return self.population.over_members(one)(env, config, inputs, roots)
+
+        return derive
+
+    def _begin(self, mode: Asked) -> Callable:
+        """Begins the episodes: function(env, config, inputs, policies, number, keys)."""
+
+        def begin(env: Environment, config: Any, inputs: PyTree, policies: PyTree, number: Array, keys: Key) -> Play:
             def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Play:
                 del inputs
-                policy, root = member
+                policy, key = member
                 agent = self.make_agent(env, config)
-                key = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
-                first_two = jax.random.split(key)
-                own = jnp.where(stream < 2, first_two[jnp.minimum(stream, 1)], jax.random.fold_in(key, stream))
-                return play_begin(env, agent, steered(agent, policy, mode, number), own, self.num_episodes)
+                return play_begin(env, agent, steered(agent, policy, mode, number), key, self.num_episodes)
 
             return self.population.over_members(one)(env, config, inputs, (policies, keys))
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.algos.registry import load, override
+from jaxrl.algos.registry import load
 from jaxrl.analysis.ranking import best_member, member_scores
 from jaxrl.analysis.records import ranking_returns
+from jaxrl.config import override
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
@@ -165,7 +166,7 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
             text = f"{checkpoints.path}/best-… has scores of another run's members"
             warnings.warn(text, RunWarning, stacklevel=4)
     else:
-        restored = checkpoints.restore_latest(abstract_policies, part="policy")
+        restored = checkpoints.restore_latest_policies(abstract_policies)
     for problem in restored.problems:
         warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
     if checkpoint == "last" and not restored.problems:

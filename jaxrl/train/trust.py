@@ -30,16 +30,26 @@ class Trust:
         return Trust(self.trust, (*self.imports, *(name for name in names if ":" in name)))
 
     def check(self, description: dict[str, Any], folder: Path | str) -> None:
-        """Refuse a description that names code which nobody has asked for."""
+        """Refuse a description whose environment or algorithm is code which nobody has asked for.
+
+        Which settings are parts that are chosen by name, the algorithm says: they are held back one by one (`allow`)
+        where the configuration is read.
+        """
         for kind in ("environment", "algorithm"):
             name = description.get(kind)
-            if isinstance(name, str) and ":" in name and not self.trust and name not in self.imports:
-                # What is to be typed is a plain name, or it might be a command of the stranger's.
-                by_name = f"--imports {name}, or " if re.fullmatch(r"[\w.]+:\w+", name) else ""
-                raise JaxrlError(
-                    f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know whose code "
-                    f"that is, say so: {by_name}--trust for whatever the folder names."
-                )
+            if isinstance(name, str) and ":" in name:
+                self.allow(folder, kind, name)
+
+    def allow(self, folder: Path | str, kind: str, name: str) -> None:
+        """Refuse the one name, package.module:Name, that a folder gives for its `kind`, unless it is asked for."""
+        if self.trust or name in self.imports:
+            return
+        # What is to be typed is a plain name, or it might be a command of the stranger's.
+        by_name = f"--imports {name}, or " if re.fullmatch(r"[\w.]+:\w+", name) else ""
+        raise JaxrlError(
+            f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know whose code that is, "
+            f"say so: {by_name}--trust for whatever the folder names."
+        )
 
 
 NOBODY = Trust()

@@ -15,7 +15,7 @@ import pytest
 from jaxrl.algos import stepmix
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
 from jaxrl.algos.ppo import make_network
-from jaxrl.algos.registry import override
+from jaxrl.config import override
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.certificate import Certificate
 from jaxrl.core.tabular import Episodes

@@ -11,8 +11,8 @@ import pytest
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, deep_stepmix
 from jaxrl.algos.ppo import Batch, Policy, make_network
-from jaxrl.algos.registry import override
 from jaxrl.cli import main
+from jaxrl.config import override
 from jaxrl.core import minibatch
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.mixture import Choice

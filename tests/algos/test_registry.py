@@ -14,7 +14,7 @@ import pytest
 import jaxrl.algos
 from jaxrl.algos import registry
 from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
-from jaxrl.config import check, field_names
+from jaxrl.config import check, field_names, flatten, override
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Algorithm
 
@@ -127,7 +127,7 @@ def test_what_is_no_algorithm_is_refused_before_it_is_called(somebodys, name, te
 
 
 def test_override_replaces_fields_by_flat_name():
-    config = registry.override(PPOConfig(), CHANGES)
+    config = override(PPOConfig(), CHANGES)
     assert config.learning_rate == 0.01 and config.target_kl == 0.02 and config.scale_rewards is True
     assert config.network.hidden_sizes == (16, 8, 4) and config.network.activation == "relu"
     assert config.gamma == PPOConfig().gamma and config.network.torso == "mlp"
@@ -135,20 +135,20 @@ def test_override_replaces_fields_by_flat_name():
 
 
 def test_override_takes_what_json_can_hold():
-    config = registry.override(PPOConfig(), {"hidden_sizes": [3, 2], "max_grad_norm": "inf", "learning_rate": 1})
+    config = override(PPOConfig(), {"hidden_sizes": [3, 2], "max_grad_norm": "inf", "learning_rate": 1})
     assert config.network.hidden_sizes == (3, 2) and config.max_grad_norm == math.inf
     assert type(config.learning_rate) is float
 
 
-@pytest.mark.parametrize("config", [PPOConfig(), registry.override(PPOConfig(), CHANGES)], ids=["defaults", "changed"])
+@pytest.mark.parametrize("config", [PPOConfig(), override(PPOConfig(), CHANGES)], ids=["defaults", "changed"])
 def test_a_configuration_survives_json(config):
-    text = json.dumps(registry.flatten(config), allow_nan=False)
-    again = registry.override(PPOConfig(), json.loads(text))
+    text = json.dumps(flatten(config), allow_nan=False)
+    again = override(PPOConfig(), json.loads(text))
     assert again == config and hash(again) == hash(config)
 
 
 def test_flatten_names_every_field():
-    flat = registry.flatten(PPOConfig())
+    flat = flatten(PPOConfig())
     assert list(flat) == list(field_names(PPOConfig())) and "network" not in flat
     assert flat["value_clip_epsilon"] == "inf" and flat["hidden_sizes"] == [64, 64] and flat["target_kl"] is None
 
@@ -156,45 +156,45 @@ def test_flatten_names_every_field():
 @pytest.mark.parametrize(("name", "nearest"), [("learning_rates", "learning_rate"), ("hidden_size", "hidden_sizes")])
 def test_an_unknown_option_is_refused_with_the_nearest(name, nearest):
     with pytest.raises(JaxrlError, match=f"unknown option of PPOConfig '{name}'. Did you mean {nearest}"):
-        registry.override(PPOConfig(), {name: 1})
+        override(PPOConfig(), {name: 1})
 
 
 @pytest.mark.parametrize("value", ["fast", None, [1]])
 def test_a_number_that_is_no_number_is_refused(value):
     with pytest.raises(JaxrlError) as error:
-        registry.override(PPOConfig(), {"learning_rate": value})
+        override(PPOConfig(), {"learning_rate": value})
     assert str(error.value) == f"learning_rate is {value!r}, but must be a number."
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_truth_value_is_no_number(value):
     with pytest.raises(JaxrlError):
-        check(registry.override(PPOConfig(), {"learning_rate": value}))
+        check(override(PPOConfig(), {"learning_rate": value}))
 
 
 @pytest.mark.parametrize("value", [8, "64", None, 2.5])
 def test_hidden_sizes_that_are_no_list_are_refused(value):
     with pytest.raises(JaxrlError, match="hidden_sizes"):
-        check(registry.override(PPOConfig(), {"hidden_sizes": value}))
+        check(override(PPOConfig(), {"hidden_sizes": value}))
 
 
 @pytest.mark.parametrize("value", [-0.1, 0.0, float("nan"), "small"])
 def test_a_target_kl_that_is_no_positive_number_is_refused(value):
     with pytest.raises(JaxrlError, match="target_kl"):
-        check(registry.override(PPOConfig(), {"target_kl": value}))
+        check(override(PPOConfig(), {"target_kl": value}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), "small", None])
 def test_an_initial_log_std_that_is_no_number_is_refused(value):
     with pytest.raises(JaxrlError, match="initial_log_std"):
-        check(registry.override(PPOConfig(), {"initial_log_std": value}))
+        check(override(PPOConfig(), {"initial_log_std": value}))
 
 
 def test_tuned_settings_are_looked_up_by_environment(monkeypatch):
     table = {"CartPole-v1": {"num_envs": 8, "hidden_sizes": [32]}}
     monkeypatch.setattr(registry, "_tuned_table", lambda name: table if name == "ppo" else {})
     settings = registry.tuned("ppo", "CartPole-v1")
-    config = registry.override(PPOConfig(), settings)
+    config = override(PPOConfig(), settings)
     assert config.num_envs == 8 and config.network.hidden_sizes == (32,)
     assert registry.tuned("ppo", "Acrobot-v1") == {}
     settings["num_envs"] = 99
@@ -205,4 +205,4 @@ def test_tuned_settings_are_looked_up_by_environment(monkeypatch):
 def test_tuned_settings_name_fields_and_pass_the_check(name):
     spec = registry.load(name)
     for settings in registry._tuned_table(name).values():
-        check(registry.override(spec.config_class(), settings))
+        check(override(spec.config_class(), settings))

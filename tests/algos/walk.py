@@ -1,6 +1,5 @@
 """An environment with both kinds of ends, and PPO's compiled functions on it, shared between test files."""
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, make_network, ppo, ppo_agent
-from jaxrl.config import sweepable
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
@@ -63,8 +61,7 @@ def make_config(**changes):
         "scale_rewards": True,
         "network": NetworkConfig(hidden_sizes=(8,)),
     }
-    config = PPOConfig(**defaults | changes)
-    return dataclasses.replace(config, **{name: np.float32(getattr(config, name)) for name in sweepable(config)})
+    return jax.tree.map(np.float32, PPOConfig(**defaults | changes))
 
 
 def learner(config, env=None):

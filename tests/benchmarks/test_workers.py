@@ -87,7 +87,10 @@ def test_a_worker_takes_its_own_processes_with_it(fake, tmp_path):
     pytest.fail("the child of a closed worker lives on")
 
 
-def test_workers_take_turns_and_one_that_fails_is_left_out(monkeypatch):
+@pytest.fixture
+def log(monkeypatch):
+    """Pretended workers, of which the one called b fails in its second turn; who was asked, and who was closed."""
+
     class Pretended:
         def __init__(self, job):
             self.name, self.turns = job.module, 0
@@ -106,14 +109,25 @@ def test_workers_take_turns_and_one_that_fails_is_left_out(monkeypatch):
         def close(self):
             closed.append(self.name)
 
-    order, closed, said = [], [], []
+    order, closed = [], []
     monkeypatch.setattr(workers, "Worker", Pretended)
+    return order, closed
+
+
+def test_workers_take_turns_and_one_that_fails_is_left_out(log):
+    (order, closed), said = log, []
     jobs = {name: workers.Job("python", name, {}) for name in "ab"}
     found = workers.take_turns(jobs, 3, said.append)
     assert "".join(order) == "abababa" and closed == ["b", "a"]
     assert said[:3] == ["a: compiles", "b: compiles", "a: round 1"]
     assert found["b"] == {"error": "killed"}
     assert found["a"]["steps_per_second"]["samples"] == [10.0, 20.0, 30.0] and found["a"]["startup_seconds"] == 1.0
+
+
+def test_every_second_round_may_go_backwards(log):
+    jobs = {name: workers.Job("python", name, {}) for name in "ac"}
+    workers.take_turns(jobs, 3, lambda text: None, alternate=True)
+    assert "".join(log[0]) == "acaccaac"
 
 
 def test_calibration_finds_the_iterations_that_take_so_long(monkeypatch):

@@ -1,6 +1,5 @@
 """The Algorithm contract, held against every algorithm in `jaxrl.algos` on an environment for each kind of action."""
 
-import dataclasses
 import functools
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algos import registry
-from jaxrl.config import field_names, sweepable
+from jaxrl.config import field_names, override, replace_leaves, settings, sweepable
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
 from jaxrl.train.files.checkpoint import Checkpoints
@@ -43,7 +42,7 @@ each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 def tiny_config(name):
     config = registry.load(name).config_class()
     sizes = {field: value for field, value in TINY.items() if field in field_names(config)}
-    return registry.override(config, sizes | SETTINGS.get(name, {}))
+    return override(config, sizes | SETTINGS.get(name, {}))
 
 
 class Compiled:
@@ -55,7 +54,7 @@ class Compiled:
         self.factory = functools.partial(registry.load(name).factory, **inputs)
         config = tiny_config(name)
         self.algorithm, self.swept = self.factory(self.env, config), sweepable(config)
-        self.config = dataclasses.replace(config, **{field: np.float32(getattr(config, field)) for field in self.swept})
+        self.config = jax.tree.map(np.float32, config)
         self.init = jax.jit(self.make_init, compiler_options=CHEAP)
         self.first = self.init(self.config, jax.random.key(3))
         self.chunk = jax.jit(self.make_chunk, donate_argnums=1, compiler_options=CHEAP)
@@ -207,13 +206,14 @@ def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environmen
     chunk = jax.jit(case.over_members(case.make_chunk, None), donate_argnums=1, compiler_options=CHEAP)
     init = jax.jit(case.over_members(case.make_init), compiler_options=CHEAP)
     factors, policies = jnp.array([1.0, 0.5]), []
-    numbers = {field: jnp.broadcast_to(getattr(case.config, field), 2) for field in case.swept}
+    both = jax.tree.map(lambda number: jnp.broadcast_to(number, 2), case.config)
+    values = {each.name: each.value for each in settings(both)}
     # The checker of keys takes vmap's own transposition of a scan's keys for a second use of them.
     with jax.debug_key_reuse(False):
         keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
-        first = init(dataclasses.replace(case.config, **numbers), jnp.broadcast_to(keys, (2, 2)))
+        first = init(both, jnp.broadcast_to(keys, (2, 2)))
         for swept in case.swept[:2]:
-            config = dataclasses.replace(case.config, **numbers | {swept: numbers[swept] * factors})
+            config = replace_leaves(both, {swept: values[swept] * factors})
             state, metrics = chunk(config, copy(first), jnp.int32(2))
             assert all(leaf.shape[:2] == (2, 2) for leaf in jax.tree.leaves((state, metrics)))
             policies.append(jax.device_get(case.algorithm.policy(state)))

@@ -67,17 +67,34 @@ def breaking(monkeypatch, at: int, break_policy: bool) -> None:
 
 
 @pytest.mark.parametrize(("break_policy", "named"), [(False, "value_loss"), (True, "policy")])
-def test_divergence_in_mid_run_keeps_the_state_before_it(tmp_path, monkeypatch, whole, break_policy, named):
-    folder = tmp_path / "run"
+def test_divergence_in_mid_run_leaves_the_newest_checkpoint(tmp_path, monkeypatch, whole, break_policy, named):
+    folder, saved = tmp_path / "run", POINTS[2]
+    match = rf"^{named} became .* between iterations {BREAK - 1} and {BREAK} .* is saved: iteration {saved} in "
     with monkeypatch.context() as patch:
         breaking(patch, BREAK, break_policy)
-        with pytest.raises(loop.Diverged, match=rf"^{named} became .* between iterations {BREAK - 1} and {BREAK}"):
+        with pytest.raises(loop.Diverged, match=match):
             loop.train(experiment(), folder)
-    assert newest_state(folder)[0] == BREAK - 1
+    iteration, state = newest_state(folder)
+    assert iteration == saved
+    assert all(np.isfinite(leaf).all() for leaf in arrays(state.policy))
     assert read_metrics(folder)[-1]["iteration"] == BREAK - 1
     loop.resume(folder)
     assert same_bits(newest_state(whole.folder), newest_state(folder))
     assert records(whole.folder) == records(folder)
+
+
+def test_a_policy_that_is_no_number_at_once_is_not_trained(tmp_path, monkeypatch):
+    init = Program.init
+
+    def broken(self):
+        state = init(self)
+        params = jax.tree.map(lambda leaf: leaf * jnp.nan, state.policy.params)
+        return state._replace(policy=state.policy._replace(params=params))
+
+    monkeypatch.setattr(Program, "init", broken)
+    with pytest.raises(loop.Diverged, match="policy of iteration 0 is NaN or infinite before it is trained"):
+        loop.train(experiment(), tmp_path / "run")
+    assert not Checkpoints(tmp_path / "run").iterations()
 
 
 def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
@@ -95,5 +112,5 @@ def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
     good = jax.tree.map(lambda leaf: leaf[0], state.policy)
     assert iteration == ITERATIONS and all(np.isfinite(leaf).all() for leaf in arrays(good))
     scores = load_evaluations(tmp_path / "run")["deterministic_returns"][:, 0].mean((1, 2))
-    best = Checkpoints(tmp_path / "run").restore_best(build(both).abstract_policies())
+    best = Checkpoints(tmp_path / "run").restore_best(build(both).player.abstract_policies())
     assert best.iteration in np.asarray(POINTS)[scores == scores.max()]

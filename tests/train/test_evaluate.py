@@ -8,31 +8,41 @@ import numpy as np
 import pytest
 
 from jaxrl.envs.api import Environment
+from jaxrl.envs.play import Episodes, play
 from jaxrl.envs.registry import make
-from jaxrl.train.evaluate import Episodes, evaluate
+from jaxrl.train.modes import Asked
+from jaxrl.train.player import Player
+from jaxrl.train.population import Population
 from jaxrl.train.program import Program
-from jaxrl.types import Algorithm, Box, Discrete, Mean, Timestep
+from jaxrl.types import Agent, Algorithm, Box, Budget, Discrete, Mean, Mode, Timestep
 from tests.envs.paying import LARGE, MANY, paying
 from tests.train.tiny import PROBE, experiment, same_bits
 
 EPISODES = 400
 
 
+def coin_agent(env=None, config=None) -> Agent:
+    """Without parameters: deterministic action 1, else a fair coin; its memory counts its actions."""
+
+    def deterministic(policy, memory, view, key):
+        return jnp.int32(1), memory + 1
+
+    def stochastic(policy, memory, view, key):
+        return jax.random.bernoulli(key).astype(jnp.int32), memory + 1
+
+    modes = {"deterministic": Mode(deterministic), "stochastic": Mode(stochastic)}
+    return Agent(init=lambda key: {"draw": jax.random.uniform(key)}, modes=modes, memory=lambda policy: jnp.int32(0))
+
+
 def coin_policy(env, config=None) -> Algorithm:
-    """A learner without parameters: likeliest action 1, else a fair coin; its memory counts its actions."""
-
-    def act(policy, memory, observation, key, deterministic):
-        action = jnp.int32(1) if deterministic else jax.random.bernoulli(key).astype(jnp.int32)
-        return action, memory + 1
-
+    """A learner that learns nothing."""
+    agent = coin_agent()
     return Algorithm(
-        init=lambda key: {"draw": jax.random.uniform(key)},
+        init=agent.init,
         step=lambda state: (state, {"loss": Mean.of(0.0)}),
         policy=lambda state: state,
-        memory=lambda: jnp.int32(0),
-        act=act,
-        samples_per_step=1,
-        num_iterations=1,
+        agent=agent,
+        budget=Budget("transitions", 1, 1),
     )
 
 
@@ -41,7 +51,7 @@ def episodes(environment: str, deterministic: bool = True, seed: int = 0, count:
     env = make(environment)
 
     def run(key):
-        return evaluate(env, coin_policy(env), {}, key, count, deterministic)
+        return play(env, coin_agent(), {}, key, count, "deterministic" if deterministic else "stochastic")
 
     return jax.device_get(jax.jit(run)(jax.random.key(seed)))
 
@@ -90,7 +100,7 @@ def test_results_are_float32_returns_and_int32_lengths():
 
 @jax.jit
 def two_episodes(env) -> Episodes:
-    return evaluate(env, coin_policy(env), {}, jax.random.key(0), 2, True)
+    return play(env, coin_agent(), {}, jax.random.key(0), 2, "deterministic")
 
 
 def test_a_return_keeps_what_float32_rounds_away():
@@ -129,8 +139,9 @@ class Recall(Environment):
 
 
 def test_memory_is_carried_through_each_episode():
-    algorithm = coin_policy(None)._replace(act=lambda policy, memory, *_: (memory, memory + 1))
-    found = evaluate(Recall(), algorithm, {}, jax.random.key(0), 5, True)
+    modes = {"counting": Mode(lambda policy, memory, *_: (memory, memory + 1))}
+    agent = Agent(init=lambda key: {}, modes=modes, memory=lambda policy: jnp.int32(0))
+    found = play(Recall(), agent, {}, jax.random.key(0), 5, "counting")
     np.testing.assert_array_equal(found.returns, 0 + 1 + 2)
 
 
@@ -157,7 +168,8 @@ def revealing():
     state = program.init()
 
     def evaluated(iteration: int) -> np.ndarray:
-        return np.stack([kind.returns for kind in program.evaluate(program.policies(state), iteration)])
+        played = program.evaluate(program.policies(state), iteration)
+        return np.stack([episodes.returns for episodes in played.values()])
 
     return np.asarray(state["draw"]), evaluated, state
 
@@ -177,14 +189,57 @@ def test_the_same_iteration_is_evaluated_on_the_same_episodes(revealing):
 
 
 def test_another_evaluation_seed_is_another_set_of_episodes_for_each_seed():
-    def program(**options) -> Program:
-        return Program(coin_policy, RevealsItsKey(), experiment().config, [0, 1], num_episodes=50, **options)
+    def returns(seeds: list[int]) -> np.ndarray:
+        population = Population(RevealsItsKey(), experiment().config, {}, (1, 2))
+        player = Player(population, coin_agent, population.keys(seeds), 50)
+        played = player.evaluate({"draw": jnp.zeros((1, 2))}, 0)
+        return np.stack([episodes.returns for episodes in played.values()])
 
-    usual, other = program(), program(evaluation_seed=1)
-    state = usual.init()
-    first, second = (
-        np.stack([kind.returns for kind in each.evaluate(each.policies(state), 0)]) for each in (usual, other)
-    )
+    first, second = returns([0, 1]), returns([1, 2])
     assert np.isin(first[:, :, 1], second[:, :, 0]).all()  # a seed's episodes are its own, whoever plays them
     assert not np.isin(first[:, :, 0], second).any()
     assert not np.isin(second[:, :, 0], second[:, :, 1]).any()
+
+
+def test_the_numbers_of_a_mode_do_not_hang_on_which_others_run():
+    def returns(*modes: str) -> dict[str, np.ndarray]:
+        population = Population(RevealsItsKey(), experiment().config, {}, (1, 1))
+        player = Player(population, coin_agent, population.keys([0]), 50, tuple(map(Asked, modes)))
+        played = player.evaluate({"draw": jnp.zeros(())}, 0)
+        return {mode: episodes.returns for mode, episodes in played.items()}
+
+    both, alone = returns("deterministic", "stochastic"), returns("stochastic")
+    assert list(both) == ["deterministic", "stochastic"] and list(alone) == ["stochastic"]
+    np.testing.assert_array_equal(both["stochastic"], alone["stochastic"])
+
+
+def test_a_mode_that_is_steered_is_one_compilation_for_all_numbers():
+    """The policy holds a target, the memory what is left of it: three steps of a third each."""
+    steered = Mode(
+        act=lambda policy, memory, view, key: ((policy["target"] / 3).astype(jnp.int32), memory - view.reward),
+        steer=lambda policy, number: policy | {"target": number},
+    )
+    agent = Agent(
+        init=lambda key: {"target": jnp.float32(3.0)}, modes={"target": steered}, memory=lambda policy: policy["target"]
+    )
+    population = Population(Recall(), experiment().config, {}, (1, 1))
+    asked = (Asked("target"), Asked("target", 6.0), Asked("target", 9.0))
+    player = Player(population, lambda env, config: agent, population.keys([0]), 4, asked)
+    played = player.evaluate({"target": jnp.float32(3.0)}, 0)
+    assert {mode: float(episodes.returns.mean()) for mode, episodes in played.items()} == {
+        "target": 3.0,
+        "target=6": 6.0,
+        "target=9": 9.0,
+    }
+    assert sorted(population.compiled) == [
+        *("begin ", "begin target=", "keys target", "play target", "play target="),
+    ]
+
+
+def test_a_long_evaluation_is_played_in_pieces_that_are_told_of():
+    population = Population(paying(1.0, 1.0, 1000), experiment().config, {}, (1, 1))
+    player = Player(population, coin_agent, population.keys([0]), 2, (Asked("deterministic"),))
+    shares: list[float] = []
+    played = player.evaluate({"draw": jnp.zeros(())}, 0, lambda mode, share: shares.append(share))
+    np.testing.assert_array_equal(played["deterministic"].lengths, 1000)
+    assert len(shares) >= 2 and shares == sorted(shares) and shares[0] > 0 and shares[-1] < 1

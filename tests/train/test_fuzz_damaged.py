@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from jaxrl import cli
-from jaxrl.algos.registry import algorithm_names, load, override
+from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.analysis import plots, records, style
-from jaxrl.config import check, field_names
+from jaxrl.config import check, field_names, override
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.files import leaves

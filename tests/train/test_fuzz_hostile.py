@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxrl import cli
-from jaxrl.algos.registry import flatten
+from jaxrl.config import flatten
 from jaxrl.train import loop
 from jaxrl.train.experiment import default_config
 from jaxrl.train.program import Program

@@ -112,9 +112,9 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
     evaluations = load_evaluations(whole.folder)
     scores = evaluations["deterministic_returns"].mean((1, 2, 3))
     program = build(experiment())
-    best = Checkpoints(whole.folder).restore_best(program.abstract_policies())
+    best = Checkpoints(whole.folder).restore_best(program.player.abstract_policies())
     assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(scores == scores.max())
-    again, _ = program.evaluate(best.state, best.iteration)
+    again = program.evaluate(best.state, best.iteration)["deterministic"]
     np.testing.assert_array_equal(
         again.returns, evaluations["deterministic_returns"][np.argmax(scores == scores.max())]
     )
@@ -122,7 +122,7 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
 
 def test_a_tie_goes_to_the_later_policy(whole):
     scores = load_evaluations(whole.folder)["deterministic_returns"].mean((1, 2, 3))
-    best = Checkpoints(whole.folder).restore_best(build(experiment()).abstract_policies())
+    best = Checkpoints(whole.folder).restore_best(build(experiment()).player.abstract_policies())
     assert best.iteration == POINTS[np.flatnonzero(scores == scores.max())[-1]]
 
 
@@ -155,8 +155,9 @@ def test_chunks_grow_with_the_budget(iterations, length):
 def test_transitions_are_counted_beyond_32_bits(tmp_path, monkeypatch):
     huge = experiment()
     program = build(huge)
-    program.algorithm = program.algorithm._replace(samples_per_step=2**40)
-    monkeypatch.setattr(type(huge), "program", lambda self: program)
+    budget = program.algorithm.budget._replace(per_step=2**40)
+    program.algorithm = program.algorithm._replace(budget=budget)
+    monkeypatch.setattr(loop, "build", lambda experiment: program)
     folder = loop.train(huge, tmp_path / "run", console=Stopping(4)).folder
     assert read_metrics(folder)[-1]["transitions"] == 4 * 2**40
     assert load_evaluations(folder)["transitions"].tolist() == [0, 4 * 2**40]

@@ -34,14 +34,16 @@ def population() -> Program:
 
 @pytest.fixture(scope="module")
 def trained(population):
-    """(state, metrics) of the population after three iterations."""
-    return population.chunk(population.init(), 3)
+    """(state, metrics) of the population after three iterations, as they are saved: leaves [H, S, ...]."""
+    state, metrics = population.chunk(population.init(), 3)
+    return population.whole(state), metrics
 
 
 def lowered(program: Program) -> jax.stages.Lowered:
     """The chunk as `Program` compiles it."""
-    arguments = program.env, program._config, program.abstract_state(), jnp.int32(1)
-    return jax.jit(program._chunk, donate_argnums=2).lower(*arguments)
+    population = program.population
+    arguments = population.env, population.config, population.inputs, program.abstract_state(), jnp.int32(1)
+    return jax.jit(program._chunk, donate_argnums=3).lower(*arguments)
 
 
 def member(tree, setting: int, seed: int):
@@ -93,9 +95,7 @@ def test_parameters_of_the_environment_are_arguments_too():
     texts = []
     for gravity in (9.8, 3.7):
         described = dataclasses.replace(experiment("CartPole-v1"), environment_options={"gravity": gravity})
-        program = build(described)
-        arguments = program.env, program._config, program.abstract_policies(), program._evaluation_keys, jnp.int32(0)
-        texts.append(jax.jit(program._evaluate).lower(*arguments).as_text())
+        texts.append(lowered(build(described)).as_text())
     assert texts[0] == texts[1]
 
 
@@ -128,22 +128,22 @@ def test_settings_and_seeds_of_a_population_differ(trained):
 
 
 def test_a_seed_begins_with_the_same_key_whatever_it_runs_with(population):
-    keys = jax.random.key_data(population.init().key)
+    keys = jax.random.key_data(population.whole(population.init()).key)
     for setting, seed in np.ndindex(len(RATES), SEEDS):
         np.testing.assert_array_equal(keys[setting, seed], jax.random.key_data(alone(seed=seed).init().key))
 
 
 def test_evaluations_have_the_shape_of_the_population(population, trained):
-    for episodes in population.evaluate(population.policies(trained[0]), 3):
+    for episodes in population.evaluate(population.policies(population.place(trained[0])), 3).values():
         assert episodes.returns.shape == episodes.lengths.shape == (len(RATES), SEEDS, 4)
 
 
 def test_finite_is_told_member_by_member(population, trained):
-    np.testing.assert_array_equal(population.is_finite(trained[0]), True)
+    np.testing.assert_array_equal(population.is_finite(population.place(trained[0])), True)
     leaves, structure = jax.tree.flatten(trained[0].policy.params)
     leaves[0] = leaves[0].at[1, 0].set(jnp.nan)
     broken = trained[0]._replace(policy=trained[0].policy._replace(params=jax.tree.unflatten(structure, leaves)))
-    np.testing.assert_array_equal(population.is_finite(broken), [[True, True], [False, True]])
+    np.testing.assert_array_equal(population.is_finite(population.place(broken)), [[True, True], [False, True]])
 
 
 def test_nothing_crosses_to_the_host_within_a_chunk():
@@ -151,7 +151,10 @@ def test_nothing_crosses_to_the_host_within_a_chunk():
     state, _ = program.chunk(program.init(), 1)
     length = jnp.int32(2)
     with jax.transfer_guard("disallow"):
-        state, metrics = program._compiled["chunk"](program.env, program._config, state, length)
+        population = program.population
+        state, metrics = population.compiled["chunk"](
+            population.env, population.config, population.inputs, state, length
+        )
         jax.block_until_ready(metrics)
     assert int(state.iteration) == 3
 
@@ -170,7 +173,7 @@ def test_memory_does_not_grow_with_the_run():
     sizes = []
     for iterations in (ITERATIONS, 1000 * ITERATIONS):
         program = build(experiment(total_steps=iterations * 32))
-        assert program.algorithm.num_iterations == iterations
+        assert program.algorithm.budget.steps == iterations
         memory = lowered(program).compile().memory_analysis()
         sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes))
     assert sizes[0] == sizes[1]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrl.algos.registry import override
+from jaxrl.config import override
 from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.files.checkpoint import Checkpoints

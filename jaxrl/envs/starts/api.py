@@ -13,8 +13,11 @@ a distribution can learn from outcomes, and keep states for later.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from jaxrl.config import configuration
+from jaxrl.core.shards import Shards
+from jaxrl.envs.api import Environment
 from jaxrl.types import Array, Key, Progress, PyTree, Transition
 
 
@@ -57,3 +60,19 @@ class Starts(Protocol):
         None for the first episodes of all.
         """
         ...
+
+
+@configuration
+class StartsConfig:
+    """Which start distribution there is; each has a configuration of its own that derives from this one."""
+
+    def make(self, env: Environment, shards: Shards, **inputs: Any) -> Starts:
+        """The start distribution for the share of the environments that one device has.
+
+        What it reads from disk are arguments of their own, annotated as those of an algorithm's factory are.
+        """
+        raise NotImplementedError
+
+    def env_sizes(self) -> dict[str, int]:
+        """What is dealt out over devices with the environments, by name."""
+        return {}

@@ -8,11 +8,23 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.config import configuration
 from jaxrl.core.batching import any_member
+from jaxrl.core.shards import Shards
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts.api import Draw
+from jaxrl.envs.starts.api import Draw, Starts, StartsConfig
 from jaxrl.types import Array, Key, Progress, PyTree, Transition
+
+
+@configuration
+class FreshConfig(StartsConfig):
+    """The environment's own reset for each episode."""
+
+    def make(self, env: Environment, shards: Shards) -> Starts:  # type: ignore[override]
+        """The same on every device."""
+        del shards
+        return Fresh(env)
 
 
 class Bank(NamedTuple):

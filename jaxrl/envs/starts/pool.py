@@ -6,10 +6,28 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.config import configuration, size
+from jaxrl.core.shards import Shards
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts.api import Draw
+from jaxrl.envs.starts.api import Draw, Starts, StartsConfig
 from jaxrl.errors import check_positive_int
 from jaxrl.types import Array, Key, Progress, PyTree, Transition
+
+
+@configuration
+class PoolConfig(StartsConfig):
+    """A pool of resets, renewed every iteration and handed out in turn."""
+
+    pool_size: int = size(1024)
+    """Starts that the pool keeps."""
+
+    def make(self, env: Environment, shards: Shards) -> Starts:  # type: ignore[override]
+        """Each device keeps its share."""
+        return Pool(env, -(-self.pool_size // shards.devices))
+
+    def env_sizes(self) -> dict[str, int]:
+        """Rounded up, its share would make the shape of the state depend on the devices."""
+        return {"pool_size": self.pool_size}
 
 
 class Pool(struct.PyTreeNode):

@@ -6,11 +6,13 @@ mesh axis "env"    the environments of each member are dealt out; gradients are 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxrl.config import env_sizes
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 
@@ -104,10 +106,9 @@ def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, 
 
 def _env_sizes(config: Any) -> dict[str, int]:
     """What is dealt out along the axis "env", by name."""
-    names = ["num_envs", "minibatch_size"]
-    if getattr(config, "starts", None) == "pool":
-        names.append("pool_size")  # rounded up, it would make the state's shape depend on the devices
-    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+    names = ("num_envs", "minibatch_size")
+    sizes = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    return sizes | (env_sizes(config) if dataclasses.is_dataclass(config) else {})
 
 
 def _check_axes(asked: dict[str, int], num_members: int, sizes: dict[str, int], splits: bool) -> None:

@@ -2,6 +2,7 @@
 
     checkpoints/000000120/        a training state: the arrays (Orbax) and manifest.json
     checkpoints/best-000000100/   the best policy of each member so far; never more than one such folder
+    checkpoints/rows/             the rows of its logs, which several checkpoints may share (rows.py)
     checkpoints/.tmp-…            a save in progress; without the rename at its end it never happened
     checkpoints/damaged-1-…       what could not be read when it was to be replaced or dropped
 
@@ -31,9 +32,11 @@ from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
 from jaxrl.train.files import leaves
+from jaxrl.train.files import rows as log_rows
 from jaxrl.train.files.folder import (
     CHECKPOINTS,
     MANIFEST,
+    ROWS,
     file_errors,
     is_checkpoint,
     plain,
@@ -43,11 +46,15 @@ from jaxrl.train.files.folder import (
 from jaxrl.types import PyTree
 
 ARRAYS, BEST = "arrays", "best-"
+POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
 
 
-HostLeaves = tuple[list[dict[str, Any]], list[np.ndarray]]  # as leaves.host_leaves makes them
+HASH = re.compile(rb"[0-9a-f]{64}")
+
+
+HostLeaves = tuple[list[dict[str, Any]], list[Any]]  # as leaves.host_leaves makes them
 
 
 class Restored(NamedTuple):
@@ -73,6 +80,7 @@ class Checkpoints:
         self.path = (Path(folder) / CHECKPOINTS).absolute()
         check_positive_int("keep", keep)
         self.keep = keep
+        self._rows = log_rows.SegmentFolder(self.path / ROWS)
 
     @property
     def newest(self) -> Path:
@@ -83,11 +91,18 @@ class Checkpoints:
         """The iterations that were saved, ascending."""
         return sorted(int(name) for name in self._names() if name.isdigit())
 
-    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any]) -> None:
-        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it."""
-        self._write(_name(iteration), iteration, leaves.host_leaves(state), metadata)
+    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any], policies: PyTree = ()) -> None:
+        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it.
+
+        The `policies` are saved beside it: whoever acts with them need not know what the rest of the state is.
+        """
+        rows, values = leaves.host_leaves(state)
+        policy_rows, policy_values = leaves.host_leaves(policies)
+        rows += [row | {"part": POLICY} for row in policy_rows]
+        self._write(_name(iteration), iteration, (rows, [*values, *policy_values]), metadata)
         past = [saved for saved in self.iterations() if saved <= iteration]
         self._remove(_name(saved) for saved in self.iterations() if saved not in past[-self.keep :])
+        self._remove_unnamed_rows()
 
     def save_best(self, iteration: int, policies: HostLeaves, metadata: dict[str, Any]) -> None:
         """Save the best policies so far, the newest of them of `iteration`, and drop those before."""
@@ -105,6 +120,10 @@ class Checkpoints:
     def restore_latest(self, abstract_state: PyTree) -> Restored:
         """Restore the newest checkpoint that is whole; damaged ones stay, and are named in `problems`."""
         return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
+
+    def restore_latest_policies(self, abstract_policies: PyTree) -> Restored:
+        """Restore the policies alone that were saved with the newest state that is whole, or of which they are."""
+        return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_policies, POLICY)
 
     def restore_best(self, abstract_state: PyTree) -> Restored:
         """Restore what `save_best` kept last: policies, in the structure of `abstract_state`."""
@@ -166,17 +185,19 @@ class Checkpoints:
         names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
         return {name for name in names if NAME.fullmatch(name)}
 
-    def _restore_first(self, names: list[str], abstract_state: PyTree) -> Restored:
-        """The first of `names` that is whole."""
+    def _restore_first(self, names: list[str], abstract_state: PyTree, part: str = "") -> Restored:
+        """The first of `names` that is whole; of a `part` of it, that is."""
         problems = []
         for name in names:
             path = self._place(name)
             try:
-                manifest, values = _read(path)
+                manifest, values = _read(path, part)
             except _Damaged as damage:
                 problems.append(f"the checkpoint {path} is damaged: {damage}")
                 continue
-            state = leaves.assemble(path, manifest, values, abstract_state)
+            state = leaves.assemble(path, manifest, values, abstract_state, part)
+            if not part and manifest.get("logs"):
+                self._rows.known = log_rows.known(manifest, values)
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
             lines = "\n".join(f"  {line}" for line in problems)
@@ -201,6 +222,8 @@ class Checkpoints:
             self.path.mkdir(parents=True, exist_ok=True)
             self._clean()
             try:
+                saved = self._rows.write(log_rows.rings(manifest["leaves"], values))
+                manifest["logs"] = [[segment.described() for segment in segments] for _, segments in saved]
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
                 (temporary / MANIFEST).write_text(json.dumps(begun))  # from here on it is known to be ours
@@ -213,6 +236,8 @@ class Checkpoints:
                     os.rename(target, self.path / (REPLACED + name))
                 os.rename(temporary, target)
                 sync_folder(self.path)
+                if saved:
+                    self._rows.known = saved
                 _discard(self.path / (REPLACED + name))
             except OSError:
                 raise
@@ -245,6 +270,16 @@ class Checkpoints:
                     os.rename(self.path / name, doomed)
                     _discard(doomed)
 
+    def _remove_unnamed_rows(self) -> None:
+        """Remove the segments that no manifest names, be it that of a checkpoint that is damaged and kept."""
+        if jax.process_index() == 0 and self._rows.path.is_dir():
+            named = set()
+            for path in self.path.iterdir():
+                with contextlib.suppress(OSError, ValueError):
+                    named.update(HASH.findall(records.read_file(path / MANIFEST)))
+            with file_errors("remove old rows from", self._rows.path):
+                self._rows.collect({name.decode() for name in named})
+
 
 def _discard(path: Path) -> None:
     """Remove a checkpoint; what is damaged beyond being known as one is set aside."""
@@ -276,8 +311,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A checkpoint's manifest and leaves, verified."""
+def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]:
+    """A checkpoint's manifest and leaves, verified; the rows of logs too, unless another `part` is wanted."""
     manifest = _read_manifest(path)
     try:
         _check_files(path / ARRAYS)
@@ -287,6 +322,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
                 raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
         values = leaves.load_arrays(path / ARRAYS, manifest["leaves"])
         digest = leaves.digest(manifest, values)
+        if not part:
+            log_rows.read(path.parent / ROWS, manifest, values)
     except _Damaged:
         raise
     except FileNotFoundError as error:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +30,21 @@ from jaxrl.analysis.records import CONFIG, EVALUATIONS, METRICS
 from jaxrl.errors import JaxrlError
 
 CHECKPOINTS, PLOTS, TENSORBOARD, WANDB = "checkpoints", "plots", "tensorboard", "wandb.json"
-PROFILE = "profile"
+PROFILE, ROWS = "profile", "rows"
 MANIFEST = "manifest.json"
 # Where jaxrl, and what it calls, writes and removes.
-FOLDERS = (CHECKPOINTS, PLOTS, TENSORBOARD, PROFILE, f"{PROFILE}/plugins", f"{PROFILE}/plugins/profile", "wandb")
+FOLDERS = (
+    CHECKPOINTS,
+    f"{CHECKPOINTS}/{ROWS}",
+    PLOTS,
+    TENSORBOARD,
+    PROFILE,
+    f"{PROFILE}/plugins",
+    f"{PROFILE}/plugins/profile",
+    "wandb",
+)
 CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
+SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")  # of rows (train/files/rows.py), whole or begun
 # The pictures that commands make by themselves; those of other names are somebody's own.
 PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
@@ -216,10 +227,28 @@ def _remove_run(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             set_aside(path)
+    for path in segment_files(folder / CHECKPOINTS / ROWS):
+        path.unlink()
     shutil.rmtree(folder / PROFILE / "plugins" / "profile", ignore_errors=True)
-    for name in (CHECKPOINTS, PLOTS, TENSORBOARD, f"{PROFILE}/plugins", PROFILE):
+    for name in (f"{CHECKPOINTS}/{ROWS}", CHECKPOINTS, PLOTS, TENSORBOARD, f"{PROFILE}/plugins", PROFILE):
         with suppress(OSError):
             (folder / name).rmdir()
+
+
+def segment_files(folder: Path) -> list[Path]:
+    """The files of rows that jaxrl has written into checkpoints/rows, whole or begun; nothing through a link."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if SEGMENT.fullmatch(path.name) and file_size(path) is not None]
+
+
+def file_size(path: Path) -> int | None:
+    """The size of a regular file in bytes; None of what is none, or is not there."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def is_checkpoint(path: Path) -> bool:

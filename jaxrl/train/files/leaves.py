@@ -2,7 +2,7 @@
 
 On the host every leaf is a NumPy array, and keys are their data. What describes a leaf (path, dtype, shape
 and a key's kind) goes into the checkpoint's manifest, so that damage and a changed configuration are told
-apart.
+apart. The rows of a Log stay where they are: rows.py writes and reads them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,39 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
-from jaxrl.types import PyTree
+from jaxrl.train.files.blocks import dealt_anew
+from jaxrl.types import Log, PyTree
 
 
 def _described_leaves(tree: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
-    """The path, dtype and shape of every leaf in tree order, and the leaves; Python scalars become arrays."""
-    rows, leaves = [], []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        leaf = leaf if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        rows.append({"path": name, "dtype": str(leaf.dtype), "shape": list(leaf.shape)})
-        leaves.append(leaf)
+    """The path, dtype and shape of every leaf in tree order, and the leaves; Python scalars become arrays.
+
+    Of the n-th Log in the tree, "log": n marks the rows and "counts": n the counter.
+    """
+    rows, leaves, logs = [], [], 0
+    for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_log)[0]:
+        for inner, leaf in jax.tree_util.tree_flatten_with_path(node)[0]:
+            leaf = leaf if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+            name = jax.tree_util.keystr((*path, *inner), simple=True, separator=".")
+            row: dict[str, Any] = {"path": name, "dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+            if _is_log(node):
+                row["counts" if inner[0].name == "written" else "log"] = logs
+            rows.append(row)
+            leaves.append(leaf)
+        logs += _is_log(node)
     return rows, leaves
+
+
+def _is_log(node: Any) -> bool:
+    """Whether a part of a tree is a Log."""
+    return isinstance(node, Log)
+
+
+def refuse_logs(policies: PyTree) -> None:
+    """Refuse a policy that holds a Log: it is saved whole, and often."""
+    for row in _described_leaves(policies)[0]:
+        if "log" in row:
+            raise JaxrlError(f"the policy holds a log ({row['path']}): a log belongs into the training state alone.")
 
 
 def _is_key(leaf: Any) -> bool:
@@ -45,16 +66,23 @@ def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    """Every leaf of `state` as a whole NumPy array, keys as their data, and what describes them."""
+def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Every leaf of `state` as a whole NumPy array, keys as their data, and what describes them.
+
+    The rows of a Log are left on their devices, unless other processes hold a part of them.
+    """
     rows, leaves = _described_leaves(state)
     for index, leaf in enumerate(leaves):
         if _is_key(leaf):
+            if "log" in rows[index]:
+                raise JaxrlError(f"{rows[index]['path']} holds keys: a log can keep their data (jax.random.key_data).")
             rows[index]["key"] = str(jax.random.key_impl(leaf))
             leaves[index] = jax.random.key_data(leaf)
         if not leaf.is_fully_addressable:
             leaves[index] = multihost_utils.process_allgather(leaves[index], tiled=True)
-    return rows, [np.asarray(leaf) for leaf in jax.device_get(leaves)]
+    fetched = jax.device_get([None if "log" in row else leaf for row, leaf in zip(rows, leaves, strict=True)])
+    values = zip(rows, leaves, fetched, strict=True)
+    return rows, [leaf if "log" in row else np.asarray(value) for row, leaf, value in values]
 
 
 def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
@@ -65,13 +93,17 @@ def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
     return None
 
 
-def assemble(path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree) -> PyTree:
-    """`values` in the structure of `abstract_state`, each where its abstract leaf lives."""
-    rows = manifest["leaves"]
+def assemble(
+    path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree, part: str = ""
+) -> PyTree:
+    """The `values` of one part in the structure of `abstract_state`, each where its abstract leaf lives."""
+    needed, leaves = _described_leaves(abstract_state)
+    chosen = [index for index, row in enumerate(manifest["leaves"]) if row.get("part", "") == part]
+    rows, values = [manifest["leaves"][index] for index in chosen], [values[index] for index in chosen]
+    rows, values = dealt_anew(rows, values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
         raise JaxrlError(f"the checkpoint {path} was saved with another configuration: {difference}.")
-    leaves = _described_leaves(abstract_state)[1]
     placed = [_place(*parts) for parts in zip(rows, values, leaves, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
 
@@ -95,10 +127,12 @@ def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
 
 
 def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
-    """SHA-256 over the manifest and every leaf's dtype, shape and bytes, in tree order."""
+    """SHA-256 over the manifest and every leaf's dtype, shape and bytes, in tree order; segments have their own."""
     described = {name: item for name, item in manifest.items() if name != "sha256"}
     total = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for value in values:
+    for row, value in zip(manifest["leaves"], values, strict=True):
+        if "log" in row:
+            continue
         total.update(f"{value.dtype}{value.shape}".encode())
         total.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
@@ -109,17 +143,19 @@ def _array_names(leaves: list[dict[str, Any]]) -> list[str]:
     return [f"{index:04d}-{re.sub('[^A-Za-z0-9_.]', '_', row['path'])}" for index, row in enumerate(leaves)]
 
 
-def save_arrays(path: Path, leaves: list[dict[str, Any]], values: list[np.ndarray]) -> None:
+def save_arrays(path: Path, leaves: list[dict[str, Any]], values: list[Any]) -> None:
     """Write the arrays with Orbax, which refuses those without elements: the manifest suffices for them."""
-    arrays = {name: value for name, value in zip(_array_names(leaves), values, strict=True) if value.size}
+    named = zip(_array_names(leaves), leaves, values, strict=True)
+    arrays = {name: value for name, row, value in named if value.size and "log" not in row}
     if arrays:
         with _quiet_orbax() as (ocp, checkpointer):
             checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))
 
 
 def load_arrays(path: Path, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
-    """Read the arrays back, as NumPy arrays."""
-    sizes = {name: math.prod(row["shape"]) for name, row in zip(_array_names(leaves), leaves, strict=True)}
+    """Read the arrays back, as NumPy arrays; the rows of a Log are zeros yet."""
+    named = zip(_array_names(leaves), leaves, strict=True)
+    sizes = {name: 0 if "log" in row else math.prod(row["shape"]) for name, row in named}
     arrays = {}
     if any(sizes.values()):
         with _quiet_orbax() as (ocp, checkpointer):

@@ -165,6 +165,15 @@ class Progress:
         """Count this much of the time since the last update as compilation, not as training."""
         self._rate.exclude(seconds)
 
+    def evaluating(self, mode: Any, share: float) -> None:
+        """Show how far a long evaluation has come: this share of the longest episode there can be."""
+        now, text = self._clock(), f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most"
+        if self._bar is not None:
+            self._bar.update(TaskID(0), description=text)
+        elif now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self._console.note(text)
+
     def update(self, iteration: int, episode_return: Any = None, evaluation_return: Any = None) -> None:
         """Show how far the run has come; returns may be arrays, and None keeps the last one."""
         self._rate.add(iteration * self._samples_per_step)

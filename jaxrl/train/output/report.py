@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
 from jaxrl.analysis.statistics import normalised
+from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
@@ -39,9 +40,9 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     if not distributed.is_first():
         return status
     if not result.trained_iterations and result.signal is None:
-        console.note(
-            f"{result.folder} is finished; to train it further, raise its budget (--set total_steps=… --force)"
-        )
+        found = budget_field(experiment.config)
+        raised = f" (--set {found[0]}=… --force)" if found else ""
+        console.note(f"{result.folder} is finished; to train it further, raise its budget{raised}")
     rows = score_rows(experiment, result.returns, result.reference_scores)
     last = result.evaluated_iteration == result.num_iterations
     console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core.tree import copy
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile.flops import Work, count
 from jaxrl.train.profile.traffic import Traffic, traffic
@@ -171,7 +172,7 @@ def _timed(run: Callable[[], PyTree]) -> float:
 
 def _chunk_seconds(program: Program, state: PyTree, iterations: int) -> float:
     """Seconds of one chunk on a copy of `state`."""
-    copied = jax.block_until_ready(program.copy(state))
+    copied = jax.block_until_ready(copy(state))
     return _timed(lambda: program.chunk(copied, iterations))
 
 
@@ -188,7 +189,7 @@ def _trace(program: Program, state: PyTree, target: Path) -> Path:
     """Write a trace of a few chunks of one iteration each; returns the file that Perfetto opens."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # what Python does between the chunks is not the program's
-    copied = jax.block_until_ready(program.copy(state))
+    copied = jax.block_until_ready(copy(state))
     with jax.profiler.trace(target, profiler_options=options):
         for index in range(TRACED_CHUNKS):
             with jax.profiler.StepTraceAnnotation("iteration", step_num=index):

@@ -8,31 +8,23 @@ from flax import struct
 
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
+from jaxrl.train.output import record
 from jaxrl.train.output.record import record_episode
-from jaxrl.train.program import Program
-from jaxrl.types import Algorithm, Box, Discrete, Mean, Timestep
+from jaxrl.types import Agent, Box, Discrete, Timestep, feed_forward
 from tests.envs.paying import LARGE, paying
-from tests.train.tiny import experiment
 
 
-def repeating_policy(env, config) -> Algorithm:
-    """A learner whose policy is one action: 1 for the first seed, 0 for others; sampled, it is that action plus 1."""
-
-    def act(policy, memory, observation, key, deterministic):
-        return policy["action"] + (0 if deterministic else 1), memory
-
-    return Algorithm(
-        init=lambda key: {"action": (jax.random.key_data(key) == first).all().astype(jnp.int32)},
-        step=lambda state: (state, {"loss": Mean.of(0.0)}),
-        policy=lambda state: state,
-        memory=lambda: (),
-        act=act,
-        samples_per_step=1,
-        num_iterations=1,
-    )
+def repeating_agent() -> Agent:
+    """An agent whose policy is one action; stochastic, it is that action plus 1."""
+    modes = {
+        "deterministic": feed_forward(lambda policy, observation, key: policy["action"]),
+        "stochastic": feed_forward(lambda policy, observation, key: policy["action"] + 1),
+    }
+    return Agent(init=lambda key: {"action": jnp.int32(0)}, modes=modes)
 
 
-first = np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(0), 0)))  # the training key of seed 0
+def recorded(env, action=1, mode="deterministic", seed=0):
+    return record_episode(env, repeating_agent(), {"action": jnp.int32(action)}, jax.random.key(seed), mode)
 
 
 @struct.dataclass
@@ -68,16 +60,17 @@ class Walk(Environment):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "deterministic", "positions", "rewards"),
+    ("action", "mode", "positions", "rewards"),
     [
-        ([0], True, [0, 1, 2], [1, 1, 1]),  # ends by itself
-        ([0], False, [0, 2], [2, 2]),
-        ([1], True, [0, 0, 0, 0], [0, 0, 0, 0]),  # ends at the time limit
+        (1, "deterministic", [0, 1, 2], [1, 1, 1]),  # ends by itself
+        (1, "stochastic", [0, 2], [2, 2]),
+        (0, "deterministic", [0, 0, 0, 0], [0, 0, 0, 0]),  # ends at the time limit
     ],
 )
-def test_frames_are_those_the_agent_acted_on(seeds, deterministic, positions, rewards):
-    program = Program(repeating_policy, Walk(), experiment().config, seeds)
-    frames, earned = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), deterministic)
+@pytest.mark.parametrize("piece", [1, 3, 256])
+def test_frames_are_those_the_agent_acted_on(action, mode, positions, rewards, piece, monkeypatch):
+    monkeypatch.setattr(record, "STEPS_PER_PIECE", piece)
+    frames, earned = recorded(Walk(), action, mode)
     assert set(frames) == {"observation", "position"}
     np.testing.assert_array_equal(frames["position"], positions)
     np.testing.assert_array_equal(frames["observation"], np.asarray(positions, np.float32)[:, None])
@@ -85,17 +78,12 @@ def test_frames_are_those_the_agent_acted_on(seeds, deterministic, positions, re
 
 
 def test_rewards_can_be_added_up_over_any_number_of_steps():
-    program = Program(repeating_policy, paying(LARGE, 1.0, 1001), experiment().config, [0])
-    _, earned = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), True)
+    _, earned = recorded(paying(LARGE, 1.0, 1001))
     np.testing.assert_array_equal(np.cumsum(earned), LARGE + np.arange(1001))
 
 
 def test_the_key_decides_the_episode():
-    program = Program(repeating_policy, make("probe/two-lengths"), experiment().config, [0])
-    lengths = {
-        len(record_episode(program.env, program.algorithm, program.init(), jax.random.key(seed), True)[1])
-        for seed in range(6)
-    }
+    lengths = {len(recorded(make("probe/two-lengths"), seed=seed)[1]) for seed in range(6)}
     assert lengths == {2, 10}
 
 
@@ -109,7 +97,6 @@ class Drawn(Walk):
 
 
 def test_of_an_environment_that_draws_itself_whole_states_are_kept():
-    program = Program(repeating_policy, Drawn(), experiment().config, [0])
-    frames, _ = record_episode(program.env, program.algorithm, program.init(), jax.random.key(0), True)
+    frames, _ = recorded(Drawn())
     assert set(frames) == {"observation", "state"}
     np.testing.assert_array_equal(frames["state"].position, [0, 1, 2])

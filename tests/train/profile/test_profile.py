@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrl.core.tree import copy
 from jaxrl.train.build import build
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile import profile as profiling
@@ -149,7 +150,7 @@ def test_a_run_is_measured_traced_and_left_as_it_was(monkeypatch, tmp_path):
     with shared_compilations():
         program = build(experiment())
         state = program.init()
-        before = program.copy(state)
+        before = copy(state)
         found = profiling.profile(program, state, tmp_path, Console(stream=stream))
         assert same_bits(before, state)
         program.chunk(state, 1)  # still there to train from

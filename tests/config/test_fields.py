@@ -111,7 +111,7 @@ def test_a_changed_number_does_not_compile_again_but_a_changed_size_does():
 
 
 def test_sweepable_names_the_numbers():
-    assert sweepable(Settings()) == ["rate", "anything"]
+    assert sweepable(Settings()) == ["rate", "anything", "scale"]
 
 
 def test_field_names_are_flat_and_lead_to_their_field():

@@ -1,0 +1,248 @@
+"""Whether some test notices when an option of PPO or of StepMix does nothing.
+
+    python -m benchmarks.mutants                                  # every option: up to 20 minutes
+    python -m benchmarks.mutants --options ppo.gae_lambda stepmix.replan
+
+A mutant is the algorithm with one option at a fixed value, whatever the caller asks for (benchmarks/mutated.py): one
+at which the option does nothing, where there is such a value, and else its default. It counts if on a small task, with
+the option at another value, two iterations give finite parameters that differ from those of the algorithm as it is.
+Then the tests that mention the option run until one fails. That test must pass with the plugin and no mutation.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from benchmarks.report import ROOT, machine, markdown, steps, write
+from jaxrl.errors import unknown
+from jaxrl.train.experiment import versions
+from jaxrl.train.output.console import Console
+
+AT_ONCE = 2
+# Wherever an algorithm is trained; slow tests are left out.
+FOLDERS = ("algos", "core", "envs", "nn", "contract", "train", "devices", "experiments", "cli")
+KILLED, SURVIVES, SAME, UNTESTED = "killed", "SURVIVES", "NO MUTANT", "NOT MENTIONED"
+PASSED, FAILED, LATE, BROKEN = "passed", "failed", "late", "broken"
+OUTCOMES = {PASSED: SURVIVES, LATE: "OUT OF TIME", BROKEN: "TESTS DO NOT START"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """An option, a value at which it should matter, and the value that it is dropped to."""
+
+    value: Any
+    dropped: Any
+    environment: str = "CartPole-v1"
+    also: dict[str, Any] = field(default_factory=dict)
+
+
+CONTINUOUS, GRID = "Pendulum-v1", "Breakout-MinAtar"
+SMALL: dict[str, dict[str, Any]] = {
+    "ppo": {"num_envs": 8, "num_steps": 64, "minibatch_size": 128, "total_steps": 8 * 64 * 20},
+    "stepmix": {"num_envs": 64, "total_steps": 64 * 5 * 200, "bonus_scale": 0.01},
+}
+# Sizes, without which nothing has the shape that a test expects: every test would notice.
+SIZES = {"total_steps", "num_envs", "num_steps", "minibatch_size"}
+HUB = "tabular/hub"
+MUTANTS = {
+    "ppo.num_epochs": Mutant(2, 4),
+    "ppo.learning_rate": Mutant(1e-2, 2.5e-4),
+    "ppo.anneal_learning_rate": Mutant(True, False),
+    "ppo.gamma": Mutant(0.5, 1.0),
+    "ppo.gae_lambda": Mutant(0.5, 1.0),
+    "ppo.clip_epsilon": Mutant(1e-4, 1e6),
+    "ppo.value_clip_epsilon": Mutant(1e-3, float("inf")),
+    "ppo.entropy_coefficient": Mutant(1.0, 0.0),
+    "ppo.value_coefficient": Mutant(0.1, 1.0),
+    "ppo.max_grad_norm": Mutant(1e-3, float("inf")),
+    "ppo.target_kl": Mutant(1e-9, None),
+    "ppo.ewma_center_of_mass": Mutant(4.0, None),
+    "ppo.outer_step_size": Mutant(0.5, 1.0),
+    "ppo.normalize_advantages": Mutant("minibatch", "none"),
+    "ppo.normalize_observations": Mutant(True, False),
+    "ppo.scale_rewards": Mutant(True, False),
+    "ppo.starts": Mutant("pool", "fresh"),
+    "ppo.pool_size": Mutant(8, 1024, also={"starts": "pool"}),
+    "ppo.stagger": Mutant(True, False),
+    "ppo.torso": Mutant("cnn", "mlp", GRID),
+    "ppo.hidden_sizes": Mutant((8,), (64, 64)),
+    "ppo.activation": Mutant("relu", "tanh"),
+    "ppo.shared_torso": Mutant(True, False),
+    "ppo.squash_actions": Mutant(True, False, CONTINUOUS),
+    "ppo.state_dependent_std": Mutant(True, False, CONTINUOUS),
+    "ppo.initial_log_std": Mutant(-1.0, 0.0, CONTINUOUS),
+    "ppo.train_std": Mutant(False, True, CONTINUOUS),
+    "ppo.compute_dtype": Mutant("bfloat16", "float32"),
+    "stepmix.method": Mutant("epsmix", "stepmix", HUB),
+    "stepmix.bound": Mutant("anchored", "kl", HUB),
+    "stepmix.replan": Mutant("doubling", "always", HUB),
+    "stepmix.know_rewards": Mutant(False, True, HUB),
+    "stepmix.constraint": Mutant("absolute", "relative", HUB, {"constraint_level": 0.2}),
+    "stepmix.constraint_level": Mutant(0.2, 0.9, HUB),
+    "stepmix.bonus_scale": Mutant(0.01, 1.0, HUB),
+    "stepmix.failure_probability": Mutant(0.9, 0.1, HUB),
+    "stepmix.baseline": Mutant("epsilon-soft", "boltzmann", HUB),
+    "stepmix.inverse_temperature": Mutant(3.0, 10.0, HUB),
+    "stepmix.baseline_epsilon": Mutant(0.5, 0.1, HUB, {"baseline": "epsilon-soft"}),
+    "stepmix.baseline_action": Mutant(1, 0, HUB, {"baseline": "constant"}),
+    "stepmix.known_baseline_value": Mutant(True, False, HUB),
+}
+# Read by the runner before the factory is called; the factory itself does not look at it.
+READ_ELSEWHERE = {"stepmix.dataset"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Whether some test notices when an option does nothing."""
+
+    options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(MUTANTS)
+    """Which options to drop, as ppo.gamma. Of some nothing is written."""
+    patience: float = 120.0
+    """Seconds after which the tests of a mutant are given up."""
+
+
+def main(arguments: Arguments) -> int:
+    """Drop every option in turn; print the table and write it."""
+    for name in arguments.options:
+        if name not in MUTANTS:
+            raise unknown("option", name, MUTANTS)
+    rows = {}
+    with steps(len(arguments.options)) as begin, ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(functools.partial(try_mutant, patience=arguments.patience), arguments.options)
+        for name, result in zip(arguments.options, found, strict=True):
+            begin(f"{name}: {result['verdict']}")
+            rows[name] = result
+    record = {"machine": machine(), "versions": versions(), "not_dropped": sorted(SIZES | READ_ELSEWHERE), "rows": rows}
+    Console().note(text(record))
+    if arguments.options == tuple(MUTANTS):
+        write("mutants", record, text(record))
+    return int(any(row["verdict"] != KILLED for row in rows.values()))
+
+
+def try_mutant(name: str, patience: float) -> dict[str, Any]:
+    """Whether dropping an option changes anything, and which test notices."""
+    mutant = MUTANTS[name]
+    about = {"value": mutant.value, "dropped": mutant.dropped}
+    if not changes_parameters(name):
+        return about | {"verdict": SAME, "test": None}
+    algorithm, option = name.split(".")
+    tests = mentions(option)
+    if not tests:
+        return about | {"verdict": UNTESTED, "test": None}
+    dropped = {"algorithm": algorithm, "option": option, "value": mutant.dropped}
+    failing_anyhow: list[str] = []
+    while True:
+        outcome, failed = run_tests(dropped, tests, failing_anyhow, patience)
+        if outcome != FAILED:
+            return about | {"verdict": OUTCOMES[outcome], "test": None}
+        if run_tests({"algorithm": algorithm}, [failed], [], patience)[0] == PASSED:
+            return about | {"verdict": KILLED, "test": failed}
+        failing_anyhow.append(failed)
+
+
+def changes_parameters(name: str) -> bool:
+    """Whether two iterations on a small task give finite parameters that differ from those without the option."""
+    mutant = MUTANTS[name]
+    algorithm, option = name.split(".")
+    settings = SMALL[algorithm] | mutant.also
+    whole, without = (
+        two_iterations(algorithm, mutant.environment, settings | {option: value})
+        for value in (mutant.value, mutant.dropped)
+    )
+    finite = all(np.isfinite(leaf).all() for leaf in whole + without)
+    shapes = [[leaf.shape for leaf in leaves] for leaves in (whole, without)]
+    same = shapes[0] == shapes[1] and all(np.array_equal(a, b) for a, b in zip(whole, without, strict=True))
+    return finite and not same
+
+
+def two_iterations(algorithm: str, environment: str, settings: dict[str, Any]) -> list[np.ndarray]:
+    """The policy's arrays after two iterations."""
+    import jax
+
+    from jaxrl.algos.registry import load, override
+    from jaxrl.envs.registry import make
+
+    spec = load(algorithm)
+    made = spec.factory(make(environment), override(spec.config_class(), settings))
+    step = jax.jit(lambda state: made.step(state)[0])
+    state = step(step(jax.jit(made.init)(jax.random.key(0))))
+    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(made.policy(state))]
+
+
+def mentions(option: str) -> list[str]:
+    """The tests that mention an option by name, those of algorithms first."""
+    word = re.compile(rf"\b{option}\b")
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
+            if word.search(path.read_text()):
+                found += mentions_in(path, word)
+    return found
+
+
+def mentions_in(path: Path, word: re.Pattern[str]) -> list[str]:
+    """The test functions of a file in which a word stands; the whole file, if it stands elsewhere in it."""
+    source = path.read_text()
+    name = path.relative_to(ROOT).as_posix()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    tests = [node for node in functions if node.name.startswith("test_")]
+    found = [f"{name}::{node.name}" for node in tests if word.search(whole_text(source, node))]
+    return found or [name]
+
+
+def whole_text(source: str, node: ast.FunctionDef) -> str:
+    """A function's text with its decorators."""
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
+
+
+def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], patience: float) -> tuple[str, str]:
+    """How the tests end under a mutant, and the first that failed."""
+    command = [sys.executable, "-m", "pytest", "-p", "benchmarks.mutated", "-x", "-q", "--no-header", *tests]
+    command += [f"--deselect={test}" for test in left_out]
+    variables = os.environ | {"JAXRL_MUTANT": json.dumps(mutant)}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return LATE, ""
+    if done.returncode in (0, 5):  # 5: nothing was left to run
+        return PASSED, ""
+    failed = re.search(r"^FAILED (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
+    return (FAILED, failed[1]) if failed else (BROKEN, "")
+
+
+def text(record: dict[str, Any]) -> str:
+    """The record in Markdown."""
+    rows = [
+        {"option": name, "given": row["value"], "dropped to": str(row["dropped"])} | verdict_columns(row)
+        for name, row in record["rows"].items()
+    ]
+    killed = sum(row["verdict"] == KILLED for row in record["rows"].values())
+    return (
+        f"{killed} of {len(rows)} options are noticed by a test when they are dropped. "
+        f"Not dropped: {', '.join(record['not_dropped'])}.\n\n{markdown(rows)}"
+    )
+
+
+def verdict_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """What became of a mutant."""
+    return {"verdict": row["verdict"], "by": row["test"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Arguments)))

@@ -1,0 +1,112 @@
+"""A configuration as the parser reads it: one dataclass of its settings by flat name, those of chosen parts too."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxrl.config import Family, chosen, no_such_option, override, possible, replace_leaves
+
+
+def choose_parts(config: Any, prog: str, words: Sequence[str]) -> Any:
+    """`config` with the parts that `words` name: which options there are depends on them.
+
+    What is no name of a part stays for the parser, which knows what else there is to say.
+    """
+    while usual := chosen(config):
+        fields = [(name, str, dataclasses.field(default=part)) for name, part in usual.items()]
+        early: Any = dataclasses.make_dataclass("Parts", fields)
+        asked, _ = tyro.cli(early, prog=prog, args=words, return_unknown_args=True, add_help=False)
+        known = {each.setting.name: each.setting.family for each in possible(config) if each.setting.family}
+        named = {name: part for name, part in vars(asked).items() if ":" in part or part in known[name].names()}
+        config = override(config, named)
+        if chosen(config).keys() == usual.keys():
+            return config
+    return config
+
+
+def form_of(config: Any) -> Any:
+    """A filled form: an object of a dataclass made for `config`, with a field for each of its settings."""
+    return _form(config, "")
+
+
+def filled(config: Any, form: Any) -> Any:
+    """`config` as a form of its kind says."""
+    return replace_leaves(config, _values(form))
+
+
+def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
+    """Of words that are no options, say which part has one of that name."""
+    names = {each.setting.name for each in possible(config) if each.choices}
+    for word in words:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_")
+            for spelt in (name, name.removeprefix("no_")):
+                if spelt in names:
+                    raise no_such_option(config, spelt)
+
+
+def _form(config: Any, prefix: str) -> Any:
+    hints, docs = typing.get_type_hints(type(config), include_extras=True), field_docs(config.__class__)
+    kinds: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        name, value, metadata = prefix + field.name, getattr(config, field.name), field.metadata
+        text, family = docs.get(field.name, ""), metadata.get("family")
+        if family:
+            values[name] = family.name_of(value)
+            kinds[name] = _choice(family, value, text)
+            name = f"{name}_{type(value).__name__}"  # of the group of its own options
+        elif not dataclasses.is_dataclass(value):
+            values[name], kinds[name] = value, Annotated[hints[field.name], tyro.conf.arg(help=text or None)]
+        if dataclasses.is_dataclass(value) and dataclasses.fields(value):
+            values[name] = _form(value, prefix + metadata.get("prefix", ""))
+            kinds[name] = Annotated[type(values[name]), tyro.conf.OmitArgPrefixes]
+    made = dataclasses.make_dataclass(type(config).__name__, kinds.items(), frozen=True, kw_only=True)
+    made.__doc__ = type(config).__doc__
+    return made(**values)
+
+
+def _choice(family: Family, current: Any, text: str) -> Any:
+    """The type of the option that chooses a part."""
+    members = family.members(current)
+    lines = [f"{name}: {(inspect.getdoc(type(each)) or '').partition(chr(10))[0]}" for name, each in members.items()]
+    about = "\n".join([text, *lines, "Or package.module:Name."])
+    return Annotated[Literal[tuple(members)], tyro.conf.arg(help=about)]
+
+
+def _values(form: Any) -> dict[str, Any]:
+    """What a form says, by flat name."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(form):
+        value = getattr(form, field.name)
+        found |= _values(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return found
+
+
+@functools.cache
+def field_docs(config_class: type) -> dict[str, str]:
+    """The string under each field of a class and of those that it derives from."""
+    docs: dict[str, str] = {}
+    for each in reversed(config_class.__mro__):
+        if not dataclasses.is_dataclass(each):
+            continue
+        try:
+            (statement,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        except (OSError, TypeError, SyntaxError, ValueError):  # a class without a source, made in a console
+            continue
+        body = statement.body if isinstance(statement, ast.ClassDef) else []
+        for field, following in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                text = following.value if isinstance(following, ast.Expr) else None
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    docs[field.target.id] = inspect.cleandoc(text.value)
+    return docs

@@ -1,0 +1,96 @@
+"""Holding a configuration, or another dataclass, against what its fields declare."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from jaxrl.config.paths import Setting, settings
+from jaxrl.errors import JaxrlError, check_choice, check_range, check_whole_number
+
+# What a whole number of an array holds.
+LARGEST = 2**63 - 1
+
+
+def check(config: Any) -> None:
+    """Refuse a configuration with a field outside of what it declares. Nested configurations are checked too."""
+    for setting in settings(config):
+        _check_setting(setting, _hints(setting.owner)[setting.field.name])
+
+
+@functools.cache
+def _hints(owner: type) -> dict[str, Any]:
+    """What the fields of a configuration class are annotated with."""
+    return typing.get_type_hints(owner)
+
+
+def _check_setting(setting: Setting, hint: Any) -> None:
+    """Refuse a value that a setting, annotated with `hint`, does not allow."""
+    name, value, metadata = setting.name, setting.value, setting.field.metadata
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(entry, int) and abs(entry) > LARGEST:
+            raise JaxrlError(f"{name} is {str(value):.20}…, but whole numbers reach to 2^63 - 1.")
+    if setting.family:
+        if not isinstance(value, setting.family.base):
+            raise JaxrlError(f"{name} is {value!r}, but must be a {setting.family.base.__name__}.")
+        return
+    if "range" in metadata:
+        low, high, open_low = metadata["range"]
+        check_range(name, value, low, high, open_low=open_low)
+        return
+    if "size" in metadata and typing.get_origin(hint) is not tuple:
+        check_whole_number(name, value, metadata["size"])
+        return
+    if "size" in metadata and isinstance(value, tuple):
+        for entry in value:
+            check_whole_number(name, entry, metadata["size"])
+        return
+    check_type(name, value, hint)
+    if "static_range" in metadata and float in (hint, *typing.get_args(hint)) and value is not None:
+        low, high, open_low = metadata["static_range"]
+        check_range(name, value, low, high, open_low=open_low)
+
+
+def check_types(config: Any) -> None:
+    """Refuse a dataclass with a value that is not of its field's type, as one read from a file may be."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        check_type(field.name, getattr(config, field.name), hints[field.name])
+
+
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Refuse what an annotation does not allow: int, float, str, bool, a Literal, a tuple of them, or None."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        check_choice(name, value, parts)
+        return
+    kinds = [part for part in parts if part is not type(None)] if origin in (types.UnionType, typing.Union) else [hint]
+    if value is None and len(kinds) < len(parts):
+        return
+    if not any(_is_of(value, kind) for kind in kinds):
+        or_none = " or None" if len(kinds) < len(parts) and origin is not tuple else ""
+        raise JaxrlError(f"{name} is {value!r}, but must be {' or '.join(map(_in_words, kinds))}{or_none}.")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of one plain kind; a whole number is a number too."""
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(entry, typing.get_args(kind)[0]) for entry in value)
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    numbers = {int: (int, np.integer), float: (int, float, np.number)}
+    expected = numbers.get(kind, kind)
+    return not isinstance(expected, type | tuple) or isinstance(value, expected)
+
+
+def _in_words(kind: Any) -> str:
+    """A kind of value, for a message."""
+    if typing.get_origin(kind) is tuple:
+        return {int: "a tuple of whole numbers"}.get(typing.get_args(kind)[0], "a list of names")
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))

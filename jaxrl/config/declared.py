@@ -1,0 +1,85 @@
+"""`@configuration`: a configuration class whose constructor takes flat names, checked where it is defined."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any, TypeVar, dataclass_transform
+
+from flax import struct
+
+from jaxrl.config.changes import replace_leaves
+from jaxrl.config.family import check_defaults
+from jaxrl.config.paths import Possible, possible, settings
+from jaxrl.errors import JaxrlError
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def configuration(cls: Class) -> Class:
+    """Make a configuration of a class whose fields are declared: a frozen `flax.struct.dataclass`.
+
+    Its constructor, and so `dataclasses.replace`, also takes the settings of the configurations inside of it by their
+    flat names, and parts by name: `PPOConfig(hidden_sizes=(8,), starts="pool", pool_size=64)`. Two settings of one
+    flat name are refused.
+    """
+    made: Any = struct.dataclass(cls)
+    check_defaults(made, "a configuration has a value for everything")
+    _take_flat_names(made)
+    check_names(made, [Possible(each, {}) for each in settings(made())])
+    return made
+
+
+def _take_flat_names(cls: Any) -> None:
+    """Let the constructor of a dataclass take settings by flat name, on top of those of its own fields."""
+    plain_init = cls.__init__
+    own = frozenset(field.name for field in dataclasses.fields(cls))
+    parts = frozenset(field.name for field in dataclasses.fields(cls) if "family" in field.metadata)
+
+    @functools.wraps(plain_init)
+    def init(self: Any, *values: Any, **given: Any) -> None:
+        # This runs whenever JAX rebuilds a configuration, which gives every field what it is to hold.
+        flat = {name: given.pop(name) for name in given.keys() - own}
+        flat |= {name: given.pop(name) for name in parts & given.keys() if isinstance(given[name], str)}
+        plain_init(self, *values, **given)
+        if flat:
+            changed = replace_leaves(self, flat)
+            for name in own:
+                object.__setattr__(self, name, getattr(changed, name))
+
+    cls.__init__ = init
+
+
+@functools.cache
+def check_settings(config_class: type, reserved: frozenset[str]) -> None:
+    """Refuse two settings of one flat name, whichever parts are chosen, and one whose name is `reserved`."""
+    found = possible(config_class())
+    check_names(config_class, found)
+    for each in found:
+        if each.setting.name in reserved:
+            raise JaxrlError(
+                f"{_place(config_class, each)} is called {each.setting.name}, as an option of every run is: rename it, "
+                "or give the field that holds it a prefix."
+            )
+
+
+def check_names(config_class: type, found: Iterable[Possible]) -> None:
+    """Refuse two settings of one flat name, unless they are of two parts of which only one can be chosen."""
+    known: dict[str, list[Possible]] = {}
+    for each in found:
+        for other in known.setdefault(each.setting.name, []):
+            if all(other.choices.get(part, member) == member for part, member in each.choices.items()):
+                places = f"{_place(config_class, other)} and {_place(config_class, each)}"
+                raise JaxrlError(
+                    f"{places} are both called {each.setting.name}: give the field that holds one of them a prefix, "
+                    'as in nested(…, prefix="critic_").'
+                )
+        known[each.setting.name].append(each)
+
+
+def _place(config_class: type, option: Possible) -> str:
+    """Where a setting is declared: PPOConfig.network.hidden_sizes."""
+    where = "".join(f" (of {part}={member})" for part, member in option.choices.items())
+    return ".".join((config_class.__name__, *option.setting.path)) + where
