@@ -29,7 +29,7 @@ CONFIG = make_config(
 
 
 @contextlib.contextmanager
-def likeliest_actions() -> Iterator[None]:
+def deterministic_actions() -> Iterator[None]:
     """Actions are not drawn: of the walk nothing is left to a device's own keys, since each row holds its starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Categorical, "sample", lambda self, key: self.mode())
@@ -38,7 +38,7 @@ def likeliest_actions() -> Iterator[None]:
 
 @functools.cache
 def walks(devices: int) -> Program:
-    """Walks of likeliest actions, shared by so many devices; to be run under `likeliest_actions`."""
+    """Walks of deterministic actions, shared by so many devices; to be run under `deterministic_actions`."""
     return Program(ppo, Walk(), CONFIG, seeds=[0], layout=Layout(env=devices))
 
 
@@ -50,7 +50,9 @@ def beginning(program: Program):
 def place(state, program: Program):
     """The same state on the devices of another program."""
     return jax.tree.map(
-        lambda leaf, abstract: jax.device_put(leaf, abstract.sharding) if program.mesh else jax.device_put(leaf),
+        lambda leaf, abstract: (
+            jax.device_put(leaf, abstract.sharding) if program.population.mesh else jax.device_put(leaf)
+        ),
         state,
         program.abstract_state(),
     )

@@ -6,6 +6,7 @@ import pytest
 
 from jaxrl.algos.ppo import ppo
 from jaxrl.core.shards import Shards
+from jaxrl.core.tree import copy
 from jaxrl.train.devices.layout import Layout
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
@@ -16,7 +17,7 @@ from tests.devices.eight import (
     assert_close,
     assert_replicated,
     beginning,
-    likeliest_actions,
+    deterministic_actions,
     walks,
 )
 from tests.train.tiny import arrays
@@ -28,7 +29,7 @@ OWN = {"explained_variance", "first_ratio_error"}
 
 @pytest.fixture(scope="module", autouse=True)
 def determined():
-    with likeliest_actions():
+    with deterministic_actions():
         yield
 
 
@@ -83,5 +84,5 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_others(runs, devices, tmp_pa
     for leaf, abstract in zip(jax.tree.leaves(restored.state), jax.tree.leaves(program.abstract_state()), strict=True):
         assert leaf.sharding.num_devices == devices and leaf.shape == abstract.shape
     further, _ = program.chunk(restored.state, 2)
-    same, _ = walks(8).chunk(walks(8).copy(runs[8][0]), 2)
+    same, _ = walks(8).chunk(copy(runs[8][0]), 2)
     assert_close(further, same)

@@ -12,6 +12,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, saved
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics
+from jaxrl.types import View
 from tests.train.test_loop import Stopping
 from tests.train.tiny import ITERATIONS, PROBE, experiment, newest_state, records, same_bits, shared_compilations
 
@@ -110,6 +111,7 @@ def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys
     assert cli.main(["plot", str(folder)]) == 0
     assert cli.main(["render", str(folder)]) == 0
     assert (folder / "plots" / "episode.gif").stat().st_size > 0
-    _, algorithm, policy = saved.load_policy(folder)
-    action, _ = algorithm.act(policy, algorithm.memory(), np.zeros(4, np.float32), jax.random.key(0), True)
+    _, agent, policy = saved.load_policy(folder)
+    view = View(np.zeros(4, np.float32), np.float32(0.0), np.int32(0), np.bool_(True))
+    action, _ = agent.modes["deterministic"].act(policy, agent.memory(policy), view, jax.random.key(0))
     assert action in (0, 1)
