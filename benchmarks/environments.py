@@ -20,11 +20,13 @@ import tyro
 from benchmarks.report import core_count, device_name, machine, markdown, spread, steps, write
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Bank, Draw, Fresh, Pool, Starts
+from jaxrl.envs.starts.api import Draw, Starts
+from jaxrl.envs.starts.fresh import Bank, Fresh
+from jaxrl.envs.starts.pool import Pool
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console, human
-from jaxrl.types import Array, Key, PyTree
+from jaxrl.types import Array, Key, PyTree, Transition
 
 SIZES = {
     "CartPole-v1": (4, 64, 1024, 65_536, 1_048_576),
@@ -76,7 +78,9 @@ class Program(NamedTuple):
 class Stored(Fresh):
     """Every episode of a row begins with the row's first start."""
 
-    def draw(self, state: Bank, key: Key, ended: Array) -> tuple[Bank, Draw]:
+    def draw(
+        self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+    ) -> tuple[Bank, Draw]:
         """What the bank holds."""
         return state, self.offer(state)
 
@@ -89,16 +93,20 @@ class Stored(Fresh):
 class Idle(Fresh):
     """The bank, in which no start counts as used."""
 
-    def draw(self, state: Bank, key: Key, ended: Array) -> tuple[Bank, Draw]:
+    def draw(
+        self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+    ) -> tuple[Bank, Draw]:
         """As `Fresh`; the compiler does not know that no episode is ever beyond the first."""
-        state, draw = super().draw(state, key, ended)
+        state, draw = super().draw(state, key, ended, seen, reached)
         return state._replace(used=state.used & (state.episode > 0)), draw
 
 
 class Each(Stored):
     """A reset for every row on every step."""
 
-    def draw(self, state: Bank, key: Key, ended: Array) -> tuple[Bank, Draw]:
+    def draw(
+        self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+    ) -> tuple[Bank, Draw]:
         """The same starts as those of `Fresh`, made anew on every step."""
         made = state._replace(**dict(zip(("state", "observation"), self._make(state.key, state.episode), strict=True)))
         return state._replace(episode=state.episode + ended), self.offer(made)

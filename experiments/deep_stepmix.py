@@ -91,13 +91,14 @@ def run(seeds: int, episodes: int, path: Path, console: Console) -> dict[str, An
         folder = Path("runs/deep_stepmix") / name
         settings = RunSettings(seed=seed, num_evaluations=1)
         train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), settings), folder, console)
-        actor, policy = saved(folder)
-        alone = jax.jit(measure(plain, actor, 10 * episodes, True))(policy, only(0), jax.random.key(0))
+        actor = saved(folder)
+        alone_of = jax.jit(measure(plain, actor, 10 * episodes, "deterministic"))
+        alone = alone_of(actor.policy, only(0), jax.random.key(0))
         found = {"seed": seed, "mean": float(alone.mean()), "deviation": float(alone.std())}
         record["baselines"][name] = found | {"threshold": LEVEL * found["mean"]}
         console.note(f"the {name} baseline earns {alone.mean():.1f} ± {alone.std():.1f}")
-        runs = {"scratch": (plain, None), f"{name}/finetuned": (plain, policy)}
-        runs[f"{name}/deep"] = (deep_stepmix(env, deep_config, actor), None)
+        runs = {"scratch": (plain, None), f"{name}/finetuned": (plain, actor.policy)}
+        runs[f"{name}/deep"] = (deep_stepmix(env, deep_config, baseline=actor), None)
         for method, (algorithm, first) in runs.items():
             if method not in record["methods"]:
                 begun = time.perf_counter()
@@ -107,10 +108,10 @@ def run(seeds: int, episodes: int, path: Path, console: Console) -> dict[str, An
     return record
 
 
-def saved(folder: Path) -> tuple[Actor, PyTree]:
+def saved(folder: Path) -> Actor:
     """The last policy of a run folder, as a baseline and as first weights (`--baseline` takes the best one)."""
-    _, algorithm, policy = load_policy(folder, "last")
-    return Actor(lambda observation, key, likeliest: algorithm.act(policy, (), observation, key, likeliest)[0]), policy
+    _, agent, policy = load_policy(folder, "last")
+    return Actor(policy, agent)
 
 
 def only(step: int) -> Choice:
@@ -119,10 +120,11 @@ def only(step: int) -> Choice:
     return Choice(step_array, step_array, jnp.float32(1.0), jnp.float32(0.0))
 
 
-def measure(algorithm: Algorithm, actor: Actor, episodes: int, deterministic: bool = False) -> Callable:
+def measure(algorithm: Algorithm, actor: Actor, episodes: int, mode: str) -> Callable:
     """A function of (policy, choice, key) to the returns [episodes] of a mixture with the baseline `actor`."""
     env = make(TASK)
     vector = GuidedEnv(env, Fresh(env), episodes, baseline=actor, config=override(DeepStepMixConfig(), DEEP_SETTINGS))
+    act = algorithm.agent.modes[mode].act  # PPO's: it has no memory
 
     def returns(policy: PyTree, choice: Choice, key: Key) -> jax.Array:
         key_begin, key = jax.random.split(key)
@@ -133,10 +135,10 @@ def measure(algorithm: Algorithm, actor: Actor, episodes: int, deterministic: bo
             state, key = carry
             key, key_act, key_env = jax.random.split(key, 3)
             keys = jax.random.split(key_act, episodes)
-            act = jax.vmap(lambda observation, key: algorithm.act(policy, (), observation, key, deterministic)[0])
-            return vector.step(state, act(state.observation, keys), key_env)[0], key
+            action, _ = jax.vmap(act, in_axes=(None, None, 0, 0))(policy, (), state.view, keys)
+            return vector.step(state, action, key_env)[0], key
 
-        return jax.lax.while_loop(lambda carry: jnp.any(carry[0].first), step, (state, key))[0].earned[:, -1]
+        return jax.lax.while_loop(lambda carry: jnp.any(carry[0].in_first), step, (state, key))[0].earned[:, -1]
 
     return returns
 
@@ -144,37 +146,36 @@ def measure(algorithm: Algorithm, actor: Actor, episodes: int, deterministic: bo
 def train(algorithm: Algorithm, actor: Actor, policy: PyTree | None, seeds: int, episodes: int) -> dict[str, Any]:
     """What the collecting policy of every iteration earns, [seeds, iterations], and the last learner by itself."""
     guided = isinstance(jax.eval_shape(algorithm.init, jax.random.key(0)).vector, Round)
-    returns_of, likeliest_of = (measure(algorithm, actor, episodes, each) for each in (False, True))
+    modes = {mode: measure(algorithm, actor, episodes, mode) for mode in ("stochastic", "deterministic")}
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
 
     def begin(key: Key) -> PyTree:
         state = algorithm.init(key)
-        return state if policy is None else state._replace(policy=policy)
+        return state if policy is None else algorithm.begin_from(state, policy)
 
     def iterate(state: PyTree, key: Key) -> tuple:
         choice = state.vector.plan.choice if guided else only(0)
-        seen = returns_of(algorithm.policy(state), choice, key)
+        seen = modes["stochastic"](algorithm.policy(state), choice, key)
         following, _ = algorithm.step(state)
         handover = choice.weight * choice.bold + (1 - choice.weight) * choice.cautious
         return following, (seen.mean(), seen.std() / jnp.sqrt(len(seen)), handover)
 
-    def finish(state: PyTree, key: Key) -> tuple:
-        return tuple(each(algorithm.policy(state), only(0), key).mean() for each in (returns_of, likeliest_of))
+    def finish(state: PyTree, key: Key) -> dict[str, jax.Array]:
+        return {mode: each(algorithm.policy(state), only(0), key).mean() for mode, each in modes.items()}
 
     state, rows = jax.jit(jax.vmap(begin))(keys), []
     step = jax.jit(jax.vmap(iterate), donate_argnums=0)
-    for iteration in range(algorithm.num_iterations):
+    for iteration in range(algorithm.budget.steps):
         state, seen = step(state, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1000 + iteration))
         rows.append(jax.device_get(seen))
-    sampled, likeliest = jax.jit(jax.vmap(finish))(state, jax.vmap(lambda key: jax.random.fold_in(key, 999))(keys))
+    final = jax.jit(jax.vmap(finish))(state, jax.vmap(lambda key: jax.random.fold_in(key, 999))(keys))
     returns, errors, handovers = (np.stack(each, axis=1).round(3).tolist() for each in zip(*rows, strict=True))
     return {
-        "samples_per_iteration": algorithm.samples_per_step,
+        "samples_per_iteration": algorithm.budget.per_step,
         "returns": returns,
         "standard_errors": errors,
         "handover_steps": handovers,
-        "final_sampled": np.asarray(sampled).tolist(),
-        "final_likeliest": np.asarray(likeliest).tolist(),
+        **{f"final_{mode}": np.asarray(each).tolist() for mode, each in final.items()},
     }
 
 
@@ -187,7 +188,7 @@ def text(record: dict[str, Any]) -> str:
     for name, baseline in record["baselines"].items():
         rows = [line(record, method, name) for method in NAMES]
         header = ["method", "transitions", "violating iterations, by seed", "least return"]
-        header += ["last learner, sampled", "likeliest", f"transitions to a round of {REACHED:g}, by seed"]
+        header += ["last learner, stochastic", "deterministic", f"transitions to a round of {REACHED:g}, by seed"]
         parts.append(
             f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} an episode; constraint "
             f"{baseline['threshold']:.1f}."
@@ -208,7 +209,7 @@ def line(record: dict[str, Any], method: str, baseline: str) -> list[str]:
     violating = (returns < record["baselines"][baseline]["threshold"]).sum(1).tolist()
     good = [np.flatnonzero(row >= REACHED) for row in returns]
     reached = [human(float(each[0] * samples)) if len(each) else "–" for each in good]
-    final = [f"{np.mean(found[kind]):.1f}" for kind in ("final_sampled", "final_likeliest")]
+    final = [f"{np.mean(found[kind]):.1f}" for kind in ("final_stochastic", "final_deterministic")]
     total = human(float(samples * returns.shape[1]))
     return [
         NAMES[method],

@@ -29,7 +29,6 @@ if __name__ == "__main__":
 import jax
 import numpy as np
 import tyro
-from jax.flatten_util import ravel_pytree
 from scaling_figures import draw
 from scaling_report import markdown
 
@@ -38,6 +37,7 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.config import flatten, without_unchosen
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
+from jaxrl.envs.play import play_begin
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.train.build import build
@@ -241,7 +241,7 @@ def train(experiment: Experiment, iterations: int, policy: Any = None) -> tuple[
     program = build(experiment)
     score, state = scorer(program), program.init()
     if policy is not None:
-        state = begin_from(state, policy)
+        state = begin_from(program, state, policy)
     marks = np.unique(np.linspace(0, iterations, POINTS + 1).astype(int))
     scores, late, seconds = [score(state, 0)], [], 0.0
     for done, until in zip(marks[:-1], marks[1:], strict=True):
@@ -255,22 +255,25 @@ def train(experiment: Experiment, iterations: int, policy: Any = None) -> tuple[
     with np.errstate(invalid="ignore", divide="ignore"):  # no episode may have ended, no step may have been taken
         means = {name: mean.sum / mean.count for name, mean in total.items()}
     record = {
-        "batch": program.algorithm.samples_per_step,
+        "batch": program.algorithm.budget.per_step,
         "iterations": marks,
         "scores": np.stack(scores),
         "late": {name: value.reshape(program.shape) for name, value in means.items()},
         "training_seconds": seconds,
     }
-    return shortened(record), program.algorithm.policy(state)
+    return shortened(record), program.whole(program.policies(state))
 
 
-def begin_from(state: Any, policy: Any) -> Any:
-    """A first state with the policy of another: optimiser, anchor and environments are fresh. Leaves are [H, S, …]."""
-    state = state._replace(policy=copy(policy))
-    if state.proximal is None:
-        return state
-    flat = jax.vmap(jax.vmap(lambda params: ravel_pytree(params)[0]))(policy.params)
-    return state._replace(proximal=state.proximal._replace(mean=flat))
+def begin_from(program: Program, state: Any, policy: Any) -> Any:
+    """A first state with the policy of another run, [H, S, ...]: optimiser, anchor and environments are fresh."""
+    begin = program.algorithm.begin_from
+    assert begin is not None
+    return program.place(over_members(program, begin)(program.whole(state), copy(policy)))
+
+
+def over_members(program: Program, function: Callable) -> Callable:
+    """Map a function of leaves [...] over those of all members, as they are saved."""
+    return jax.vmap(jax.vmap(function)) if program.population.is_population else function
 
 
 def scorer(program: Program) -> Callable[[Any, int], np.ndarray]:
@@ -278,19 +281,19 @@ def scorer(program: Program) -> Callable[[Any, int], np.ndarray]:
     if not hasattr(program.env, "gap"):
 
         def mean_return(state: Any, iteration: int) -> np.ndarray:
-            return member_scores(program.evaluate(program.policies(state), iteration)[0].returns)
+            return member_scores(program.evaluate(program.policies(state), iteration)["deterministic"].returns)
 
         return mean_return
-    states = fixed_states()
+    states, agent = fixed_states(), program.algorithm.agent
 
     def regret(policy: Any) -> jax.Array:
-        key = jax.random.key(0)  # not read: the likeliest action is no draw
-        actions = jax.vmap(lambda state: program.algorithm.act(policy, (), state, key, True)[0])(states)
-        return program.env.gap(states, actions)
+        key = jax.random.key(0)  # not read: the deterministic action is no draw
+        begun = play_begin(program.env, agent, policy, key, len(states), (states, states))
+        act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, 0, 0, None))
+        return program.env.gap(states, act(policy, begun.memory, begun.view, key)[0])
 
-    over_members = jax.vmap(jax.vmap(regret)) if program.is_population else regret
-    compiled = jax.jit(over_members)
-    return lambda state, _: np.asarray(compiled(program.algorithm.policy(state))).reshape(program.shape)
+    compiled = jax.jit(over_members(program, regret))
+    return lambda state, _: np.asarray(compiled(program.whole(program.policies(state)))).reshape(program.shape)
 
 
 def shortened(value: Any) -> Any:

@@ -106,7 +106,7 @@ def draw_rules(axes: Axes, by_factor: dict[int, dict[str, dict[str, Any]]]) -> N
 def draw_game(axes: Axes, by_number: dict[int, dict[str, dict[str, Any]]], game: str) -> None:
     """Return against the number of environments, a line for each rule."""
     _draw_by_rule(axes, by_number)
-    axes.set(xlabel="environments", ylabel="return, likeliest actions")
+    axes.set(xlabel="environments", ylabel="return, deterministic")
     headline(axes, f"The rules in {game}", "at equal transitions; a dot a seed")
 
 

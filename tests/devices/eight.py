@@ -49,13 +49,10 @@ def beginning(program: Program):
 
 def place(state, program: Program):
     """The same state on the devices of another program."""
-    return jax.tree.map(
-        lambda leaf, abstract: (
-            jax.device_put(leaf, abstract.sharding) if program.population.mesh else jax.device_put(leaf)
-        ),
-        state,
-        program.abstract_state(),
-    )
+    if program.population.mesh is None:
+        return jax.device_put(state)
+    shardings = jax.tree.map(lambda abstract: abstract.sharding, program.abstract_state())
+    return jax.device_put(state, shardings)
 
 
 def without_stock(state):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.envs.play import play_begin
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
@@ -48,8 +49,10 @@ def plateau(batch, seeds=4, iterations=150):
     states = fixed_states(512)
 
     def regret(state):
-        actions = jax.vmap(lambda seen: algorithm.act(algorithm.policy(state), (), seen, jax.random.key(0), True)[0])
-        return env.gap(states, actions(states))
+        policy, key = algorithm.policy(state), jax.random.key(0)  # not read: the deterministic action is no draw
+        begun = play_begin(env, algorithm.agent, policy, key, len(states), (states, states))
+        act = jax.vmap(algorithm.agent.modes["deterministic"].act, in_axes=(None, 0, 0, None))
+        return env.gap(states, act(policy, begun.memory, begun.view, key)[0])
 
     def train(key):
         def body(index, carry):
@@ -98,7 +101,7 @@ def test_every_budgets_settings_fit_ppo(script, monkeypatch):
     for budget in (script.NORMAL, script.QUICK, script.FULL):
         for name, cell in [*script.bandit_cells(budget), *script.minatar_cells(budget)]:
             algorithm = ppo(make("bandit/contextual"), cell.experiment.config)
-            assert algorithm.num_iterations == cell.iterations, name
+            assert algorithm.budget.steps == cell.iterations, name
 
 
 def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, monkeypatch, tmp_path):
