@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxrl.core import compensated
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.vector import memories, zero_action
+from jaxrl.envs.vector import memories
 from jaxrl.types import Agent, Array, Key, PyTree, Timestep, View
 
 # (memory, View, key) -> (action, memory), for one environment.
@@ -54,17 +54,11 @@ def play_begin(
     key, key_reset = jax.random.split(key)
     state, observation = start or jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
     counts = jnp.zeros(num_episodes, jnp.int32)
-    view = View(
-        observation=observation,
-        reward=jnp.zeros(num_episodes, jnp.float32),
-        action=zero_action(env.action_space, num_episodes),
-        first=counts == 0,
-    )
     begun = Play(
         time=jnp.zeros((), jnp.int32),
         key=key,
         state=state,
-        view=view,
+        view=jax.vmap(lambda seen: View.at_start(seen, env.action_space))(observation),
         memory=memories(agent.memory(policy), num_episodes),
         running=counts == 0,
         returns=compensated.zeros(num_episodes),

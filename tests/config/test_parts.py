@@ -31,7 +31,9 @@ from jaxrl.config import (
 )
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Fresh, FreshConfig, Pool, PoolConfig, StartsConfig
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.fresh import Fresh, FreshConfig
+from jaxrl.envs.starts.pool import Pool, PoolConfig
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
 from jaxrl.train.program import Program
@@ -260,8 +262,8 @@ def test_run_folders_of_before_held_options_of_parts_that_were_not_chosen():
 def test_start_distributions_are_parts():
     env = make("probe/two-lengths")
     assert isinstance(PPOConfig().starts, FreshConfig) and isinstance(PPOConfig().starts, StartsConfig)
-    assert isinstance(FreshConfig().make(env, SINGLE, {}), Fresh)
-    assert PoolConfig(pool_size=10).make(env, Shards("env", 4), {}) == Pool(env, 3)
+    assert isinstance(FreshConfig().make(env, SINGLE), Fresh)
+    assert PoolConfig(pool_size=10).make(env, Shards("env", 4)) == Pool(env, 3)
 
 
 @configuration
