@@ -34,7 +34,7 @@ from jaxrl.analysis.style import INK, MUTED, PALETTE, headline, human, new_figur
 from jaxrl.config import flatten, override
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.train.experiment import Experiment, RunSettings, versions
 from jaxrl.train.output.console import Console
 from jaxrl.train.saved import load_policy

@@ -14,7 +14,7 @@ def make(setting: dict) -> list[Variant]:
     import numpy as np
 
     from jaxrl.envs.registry import make
-    from jaxrl.envs.starts import Fresh
+    from jaxrl.envs.starts.fresh import Fresh
     from jaxrl.envs.vector import VectorEnv, episode_metrics, no_episodes
 
     env, num_envs = make(setting["environment"], backend=setting["backend"]), setting["num_envs"]

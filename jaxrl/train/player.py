@@ -50,19 +50,13 @@ class Player:
 
     def agent(self) -> Agent:
         """The agent of the first member's configuration."""
-        return self.make_agent(self.population.env, self._one_config())
+        return self.make_agent(self.population.env, self.population.first_config)
 
     def abstract_policies(self) -> PyTree:
         """Shapes, types and structure of the policies, [H, S, ...] or [...], without computing them."""
         shape = self.population.shape if self.population.is_population else ()
         policy = jax.eval_shape(lambda: self.agent().init(jax.random.key(0)))
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape), leaf.dtype), policy)
-
-    def _one_config(self) -> Any:
-        """The first member's configuration."""
-        if not self.population.is_population:
-            return self.population.config
-        return jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype), self.population.config)
 
     def evaluate(
         self, policies: PyTree, iteration: int, each_piece: Callable[[Asked, float], None] | None = None

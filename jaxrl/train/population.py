@@ -49,6 +49,7 @@ class Population:
         self.compile_seconds = 0.0
         self.env = self.everywhere(jax.tree.map(jnp.asarray, env))
         self.inputs = self.everywhere(jax.tree.map(jnp.asarray, inputs))
+        self.first_config = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32).reshape(-1)[0], config)
         self.config = self._spread_config(config)
         self.compiled = {} if compiled is None else compiled
 

@@ -14,17 +14,17 @@ import pytest
 
 from jaxrl.algos import stepmix
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
-from jaxrl.algos.ppo import PPO
+from jaxrl.algos.ppo import make_network
 from jaxrl.config import override
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.certificate import Certificate
 from jaxrl.core.tabular import Episodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Fresh
-from jaxrl.envs.vector import VectorEnv
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Actor, Box, Discrete, Timestep
+from jaxrl.types import Box, Discrete, Timestep
+from tests.envs.acting import actor
 
 HORIZON, ROUNDS, NUM_ENVS = 8, 16, 512
 HANDOVERS = (0, 2, 4, 6, 8)
@@ -101,9 +101,9 @@ def play(case, key):
     """The rounds of one member: what was certified, the exact expected returns, and the metrics."""
     numbers = {"return_low": case.low, "return_high": case.high, "drift": case.drift}
     config, env = dataclasses.replace(CONFIG, **numbers), Pay(case.base, case.gain, case.length)
-    baseline = Actor(lambda observation, key, _: (jax.random.uniform(key) < case.works).astype(jnp.int32))
-    algorithm = deep_stepmix(env, config, baseline)
-    network = PPO(config, VectorEnv(env, Fresh(env), 1)).network
+    baseline = actor(lambda observation, key: (jax.random.uniform(key) < case.works).astype(jnp.int32))
+    algorithm = deep_stepmix(env, config, baseline=baseline)
+    network = make_network(env, config)
     step = jnp.arange(HORIZON)
 
     def body(state, _):

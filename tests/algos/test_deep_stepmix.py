@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, deep_stepmix
-from jaxrl.algos.ppo import PPO, Batch, Policy
+from jaxrl.algos.ppo import Batch, Policy, make_network
 from jaxrl.cli import main
 from jaxrl.config import override
 from jaxrl.core import minibatch
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Actor, Box, Discrete, Mean, Timestep
+from jaxrl.types import Actor, Box, Discrete, Mean, Timestep, feed_forward
+from tests.algos.walk import learner
+from tests.envs.acting import actor, counting
 
 HORIZON = 8
 LIGHT = {"xla_backend_optimization_level": 1}  # compiles in half the time
@@ -43,8 +45,8 @@ class Wages(Environment):
         return (jnp.arange(HORIZON + 1) == step).astype(jnp.float32)
 
 
-WORKER = Actor(lambda observation, key, deterministic: jnp.ones((), jnp.int32))
-SHIRKER = Actor(lambda observation, key, deterministic: (jax.random.uniform(key) < 0.6).astype(jnp.int32))
+WORKER = actor(lambda observation, key: jnp.ones((), jnp.int32))
+SHIRKER = actor(lambda observation, key: (jax.random.uniform(key) < 0.6).astype(jnp.int32))
 CONFIG = override(
     DeepStepMixConfig(),
     {
@@ -58,9 +60,19 @@ CONFIG = override(
 )
 
 
-def guided(config=CONFIG, num_envs=3):
+def guided(config=CONFIG, num_envs=3, baseline=WORKER):
     env = Wages()
-    return GuidedEnv(env, Fresh(env), num_envs, baseline=WORKER, config=config)
+    return GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config)
+
+
+def steps_of(vector, state, action, num_steps):
+    """The transitions of so many steps of the same action, [T, N, ...], and the last state."""
+    step = jax.jit(vector.step)
+    seen = []
+    for key in jax.random.split(jax.random.key(1), num_steps):
+        state, transition = step(state, action, key)
+        seen.append(transition)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *seen), state
 
 
 def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_evidence():
@@ -69,17 +81,47 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
     assert np.all(np.asarray(state.handover) == HORIZON), "nothing is known: the baseline alone"
     state = state._replace(handover=jnp.array([0, 3, 8], jnp.int32))
     idle = jnp.zeros(3, jnp.int32)
-    step = jax.jit(vector.step)
-    seen = []
-    for key in jax.random.split(jax.random.key(1), 2 * HORIZON):
-        state, transition = step(state, idle, key)
-        seen.append(transition)
-    weight, reward = (np.stack([getattr(each, name) for each in seen]) for name in ("weight", "reward"))
+    seen, state = steps_of(vector, state, idle, 2 * HORIZON)
+    weight, reward = seen.weight, seen.reward
     steps = np.arange(2 * HORIZON)[:, None] % HORIZON
     np.testing.assert_array_equal(weight, steps >= np.array([0, 3, 8]))
     np.testing.assert_array_equal(reward, 1 - weight)
     # Hand-over steps of the candidates: 0, 2, 4, 6, 8.
     np.testing.assert_array_equal(state.earned, [[0, 0, 0, 0, 0], [0, 2, 3, 3, 3], [0, 2, 4, 6, 8]])
+
+
+def test_a_baseline_remembers_its_episode_and_is_shown_what_was_done_in_it():
+    """It works until it has counted three steps, and then does as was done in the last one, whoever did it.
+
+    It is asked in every step, also where the learner acts, and begins again with each episode.
+    """
+
+    def act(count, view, key):
+        return jnp.where(count < 3, 1, jnp.where(view.reward > 0, view.action, 0)).astype(jnp.int32)
+
+    vector = guided(baseline=counting(act))
+    state = vector.init(jax.random.key(0))._replace(handover=jnp.array([8, 8, 2], jnp.int32))
+    # Two environments of the baseline alone, the second of which was interrupted in the round before.
+    state = state._replace(memory=jnp.array([0, 5, 0], jnp.int32))
+    seen, after = steps_of(vector, state, jnp.zeros(3, jnp.int32), 2 * HORIZON)
+    works = np.array([[1] * HORIZON, [1] * HORIZON, [1, 1] + [0] * (HORIZON - 2)]).T
+    np.testing.assert_array_equal(seen.action, np.concatenate([works, works]))
+    np.testing.assert_array_equal(after.memory, HORIZON)
+    np.testing.assert_array_equal(after.vector.view.first, True)
+    renewed = jax.jit(lambda state: vector.begin(state.plan, jax.random.key(2)))(after)
+    np.testing.assert_array_equal(renewed.memory, 0)
+    assert jax.tree.structure(renewed) == jax.tree.structure(after)
+
+
+def test_the_baseline_acts_in_the_mode_that_is_asked_for():
+    mode = {"deterministic": 1, "stochastic": 0}
+    both = actor(lambda observation, key: jnp.int32(0)).agent
+    modes = {name: feed_forward(lambda policy, observation, key, of=of: jnp.int32(of)) for name, of in mode.items()}
+    baseline = Actor((), dataclasses.replace(both, modes=modes))
+    for name, expected in mode.items():
+        vector = guided(dataclasses.replace(CONFIG, baseline_mode=name), baseline=baseline)
+        seen, _ = steps_of(vector, vector.init(jax.random.key(0)), jnp.full(3, 1 - expected), 2)
+        np.testing.assert_array_equal(seen.action, expected)
 
 
 def slow_bounds(samples, low, high, log_term):
@@ -137,11 +179,12 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
     )
     vector = guided(config, count)
     state = Round(
-        VectorEnv.init(vector, jax.random.key(0)),
-        jnp.asarray(handover),
-        jnp.zeros(count, bool),
-        jnp.asarray(earned),
-        old,
+        vector=VectorEnv.init(vector, jax.random.key(0)),
+        memory=(),
+        handover=jnp.asarray(handover),
+        in_first=jnp.zeros(count, bool),
+        earned=jnp.asarray(earned),
+        plan=old,
     )
     plan = vector.plan(state)
     lower, threshold = slow_plan(config, state, rounds=40)
@@ -154,12 +197,12 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
 @functools.cache
 def trained():
     """Three seeds of forty rounds: what was planned, and the exact expected return of each plan, [rounds, seeds]."""
-    algorithm = deep_stepmix(Wages(), CONFIG, SHIRKER)
+    algorithm = deep_stepmix(Wages(), CONFIG, baseline=SHIRKER)
     observations = jnp.eye(HORIZON + 1)[:HORIZON]
 
     def body(state, _):
         policy, choice = algorithm.policy(state), state.vector.plan.choice
-        network = PPO(CONFIG, VectorEnv(Wages(), Fresh(Wages()), 1)).network
+        network = make_network(Wages(), CONFIG)
         works = jax.nn.softmax(network.apply(policy.params, observations)[0].logits)[:, 1]
         # The baseline earns 0.6 a step, the learner what it works.
         value = [jnp.where(jnp.arange(HORIZON) < step, 0.6, works).sum() for step in (choice.bold, choice.cautious)]
@@ -168,7 +211,7 @@ def trained():
         return after, (value, choice, {name: mean.sum / mean.count for name, mean in metrics.items()})
 
     def run(key):
-        return jax.lax.scan(body, algorithm.init(key), None, length=algorithm.num_iterations)[1]
+        return jax.lax.scan(body, algorithm.init(key), None, length=algorithm.budget.steps)[1]
 
     with jax.debug_key_reuse(False):
         return jax.jit(jax.vmap(run), compiler_options=LIGHT)(jax.random.split(jax.random.key(0), 3))
@@ -187,8 +230,8 @@ def test_no_round_is_below_the_constraint_and_the_learner_takes_over():
 
 
 def test_what_the_baseline_did_does_not_move_the_learner():
-    learner = PPO(CONFIG, VectorEnv(Wages(), Fresh(Wages()), 4))
-    state = jax.jit(learner.init, compiler_options=LIGHT)(jax.random.key(0))
+    learned = learner(CONFIG, Wages())
+    state = jax.jit(learned.init, compiler_options=LIGHT)(jax.random.key(0))
     rng = np.random.default_rng(0)
     count = 64
     rows = Batch(
@@ -203,7 +246,7 @@ def test_what_the_baseline_did_does_not_move_the_learner():
 
     @functools.partial(jax.jit, compiler_options=LIGHT)
     def gradient(rows):
-        loss = functools.partial(learner._loss, key=jax.random.key(0))
+        loss = functools.partial(learned._loss, key=jax.random.key(0))
         return jax.grad(lambda params: loss(params, None, rows, rows.log_probability)[0])(state.policy.params)
 
     for found, expected in zip(*map(jax.tree.leaves, (gradient(rows), gradient(mine))), strict=True):
@@ -223,11 +266,16 @@ def test_what_the_baseline_did_does_not_move_the_learner():
         ({"stagger": True}, WORKER, "--stagger"),
         ({"minibatch_size": 5000}, WORKER, "must divide num_envs"),
         ({"drift": -1.0}, WORKER, "drift is -1"),
+        (
+            {"baseline_mode": "stochastics"},
+            WORKER,
+            "unknown mode of the baseline 'stochastics'. Did you mean stochastic",
+        ),
     ],
 )
 def test_what_is_refused(settings, baseline, message):
     with pytest.raises(JaxrlError, match=message):
-        deep_stepmix(Wages(), override(CONFIG, settings), baseline)
+        deep_stepmix(Wages(), override(CONFIG, settings), baseline=baseline)
 
 
 @pytest.mark.parametrize("horizon", [100, 200, 500, 1000])

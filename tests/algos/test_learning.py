@@ -34,7 +34,7 @@ def learned(environment_id):
     @functools.partial(jax.jit, compiler_options=CHEAP)
     def train(key):
         state = algorithm.init(key)
-        state = jax.lax.fori_loop(0, algorithm.num_iterations, lambda _, state: algorithm.step(state)[0], state)
+        state = jax.lax.fori_loop(0, algorithm.budget.steps, lambda _, state: algorithm.step(state)[0], state)
         return algorithm.policy(state)
 
     return environment, train(jax.random.key(0))

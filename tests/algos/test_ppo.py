@@ -6,12 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxrl.train.evaluate import evaluate
+from jax.flatten_util import ravel_pytree
 
-from jaxrl.algos.ppo import PPOConfig, ppo
-from jaxrl.envs.starts import Draw, Fresh
+from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
+from jaxrl.envs.play import play
+from jaxrl.envs.starts.api import Draw
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.types import View
 from tests.algos.walk import NUM_ITERATIONS, WHOLE, Walk, learner, make_config, step, trained, with_key
 
 
@@ -55,19 +59,22 @@ def test_acting_uses_the_moments_and_changes_nothing():
 
     @jax.jit
     def run(policy, key):
-        return evaluate(Walk(), algorithm, policy, key, 8, True)
+        return play(Walk(), algorithm.agent, policy, key, 8, "deterministic")
 
     episodes = run(algorithm.policy(state), jax.random.key(0))
     assert episodes.lengths.shape == (8,) and int(episodes.lengths.max()) <= Walk().horizon
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.policy), before)
 
-    act = jax.jit(functools.partial(algorithm.act, deterministic=True))
+    act, value = jax.jit(algorithm.agent.modes["deterministic"].act), jax.jit(algorithm.agent.value)
     for position in (-1.0, 0.0, 1.0):
         observation = Walk().observe(jnp.float32(position))
         scaled = (observation - before.observation_moments.mean) / np.sqrt(before.observation_moments.variance)
-        distribution, _ = learner(make_config()).network.apply(before.params, scaled)
-        action, memory = act(state.policy, (), observation, jax.random.key(0))
+        distribution, expected = learner(make_config()).network.apply(before.params, scaled)
+        view = View(observation, jnp.float32(9.0), jnp.int32(1), jnp.ones((), bool))
+        action, memory = act(state.policy, (), view, jax.random.key(0))
         assert memory == () and int(action) == int(distribution.mode())
+        found = value(state.policy, (), view, jax.random.key(0))
+        assert found.shape == () and float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_state_keeps_its_structure_and_holds_no_weak_types():
@@ -150,7 +157,7 @@ def test_a_policy_that_stays_close_takes_every_step():
 
 def test_the_number_of_iterations_is_what_the_budget_holds():
     algorithm = ppo(Walk(), PPOConfig(total_steps=1000, num_envs=4, num_steps=16, minibatch_size=32))
-    assert algorithm.samples_per_step == 64 and algorithm.num_iterations == 15
+    assert algorithm.budget == ("transitions", 64, 15, {"gradient steps": 4 * 2})
 
 
 class Untouchable(Walk):
@@ -203,7 +210,7 @@ class Elsewhere(Fresh):
     def shortest(self):
         return 3
 
-    def draw(self, state, key, ended):
+    def draw(self, state, key, ended, seen, reached):
         n = len(ended)
         position = jnp.full(n, 0.25)
         limit, origin = jnp.full(n, 3, jnp.int32), jnp.zeros(n, jnp.int32)
@@ -211,7 +218,7 @@ class Elsewhere(Fresh):
 
 
 def test_a_start_distribution_of_ones_own_replaces_the_configured_one():
-    algorithm = ppo(Walk(), make_config(), starts=Elsewhere(Walk()))
+    algorithm = ppo(Walk(), make_config(), vector=VectorEnv(Walk(), Elsewhere(Walk()), 4))
     vector = jax.jit(lambda key: algorithm.init(key).vector)(jax.random.key(0))
     np.testing.assert_array_equal(vector.observation, np.tile([212.5, 0.0625], (4, 1)))
     np.testing.assert_array_equal(vector.limit, 3)
@@ -224,3 +231,40 @@ def test_a_pool_begins_every_environment_from_its_rows():
     vector = jax.jit(lambda key: algorithm.init(key).vector)(jax.random.key(0))
     assert len(set(vector.origin.tolist())) == 4 and max(vector.origin.tolist()) < 8
     np.testing.assert_array_equal(vector.observation, vector.starts[1][vector.origin])
+
+
+def test_a_run_begins_from_another_ones_policy_with_everything_else_fresh():
+    config = make_config(ewma_center_of_mass=2.0)
+    algorithm = ppo(Walk(), config)
+    first = jax.jit(algorithm.init)(jax.random.key(7))
+    policy = jax.device_get(trained()[0].policy)
+    begun = algorithm.begin_from(first, policy)
+    jax.tree.map(np.testing.assert_array_equal, begun.policy, policy)
+    assert begun.policy.observation_moments.count == 3 * WHOLE
+    rest = {field: getattr(first, field) for field in ("optimizer", "reward_scaler", "vector", "iteration")}
+    for field, expected in rest.items():
+        jax.tree.map(assert_equal, getattr(begun, field), expected)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(begun.optimizer))
+    # The average that holds the policy begins at it: not at the parameters that were drawn here.
+    flat = ravel_pytree(policy.params)[0]
+    np.testing.assert_array_equal(begun.proximal.mean, flat)
+    assert not np.array_equal(first.proximal.mean, flat)
+    assert jax.tree.structure(begun) == jax.tree.structure(first)
+    assert kinds_of(begun) == kinds_of(first)
+    step(config, begun)
+
+
+def assert_equal(one, other):
+    is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
+    np.testing.assert_array_equal(*((jax.random.key_data(each) if is_key else each) for each in (one, other)))
+
+
+def kinds_of(state):
+    return [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(state)]
+
+
+def test_an_agents_first_policy_is_what_training_begins_with():
+    algorithm = ppo(Walk(), make_config())
+    key_params = jax.random.split(jax.random.key(3), 3)[0]  # as PPO.init splits its own
+    own = ppo_agent(Walk(), make_config()).init(key_params)
+    jax.tree.map(np.testing.assert_array_equal, own, algorithm.policy(algorithm.init(jax.random.key(3))))

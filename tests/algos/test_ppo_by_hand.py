@@ -26,7 +26,7 @@ EPSILON = 1e-5  # Adam's
 @jax.jit
 def loss_of(config, policy, scaler, rollout):
     """(batch, (loss, diagnostics)) of a policy on the whole rollout, as one minibatch."""
-    batch = learner(config)._estimate(scaler, rollout)[1]
+    batch = learner(config)._estimate(scaler, rollout.trajectory)[1]
     weight = batch.advantage
     if config.normalize_advantages == "minibatch":  # done once an epoch, for all minibatches
         weight = normalize_advantage(weight)

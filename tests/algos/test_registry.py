@@ -13,7 +13,7 @@ import pytest
 
 import jaxrl.algos
 from jaxrl.algos import registry
-from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
 from jaxrl.config import check, field_names, flatten, override
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Algorithm
@@ -55,7 +55,7 @@ def test_every_field_of_a_configuration_is_documented(name):
 
 def test_ppo_loads_by_name():
     spec = registry.load("ppo")
-    assert spec.factory is ppo and spec.config_class is PPOConfig
+    assert spec.factory is ppo and spec.config_class is PPOConfig and spec.agent is ppo_agent
 
 
 def test_an_unknown_algorithm_is_refused_with_the_nearest():
@@ -98,8 +98,13 @@ def somebodys(monkeypatch):
     monkeypatch.setitem(sys.modules, "somebodys", module)
 
 
-def test_an_algorithm_of_ones_own_is_loaded(somebodys):
-    assert registry.load("somebodys:mine") == ("somebodys:mine", mine, Settings)
+def test_an_algorithm_of_ones_own_is_loaded(somebodys, monkeypatch):
+    name, factory, config_class, agent = registry.load("somebodys:mine")
+    assert (name, factory, config_class) == ("somebodys:mine", mine, Settings)
+    with pytest.raises(AssertionError, match="called before it was checked"):
+        agent(None, Settings())  # there is none beside it: it is that of the algorithm
+    monkeypatch.setattr(sys.modules[__name__], "mine_agent", lambda env, config: (env, config), raising=False)
+    assert registry.load("somebodys:mine").agent("env", "config") == ("env", "config")
 
 
 @pytest.mark.parametrize(

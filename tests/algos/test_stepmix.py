@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix
+from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
 from jaxrl.core.tabular import Episodes, Mixture
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
 from jaxrl.train.program import Program
+from jaxrl.types import View
 
 HUB = StepMixConfig(baseline="constant", bonus_scale=0.1)
 LIGHT = {"xla_backend_optimization_level": 1}  # compiles in half the time, and is as fast
@@ -149,13 +150,16 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
     assert float(metrics["violation"].sum) == 0.0
 
     coins, observation = jax.random.split(jax.random.key(3), 4000), learner.env.reset(jax.random.key(0))[1]
-    act = jax.vmap(learner.act, in_axes=(None, None, None, 0, None))
-    _, bold = act(plan.policy, jnp.zeros((), bool), observation, coins, False)
+    agent = stepmix_agent(learner.env, config)
+    act = agent.modes["stochastic"].act
+    view = View(observation, jnp.zeros(()), jnp.zeros((), jnp.int32), first=jnp.ones((), bool))
+    _, bold = jax.vmap(act, in_axes=(None, None, None, 0))(plan.policy, agent.memory(plan.policy), view, coins)
     weight = float(plan.policy.weight)
     assert float(bold.mean()) == pytest.approx(weight, abs=4 * np.sqrt(weight * (1 - weight) / 4000))
     later = jnp.eye(10)[0].at[6].set(1.0)  # state 0 at step 1: what was drawn at step 0 stays
+    view = view._replace(observation=later, first=jnp.zeros((), bool))
     for remembered in (True, False):
-        _, kept = learner.act(plan.policy, jnp.asarray(remembered), later, jax.random.key(0), False)
+        _, kept = act(plan.policy, jnp.asarray(remembered), view, jax.random.key(0))
         assert bool(kept) == remembered
 
 
@@ -203,7 +207,7 @@ def behaviour_episodes(num):
 def test_offline_data_give_the_baseline_and_warm_counts_or_are_refused():
     config = dataclasses.replace(HUB, constraint="absolute", constraint_level=1.822)
     env, episodes = behaviour_episodes(3000)
-    program = Program(functools.partial(stepmix, dataset=episodes), env, config, seeds=[0, 1])
+    program = Program(stepmix, env, config, seeds=[0, 1], inputs={"dataset": episodes})
     state, metrics = program.chunk(program.init(), 50)
     assert (np.asarray(state.counts[0]).sum((1, 2, 3, 4)) == 5 * (3000 + 50)).all()
     assert np.asarray(metrics["violation"].sum).sum() == 0 and np.asarray(state.problem.baseline_value).min() > 1.822

@@ -1,15 +1,16 @@
 """An environment with both kinds of ends, and PPO's compiled functions on it, shared between test files."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.algos.ppo import PPO, PPOConfig, ppo
+from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, make_network, ppo, ppo_agent
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.types import Box, Discrete, Timestep
@@ -63,8 +64,10 @@ def make_config(**changes):
     return jax.tree.map(np.float32, PPOConfig(**defaults | changes))
 
 
-def learner(config):
-    return PPO(config, VectorEnv(Walk(), Fresh(Walk()), config.num_envs))
+def learner(config, env=None):
+    env = env or Walk()
+    vector = VectorEnv(env, Fresh(env), config.num_envs)
+    return PPO(config, vector, ppo_agent(env, config), make_network(env, config))
 
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
@@ -72,11 +75,23 @@ def step(config, state):
     return ppo(Walk(), config).step(state)
 
 
+class Seen(NamedTuple):
+    """A trajectory, and each field of its transitions and decisions by its own name."""
+
+    trajectory: Trajectory
+
+    def __getattr__(self, name):
+        for part in (self.trajectory, self.trajectory.transition, self.trajectory.decision):
+            if name in part._fields:
+                return getattr(part, name)
+        raise AttributeError(name)
+
+
 @functools.partial(jax.jit, compiler_options=CHEAP)
 def rollout_of(config, state):
-    """The rollout that `step` is about to see."""
+    """What `step` is about to see."""
     key = jax.random.split(state.key, 4)[0]
-    return learner(config)._rollout(state, key)[1]
+    return Seen(learner(config)._rollout(state, key)[1])
 
 
 def with_key(state, seed):

@@ -1,6 +1,7 @@
 """The Algorithm contract, held against every algorithm in `jaxrl.algos` on an environment for each kind of action."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,13 @@ import pytest
 
 from jaxrl.algos import registry
 from jaxrl.config import field_names, override, replace_leaves, settings, sweepable
+from jaxrl.core.shards import Shards
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
+from jaxrl.envs.vector import zero_action
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.types import Actor, Algorithm, Box, Mean
+from jaxrl.types import Agent, Algorithm, Box, Mean, View
+from tests.envs.acting import actor
 
 # Small sizes, where an algorithm has a field of the name; everything stateful is switched on.
 TINY = {
@@ -34,7 +38,7 @@ OWN = {"stepmix": ("tabular/paper",), "deep_stepmix": ("probe/two-lengths",)}
 # A constraint that binds nothing, so that the learner acts; and what is read from disk otherwise.
 UNBOUND = {"constraint": "absolute", "constraint_level": -20.0, "return_low": -20.0, "return_high": 20.0}
 SETTINGS = {"deep_stepmix": UNBOUND}
-INPUTS = {"deep_stepmix": lambda env: {"baseline": Actor(lambda observation, key, _: env.action_space.sample(key))}}
+INPUTS = {"deep_stepmix": lambda env: {"baseline": actor(lambda observation, key: env.action_space.sample(key))}}
 CASES = [(name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)]
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
@@ -49,7 +53,7 @@ class Compiled:
     """One algorithm on one environment: a single member, and a population of 2 settings × 2 seeds."""
 
     def __init__(self, name, environment_id):
-        self.env = environments.make(environment_id)
+        self.name, self.env = name, environments.make(environment_id)
         inputs = INPUTS.get(name, lambda env: {})(self.env)
         self.factory = functools.partial(registry.load(name).factory, **inputs)
         config = tiny_config(name)
@@ -58,8 +62,17 @@ class Compiled:
         self.init = jax.jit(self.make_init, compiler_options=CHEAP)
         self.first = self.init(self.config, jax.random.key(3))
         self.chunk = jax.jit(self.make_chunk, donate_argnums=1, compiler_options=CHEAP)
-        act = jax.vmap(self.algorithm.act, in_axes=(None, None, None, 0, None))
-        self.act = jax.jit(act, static_argnums=4, compiler_options=CHEAP)
+        # As whoever plays a saved policy makes it, without what training reads.
+        self.agent = registry.load(name).agent(self.env, config)
+        self.act = {name: self.make_act(mode.act) for name, mode in self.agent.modes.items()}
+
+    def make_act(self, act):
+        """A mode for one environment, under several keys at once."""
+        return jax.jit(jax.vmap(act, in_axes=(None, None, None, 0)), compiler_options=CHEAP)
+
+    def view(self, observation):
+        """What a policy is shown at the beginning of an episode."""
+        return View(observation, jnp.zeros(()), zero_action(self.env.action_space), jnp.ones((), bool))
 
     def make_init(self, config, key):
         return self.factory(self.env, config).init(key)
@@ -106,8 +119,83 @@ def kinds(tree):
 def test_the_factory_makes_an_algorithm_that_says_what_a_step_consumes(name, environment_id):
     algorithm = compiled(name, environment_id).algorithm
     assert isinstance(algorithm, Algorithm)
-    assert type(algorithm.samples_per_step) is int and algorithm.samples_per_step >= 1
-    assert type(algorithm.num_iterations) is int and algorithm.num_iterations >= 1
+    unit, per_step, steps, also = algorithm.budget
+    assert unit in ("transitions", "gradient steps", "episodes") and unit not in also
+    assert set(also) <= {"transitions", "gradient steps", "episodes"}
+    assert all(type(count) is int and count >= 1 for count in (per_step, steps, *also.values()))
+    assert steps == TINY["total_steps"] // per_step
+
+
+def abstract(function, *arguments):
+    """(structure, shapes and types) of what a function returns."""
+    tree = jax.eval_shape(function, *arguments)
+    return jax.tree.structure(tree), kinds(tree)
+
+
+@each_case
+def test_the_agent_that_is_made_without_inputs_acts_with_the_policies_that_training_makes(name, environment_id):
+    case = compiled(name, environment_id)
+    agent, algorithm, key = case.agent, case.algorithm, jax.random.key(0)
+    assert isinstance(agent, Agent) and list(agent.modes) == list(algorithm.agent.modes) != []
+    trained = abstract(lambda key: algorithm.policy(algorithm.init(key)), key)
+    assert abstract(agent.init, key) == abstract(algorithm.agent.init, key) == trained
+    assert abstract(agent.memory, case.algorithm.policy(case.first)) == abstract(
+        algorithm.agent.memory, case.algorithm.policy(case.first)
+    )
+
+
+@each_case
+def test_every_mode_keeps_the_memory_and_the_value_is_a_number(name, environment_id):
+    case = compiled(name, environment_id)
+    policy, space = jax.eval_shape(case.agent.init, jax.random.key(0)), case.env.observation_space
+    memory = abstract(case.agent.memory, policy)
+    arguments = (
+        policy,
+        jax.eval_shape(case.agent.memory, policy),
+        case.view(jnp.zeros(space.shape, space.dtype)),
+        jax.random.key(0),
+    )
+    for mode in case.agent.modes.values():
+        assert abstract(lambda *given, act=mode.act: act(*given)[1], *arguments) == memory
+        if mode.steer is not None:
+            assert abstract(mode.steer, policy, jnp.float32(1.0)) == abstract(case.agent.init, jax.random.key(0))
+    if case.agent.value is not None:
+        value = jax.eval_shape(case.agent.value, *arguments)
+        assert value.shape == () and value.dtype == jnp.float32
+
+
+@each_case
+def test_what_is_sharded_has_rows_that_two_devices_halve_and_nothing_else_has(name, environment_id):
+    case = compiled(name, environment_id)
+    if "shards" not in inspect.signature(registry.load(name).factory).parameters:
+        pytest.skip("it does not share its environments")
+
+    def state_of(devices):
+        """The state on each of so many devices, [devices, ...]."""
+        shards = Shards("env", devices)
+        init = case.factory(case.env, tiny_config(name), shards=shards).init
+        each = jax.vmap(init, in_axes=None, axis_name=shards.axis_name, axis_size=devices)
+        return jax.eval_shape(each, jax.random.key(0))
+
+    def check(split, whole, share):
+        for one, half in zip(jax.tree.leaves(whole), jax.tree.leaves(share), strict=True):
+            expected = (one.shape[1] // 2, *one.shape[2:]) if split else one.shape[1:]
+            assert half.shape[1:] == expected
+        return split
+
+    found = jax.tree.map(check, case.algorithm.sharded, state_of(1), state_of(2))
+    assert False in jax.tree.leaves(found)
+
+
+@each_case
+def test_a_run_begins_from_a_policy_that_was_trained_before(name, environment_id):
+    case = compiled(name, environment_id)
+    if case.algorithm.begin_from is None:
+        pytest.skip("it does not")
+    policy = case.algorithm.policy(case.run(1)[0])
+    begun = case.algorithm.begin_from(case.first, policy)
+    assert bits(case.algorithm.policy(begun)) == bits(policy) != bits(case.algorithm.policy(case.first))
+    assert jax.tree.structure(begun) == jax.tree.structure(case.first) and kinds(begun) == kinds(case.first)
 
 
 @each_case
@@ -231,28 +319,29 @@ def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environmen
 def test_the_policy_acts_for_one_environment_within_its_space(name, environment_id):
     case = compiled(name, environment_id)
     policy, space = case.algorithm.policy(case.first), case.env.action_space
-    observation = jax.jit(case.env.reset)(jax.random.key(0))[1]
-    memory, unique = case.algorithm.memory(), {}
-    for deterministic in (True, False):
+    view = case.view(jax.jit(case.env.reset)(jax.random.key(0))[1])
+    memory, unique = case.agent.memory(policy), {}
+    for mode, act in case.act.items():
         keys = jax.random.split(jax.random.key(1), 20)
-        actions, following = case.act(policy, memory, observation, keys, deterministic)
+        actions, following = act(policy, memory, view, keys)
         assert jax.tree.structure(following) == jax.tree.structure(memory)
         assert actions.shape == (20, *space.shape) and actions.dtype == space.dtype
         if isinstance(space, Box):
             assert np.all(np.asarray(actions) >= space.low) and np.all(np.asarray(actions) <= space.high)
-        unique[deterministic] = len(np.unique(np.asarray(actions), axis=0))
-    assert unique[True] == 1 and unique[False] > 1
+        unique[mode] = len(np.unique(np.asarray(actions), axis=0))
+    assert unique["deterministic"] == 1 and unique["stochastic"] > 1
 
 
 @each_case
 def test_a_policy_needs_nothing_else_of_the_state(name, environment_id):
     case = compiled(name, environment_id)
     state, _ = case.run(1)
-    policy, abstract = copy(case.algorithm.policy(state)), case.env.observation_space
+    policy, space = copy(case.algorithm.policy(state)), case.env.observation_space
 
     def act(seed):
         keys = jax.random.split(jax.random.key(seed), 20)
-        return case.act(policy, case.algorithm.memory(), jnp.zeros(abstract.shape, abstract.dtype), keys, False)[0]
+        view = case.view(jnp.zeros(space.shape, space.dtype))
+        return case.act["stochastic"](policy, case.agent.memory(policy), view, keys)[0]
 
     before = act(1)
     case.run(1, state)  # donates the state

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Fresh, Pool
+from jaxrl.envs.starts.api import Draw
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.starts.pool import Pool
+from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Box, Discrete, Timestep
+from jaxrl.types import Box, Discrete, Progress, Timestep
 
 HORIZON = 7
 POOL = 16
+PROGRESS = Progress(np.int32(1), 64)
 
 
 class Anywhere(Environment):
@@ -43,7 +47,7 @@ class Anywhere(Environment):
 def pool():
     """A compiled pool of 16: init, refresh, and draws under many keys at once."""
     starts = Pool(Anywhere(), POOL)
-    draw = jax.vmap(lambda *arguments: starts.draw(*arguments)[1], in_axes=(None, 0, None))
+    draw = jax.vmap(lambda *arguments: starts.draw(*arguments, None, None)[1], in_axes=(None, 0, None))
     return jax.jit(functools.partial(starts.init, n=0)), jax.jit(starts.refresh), jax.jit(draw)
 
 
@@ -60,7 +64,7 @@ def test_the_start_of_an_episode_is_the_environments_own_reset_whenever_it_is_ma
     starts, n, steps = Fresh(Anywhere()), 5, 40
     ended = np.random.default_rng(0).random((steps, n)) < np.array([0.0, 0.05, 0.3, 0.9, 1.0])
     first = jax.jit(starts.init, static_argnums=1)(jax.random.key(0), n)
-    draw = jax.jit(lambda bank, ended: starts.draw(bank, jax.random.key(9), ended))
+    draw = jax.jit(lambda bank, ended: starts.draw(bank, jax.random.key(9), ended, None, None))
     keys, bank, number = np.asarray(jax.random.key_data(first.key)), first, np.zeros(n, int)
     for now in ended:
         bank, drawn = draw(bank, now)
@@ -80,7 +84,7 @@ def test_starts_of_a_population_are_those_of_its_members():
 
     def run(key, ended):
         def step(bank, now):
-            bank, drawn = starts.draw(bank, jax.random.key(0), now)
+            bank, drawn = starts.draw(bank, jax.random.key(0), now, None, None)
             return bank, drawn.observation
 
         return jax.lax.scan(step, starts.init(key, n), ended)[1]
@@ -102,7 +106,7 @@ def test_banks_of_a_population_are_renewed_together():
     def used(key, ended):
         bank = starts.init(key, len(ended))
         for now in (ended, jnp.zeros_like(ended), ended & (jnp.arange(len(ended)) == 2)):
-            bank, _ = starts.draw(bank, jax.random.key(0), now)
+            bank, _ = starts.draw(bank, jax.random.key(0), now, None, None)
         return bank.used
 
     ended = np.zeros((2, 3, 4), bool)
@@ -119,7 +123,7 @@ def test_an_episode_count_beyond_2_to_the_31_still_gives_fresh_starts():
     bank = starts.init(jax.random.key(0), 3)._replace(episode=jnp.full(3, 2**31 - 2, jnp.uint32))
     seen = []
     for _ in range(4):
-        bank, drawn = starts.draw(bank, jax.random.key(1), jnp.ones(3, bool))
+        bank, drawn = starts.draw(bank, jax.random.key(1), jnp.ones(3, bool), None, None)
         seen.append(np.asarray(drawn.observation))
     assert len(np.unique(np.concatenate(seen), axis=0)) == 12 and int(bank.episode[0]) == 2**31 + 1
 
@@ -128,11 +132,11 @@ def test_fresh_grants_the_horizon_and_has_no_origin():
     starts = Fresh(Anywhere())
     assert starts.shortest == HORIZON
     bank = starts.init(jax.random.key(0), 3)
-    after, draw = starts.draw(bank, jax.random.key(0), np.ones(3, bool))
+    after, draw = starts.draw(bank, jax.random.key(0), np.ones(3, bool), None, None)
     np.testing.assert_array_equal(draw.limit, [HORIZON] * 3)
     np.testing.assert_array_equal(draw.origin, [-1] * 3)
     assert draw.limit.dtype == draw.origin.dtype == jnp.int32
-    assert starts.refresh(after, jax.random.key(1)) is after
+    assert starts.refresh(after, jax.random.key(1), PROGRESS) is after
 
 
 @pytest.mark.parametrize("n", [4, POOL, POOL + 8])
@@ -172,7 +176,7 @@ def test_every_row_of_the_pool_is_handed_out_to_every_environment():
 def test_refresh_replaces_every_row():
     init, refresh, _ = pool()
     before = init(jax.random.key(0))
-    after = refresh(before, jax.random.key(1))
+    after = refresh(before, jax.random.key(1), PROGRESS)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     old, new = np.asarray(before[1]), np.asarray(after[1])
     assert new.shape == old.shape == (POOL, 2)
@@ -191,7 +195,7 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
     @jax.vmap
     def iteration(key):
         key_pool, key_draw = jax.random.split(key)
-        return starts.draw(starts.init(key_pool, 4), key_draw, jnp.ones(4, bool))[1].observation
+        return starts.draw(starts.init(key_pool, 4), key_draw, jnp.ones(4, bool), None, None)[1].observation
 
     seen = np.asarray(iteration(jax.random.split(jax.random.key(4), 100))).reshape(-1, 2)
     np.testing.assert_allclose(seen.mean(0), 0.5, atol=0.1)
@@ -202,3 +206,73 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
 def test_a_pool_without_rows_is_refused(size):
     with pytest.raises(JaxrlError, match=f"pool_size is {size}, but must be a whole number of at least 1"):
         Pool(Anywhere(), size).init(jax.random.key(0), 4)
+
+
+class Walls(Environment):
+    """Goes where it is told along a line, from `reset`'s place 0; ends at 3. The state is the place, twice."""
+
+    observation_space = Box(-10.0, 10.0, ())
+    action_space = Box(-10.0, 10.0, ())
+    horizon = HORIZON
+
+    def reset(self, key):
+        return {"place": jnp.zeros(())}, jnp.zeros(())
+
+    def step(self, key, state, action):
+        place = state["place"] + action
+        return {"place": place}, Timestep(place, 10.0 * action, place >= 3.0)
+
+
+class Remembering(Fresh):
+    """Begins where the last episode ended, at most at 2, and counts the origins; keeps what `draw` was told."""
+
+    shortest = 2
+    sharded = True
+
+    def init(self, key, n):
+        nothing = {name: jnp.zeros(n) for name in ("return", "length", "ended_at", "final")}
+        return nothing | {"origin": jnp.full(n, -2, jnp.int32), "draws": jnp.zeros(n, jnp.int32)}
+
+    def draw(self, state, key, ended, seen, reached):
+        n = len(ended)
+        place, told = jnp.zeros(n), state
+        if seen is not None:
+            place = jnp.minimum(reached["place"], 2.0)
+            told = {
+                "return": seen.episode_return,
+                "length": seen.episode_length.astype(jnp.float32),
+                "ended_at": reached["place"],
+                "final": seen.final_observation,
+                "origin": seen.origin,
+                "draws": state["draws"],
+            }
+            told = jax.tree.map(lambda new, old: jnp.where(ended, new, old), told, state)
+        told["draws"] = state["draws"] + ended
+        return told, Draw({"place": place}, place, jnp.full(n, 2, jnp.int32), told["draws"])
+
+
+def test_a_distribution_is_told_how_the_episode_that_ended_went_and_where():
+    """Rows 0 and 1 walk by 0.5 and 2 a step: time ends the one, its place the other. Two steps are granted."""
+    vector = VectorEnv(Walls(), Remembering(Walls()), 2)
+    state = jax.jit(vector.init)(jax.random.key(0))
+    np.testing.assert_array_equal(state.starts["origin"], -2)  # of the first episodes nothing is told
+    told, origins = [], []
+    for key in jax.random.split(jax.random.key(1), 4):
+        state, seen = jax.jit(vector.step)(state, jnp.array([0.5, 2.0]), key)
+        told.append(jax.device_get(state.starts))
+        origins.append(np.asarray(seen.origin))
+    # Row 0: 0, 0.5, 1 | 1, 1.5, 2.    Row 1: 0, 2, 4 | 2, 4 | 2, 4.
+    np.testing.assert_array_equal(told[0]["draws"], [1, 1])
+    np.testing.assert_array_equal([each["draws"] for each in told], [[1, 1], [2, 2], [2, 3], [3, 4]])
+    np.testing.assert_array_equal(told[1]["return"], [10.0, 40.0])
+    np.testing.assert_array_equal(told[1]["length"], [2, 2])
+    np.testing.assert_array_equal(told[1]["ended_at"], [1.0, 4.0])  # before the reset, as is what follows
+    np.testing.assert_array_equal(told[1]["final"], [1.0, 4.0])
+    np.testing.assert_array_equal(told[3]["return"], [10.0, 20.0])
+    np.testing.assert_array_equal(told[3]["length"], [2, 1])
+    np.testing.assert_array_equal(told[3]["ended_at"], [2.0, 4.0])
+    # The origin is that of the episode that ended, and stays with all its transitions.
+    np.testing.assert_array_equal(told[1]["origin"], [1, 1])
+    np.testing.assert_array_equal(told[3]["origin"], [2, 3])
+    np.testing.assert_array_equal(origins, [[1, 1], [1, 1], [2, 2], [2, 3]])
+    np.testing.assert_array_equal(state.observation, [2.0, 2.0])

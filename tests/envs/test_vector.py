@@ -10,9 +10,11 @@ from flax import struct
 
 from jaxrl.envs import registry
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts import Draw, Fresh, Pool
+from jaxrl.envs.starts.api import Draw
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.starts.pool import Pool
 from jaxrl.envs.vector import VectorEnv, episode_metrics
-from jaxrl.types import Box, Timestep, Transition
+from jaxrl.types import Box, Progress, Timestep, Transition
 from tests.envs.paying import LARGE, MANY, paying
 
 NUM_ENVS, NUM_STEPS, HORIZON = 3, 40, 5
@@ -47,14 +49,15 @@ class OwnLimits(struct.PyTreeNode):
 
     env: Environment
     shortest: int = struct.field(pytree_node=False, default=2)
+    sharded: bool = struct.field(pytree_node=False, default=True)
 
     def init(self, key, n):
         return jnp.zeros(n, jnp.int32)
 
-    def refresh(self, state, key):
-        return state + 1
+    def refresh(self, state, key, progress):
+        return state + progress.iteration
 
-    def draw(self, state, key, ended):
+    def draw(self, state, key, ended, seen, reached):
         n = len(ended)
         key_reset, key_limit = jax.random.split(key)
         env_state, observation = jax.vmap(self.env.reset)(jax.random.split(key_reset, n))
@@ -163,8 +166,8 @@ def test_the_starts_own_state_changes_only_when_refreshed():
     assert not states.starts.any() and not following.starts.any()
     vector = VectorEnv(Scripted(), STARTS["own limits"], NUM_ENVS)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[3]), states)
-    renewed = jax.jit(vector.refresh)(state, jax.random.key(0))
-    np.testing.assert_array_equal(renewed.starts, 1)
+    renewed = jax.jit(vector.refresh)(state, jax.random.key(0), Progress(jnp.int32(2), 64))
+    np.testing.assert_array_equal(renewed.starts, 2)
     jax.tree.map(np.testing.assert_array_equal, renewed._replace(starts=state.starts), state)
 
 
@@ -302,6 +305,7 @@ def test_episode_metrics_count_only_what_ended():
         final_observation=zeros,
         episode_return=jnp.array([4.0, 6.0, 100.0]),
         episode_length=jnp.array([2, 5, 50]),
+        origin=jnp.full(3, -1),
     )
     metrics = jax.tree.map(lambda leaf: float(leaf.sum()), episode_metrics(seen))
     assert metrics == {"episode_return": (10, 2), "episode_length": (7, 2), "truncated_fraction": (1, 2)}

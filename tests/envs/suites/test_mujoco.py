@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import registry
-from jaxrl.envs.starts import Fresh
+from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.suites import mujoco as suite
 from jaxrl.envs.vector import VectorEnv, episode_metrics
 from jaxrl.errors import JaxrlError
