@@ -12,6 +12,7 @@ the episodes are the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -115,12 +116,8 @@ def play_and_keep(
 
 def play(env: Environment, agent: Agent, policy: PyTree, key: Key, num_episodes: int, mode: str) -> Episodes:
     """Whole episodes at once: `num_episodes` of them, for at most the environment's horizon."""
-
-    def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
-        return agent.modes[mode].act(policy, memory, view, key)
-
     begun = play_begin(env, agent, policy, key, num_episodes)
-    return episodes(play_advance(env, begun, act, env.horizon))
+    return episodes(play_advance(env, begun, partial(agent.modes[mode].act, policy), env.horizon))
 
 
 def episodes(play: Play) -> Episodes:

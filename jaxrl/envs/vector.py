@@ -91,7 +91,7 @@ class VectorEnv(struct.PyTreeNode):
     @property
     def sharded(self) -> PyTree:
         """The prefix of the state that says what has a row per environment: all but what the starts say of theirs."""
-        rows = dict.fromkeys(VectorState._fields, True)
+        rows: dict[str, Any] = dict.fromkeys(VectorState._fields, True)
         return VectorState(**rows | {"starts": self.starts.sharded})
 
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:

@@ -16,7 +16,7 @@ from jaxrl import cli
 from jaxrl.config import flatten
 from jaxrl.train import loop
 from jaxrl.train.experiment import default_config
-from jaxrl.train.program import Program
+from jaxrl.train.population import Population
 from tests.train.test_fuzz_damaged import shared  # noqa: F401  (used by every test)
 from tests.train.test_loop import STOP, Stopping
 from tests.train.tiny import experiment
@@ -124,7 +124,7 @@ def forbid_compiling(monkeypatch):
     def compile_something(*_, **__):
         raise AssertionError("a stranger's folder reached the compiler")
 
-    monkeypatch.setattr(Program, "_call", compile_something)
+    monkeypatch.setattr(Population, "call", compile_something)
 
 
 @pytest.mark.parametrize("kind", ["environment", "algorithm"])
