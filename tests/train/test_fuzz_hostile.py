@@ -199,7 +199,13 @@ def test_pickles_are_not_read(folder, tmp_path, capsys):
 
 
 LINKED = ["metrics.jsonl", "evaluations.npz", "config.json", ".lock", "checkpoints", "plots", "tensorboard", "profile"]
-LINKED += ["checkpoints/.tmp-000000099", "checkpoints/000000099", "checkpoints/best-000000099", "plots/episode.gif"]
+LINKED += [
+    "checkpoints/rows",
+    "checkpoints/.tmp-000000099",
+    "checkpoints/000000099",
+    "checkpoints/best-000000099",
+    "plots/episode.gif",
+]
 
 
 @pytest.mark.parametrize("name", LINKED)
