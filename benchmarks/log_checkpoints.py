@@ -26,15 +26,15 @@ import tyro
 from flax import struct
 
 from benchmarks.report import device_name, machine, markdown, steps, write
-from jaxrl.algos.registry import override
-from jaxrl.config import number, size
+from jaxrl.config import number, override, size
 from jaxrl.envs.api import Environment
 from jaxrl.train import loop
 from jaxrl.train.best import Best
+from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.output.console import Console
-from jaxrl.types import Algorithm, Array, Key, Log, Mean, Metrics
+from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Log, Mean, Metrics, feed_forward
 
 ALGORITHM, ENVIRONMENT = "benchmarks.log_checkpoints:logger", "probe/two-lengths"
 GOALS = {"saving_share": 0.03, "peak_memory_per_state": 1.1, "folder_per_row_bytes": 1.2, "written_per_row_bytes": 1.2}
@@ -63,12 +63,11 @@ class LoggerState(NamedTuple):
 
 def logger(env: Environment, config: LoggerConfig) -> Algorithm:
     """Rows of noise into a log, and weights that learn to reproduce them."""
-    space = env.action_space
+    agent = logger_agent(env, config)
 
     def init(key: Key) -> LoggerState:
         key, of_weights = jax.random.split(key)
-        weights = 0.1 * jax.random.normal(of_weights, (config.width, config.width))
-        return LoggerState(Log.empty(config.capacity, jnp.zeros(config.width)), weights, key)
+        return LoggerState(Log.empty(config.capacity, jnp.zeros(config.width)), agent.init(of_weights), key)
 
     def loss_of(weights: Array, batch: Array) -> Array:
         return jnp.mean((jnp.tanh(batch @ weights) - batch) ** 2)
@@ -85,18 +84,27 @@ def logger(env: Environment, config: LoggerConfig) -> Algorithm:
         weights, losses = jax.lax.scan(update, state.weights, jax.random.split(of_batches, config.updates))
         return LoggerState(log, weights, key), {"loss": Mean.of(losses)}
 
-    def act(weights: Array, memory: tuple, observation: Array, key: Key, deterministic: bool) -> tuple[Array, tuple]:
-        return jnp.full(space.shape, jnp.sum(weights) > 0, space.dtype), memory
-
     return Algorithm(
         init=init,
         step=step,
         policy=lambda state: state.weights,
-        memory=tuple,
-        act=act,
-        samples_per_step=config.rows_per_step,
-        num_iterations=config.total_steps // config.rows_per_step,
+        agent=agent,
+        budget=Budget("transitions", config.rows_per_step, config.total_steps // config.rows_per_step),
     )
+
+
+def logger_agent(env: Environment, config: LoggerConfig) -> Agent:
+    """Acts by the sign of all weights together: it is the log that this is about."""
+    space = env.action_space
+
+    def init(key: Key) -> Array:
+        return 0.1 * jax.random.normal(key, (config.width, config.width))
+
+    def act(weights: Array, observation: Array, key: Key) -> Array:
+        del observation, key
+        return jnp.full(space.shape, jnp.sum(weights) > 0, space.dtype)
+
+    return Agent(init=init, modes={"deterministic": feed_forward(act)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +158,12 @@ def _updates(arguments: Arguments) -> int:
     """How many gradient steps an iteration make a run that lasts as long as asked for."""
     seconds = []
     for updates in (10, 110):
-        program = _experiment(arguments, updates=updates).program()
+        program = build(_experiment(arguments, updates=updates))
         state, _ = program.chunk(program.init(), 20)
         begun = time.perf_counter()
         jax.block_until_ready(program.chunk(state, 50))
         seconds.append((time.perf_counter() - begun) / 50)
-    wanted = arguments.seconds / program.algorithm.num_iterations
+    wanted = arguments.seconds / program.algorithm.budget.steps
     each = max((seconds[1] - seconds[0]) / 100, 1e-9)
     return max(1, round((wanted - seconds[0]) / each) + 10)
 
@@ -163,7 +171,7 @@ def _updates(arguments: Arguments) -> int:
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Run it, and say what saving took of time, memory and disk."""
     config = experiment.config
-    program = experiment.program()
+    program = build(experiment)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state()))
     row_bytes = 4 * config.width
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows

@@ -72,7 +72,7 @@ def main(arguments: Arguments) -> None:
 
     row = {
         "members": members,
-        "steps_a_member": program.algorithm.num_iterations * program.algorithm.samples_per_step,
+        "steps_a_member": program.algorithm.budget.steps * program.algorithm.budget.per_step,
         "together_seconds": together,
         "together_compile_seconds": population.compile_seconds,
         "in_turn_seconds": in_turn,
@@ -97,7 +97,7 @@ def timed(program: Program) -> tuple[float, Program]:
     state = program.init()
     state, metrics = program.chunk(state, 0)
     begun = time.perf_counter()
-    jax.block_until_ready(program.chunk(state, program.algorithm.num_iterations))
+    jax.block_until_ready(program.chunk(state, program.algorithm.budget.steps))
     return time.perf_counter() - begun, program
 
 
