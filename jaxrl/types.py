@@ -129,6 +129,12 @@ class View(NamedTuple):
     action: Array  # the last action as it was executed; zeros at the start
     first: Array  # bool []: the episode has just begun
 
+    @staticmethod
+    def at_start(observation: PyTree, action_space: Space) -> View:
+        """What a policy is shown before the first step of an episode."""
+        action = jnp.zeros(action_space.shape, action_space.dtype)
+        return View(observation, jnp.zeros((), jnp.float32), action, jnp.ones((), bool))
+
 
 class Mode(NamedTuple):
     """One way in which an agent acts, as "deterministic" or "stochastic".

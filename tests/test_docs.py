@@ -20,10 +20,10 @@ from jaxrl.cli import train as command
 from jaxrl.config import field_names
 from jaxrl.envs import registry
 from jaxrl.envs.suites.probe import ActionReward
-from jaxrl.train import experiment
+from jaxrl.train import build as building
 from jaxrl.train.build import build
 from jaxrl.train.inputs import Input
-from jaxrl.types import Actor
+from jaxrl.types import Actor, Agent, feed_forward
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,13 +103,13 @@ def parse_only(monkeypatch):
         monkeypatch.setitem(sys.modules, path, own)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
     monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
-    monkeypatch.setattr(command, "fresh_folder", lambda *_: Path("unused"))
     monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
     monkeypatch.setattr(command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None))
     # Run folders and files of the reader's are not there.
-    baseline = Actor(lambda observation, key, deterministic: jnp.zeros((), jnp.int32))
+    action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
+    baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
-    monkeypatch.setattr(experiment, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {}))
+    monkeypatch.setattr(building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {}))
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "environments"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 330, 60, 2, 6
+MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 300, 60, 2, 6
 MIN_TEST_RATIO = 0.6
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -214,7 +214,7 @@ def test_no_global_random_numbers():
 def test_files_hold_one_thing():
     lengths = [(source, code_lines(source)) for source in everything() if source.name.split("/")[0] != "tests"]
     hold(
-        f"a file has at most {MAX_CODE_LINES} lines of code and docstrings: divide it by meaning, never squeeze it",
+        f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it by meaning, never squeeze it",
         [source.at(1, f"{length} lines") for source, length in lengths if length > MAX_CODE_LINES],
     )
 
@@ -275,8 +275,15 @@ def test_no_todo_without_an_issue():
 
 
 def code_lines(source: Source) -> int:
-    lines = (line.strip() for line in source.text.splitlines())
-    return sum(bool(line) and not line.startswith("#") for line in lines)
+    """Lines that are neither empty nor comments nor docstrings, of whatever they are the docstrings."""
+    docstrings = {
+        number
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(map(str.strip, source.text.splitlines()), start=1)
+    return sum(bool(line) and not line.startswith("#") and number not in docstrings for number, line in lines)
 
 
 def test_there_is_enough_test_code():

@@ -136,11 +136,10 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         environment_options=options.values("--env-options", given.env_options),
         trust=given.trust.also(given.env, algorithm, *chosen(given.config).values()),
     )
-    if note:
-        console.note(note)
     result = loop.train(
         experiment,
         output.folder,
+        note=note,
         overwrite=output.overwrite,
         sinks=output.sinks,
         console=console,

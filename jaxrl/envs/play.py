@@ -12,6 +12,7 @@ the episodes are the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jaxrl.core import compensated
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.vector import memories, zero_action
+from jaxrl.envs.vector import memories
 from jaxrl.types import Agent, Array, Key, PyTree, Timestep, View
 
 # (memory, View, key) -> (action, memory), for one environment.
@@ -54,17 +55,11 @@ def play_begin(
     key, key_reset = jax.random.split(key)
     state, observation = start or jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
     counts = jnp.zeros(num_episodes, jnp.int32)
-    view = View(
-        observation=observation,
-        reward=jnp.zeros(num_episodes, jnp.float32),
-        action=zero_action(env.action_space, num_episodes),
-        first=counts == 0,
-    )
     begun = Play(
         time=jnp.zeros((), jnp.int32),
         key=key,
         state=state,
-        view=view,
+        view=jax.vmap(lambda seen: View.at_start(seen, env.action_space))(observation),
         memory=memories(agent.memory(policy), num_episodes),
         running=counts == 0,
         returns=compensated.zeros(num_episodes),
@@ -121,12 +116,8 @@ def play_and_keep(
 
 def play(env: Environment, agent: Agent, policy: PyTree, key: Key, num_episodes: int, mode: str) -> Episodes:
     """Whole episodes at once: `num_episodes` of them, for at most the environment's horizon."""
-
-    def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
-        return agent.modes[mode].act(policy, memory, view, key)
-
     begun = play_begin(env, agent, policy, key, num_episodes)
-    return episodes(play_advance(env, begun, act, env.horizon))
+    return episodes(play_advance(env, begun, partial(agent.modes[mode].act, policy), env.horizon))
 
 
 def episodes(play: Play) -> Episodes:

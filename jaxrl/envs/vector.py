@@ -13,7 +13,7 @@ from jaxrl.core.shards import Shards
 from jaxrl.core.tree import expand, select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.api import Starts
-from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Space, Transition, View
+from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
 
 
 class VectorState(NamedTuple):
@@ -69,7 +69,7 @@ class VectorEnv(struct.PyTreeNode):
         limit = draw.limit
         if self.stagger:
             limit = jax.random.randint(key_limit, limit.shape, 1, limit + 1)
-        zeros = jnp.zeros(self.num_envs, jnp.int32)
+        zeros, space = jnp.zeros(self.num_envs, jnp.int32), self.env.action_space
         state = VectorState(
             env_state=draw.state,
             observation=draw.observation,
@@ -79,7 +79,7 @@ class VectorEnv(struct.PyTreeNode):
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
             return_remainder=jnp.zeros(self.num_envs, jnp.float32),
             reward=jnp.zeros(self.num_envs, jnp.float32),
-            action=zero_action(self.env.action_space, self.num_envs),
+            action=jnp.zeros((self.num_envs, *space.shape), space.dtype),
             starts=starts,
         )
         return strip_weak_types(state)
@@ -91,7 +91,7 @@ class VectorEnv(struct.PyTreeNode):
     @property
     def sharded(self) -> PyTree:
         """The prefix of the state that says what has a row per environment: all but what the starts say of theirs."""
-        rows = dict.fromkeys(VectorState._fields, True)
+        rows: dict[str, Any] = dict.fromkeys(VectorState._fields, True)
         return VectorState(**rows | {"starts": self.starts.sharded})
 
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:
@@ -142,11 +142,6 @@ def make_vector(env: Environment, config: Any, shards: Shards, inputs: dict[str,
     """
     starts = config.starts.make(env, shards, **inputs or {})
     return VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
-
-
-def zero_action(space: Space, *shape: int) -> Array:
-    """What View.action is before an episode's first step: zeros [*shape, ...]."""
-    return jnp.zeros((*shape, *space.shape), space.dtype)
 
 
 def memories(initial: PyTree, count: int) -> PyTree:

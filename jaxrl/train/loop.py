@@ -67,13 +67,17 @@ def train(
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
     profiled: bool = False,
+    note: str | None = None,
 ) -> Result:
     """Train from the beginning into a new run folder: the one that is named, or runs/ALGORITHM-ENVIRONMENT-TIME.
 
-    `profiled`: measure and trace some iterations first.
+    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to refuse.
     """
+    console = console or Console(quiet=True)
     check_request(sinks, profiled)
     program = build(experiment)  # refuses what cannot work before there is a folder
+    if note:
+        console.note(note)
     names = experiment.algorithm, experiment.environment
     path = Path(folder or distributed.same_text(lambda: str(run_folder.fresh_folder(*names))))
     description = continuing.describe(experiment, program)
@@ -82,7 +86,7 @@ def train(
     distributed.on_first(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
     with locked(path):
         distributed.on_first(lambda: run_folder.create(path, description, overwrite))
-        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True))
+        runner = Runner(experiment, program, path, sinks, console)
         state = program.init()
         if profiled:
             profile(program, state, path, runner.console)

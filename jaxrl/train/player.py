@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.modes import Asked, choose
 from jaxrl.train.population import P, Population
-from jaxrl.types import Agent, Array, Key, PyTree, View
+from jaxrl.types import Agent, Array, Key, PyTree
 
 # A stream of keys folded out of a member's root key (training uses 0).
 EVALUATION = 1
@@ -74,17 +75,17 @@ class Player:
         population, members = self.population, self.population.members
         number = np.float32(0.0 if mode.number is None else mode.number)
         horizon, steps = population.env.horizon, FIRST_PIECE
-        shared = {"policies": (policies, members), "number": (number, P())}
+        steering = {"policies": ((policies, number), (members, P()))}
         roots = {"roots": (self._keys, members), "iteration": (np.int32(iteration), P())}
         keys = population.call(f"keys {mode.name}", self._derive(mode.name), roots, members)
-        beginning = shared | {"keys": (keys, members)}
+        beginning = steering | {"keys": (keys, members)}
         steered = f"{mode.name}=" if mode.number is not None else ""
         play = population.call(f"begin {steered}", self._begin(mode), beginning, members)
         while True:
             begun, compiled = time.perf_counter(), population.compile_seconds
             piece = {"play": (play, members), "steps": (np.int32(steps), P())}
             name = f"play {steered or mode.name}"
-            play, over = population.call(name, self._advance(mode), shared | piece, (members, members), donate="play")
+            play, over = population.call(name, self._advance(mode), steering | piece, (members, members), donate="play")
             over = distributed.to_host(over)
             elapsed = time.perf_counter() - begun - (population.compile_seconds - compiled)
             if np.all(over):
@@ -112,38 +113,34 @@ class Player:
         return derive
 
     def _begin(self, mode: Asked) -> Callable:
-        """Begins the episodes: function(env, config, inputs, policies, number, keys)."""
+        """Begins the episodes: function(env, config, inputs, (policies, number), keys)."""
 
-        def begin(env: Environment, config: Any, inputs: PyTree, policies: PyTree, number: Array, keys: Key) -> Play:
+        def begin(env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], keys: Key) -> Play:
             def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Play:
                 del inputs
                 policy, key = member
                 agent = self.make_agent(env, config)
-                return play_begin(env, agent, steered(agent, policy, mode, number), key, self.num_episodes)
+                return play_begin(env, agent, steered(agent, policy, mode, policies[1]), key, self.num_episodes)
 
-            return self.population.over_members(one)(env, config, inputs, (policies, keys))
+            return self.population.over_members(one)(env, config, inputs, (policies[0], keys))
 
         return begin
 
     def _advance(self, mode: Asked) -> Callable:
-        """Plays on: function(env, config, inputs, policies, number, play, steps) -> (play, whether it is over)."""
+        """Plays on: function(env, config, inputs, (policies, number), play, steps) -> (play, whether it is over)."""
 
         def advance(
-            env: Environment, config: Any, inputs: PyTree, policies: PyTree, number: Array, play: Play, steps: Array
+            env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], play: Play, steps: Array
         ) -> tuple[Play, Array]:
             def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Play]) -> tuple[Play, Array]:
                 del inputs
                 policy, play = member
                 agent = self.make_agent(env, config)
-                policy = steered(agent, policy, mode, number)
-
-                def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
-                    return agent.modes[mode.name].act(policy, memory, view, key)
-
-                play = play_advance(env, play, act, steps)
+                policy = steered(agent, policy, mode, policies[1])
+                play = play_advance(env, play, partial(agent.modes[mode.name].act, policy), steps)
                 return play, is_over(env, play)
 
-            return self.population.over_members(one)(env, config, inputs, (policies, play))
+            return self.population.over_members(one)(env, config, inputs, (policies[0], play))
 
         return advance
 

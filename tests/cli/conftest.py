@@ -3,7 +3,7 @@
 import pytest
 
 from jaxrl import cli
-from jaxrl.train.program import Program
+from jaxrl.train.population import Population
 from tests.train.tiny import shared_compilations
 
 
@@ -46,4 +46,4 @@ def nothing_compiles(monkeypatch):
     def compile_something(*_, **__):
         raise AssertionError("a bad request reached the compiler")
 
-    monkeypatch.setattr(Program, "_call", compile_something)
+    monkeypatch.setattr(Population, "call", compile_something)

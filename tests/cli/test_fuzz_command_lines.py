@@ -14,7 +14,7 @@ import tyro
 
 from jaxrl import cli
 from jaxrl.errors import JaxrlError
-from jaxrl.train.program import Program
+from jaxrl.train.population import Population
 from tests.train.tiny import ARGUMENTS, PROBE
 
 SEED = 20
@@ -220,7 +220,7 @@ def nothing_is_served(monkeypatch):
     def served(*_, **__):
         raise Served("served")
 
-    monkeypatch.setattr(Program, "_call", served)
+    monkeypatch.setattr(Population, "call", served)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", served)
     monkeypatch.setattr("jaxrl.train.output.report.record_episode", served)
     # The parser tokenises the source of each class for its help, again and again: half of the time of this test.

@@ -65,8 +65,8 @@ def test_tuned_defaults_are_those_of_the_environment_that_is_run(trained, monkey
 def test_values_that_are_spread_over_options_add_up(trained):
     words = ["--over", "gamma=0.9,1", "clip-epsilon=0.1", "--quiet", "--over=gae_lambda=0.5", "--env_options", "a=x=y"]
     words += ["--env-options=b=2", "--env", "mine"]
-    with pytest.raises(JaxrlError, match="unknown environment 'mine'"):
-        trained(*words, name="sweep")
+    made = trained(*words, name="sweep")
+    assert made.environment == "mine" and made.environment_options == {"a": "x=y", "b": 2}
     over = ("gamma=0.9,1", "clip-epsilon=0.1"), ("gae_lambda=0.5",)
     assert read_sweep(over) == {"gamma": [0.9, 1.0], "clip_epsilon": [0.1], "gae_lambda": [0.5]}
     assert trained(*words[:5], name="sweep").sweep == read_sweep(over)

@@ -13,7 +13,9 @@ from jaxrl import cli
 from jaxrl.algos.registry import RESERVED
 from jaxrl.cli import train as command
 from jaxrl.config import configuration, number, override
-from jaxrl.envs.starts import Fresh, FreshConfig, PoolConfig, StartsConfig
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.fresh import Fresh, FreshConfig
+from jaxrl.envs.starts.pool import PoolConfig
 from jaxrl.train import members
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import read_description
@@ -27,7 +29,7 @@ class LateConfig(StartsConfig):
 
     lateness: float = number(0.5, 0, 1)
 
-    def make(self, env, shards, inputs):
+    def make(self, env, shards):
         """The environment's own after all."""
         return Fresh(env)
 

@@ -31,11 +31,13 @@ from jaxrl.config import (
 )
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts import Fresh, FreshConfig, Pool, PoolConfig, StartsConfig
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.fresh import Fresh, FreshConfig
+from jaxrl.envs.starts.pool import Pool, PoolConfig
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
 from jaxrl.train.program import Program
-from jaxrl.types import Algorithm, Mean
+from jaxrl.types import Agent, Algorithm, Budget, Mean, feed_forward
 
 
 @configuration
@@ -260,8 +262,8 @@ def test_run_folders_of_before_held_options_of_parts_that_were_not_chosen():
 def test_start_distributions_are_parts():
     env = make("probe/two-lengths")
     assert isinstance(PPOConfig().starts, FreshConfig) and isinstance(PPOConfig().starts, StartsConfig)
-    assert isinstance(FreshConfig().make(env, SINGLE, {}), Fresh)
-    assert PoolConfig(pool_size=10).make(env, Shards("env", 4), {}) == Pool(env, 3)
+    assert isinstance(FreshConfig().make(env, SINGLE), Fresh)
+    assert PoolConfig(pool_size=10).make(env, Shards("env", 4)) == Pool(env, 3)
 
 
 @configuration
@@ -285,18 +287,16 @@ def toy(env, config: ToyConfig) -> Algorithm:
         numbers = {"decay": config.credit.decay, "weight": config.head.weight, "rate": config.rate}
         return (key, count + config.credit.decay), {name: Mean.of(value) for name, value in numbers.items()}
 
-    def act(policy, memory, observation, key, deterministic):
-        return env.action_space.sample(key), memory
+    def act(policy, observation, key):
+        return env.action_space.sample(key)
 
     del vector
     return Algorithm(
         init=lambda key: (key, jnp.zeros(())),
         step=step,
         policy=lambda state: state[1],
-        memory=lambda: (),
-        act=act,
-        samples_per_step=1,
-        num_iterations=config.total_steps,
+        agent=Agent(init=lambda key: jnp.zeros(()), modes={"stochastic": feed_forward(act)}),
+        budget=Budget("transitions", 1, config.total_steps),
     )
 
 
@@ -309,7 +309,7 @@ def test_numbers_at_any_depth_are_swept_over_seeds_in_one_program():
     np.testing.assert_allclose(metrics["decay"].sum / metrics["decay"].count, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics["weight"].sum / 4, [[1, 1], [2, 2], [3, 3]])
     np.testing.assert_allclose(metrics["rate"].sum / 4, np.full((3, 2), 0.5))
-    np.testing.assert_allclose(state[1], 4 * expected, rtol=1e-6)
+    np.testing.assert_allclose(program.whole(state)[1], 4 * expected, rtol=1e-6)
     alone = Program(toy, make("probe/two-lengths"), ToyConfig(decay=0.2), [0], num_episodes=2)
     np.testing.assert_allclose(alone.chunk(alone.init(), 4)[0][1], 0.8, rtol=1e-6)
-    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(alone._config))
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(alone.population.config))

@@ -16,7 +16,7 @@ from jaxrl import cli
 from jaxrl.config import flatten
 from jaxrl.train import loop
 from jaxrl.train.experiment import default_config
-from jaxrl.train.program import Program
+from jaxrl.train.population import Population
 from tests.train.test_fuzz_damaged import shared  # noqa: F401  (used by every test)
 from tests.train.test_loop import STOP, Stopping
 from tests.train.tiny import experiment
@@ -124,7 +124,7 @@ def forbid_compiling(monkeypatch):
     def compile_something(*_, **__):
         raise AssertionError("a stranger's folder reached the compiler")
 
-    monkeypatch.setattr(Program, "_call", compile_something)
+    monkeypatch.setattr(Population, "call", compile_something)
 
 
 @pytest.mark.parametrize("kind", ["environment", "algorithm"])
@@ -199,7 +199,13 @@ def test_pickles_are_not_read(folder, tmp_path, capsys):
 
 
 LINKED = ["metrics.jsonl", "evaluations.npz", "config.json", ".lock", "checkpoints", "plots", "tensorboard", "profile"]
-LINKED += ["checkpoints/.tmp-000000099", "checkpoints/000000099", "checkpoints/best-000000099", "plots/episode.gif"]
+LINKED += [
+    "checkpoints/rows",
+    "checkpoints/.tmp-000000099",
+    "checkpoints/000000099",
+    "checkpoints/best-000000099",
+    "plots/episode.gif",
+]
 
 
 @pytest.mark.parametrize("name", LINKED)

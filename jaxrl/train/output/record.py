@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
-from jaxrl.types import Agent, Array, Key, PyTree, Timestep, View
+from jaxrl.types import Agent, Array, Key, PyTree, Timestep
 
 # An episode is recorded in pieces of this many steps.
 STEPS_PER_PIECE = 256
@@ -26,9 +26,6 @@ def record_episode(
     Rewards are float64, for whoever adds them up.
     """
 
-    def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree]:
-        return agent.modes[mode].act(policy, memory, view, key)
-
     def keep(before: Play, after: Play, timestep: Timestep) -> tuple[dict[str, PyTree], Array, Array]:
         del after
         shown = {"state": before.state} if isinstance(env, Drawable) else _fields(before.state)
@@ -36,7 +33,11 @@ def record_episode(
         return jax.tree.map(lambda leaf: leaf[0], (frames, timestep.reward, timestep.terminated))
 
     steps = min(STEPS_PER_PIECE, env.horizon)
-    piece = jax.jit(functools.partial(play_and_keep, env, act=act, num_steps=steps, keep=keep))
+    piece = jax.jit(
+        functools.partial(
+            play_and_keep, env, act=functools.partial(agent.modes[mode].act, policy), num_steps=steps, keep=keep
+        )
+    )
     play = jax.jit(lambda key: play_begin(env, agent, policy, key, 1))(key)
     pieces, length, over = [], 0, False
     while not over:

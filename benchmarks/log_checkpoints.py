@@ -1,0 +1,278 @@
+"""What a log of a gigabyte in the training state costs: the time that saving takes, memory, and bytes on the disk.
+
+    python -m benchmarks.log_checkpoints                 ten minutes
+    python -m benchmarks.log_checkpoints --seconds 90    a short run, in which saving weighs more
+
+The algorithm `logger` learns nothing of use: each iteration appends random rows to its log, which no compression makes
+smaller, and takes gradient steps on rows drawn from it. It runs through the project's own runner with its twenty
+evaluations and checkpoints. Memory is read from /proc: Linux alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+from flax import struct
+
+from benchmarks.report import device_name, machine, markdown, steps, write
+from jaxrl.config import number, override, size
+from jaxrl.envs.api import Environment
+from jaxrl.train import loop
+from jaxrl.train.best import Best
+from jaxrl.train.build import build
+from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.output.console import Console
+from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Log, Mean, Metrics, feed_forward
+
+ALGORITHM, ENVIRONMENT = "benchmarks.log_checkpoints:logger", "probe/two-lengths"
+GOALS = {"saving_share": 0.03, "peak_memory_per_state": 1.1, "folder_per_row_bytes": 1.2, "written_per_row_bytes": 1.2}
+
+
+@struct.dataclass
+class LoggerConfig:
+    """A log of `capacity` × `width` numbers, and what an iteration does to it."""
+
+    learning_rate: float = number(1e-2, 0.0)
+    total_steps: int = size(3_000_000)
+    capacity: int = size(2_500_000)
+    width: int = size(100)
+    rows_per_step: int = size(1500)
+    batch_size: int = size(256)
+    updates: int = size(10)
+
+
+class LoggerState(NamedTuple):
+    """The log, the weights that are trained on it, and the key."""
+
+    log: Log
+    weights: Array  # [width, width]
+    key: Key
+
+
+def logger(env: Environment, config: LoggerConfig) -> Algorithm:
+    """Rows of noise into a log, and weights that learn to reproduce them."""
+    agent = logger_agent(env, config)
+
+    def init(key: Key) -> LoggerState:
+        key, of_weights = jax.random.split(key)
+        return LoggerState(Log.empty(config.capacity, jnp.zeros(config.width)), agent.init(of_weights), key)
+
+    def loss_of(weights: Array, batch: Array) -> Array:
+        return jnp.mean((jnp.tanh(batch @ weights) - batch) ** 2)
+
+    def step(state: LoggerState) -> tuple[LoggerState, Metrics]:
+        key, of_rows, of_batches = jax.random.split(state.key, 3)
+        log = state.log.append(jax.random.normal(of_rows, (config.rows_per_step, config.width)))
+
+        def update(weights: Array, key: Key) -> tuple[Array, Array]:
+            batch = log.rows[jax.random.randint(key, (config.batch_size,), 0, log.count)]
+            loss, gradient = jax.value_and_grad(loss_of)(weights, batch)
+            return weights - config.learning_rate * gradient, loss
+
+        weights, losses = jax.lax.scan(update, state.weights, jax.random.split(of_batches, config.updates))
+        return LoggerState(log, weights, key), {"loss": Mean.of(losses)}
+
+    return Algorithm(
+        init=init,
+        step=step,
+        policy=lambda state: state.weights,
+        agent=agent,
+        budget=Budget("transitions", config.rows_per_step, config.total_steps // config.rows_per_step),
+    )
+
+
+def logger_agent(env: Environment, config: LoggerConfig) -> Agent:
+    """Acts by the sign of all weights together: it is the log that this is about."""
+    space = env.action_space
+
+    def init(key: Key) -> Array:
+        return 0.1 * jax.random.normal(key, (config.width, config.width))
+
+    def act(weights: Array, observation: Array, key: Key) -> Array:
+        del observation, key
+        return jnp.full(space.shape, jnp.sum(weights) > 0, space.dtype)
+
+    return Agent(init=init, modes={"deterministic": feed_forward(act)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """How long, how large, and where."""
+
+    seconds: float = 600.0
+    """Length of the run, as nearly as can be told beforehand."""
+    capacity: int = 2_500_000
+    """Rows that the log holds, 400 bytes each."""
+    turns: float = 1.2
+    """Rows that are written, as a part of the capacity."""
+    evaluations: int = 20
+    """Evaluations, each with a checkpoint."""
+    place: Path | None = None
+    """Where the run folder is made, and removed at the end; the system's folder for temporary files unless given."""
+
+
+def main(arguments: Arguments) -> None:
+    """Warm up, find how many gradient steps fill the time, run, and write down what it took."""
+    place = Path(tempfile.mkdtemp(prefix="log-checkpoints-", dir=arguments.place))
+    try:
+        with steps(3) as begin:
+            begin("a tiny run, for what is imported and compiled once")
+            loop.train(_experiment(arguments, capacity=10_000, total_steps=1500 * 20), place / "tiny")
+            begin("the time of a gradient step")
+            updates = _updates(arguments)
+            begin(f"the run: {updates} gradient steps an iteration")
+            record = measure(_experiment(arguments, updates=updates), place / "run")
+    finally:
+        shutil.rmtree(place)
+    record = {"seconds_asked": arguments.seconds, "short": arguments.seconds < 600, **record}
+    record |= {"goals": GOALS, "machine": machine(), "versions": versions()}
+    device = jax.devices()[0]
+    name = "log_checkpoints" if not record["short"] else "log_checkpoints_short"
+    record["device"] = device_name(device.platform, device.device_kind)
+    write(name, record, text(record))
+    Console().note(text(record))
+
+
+def _experiment(arguments: Arguments, **settings: Any) -> Experiment:
+    """The run, on one device."""
+    config = default_config(ALGORITHM, ENVIRONMENT)[0]
+    rows = int(arguments.turns * arguments.capacity) // config.rows_per_step * config.rows_per_step
+    config = override(config, {"capacity": arguments.capacity, "total_steps": rows} | settings)
+    run = RunSettings(num_evaluations=arguments.evaluations, evaluation_episodes=4, devices=1)
+    return Experiment(ALGORITHM, ENVIRONMENT, config, run)
+
+
+def _updates(arguments: Arguments) -> int:
+    """How many gradient steps an iteration make a run that lasts as long as asked for."""
+    seconds = []
+    for updates in (10, 110):
+        program = build(_experiment(arguments, updates=updates))
+        state, _ = program.chunk(program.init(), 20)
+        begun = time.perf_counter()
+        jax.block_until_ready(program.chunk(state, 50))
+        seconds.append((time.perf_counter() - begun) / 50)
+    wanted = arguments.seconds / program.algorithm.budget.steps
+    each = max((seconds[1] - seconds[0]) / 100, 1e-9)
+    return max(1, round((wanted - seconds[0]) / each) + 10)
+
+
+def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Run it, and say what saving took of time, memory and disk."""
+    config = experiment.config
+    program = build(experiment)
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state()))
+    row_bytes = 4 * config.width
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
+    before, written, begun = _status("VmRSS"), _written(), time.perf_counter()
+    with timed(loop.Runner, "save") as saving, timed(Best, "offer") as keeping_best:
+        result = loop.train(experiment, folder)
+    seconds, peak = time.perf_counter() - begun, _status("VmHWM")
+    written = _written() - written
+    begun = time.perf_counter()
+    jax.block_until_ready(Checkpoints(folder).restore_latest(program.abstract_state()).state)
+    restoring = time.perf_counter() - begun
+    rows = result.num_iterations * config.rows_per_step
+    disk = _disk_usage(folder)
+    return {
+        "seconds": seconds,
+        "saves": len(saving),
+        "saving_seconds": sum(saving),
+        "longest_save_seconds": max(saving),
+        "best_seconds": sum(keeping_best),
+        "saving_share": (sum(saving) + sum(keeping_best)) / seconds,
+        "restoring_seconds": restoring,
+        "state_bytes": state_bytes,
+        "memory_before_bytes": before,
+        "peak_memory_bytes": peak,
+        "peak_memory_per_state": (peak - before) / state_bytes,
+        "rows": rows,
+        "row_bytes": row_bytes * rows,
+        "folder_bytes": disk,
+        "folder_per_row_bytes": disk / (row_bytes * rows),
+        "written_bytes": written,
+        "written_per_row_bytes": written / (row_bytes * rows),
+        "gradient_steps_per_iteration": config.updates,
+        "iterations": result.num_iterations,
+    }
+
+
+@contextmanager
+def timed(owner: type, name: str) -> Iterator[list[float]]:
+    """The seconds of each call of a method."""
+    seconds: list[float] = []
+    method: Callable = getattr(owner, name)
+
+    def call(*arguments: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            seconds.append(time.perf_counter() - begun)
+
+    setattr(owner, name, call)
+    try:
+        yield seconds
+    finally:
+        setattr(owner, name, method)
+
+
+def _status(field: str) -> int:
+    """Bytes that /proc/self/status tells."""
+    found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def _written() -> int:
+    """Bytes that this process has had written to disks."""
+    found = re.search(r"^write_bytes: (\d+)$", Path("/proc/self/io").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _disk_usage(folder: Path) -> int:
+    """Bytes that a folder takes on the disk, as `du` counts them."""
+    return sum(512 * path.lstat().st_blocks for path in folder.rglob("*"))
+
+
+def text(record: dict[str, Any]) -> str:
+    """The record in Markdown."""
+    rows = [
+        {"what": "saving, of the time of the run", "measured": f"{record['saving_share']:.2%}", "goal": "3 %"},
+        {
+            "what": "peak memory beyond that before, per byte of the state",
+            "measured": f"{record['peak_memory_per_state']:.3f}",
+            "goal": GOALS["peak_memory_per_state"],
+        },
+        {
+            "what": "the run folder at the end, per byte of the rows written to the log",
+            "measured": f"{record['folder_per_row_bytes']:.3f}",
+            "goal": GOALS["folder_per_row_bytes"],
+        },
+        {
+            "what": "bytes written to disk, per byte of the rows written to the log",
+            "measured": f"{record['written_per_row_bytes']:.3f}",
+            "goal": GOALS["written_per_row_bytes"],
+        },
+    ]
+    short = " The goals are those of a run of ten minutes, and this is a short one." if record["short"] else ""
+    saves = f"{record['saves']} checkpoints, the longest of which took {record['longest_save_seconds']:.2f} s"
+    return (
+        f"A state of {record['state_bytes'] / 1e9:.2f} GB, nearly all of it a log, on {record['device']}: "
+        f"{record['rows']:,} rows in {record['seconds']:.0f} s with {saves}; read back in "
+        f"{record['restoring_seconds']:.1f} s.{short}\n\n{markdown(rows)}"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,82 @@
+"""Twenty kills of a run whose state holds a log: it ends in the same bits as one that was left alone."""
+
+import hashlib
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.saved import experiment_of
+from jaxrl.train.trust import Trust
+from tests.train.tiny import arrays, records
+
+KILLS = 20
+ALGORITHM = "benchmarks.log_checkpoints:logger"
+# 60 iterations of 50 rows turn the log twice, and save it 31 times.
+TRAIN = [
+    "train",
+    ALGORITHM,
+    "--env",
+    "probe/two-lengths",
+    "--capacity",
+    "1490",
+    "--width",
+    "3",
+    "--rows-per-step",
+    "50",
+]
+TRAIN += ["--total-steps", "3000", "--batch-size", "8", "--num-evaluations", "30", "--evaluation-episodes", "4"]
+
+
+def attempt(folder, saves=None, delay=0.0):
+    """Train or go on, and kill `delay` seconds after so many more checkpoints: whether the run has ended by itself."""
+    begun = (folder / "config.json").exists()
+    words = ["resume", str(folder), "--imports", ALGORITHM] if begun else [*TRAIN, "--folder", str(folder)]
+    command = [sys.executable, "-m", "jaxrl.cli", *words]
+    seen = set(Checkpoints(folder).iterations())
+    wanted = len(seen) + saves if saves is not None else math.inf
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while len(seen) < wanted and process.poll() is None:
+            seen.update(Checkpoints(folder).iterations())
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        errors = process.stderr.read()
+    assert process.returncode in (0, -signal.SIGKILL) and "Traceback" not in errors and "damaged" not in errors, errors
+    return process.returncode == 0
+
+
+def fingerprint(folder):
+    """(iteration, SHA-256 of the newest state, log and all)."""
+    program = experiment_of(folder, Trust(imports=(ALGORITHM,))).program()
+    restored = Checkpoints(folder).restore_latest(program.abstract_state())
+    assert not restored.problems
+    assert restored.state.log.written.tolist() == [[3000, 0]]
+    return restored.iteration, hashlib.sha256(b"".join(leaf.tobytes() for leaf in arrays(restored.state))).hexdigest()
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_run_with_a_log(tmp_path):
+    alone = tmp_path / "alone"
+    assert attempt(alone)
+    expected = fingerprint(alone)
+    assert expected[0] == 60
+    generator, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        runs += 1
+        folder, ended = tmp_path / str(runs), False
+        while not ended:
+            saves = generator.randrange(9)
+            ended = attempt(folder, saves, generator.uniform(0.0, 0.1 if saves else 8.0))
+            kills += not ended
+        assert fingerprint(folder) == expected
+        assert records(folder) == records(alone)
+        rows = folder / "checkpoints" / "rows"
+        named = "".join(path.read_text() for path in rows.parent.glob("*/manifest.json"))
+        assert all(path.name in named for path in rows.iterdir())
+    print(f"{kills} kills in {runs} runs")
