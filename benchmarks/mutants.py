@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ppo": {"num_envs": 8, "num_steps": 64, "minibatch_size": 128, "total_steps": 8 * 64 * 20},
     "stepmix": {"num_envs": 64, "total_steps": 64 * 5 * 200, "bonus_scale": 0.01},
 }
+CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
 ITERATIONS = {"ppo": 2, "stepmix": 20}
 # Sizes, without which nothing has the shape that a test expects: every test would notice.
 SIZES = {"total_steps", "num_envs", "num_steps", "minibatch_size"}
@@ -77,7 +78,7 @@ MUTANTS = {
     "ppo.scale_rewards": Mutant(True, False),
     "ppo.starts": Mutant("pool", "fresh"),
     "ppo.pool_size": Mutant(8, 1024, also={"starts": "pool"}),
-    "ppo.stagger": Mutant(True, False),
+    "ppo.stagger": Mutant(True, False, CONTINUOUS),
     "ppo.torso": Mutant("cnn", "mlp", GRID),
     "ppo.hidden_sizes": Mutant((8,), (64, 64)),
     "ppo.activation": Mutant("relu", "tanh"),
@@ -177,8 +178,9 @@ def trained(algorithm: str, environment: str, settings: dict[str, Any]) -> list[
 
     spec = load(algorithm)
     made = spec.factory(make(environment), override(spec.config_class(), settings))
-    step = jax.jit(lambda state: made.step(state)[0])
-    state = jax.jit(made.init)(jax.random.key(0))
+    compiled = functools.partial(jax.jit, compiler_options=CHEAP)
+    step = compiled(lambda state: made.step(state)[0])
+    state = compiled(made.init)(jax.random.key(0))
     for _ in range(ITERATIONS[algorithm]):
         state = step(state)
     return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(made.policy(state))]
