@@ -35,8 +35,9 @@ AT_ONCE = 2
 # Wherever an algorithm is trained; slow tests are left out.
 FOLDERS = ("algos", "core", "envs", "nn", "contract", "train", "devices", "experiments", "cli")
 KILLED, SURVIVES, SAME, UNTESTED = "killed", "SURVIVES", "NO MUTANT", "NOT MENTIONED"
-PASSED, FAILED, LATE, BROKEN = "passed", "failed", "late", "broken"
-OUTCOMES = {PASSED: SURVIVES, LATE: "OUT OF TIME", BROKEN: "TESTS DO NOT START"}
+PASSED, FAILED, NONE, LATE, BROKEN = "passed", "failed", "none", "late", "broken"
+ENDS = {0: PASSED, 5: NONE}  # pytest's exit statuses; 5: no test was left to run
+OUTCOMES = {PASSED: SURVIVES, NONE: "ONLY SLOW TESTS", LATE: "OUT OF TIME", BROKEN: "TESTS DO NOT START"}
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,8 @@ def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], pat
         )
     except subprocess.TimeoutExpired:
         return LATE, ""
-    if done.returncode in (0, 5):  # 5: nothing was left to run
-        return PASSED, ""
+    if done.returncode in ENDS:
+        return ENDS[done.returncode], ""
     failed = re.search(r"^FAILED (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
     return (FAILED, failed[1]) if failed else (BROKEN, "")
 

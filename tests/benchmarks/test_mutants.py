@@ -71,3 +71,9 @@ def test_only_a_test_that_passes_without_the_mutation_kills(monkeypatch, anyhow,
     assert result["verdict"] == verdict
     if verdict == KILLED:
         assert result["test"] == f"tests/test_it.py::test_{'b' if anyhow else 'a'}[x y]"
+
+
+def test_tests_that_are_all_slow_are_told_from_tests_that_pass(monkeypatch):
+    monkeypatch.setattr(mutants, "changes_parameters", lambda name: True)
+    monkeypatch.setattr(mutants.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 5, ""))
+    assert try_mutant("stepmix.replan", 1.0)["verdict"] == "ONLY SLOW TESTS"
