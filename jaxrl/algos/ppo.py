@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
@@ -31,9 +30,8 @@ from jaxrl.envs.collect import bootstrap, collect
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
-from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
-from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig
+from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig, own_optimizer
 from jaxrl.types import (
     Agent,
     Algorithm,
@@ -220,16 +218,6 @@ def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = N
     return Agent(init=init, modes=modes, value=value)
 
 
-def own_optimizer(config: PPOConfig) -> optax.GradientTransformation | None:
-    """The optimiser that the configuration names, if it is not PPO's Adam; which settings it makes idle is checked."""
-    optimizer = config.optimizer.make()
-    for name in ("learning_rate", "max_grad_norm") if optimizer is not None else ():
-        value = getattr(config, name)
-        if not isinstance(value, jax.core.Tracer) and np.any(value != getattr(PPOConfig(), name)):
-            raise JaxrlError(f"{name} is for Adam: with an optimizer of your own, set it there.")
-    return optimizer
-
-
 def apply(network: nn.Module, policy: Policy, observation: Array, method: str = "__call__") -> Any:
     """(distribution, value) of observations, normalised if the policy keeps their moments; or the value alone."""
     if policy.observation_moments is not None:
@@ -256,15 +244,9 @@ class PPO:
     @property
     def sharded(self) -> PPOState:
         """Which parts of the state have a row per environment."""
-        return PPOState(
-            policy=False,  # type: ignore[arg-type]
-            optimizer=False,
-            proximal=False,  # type: ignore[arg-type]
-            reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
-            vector=self.vector.sharded,
-            key=False,  # type: ignore[arg-type]
-            iteration=False,  # type: ignore[arg-type]
-        )
+        same: dict[str, Any] = dict.fromkeys(PPOState._fields, False)
+        scaler = reward_scaling.SHARDED if self.config.scale_rewards else None
+        return PPOState(**same | {"reward_scaler": scaler, "vector": self.vector.sharded})
 
     def init(self, key: Key) -> PPOState:
         """Parameters, normalisers, optimiser, environments, counter."""
