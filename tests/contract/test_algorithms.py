@@ -13,7 +13,6 @@ from jaxrl.config import field_names, override, replace_leaves, settings, sweepa
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
-from jaxrl.envs.vector import zero_action
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.types import Agent, Algorithm, Box, Mean, View
 from tests.envs.acting import actor
@@ -72,7 +71,7 @@ class Compiled:
 
     def view(self, observation):
         """What a policy is shown at the beginning of an episode."""
-        return View(observation, jnp.zeros(()), zero_action(self.env.action_space), jnp.ones((), bool))
+        return View.at_start(observation, self.env.action_space)
 
     def make_init(self, config, key):
         return self.factory(self.env, config).init(key)
