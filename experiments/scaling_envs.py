@@ -37,7 +37,6 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.config import flatten, without_unchosen
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.core.tree import copy
-from jaxrl.envs.play import play_begin
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.train.build import build
@@ -45,6 +44,7 @@ from jaxrl.train.experiment import Experiment, RunSettings, versions
 from jaxrl.train.files.folder import plain, write_atomically
 from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
+from jaxrl.types import View
 
 RESULTS = Path(__file__).parent / "results"
 BANDIT = "bandit/contextual"
@@ -288,9 +288,9 @@ def scorer(program: Program) -> Callable[[Any, int], np.ndarray]:
 
     def regret(policy: Any) -> jax.Array:
         key = jax.random.key(0)  # not read: the deterministic action is no draw
-        begun = play_begin(program.env, agent, policy, key, len(states), (states, states))
-        act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, 0, 0, None))
-        return program.env.gap(states, act(policy, begun.memory, begun.view, key)[0])
+        views = jax.vmap(lambda state: View.at_start(state, program.env.action_space))(states)
+        act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
+        return program.env.gap(states, act(policy, agent.memory(policy), views, key)[0])
 
     compiled = jax.jit(over_members(program, regret))
     return lambda state, _: np.asarray(compiled(program.whole(program.policies(state)))).reshape(program.shape)

@@ -152,7 +152,7 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
     coins, observation = jax.random.split(jax.random.key(3), 4000), learner.env.reset(jax.random.key(0))[1]
     agent = stepmix_agent(learner.env, config)
     act = agent.modes["stochastic"].act
-    view = View(observation, jnp.zeros(()), jnp.zeros((), jnp.int32), first=jnp.ones((), bool))
+    view = View.at_start(observation, learner.env.action_space)
     _, bold = jax.vmap(act, in_axes=(None, None, None, 0))(plan.policy, agent.memory(plan.policy), view, coins)
     weight = float(plan.policy.weight)
     assert float(bold.mean()) == pytest.approx(weight, abs=4 * np.sqrt(weight * (1 - weight) / 4000))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
-from jaxrl.envs.play import play_begin
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.train.output.console import Console
+from jaxrl.types import View
 
 ROOT = Path(__file__).resolve().parents[2]
 CHEAP = {"xla_backend_optimization_level": 1}
@@ -50,9 +50,9 @@ def plateau(batch, seeds=4, iterations=150):
 
     def regret(state):
         policy, key = algorithm.policy(state), jax.random.key(0)  # not read: the deterministic action is no draw
-        begun = play_begin(env, algorithm.agent, policy, key, len(states), (states, states))
-        act = jax.vmap(algorithm.agent.modes["deterministic"].act, in_axes=(None, 0, 0, None))
-        return env.gap(states, act(policy, begun.memory, begun.view, key)[0])
+        views = jax.vmap(lambda seen: View.at_start(seen, env.action_space))(states)
+        act = jax.vmap(algorithm.agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
+        return env.gap(states, act(policy, (), views, key)[0])
 
     def train(key):
         def body(index, carry):
