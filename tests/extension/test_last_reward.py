@@ -17,6 +17,7 @@ from tests.extension.outside.levers import Levers
 from tests.extension.outside.recalling import RecallingConfig, recalling_agent
 
 WORDS = ["train", f"{OUTSIDE}.recalling:recalling", *LEVERS, "--num-evaluations", 1, "--evaluation-episodes", 400]
+WORDS += ["--modes", "deterministic"]
 BEST, BLIND = LENGTH - 0.5, LENGTH / 2
 
 

@@ -144,12 +144,8 @@ def cloning_agent(env: Environment, config: CloningConfig) -> Agent:
 
 def weights(key: Key, inputs: int, width: int, results: int) -> PyTree:
     """The first weights of a network of one hidden layer."""
-    keys = jax.random.split(key)
-    return {
-        "in": jax.random.normal(keys[0], (inputs, width)),
-        "bias": jnp.zeros(width),
-        "out": jax.random.normal(keys[1], (width, results)) / width,
-    }
+    drawn = jax.random.uniform(key, (inputs + results, width), minval=-1.0)
+    return {"in": drawn[:inputs], "bias": jnp.zeros(width), "out": drawn[inputs:].T / width}
 
 
 def outputs(network: PyTree, seen: Array) -> Array:
