@@ -204,11 +204,13 @@ def newest(folder: Path, pattern: str) -> Path:
 
 
 def read_leaves(path: Path) -> list[Leaf]:
-    """The leaves of a checkpoint, in tree order."""
+    """The leaves of a checkpoint's state, or policy, in tree order; what was saved twice, for those who act, once."""
     rows = json.loads((path / "manifest.json").read_text())["leaves"]
     arrays = {int(name.partition("-")[0]): value for name, value in _read_arrays(path / "arrays").items()}
     found = []
     for index, row in enumerate(rows):
+        if row.get("part"):
+            continue
         if index not in arrays and 0 not in row["shape"]:
             raise JaxrlError(f"{path} holds no array of {row['path']}.")
         value = arrays.get(index, np.zeros(row["shape"]))  # what has no elements is not kept

@@ -37,10 +37,11 @@ def pytest_sessionstart() -> None:
 
 
 def with_config(function: Callable, position: int, drop: Callable[[Any], Any]) -> Callable:
-    """`function`, whose argument `config` at this position is passed through `drop`."""
+    """`function`, whose argument `config` at this position is passed through `drop`; what it refuses stays refused."""
 
     @functools.wraps(function)
     def changed(*arguments: Any, **named: Any) -> Any:
+        function(*arguments, **named)
         if "config" in named:
             return function(*arguments, **named | {"config": drop(named["config"])})
         given = [*arguments]

@@ -214,7 +214,7 @@ def test_no_global_random_numbers():
 def test_files_hold_one_thing():
     lengths = [(source, code_lines(source)) for source in everything() if source.name.split("/")[0] != "tests"]
     hold(
-        f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it by meaning, never squeeze it",
+        f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it, never squeeze it",
         [source.at(1, f"{length} lines") for source, length in lengths if length > MAX_CODE_LINES],
     )
 

@@ -8,15 +8,16 @@ Devices (`Shards`) roll out and shuffle environments of their own, and average t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import budget, check, configuration, nested, number, option, part, size
+from jaxrl.config import budget, check, configuration, number, option, part, size
 from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
 from jaxrl.core.descent import Descent, Learner
 from jaxrl.core.moments import Moments
@@ -29,7 +30,8 @@ from jaxrl.envs.collect import bootstrap, collect
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
-from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig, check_network, scale_action
+from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
+from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig, own_optimizer
 from jaxrl.types import (
     Agent,
     Algorithm,
@@ -94,7 +96,10 @@ class PPOConfig:
     """Where episodes begin."""
     stagger: bool = option(False)
     """Let first episodes end at random times, so that environments with a time limit never end in step."""
-    network: NetworkConfig = nested(NetworkConfig())
+    network: PolicyNetworkConfig = part(NETWORKS, "actor-critic")
+    """The policy's network and the critic's."""
+    optimizer: OptimizerConfig = part(OPTIMIZERS, "adam")
+    """How a gradient moves the parameters."""
 
 
 class Policy(NamedTuple):
@@ -150,6 +155,7 @@ def ppo(
     *,
     vector: VectorEnv | None = None,
     network: nn.Module | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     shards: Shards = SINGLE,
     **inputs: Any,
 ) -> Algorithm:
@@ -157,16 +163,17 @@ def ppo(
 
     `vector`, when given, replaces the environments that `config` describes: guided ones, or others that begin
     elsewhere. `network`, when given, replaces the actor-critic: a flax module from observations [..., *shape] to
-    (distribution, values [...]), with a method `value` for the values alone. `inputs` are what the configuration's
-    start distribution reads from disk.
+    (distribution, values [...]), with a method `value` for the values alone. `optimizer`, when given, replaces
+    clipping, Adam and the learning rate: its updates of the tree of parameters are added as they are. `inputs` are
+    what the configuration's start distribution reads from disk.
     """
     check(config)
-    check_network(config.network, env.observation_space, env.action_space)
     minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
     shards.split("minibatch_size", config.minibatch_size)
     vector = vector or make_vector(env, config, shards, inputs)
+    network = network or config.network.make(env.observation_space, env.action_space)
     agent = ppo_agent(env, config, network)
-    learner = PPO(config, vector, agent, network or make_network(env, config), shards)
+    learner = PPO(config, vector, agent, network, optimizer or own_optimizer(config), shards)
     transitions = config.num_envs * config.num_steps
     gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(
@@ -184,7 +191,7 @@ def ppo(
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:
     """What acts with a PPO policy: by the distribution's mode, or by a sample; its value is the critic's."""
-    network = network or make_network(env, config)
+    network = network or config.network.make(env.observation_space, env.action_space)
     shape = env.observation_space.shape
 
     def init(key: Key) -> Policy:
@@ -211,11 +218,6 @@ def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = N
     return Agent(init=init, modes=modes, value=value)
 
 
-def make_network(env: Environment, config: PPOConfig) -> ActorCritic:
-    """The flax module that the configuration describes; its parameters live in the policy."""
-    return ActorCritic(config.network, env.action_space, len(env.observation_space.shape))
-
-
 def apply(network: nn.Module, policy: Policy, observation: Array, method: str = "__call__") -> Any:
     """(distribution, value) of observations, normalised if the policy keeps their moments; or the value alone."""
     if policy.observation_moments is not None:
@@ -231,31 +233,26 @@ class PPO:
     vector: VectorEnv
     agent: Agent
     network: nn.Module
+    optimizer: optax.GradientTransformation | None = None
     shards: Shards = SINGLE
 
-    @cached_property
-    def descent(self) -> Descent:
-        """How a gradient step is taken."""
-        return Descent(self.config.max_grad_norm, self.config.ewma_center_of_mass, self.config.target_kl)
+    def descent(self, params: PyTree) -> Descent:
+        """How a gradient step is taken on parameters of this tree."""
+        config, unravel = self.config, ravel_pytree(params)[1]
+        return Descent(config.max_grad_norm, config.ewma_center_of_mass, config.target_kl, self.optimizer, unravel)
 
     @property
     def sharded(self) -> PPOState:
         """Which parts of the state have a row per environment."""
-        return PPOState(
-            policy=False,  # type: ignore[arg-type]
-            optimizer=False,
-            proximal=False,  # type: ignore[arg-type]
-            reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
-            vector=self.vector.sharded,
-            key=False,  # type: ignore[arg-type]
-            iteration=False,  # type: ignore[arg-type]
-        )
+        same: dict[str, Any] = dict.fromkeys(PPOState._fields, False)
+        scaler = reward_scaling.SHARDED if self.config.scale_rewards else None
+        return PPOState(**same | {"reward_scaler": scaler, "vector": self.vector.sharded})
 
     def init(self, key: Key) -> PPOState:
         """Parameters, normalisers, optimiser, environments, counter."""
         key_params, key_vector, key = jax.random.split(key, 3)
         policy = self.agent.init(key_params)
-        learner = self.descent.init(ravel_pytree(policy.params)[0])
+        learner = self.descent(policy.params).init(ravel_pytree(policy.params)[0])
         state = PPOState(
             policy=policy,
             optimizer=learner.optimizer,
@@ -269,7 +266,7 @@ class PPO:
 
     def begin_from(self, state: PPOState, policy: Policy) -> PPOState:
         """A first state with the parameters and the normaliser of another run's policy."""
-        learner = self.descent.init(ravel_pytree(policy.params)[0])
+        learner = self.descent(policy.params).init(ravel_pytree(policy.params)[0])
         return state._replace(policy=policy, optimizer=learner.optimizer, proximal=learner.proximal)
 
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
@@ -354,6 +351,7 @@ class PPO:
         annealed = 1.0 - jnp.minimum(elapsed, 1.0) if config.anneal_learning_rate else 1.0
         learning_rate = jnp.asarray(config.learning_rate * annealed, jnp.float32)
         flat, unravel = ravel_pytree(state.policy.params)
+        descent = self.descent(state.policy.params)
 
         def one_minibatch(carry: tuple[Learner, Array], draw: tuple) -> tuple[tuple[Learner, Array], dict[str, Array]]:
             learner, total = carry
@@ -361,7 +359,7 @@ class PPO:
             rows = minibatch.take(batch, indices)._replace(advantage=advantage)
             grad, seen = minibatch.mean_over_tiles(partial(self._gradient, state.policy, unravel, learner), rows, key)
             grad, kl = shards.mean((grad, seen["kl"]))
-            learner = self.descent.step(learner, grad, kl, learning_rate)
+            learner = descent.step(learner, grad, kl, learning_rate)
             return (learner, total + grad), seen | {"gradient_norm": jnp.linalg.norm(grad), "taken": ~learner.stopped}
 
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:

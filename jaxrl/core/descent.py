@@ -5,11 +5,13 @@ One vector and not a tree: the update is one fused kernel, and the reduction ove
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 from chex import Numeric
+from jax.flatten_util import ravel_pytree
 
 from jaxrl.core.outer_loop import Ewma, ewma_init, ewma_update
 from jaxrl.core.tree import select_tree
@@ -26,11 +28,17 @@ class Learner(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never)."""
+    """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never).
+
+    `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that `unravel` makes of
+    the parameters, whose updates are added as they are.
+    """
 
     max_grad_norm: Numeric
     center_of_mass: Numeric | None = None
     target_kl: Numeric | None = None
+    own: optax.GradientTransformation | None = None
+    unravel: Callable[[Array], PyTree] = lambda params: params
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -40,15 +48,25 @@ class Descent(NamedTuple):
     def init(self, params: Array) -> Learner:
         """Before the first step."""
         proximal = None if self.center_of_mass is None else ewma_init(params)
-        return Learner(params, self.optimizer.init(params), proximal, jnp.zeros((), bool))
+        optimizer = self.optimizer.init(params) if self.own is None else self.own.init(self.unravel(params))
+        return Learner(params, optimizer, proximal, jnp.zeros((), bool))
 
     def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
         """One step along `grad`, unless `kl`, measured before it, exceeds `target_kl` or did so earlier."""
-        direction, optimizer = self.optimizer.update(grad, learner.optimizer)
-        params, proximal = learner.params - learning_rate * direction, learner.proximal
+        params, optimizer = self._moved(learner, grad, learning_rate)
+        proximal = learner.proximal
         if proximal is not None:
             proximal = ewma_update(proximal, params, self.center_of_mass)
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
         stopped = learner.stopped | (kl > self.target_kl)
         return select_tree(stopped, learner, Learner(params, optimizer, proximal, stopped))._replace(stopped=stopped)
+
+    def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
+        """(parameters, state of the optimiser) after one step."""
+        if self.own is None:
+            direction, optimizer = self.optimizer.update(grad, learner.optimizer)
+            return learner.params - learning_rate * direction, optimizer
+        tree = self.unravel(learner.params)
+        updates, optimizer = self.own.update(self.unravel(grad), learner.optimizer, tree)
+        return ravel_pytree(optax.apply_updates(tree, updates))[0], optimizer

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.config import configuration, option, size
+from jaxrl.config import Family, configuration, option, size
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import head, make_torso
@@ -25,7 +25,22 @@ LOG_STD_RANGE = (-5.0, 2.0)
 
 
 @configuration
-class NetworkConfig:
+class PolicyNetworkConfig:
+    """Which network a policy has; each has a configuration of its own that derives from this one.
+
+    The samples of its distributions over continuous actions are in units where [-1, 1] spans the action space.
+    """
+
+    squash_actions: bool = option(False)
+    """Continuous actions pass through tanh, with its density corrected, where they would be clipped."""
+
+    def make(self, observation_space: Space, action_space: Space) -> nn.Module:
+        """A module from observations [..., *shape] to (distribution, values [...]), with a method `value` for these."""
+        raise NotImplementedError
+
+
+@configuration
+class NetworkConfig(PolicyNetworkConfig):
     """Layers of an actor-critic."""
 
     torso: Literal["mlp", "cnn"] = option("mlp")
@@ -36,8 +51,6 @@ class NetworkConfig:
     """Nonlinearity between layers."""
     shared_torso: bool = option(False)
     """Let policy and value share their hidden layers."""
-    squash_actions: bool = option(False)
-    """Continuous actions pass through tanh, with its density corrected, where they would be clipped."""
     state_dependent_std: bool = option(False)
     """Let the deviation of continuous actions depend on the observation."""
     initial_log_std: float = option(0.0)
@@ -46,6 +59,11 @@ class NetworkConfig:
     """Learn the deviation of continuous actions; off: it stays at initial_log_std."""
     compute_dtype: Literal["float32", "bfloat16"] = option("float32")
     """Type of activations and matrix products; parameters, heads' outputs, losses and statistics stay float32."""
+
+    def make(self, observation_space: Space, action_space: Space) -> nn.Module:
+        """An actor-critic, if it fits the spaces."""
+        check_network(self, observation_space, action_space)
+        return ActorCritic(self, action_space, len(observation_space.shape))
 
 
 class ActorCritic(nn.Module):
@@ -151,3 +169,7 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
         raise JaxrlError("state_dependent_std is True and train_std is False, but a deviation that depends is learned.")
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
         raise JaxrlError(f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}.")
+
+
+KINDS = {"actor-critic": NetworkConfig}
+NETWORKS = Family("network", PolicyNetworkConfig, names=KINDS.keys, find=KINDS.__getitem__)

@@ -2,8 +2,9 @@
 
 A population is H hyperparameter settings × S seeds. On one device, or on several that share each member's environments,
 it is two vmapped axes in front of every leaf, [H, S, ...]; a single member has neither, so that it pays nothing for
-them. Where members are dealt out to devices they are one axis, [M, ...]: M = H · S, padded by copies of the last member
-to a multiple of the devices. What leaves this module has the axes [H, S], whatever the devices.
+them. Where members are dealt out to devices they are one axis, [M, ...]: M = S · H, all settings of the first seed
+first, padded by copies of the last member to a multiple of the devices. What leaves this module has the axes [H, S],
+whatever the devices.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Population:
         assert mesh is not None
 
         def pad(leaf: Array) -> Array:
-            rows = leaf.reshape(self.size, *leaf.shape[2:])
+            rows = jnp.swapaxes(leaf, 0, 1).reshape(self.size, *leaf.shape[2:])
             return jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
 
         specs = self.members if specs is None else specs
@@ -95,7 +96,7 @@ class Population:
             return tree
 
         def whole(leaf: Array) -> Array:
-            return leaf[: self.size].reshape(*self.shape, *leaf.shape[1:])
+            return jnp.swapaxes(leaf[: self.size].reshape(*self.shape[::-1], *leaf.shape[1:]), 0, 1)
 
         assert self.mesh is not None
         everywhere = jax.NamedSharding(self.mesh, P())

@@ -14,7 +14,6 @@ import pytest
 
 from jaxrl.algos import stepmix
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
-from jaxrl.algos.ppo import make_network
 from jaxrl.config import override
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.certificate import Certificate
@@ -103,7 +102,7 @@ def play(case, key):
     config, env = dataclasses.replace(CONFIG, **numbers), Pay(case.base, case.gain, case.length)
     baseline = actor(lambda observation, key: (jax.random.uniform(key) < case.works).astype(jnp.int32))
     algorithm = deep_stepmix(env, config, baseline=baseline)
-    network = make_network(env, config)
+    network = config.network.make(env.observation_space, env.action_space)
     step = jnp.arange(HORIZON)
 
     def body(state, _):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, deep_stepmix
-from jaxrl.algos.ppo import Batch, Policy, make_network
+from jaxrl.algos.ppo import Batch, Policy
 from jaxrl.cli import main
 from jaxrl.config import override
 from jaxrl.core import minibatch
@@ -202,7 +202,7 @@ def trained():
 
     def body(state, _):
         policy, choice = algorithm.policy(state), state.vector.plan.choice
-        network = make_network(Wages(), CONFIG)
+        network = CONFIG.network.make(Wages().observation_space, Wages().action_space)
         works = jax.nn.softmax(network.apply(policy.params, observations)[0].logits)[:, 1]
         # The baseline earns 0.6 a step, the learner what it works.
         value = [jnp.where(jnp.arange(HORIZON) < step, 0.6, works).sum() for step in (choice.bold, choice.cautious)]

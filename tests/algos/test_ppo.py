@@ -2,19 +2,24 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
+from jaxrl.config import configuration, number, override, sweepable
+from jaxrl.core.distributions import Categorical
 from jaxrl.envs.play import play
 from jaxrl.envs.starts.api import Draw
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.nn.actor_critic import NetworkConfig, PolicyNetworkConfig
+from jaxrl.nn.optimizers import OptimizerConfig
 from jaxrl.types import View
 from tests.algos.walk import NUM_ITERATIONS, WHOLE, Walk, learner, make_config, step, trained, with_key
 
@@ -268,3 +273,65 @@ def test_an_agents_first_policy_is_what_training_begins_with():
     key_params = jax.random.split(jax.random.key(3), 3)[0]  # as PPO.init splits its own
     own = ppo_agent(Walk(), make_config()).init(key_params)
     jax.tree.map(np.testing.assert_array_equal, own, algorithm.policy(algorithm.init(jax.random.key(3))))
+
+
+class Twice(nn.Module):
+    """A linear policy and a linear value, whose parameters are two matrices."""
+
+    actions: int
+
+    def setup(self):
+        self.policy_layer, self.value_layer = nn.Dense(self.actions), nn.Dense(1)
+
+    def __call__(self, observation):
+        return Categorical(self.policy_layer(observation)), self.value(observation)
+
+    def value(self, observation):
+        return jnp.squeeze(self.value_layer(observation), -1)
+
+
+@configuration
+class TwiceConfig(PolicyNetworkConfig):
+    """Somebody's network."""
+
+    def make(self, observation_space, action_space):
+        return Twice(action_space.n)
+
+
+@configuration
+class FrozenValueConfig(OptimizerConfig):
+    """Gradient descent that leaves the value alone: an optimiser on the tree."""
+
+    step_size: float = number(0.1)
+
+    def make(self):
+        rules = {"train": optax.sgd(self.step_size), "freeze": optax.set_to_zero()}
+        labels = {"params": {"policy_layer": "train", "value_layer": "freeze"}}
+        return optax.multi_transform(rules, labels)
+
+
+def test_a_network_and_an_optimizer_of_ones_own_given_live_and_by_name():
+    sizes = {"num_envs": 4, "num_steps": 8, "minibatch_size": 16, "num_epochs": 1}
+    env = Walk()
+    live = ppo(env, PPOConfig(**sizes), network=Twice(env.action_space.n), optimizer=FrozenValueConfig().make())
+    named = ppo(env, PPOConfig(**sizes, network=TwiceConfig(), optimizer=FrozenValueConfig()))
+    states = []
+    for algorithm in (live, named):
+        first = jax.jit(algorithm.init)(jax.random.key(0))
+        states.append((first, jax.jit(algorithm.step)(first)[0]))
+    jax.tree.map(np.testing.assert_array_equal, states[0][1].policy, states[1][1].policy)
+    before, after = (state.policy.params["params"] for state in states[0])
+    jax.tree.map(np.testing.assert_array_equal, before["value_layer"], after["value_layer"])
+    assert np.abs(np.asarray(before["policy_layer"]["kernel"]) - after["policy_layer"]["kernel"]).max() > 0
+    assert set(before) == {"policy_layer", "value_layer"}
+
+
+def test_what_an_optimizer_of_ones_own_makes_idle_is_refused():
+    for setting in ({"learning_rate": 1.0}, {"max_grad_norm": 2.0}):
+        with pytest.raises(JaxrlError, match=f"{next(iter(setting))} is for Adam"):
+            ppo(Walk(), PPOConfig(optimizer=FrozenValueConfig(), **setting))
+
+
+def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():
+    config = PPOConfig(optimizer=FrozenValueConfig(step_size=0.5))
+    assert "step_size" in sweepable(config) and override(config, {"step_size": 0.2}).optimizer.step_size == 0.2

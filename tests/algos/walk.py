@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, make_network, ppo, ppo_agent
+from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, ppo, ppo_agent
 from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
@@ -67,7 +67,7 @@ def make_config(**changes):
 def learner(config, env=None):
     env = env or Walk()
     vector = VectorEnv(env, Fresh(env), config.num_envs)
-    return PPO(config, vector, ppo_agent(env, config), make_network(env, config))
+    return PPO(config, vector, ppo_agent(env, config), config.network.make(env.observation_space, env.action_space))
 
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
@@ -108,5 +108,5 @@ def trained(iterations=3):
         following, metrics = step(make_config(), with_key(state, seed))
         history.append((state, jax.device_get(rollout), jax.device_get(metrics)))
         state = following
-    fresh = learner(make_config()).descent.init(ravel_pytree(state.policy.params)[0]).optimizer
+    fresh = learner(make_config()).descent(state.policy.params).init(ravel_pytree(state.policy.params)[0]).optimizer
     return state._replace(optimizer=fresh), history

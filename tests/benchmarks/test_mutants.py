@@ -11,6 +11,7 @@ from benchmarks.mutants import KILLED, MUTANTS, READ_ELSEWHERE, SIZES, SURVIVES,
 from benchmarks.mutated import with_config
 from jaxrl.algos.registry import load
 from jaxrl.config import field_names
+from jaxrl.errors import JaxrlError
 
 
 def test_every_option_has_a_mutant_whose_value_is_another():
@@ -28,6 +29,15 @@ def test_an_option_is_dropped_however_the_configuration_is_given():
     asked = {"gamma": 0.5, "rate": 3}
     assert changed("env", asked) == changed("env", config=asked) == ("env", {"gamma": 1.0, "rate": 3}, None)
     assert changed("env", asked, shards=2)[2] == 2 and changed.__name__ == "factory"
+
+
+def test_what_is_refused_stays_refused():
+    def factory(env, config):
+        if config["gamma"] > 1:
+            raise JaxrlError("gamma is 2")
+
+    with pytest.raises(JaxrlError, match="gamma is 2"):
+        with_config(factory, 1, lambda config: config | {"gamma": 1.0})("env", {"gamma": 2.0})
 
 
 def test_tests_are_found_by_the_word(tmp_path, monkeypatch):
@@ -61,3 +71,9 @@ def test_only_a_test_that_passes_without_the_mutation_kills(monkeypatch, anyhow,
     assert result["verdict"] == verdict
     if verdict == KILLED:
         assert result["test"] == f"tests/test_it.py::test_{'b' if anyhow else 'a'}[x y]"
+
+
+def test_tests_that_are_all_slow_are_told_from_tests_that_pass(monkeypatch):
+    monkeypatch.setattr(mutants, "changes_parameters", lambda name: True)
+    monkeypatch.setattr(mutants.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 5, ""))
+    assert try_mutant("stepmix.replan", 1.0)["verdict"] == "ONLY SLOW TESTS"

@@ -1,5 +1,6 @@
 """Runs compared bit for bit: one bit is found, wherever it is; names may change, numbers may not."""
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks import same_bits
 from benchmarks.bits import Leaf, compare_runs, pair, read_leaves
-from benchmarks.revisions import WORKING_TREE, copies, hash_of
+from benchmarks.revisions import WORKING_TREE, Revision, copies, hash_of
 from benchmarks.same_bits import CASES, DIFFERENT, EQUAL, check_cases, is_wrong, text, verdict
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files import leaves
@@ -182,3 +183,12 @@ def test_copies_hold_a_commit_and_what_is_not_committed(tmp_path, monkeypatch):
     assert not old.path.exists()
     with pytest.raises(JaxrlError, match="'nowhere' is no revision"):
         hash_of("nowhere")
+
+
+@pytest.mark.parametrize(("found", "status"), [(EQUAL, 0), ("within 1e-05", 0), (DIFFERENT, 1), (same_bits.FAILED, 1)])
+def test_the_exit_status_says_whether_all_is_as_it_must_be(monkeypatch, tmp_path, found, status):
+    case = {"error": "none", "verdict": found, "notes": []}
+    revision = Revision("HEAD", "c", "t", tmp_path / "0")
+    monkeypatch.setattr(same_bits, "copies", lambda *names: contextlib.nullcontext((revision, revision)))
+    monkeypatch.setattr(same_bits, "compare_all", lambda bench, names, begin: dict.fromkeys(names, case))
+    assert same_bits.main(same_bits.Arguments("HEAD", cases=("StepMix",))) == status

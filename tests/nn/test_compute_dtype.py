@@ -170,7 +170,7 @@ def test_ppo_learns_in_bfloat16_and_its_first_ratios_are_one():
             state, metrics = algorithm.step(carry)
             return state, metrics["first_ratio_error"].sum
 
-        return jax.lax.scan(body, algorithm.init(key), length=algorithm.num_iterations)
+        return jax.lax.scan(body, algorithm.init(key), length=algorithm.budget.steps)
 
     state, errors = train(jax.random.key(0))
     assert errors.dtype == jnp.float32 and float(errors.max()) < 1e-6
