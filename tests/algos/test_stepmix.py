@@ -159,8 +159,9 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
     later = jnp.eye(10)[0].at[6].set(1.0)  # state 0 at step 1: what was drawn at step 0 stays
     view = view._replace(observation=later, first=jnp.zeros((), bool))
     for remembered in (True, False):
-        _, kept = act(plan.policy, jnp.asarray(remembered), view, jax.random.key(0))
-        assert bool(kept) == remembered
+        coins = jax.random.split(jax.random.key(0), 100)  # of which some would fall either way
+        _, kept = jax.vmap(act, in_axes=(None, None, None, 0))(plan.policy, jnp.asarray(remembered), view, coins)
+        np.testing.assert_array_equal(kept, remembered)
 
 
 @pytest.mark.slow
