@@ -41,6 +41,10 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     # The same content in another place is the same input.
     kept |= {name: new["config"][name] for name, held in new["inputs"].items() if read.get(name) == held}
     found = run_folder.differences(fixed(old | {"config": kept}), fixed(new))
+    gone = [name for name in read if name not in new["inputs"]]
+    if gone:
+        given = old["config"].get(gone[0])
+        raise JaxrlError(f"the run in {folder} was begun with {gone[0]} = {given}, and goes on with the same alone.")
     inputs = [name for name, held in new["inputs"].items() if read.get(name, "") not in ("", held)]
     if inputs:
         name = inputs[0]
