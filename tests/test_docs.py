@@ -1,6 +1,7 @@
 """What the documentation says: links resolve, Python runs, commands parse, signatures and metrics are the code's."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -22,6 +23,7 @@ from jaxrl.envs import registry
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.train import build as building
 from jaxrl.train.build import build
+from jaxrl.train.experiment import RunSettings
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor, Agent, feed_forward
 
@@ -99,7 +101,8 @@ def parse_only(monkeypatch):
     """Commands parse and check what they are given, and then do nothing."""
     own = types.ModuleType("corridor")
     own.Corridor = ActionReward
-    for path in ("corridor", "my_package.my_module"):
+    own.parameter_norm = own.upright = lambda algorithm, state, inputs, key: 0.0
+    for path in ("corridor", "my_package.my_module", "my_measures"):
         monkeypatch.setitem(sys.modules, path, own)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
     monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
@@ -186,6 +189,7 @@ def test_options_named_in_passing_exist(page):
     options = [*(ROOT / "jaxrl" / "cli").glob("*.py"), ROOT / "jaxrl" / "train" / "trust.py"]
     words = (word for source in options for word in re.findall(r"[a-z_]+", source.read_text()))
     known |= {word.replace("_", "-") for word in words}
-    known |= {"num-seeds", "num-evaluations", "evaluation-episodes", "env-options", "no-tuned", "num-directions"}
+    known |= {"env-options", "no-tuned", "num-directions"}
+    known |= {field.name.replace("_", "-") for field in dataclasses.fields(RunSettings)}
     named = re.findall(r"`(?:jaxrl [^`]*)?--([a-z][a-z-]+)", FENCED.sub("", page.read_text()))
     assert not set(named) - known - {"quick", "report-only", "tasks"}

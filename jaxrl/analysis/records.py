@@ -107,6 +107,11 @@ def modes_of(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.rpartition("_")[0] for name in names))
 
 
+def measures_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What was measured besides, [K, H, S, ...], by name."""
+    return {name.removeprefix(MEASURE): values for name, values in arrays.items() if name.startswith(MEASURE)}
+
+
 def ranking_returns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """The returns [K, H, S, E] of the first mode, which rank policies."""
     return arrays[modes_of(arrays)[0] + RETURNS]

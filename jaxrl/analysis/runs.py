@@ -15,6 +15,7 @@ from jaxrl.analysis.records import (
     EVALUATIONS,
     METRICS,
     RETURNS,
+    measures_of,
     modes_of,
     ranking_returns,
     read_description,
@@ -87,6 +88,13 @@ class Run:
         if mode not in self.modes:
             raise ValueError(f"{self.folder} was not evaluated in mode {mode!r}. There are: {', '.join(self.modes)}.")
         return self.evaluations[mode + RETURNS].mean(axis=-1, dtype=np.float64)
+
+    def measure(self, name: str) -> np.ndarray:
+        """A measure of one's own at each evaluation, [K, H, S, ...]; NaN for members that had diverged."""
+        found = measures_of(self.evaluations)
+        if name not in found:
+            raise ValueError(f"{self.folder}: no measure {name!r}. There are: {', '.join(sorted(found)) or 'none'}.")
+        return found[name]
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where it was undefined."""

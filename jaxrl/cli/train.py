@@ -134,7 +134,7 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         run=given.run,
         sweep=given.swept(),
         environment_options=options.values("--env-options", given.env_options),
-        trust=given.trust.also(given.env, algorithm, *chosen(given.config).values()),
+        trust=given.trust.also(given.env, algorithm, *chosen(given.config).values(), *given.run.measures),
     )
     result = loop.train(
         experiment,

@@ -17,7 +17,8 @@ from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files.leaves import refuse_logs
-from jaxrl.train.inputs import read_inputs
+from jaxrl.train.inputs import read_first_policies, read_inputs
+from jaxrl.train.measures import read_measures
 from jaxrl.train.modes import choose
 from jaxrl.train.program import Program
 from jaxrl.train.trust import Trust
@@ -45,7 +46,13 @@ def build(experiment: Experiment) -> Program:
         num_episodes=run.evaluation_episodes,
         modes=choose(run.modes, spec.agent(env, experiment.config).modes, experiment.algorithm),
         layout=shared,
+        measures=read_measures(run.measures),
     )
+    if run.init_from:
+        if program.algorithm.begin_from is None:
+            raise JaxrlError(f"{experiment.algorithm} cannot begin from another run's policy: leave out init_from.")
+        read["init_from"] = read_first_policies(experiment, program.player)
+        program.first_policies = read["init_from"].value
     program.checksums = {name: each.sha256 for name, each in read.items()}
     check_policies(program, experiment.algorithm)
     return program
@@ -76,6 +83,7 @@ def reopen(
     """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`."""
     described = old if sharing is None else old | {"run": old.get("run", {}) | sharing}
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
+    trust.check_measures(described, folder)
     try:
         with described_by(folder) if not changes else contextlib.nullcontext():
             return experiment, build(experiment)

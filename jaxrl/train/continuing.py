@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from jaxrl.analysis.records import EVALUATIONS, modes_of
+from jaxrl.analysis.records import EVALUATIONS, measures_of, modes_of
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, versions
@@ -39,23 +39,29 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
     read = old.get("inputs", {})
     # The same content in another place is the same input.
-    kept |= {name: new["config"][name] for name, held in new["inputs"].items() if read.get(name) == held}
+    same = [name for name, held in new["inputs"].items() if read.get(name) == held and name in new["config"]]
+    kept |= {name: new["config"][name] for name in same}
     found = run_folder.differences(fixed(old | {"config": kept}), fixed(new))
     gone = [name for name in read if name not in new["inputs"]]
     if gone:
-        given = old["config"].get(gone[0])
-        raise JaxrlError(f"the run in {folder} was begun with {gone[0]} = {given}, and goes on with the same alone.")
+        begun_with = f"{gone[0]} = {_path(old, gone[0])}"
+        raise JaxrlError(f"the run in {folder} was begun with {begun_with}, and goes on with the same alone.")
     inputs = [name for name, held in new["inputs"].items() if read.get(name, "") not in ("", held)]
     if inputs:
         name = inputs[0]
         raise JaxrlError(
-            f"{name} is not what the run in {folder} was begun with: {old['config'].get(name)} held "
-            f"{read[name][:12]}… then, {new['config'].get(name)} holds {new['inputs'][name][:12]}… now. "
+            f"{name} is not what the run in {folder} was begun with: {_path(old, name)} held "
+            f"{read[name][:12]}… then, {_path(new, name)} holds {new['inputs'][name][:12]}… now. "
             "Put the old one back, or train anew with this one."
         )
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
         raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
+
+
+def _path(description: dict[str, Any], name: str) -> Any:
+    """Where an input is read from: a setting of the algorithm, or of the run."""
+    return description["config"].get(name) or description["run"].get(name)
 
 
 def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
@@ -139,16 +145,25 @@ def rewrite(
         run_folder.write_description(folder, new)
 
 
-def set_aside_other_modes(folder: Path | str, program: Program) -> None:
-    """Keep evaluations of other modes apart from those to come, and best policies that another mode ranked."""
+def set_aside_other_evaluations(folder: Path | str, program: Program) -> None:
+    """Keep evaluations of other modes or measures apart from those to come, and best policies another mode ranked."""
     modes = tuple(map(str, program.player.modes))
-    before = modes_of(logs.load_evaluations(folder))
-    if before in ((), modes):
+    evaluations = logs.load_evaluations(folder)
+    before = modes_of(evaluations)
+    measured = {name: values.shape[3:] for name, values in measures_of(evaluations).items()}
+    if not before or (before, measured) == (modes, program.measured):
         return
+    what = f"in the modes {', '.join(before)}" if before != modes else f"with {_named(measured)}"
     for path in logs.set_aside_records(folder, [EVALUATIONS]):
-        warnings.warn(f"evaluations in the modes {', '.join(before)} are kept as {path}", RunWarning, stacklevel=3)
+        warnings.warn(f"evaluations {what} are kept as {path}", RunWarning, stacklevel=3)
     if before[0] != modes[0]:
         Checkpoints(folder).set_aside_best()
+
+
+def _named(measured: dict[str, tuple[int, ...]]) -> str:
+    """Measures with their shapes, in words."""
+    shapes = [f"{name} {list(shape)}" for name, shape in measured.items()]
+    return f"the measures {', '.join(shapes)}" if shapes else "no measures"
 
 
 def check_seen(number: int, what: str) -> None:

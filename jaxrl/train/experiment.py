@@ -40,6 +40,9 @@ from jaxrl.train.trust import NOBODY, Trust
 # What config.json must say for a run to be built from it.
 REQUIRED = ("algorithm", "environment", "environment_options", "config", "run", "sweep")
 
+# What of a run's settings are tuples, which JSON takes for lists.
+TUPLES = ("mesh", "modes", "measures")
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -56,6 +59,10 @@ class RunSettings:
     modes: tuple[str, ...] = ()
     """Modes to evaluate, as NAME or NAME=NUMBER (target=3600); the first ranks policies. All of the algorithm's unless
     given."""
+    measures: tuple[str, ...] = ()
+    """Functions to compute at each evaluation, package.module:function (docs/faq.md)."""
+    init_from: str = ""
+    """Run folder whose last policies this run goes on with: its only one, or those of as many settings and seeds."""
     devices: int | None = None
     """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
     mesh: tuple[str, ...] = ()
@@ -174,7 +181,7 @@ class Experiment:
         for name in run:
             if name not in known:
                 raise unknown(f"setting under run in config.json of {folder}", name, known)
-        lists = {name: tuple(run[name]) for name in ("mesh", "modes") if isinstance(run.get(name), list)}
+        lists = {name: tuple(run[name]) for name in TUPLES if isinstance(run.get(name), list)}
         return Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],

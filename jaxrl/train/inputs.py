@@ -24,14 +24,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.analysis.records import CONFIG
 from jaxrl.config import check_type, settings
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
+from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import plain, read_description
-from jaxrl.train.saved import open_policy
+from jaxrl.train.player import Player
+from jaxrl.train.saved import last_policies, open_policy
 from jaxrl.train.trust import Trust
 from jaxrl.types import Actor, PyTree
 
@@ -112,6 +115,27 @@ def read_actor(source: Source) -> Input:
     described = {part: description.get(part) for part in ("algorithm", "config")}
     actor = Actor(saved.policies, saved.agent)
     return Input(actor, checksum(actor, described))
+
+
+def read_first_policies(experiment: Experiment, player: Player) -> Input:
+    """The last policies of the run folder that an experiment begins from, as its own members have them."""
+    folder = Path(experiment.run.init_from)
+    saved = last_policies(folder, experiment.trust)
+    what = f"init_from is {folder}"
+    trained_on = saved.experiment.environment
+    if trained_on != experiment.environment:
+        raise JaxrlError(f"{what}, a run of {trained_on}, but the environment is {experiment.environment}.")
+    policies, theirs, ours = saved.policies, saved.player.population, player.population
+    if theirs.shape == (1, 1) and ours.is_population:
+        policies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies)
+    elif theirs.shape != ours.shape:
+        counts = "{} settings and {} seeds".format
+        text = f"{what}, of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
+        raise JaxrlError(f"{text}. Begin from as many, or from a single policy.")
+    shapes = [jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())]
+    if shapes[0] != shapes[1]:
+        raise JaxrlError(f"{what}, whose policies have other shapes than this run's: use its algorithm and sizes.")
+    return Input(policies, checksum(policies))
 
 
 def _refuse_circle(source: Source) -> None:

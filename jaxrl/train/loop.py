@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.ranking import member_scores
-from jaxrl.analysis.records import LENGTHS, RETURNS, modes_of, ranking_returns
+from jaxrl.analysis.records import LENGTHS, MEASURE, RETURNS, modes_of, ranking_returns
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train import continuing
 from jaxrl.train.best import Best
@@ -143,7 +143,7 @@ def _begin(
     def rewind() -> None:
         continuing.rewind(folder, kept, vouched)
         continuing.rewrite(folder, old, new, max(kept, 0), vouched)
-        continuing.set_aside_other_modes(folder, program)
+        continuing.set_aside_other_evaluations(folder, program)
 
     distributed.on_first(rewind)
     return state, iteration, seconds
@@ -266,11 +266,14 @@ class Runner:
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
         episodes = self.program.evaluate(policies, iteration, bar.evaluating)
+        measured = self.program.measure(state, iteration)
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {"iteration": iteration, "transitions": iteration * self.samples_per_step}
         for mode, played in episodes.items():
             row[mode + RETURNS] = self._of_finite_members(np.asarray(played.returns))
             row[mode + LENGTHS] = played.lengths
+        for name, values in measured.items():
+            row[MEASURE + name] = self._of_finite_members(values)
         old = self.evaluations
         self.evaluations = {
             name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
@@ -293,10 +296,10 @@ class Runner:
         self.checkpoints.save(iteration, self.program.whole(state), found | description | vouched, policies)
         self.saved_at = time.monotonic()
 
-    def _of_finite_members(self, returns: np.ndarray) -> np.ndarray:
-        """NaN for members that diverged: their policies still act, but no longer mean anything."""
-        lost = np.reshape(self.lost, (*self.program.shape, 1))
-        return np.where(lost, np.float32(np.nan), returns)
+    def _of_finite_members(self, values: np.ndarray) -> np.ndarray:
+        """Values [H, S, ...] with NaN for members that diverged: their policies still act, but mean nothing more."""
+        lost = np.reshape(self.lost, (*self.program.shape, *(1 for _ in values.shape[2:])))
+        return np.where(lost, np.float32(np.nan), values)
 
     def _boundary(self, iteration: int) -> int:
         """The next iteration at which the host has something to do."""

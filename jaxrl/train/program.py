@@ -17,11 +17,14 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Episodes
+from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, Layout
+from jaxrl.train.measures import Measure, checked, stream
 from jaxrl.train.modes import Asked
 from jaxrl.train.player import Player
 from jaxrl.train.population import ONE_DEVICE, P, Population
-from jaxrl.types import Agent, Algorithm, Array, Key, Metrics, PyTree
+from jaxrl.train.scores import mean
+from jaxrl.types import Agent, Algorithm, Array, Key, Mean, Metrics, PyTree
 
 # Streams of keys folded out of a member's root key; evaluation uses stream 1.
 TRAINING = 0
@@ -48,6 +51,7 @@ class Program:
         modes: Sequence[Asked] = (),
         compiled: dict[str, Callable] | None = None,
         layout: Layout = ONE_DEVICE,
+        measures: dict[str, Measure] | None = None,
     ) -> None:
         self.factory = functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
         inputs = inputs or {}
@@ -57,6 +61,9 @@ class Program:
         agent_of = make_agent or (lambda env, config: self.factory(env, config, **inputs).agent)
         self.player = Player(self.population, agent_of, self._keys, num_episodes, modes)
         self.checksums: dict[str, str] = {}  # of the inputs as they were read
+        self.first_policies: PyTree | None = None  # [H, S, ...] or [...], of another run that this one begins from
+        self.measures = measures or {}
+        self.measured = self._shapes_measured()  # which checks them
 
     @property
     def env(self) -> Environment:
@@ -79,8 +86,15 @@ class Program:
         return self.population.compile_seconds
 
     def init(self) -> PyTree:
-        """The first state of every member."""
-        return self.population.call("init", self._init, self._training_keys(), self._state_spec)
+        """The first state of every member, which goes on with `first_policies` where there are some."""
+        population = self.population
+        state = population.call("init", self._init, self._training_keys(), self._state_spec)
+        if self.first_policies is None:
+            return state
+        first = self.first_policies
+        policies = population.deal(first) if population.is_flat else population.everywhere(first)
+        arguments = {"state": (state, self._state_spec), "policies": (policies, population.members)}
+        return population.call("begin_from", self._begin_from, arguments, self._state_spec, donate="state")
 
     def abstract_policies(self) -> PyTree:
         """Shapes, types and structure of the policies of first states, [H, S, ...] or [...], without computing them."""
@@ -152,6 +166,17 @@ class Program:
         """Episodes of the policies in each mode, on the host; leaves [H, S, E]. See `Player.evaluate`."""
         return self.player.evaluate(policies, iteration, each_piece)
 
+    def measure(self, state: PyTree, iteration: int) -> dict[str, np.ndarray]:
+        """What is measured of a state after so many iterations, on the host: float32 [H, S, ...] by name."""
+        found = {}
+        for name, shape in self.measured.items():
+            arguments = self._to_measure(state) | {"iteration": (np.int32(iteration), P())}
+            values = self.population.call(f"measure {name}", self._measure(name), arguments, self.population.members)
+            values = distributed.to_host(self.population.gather(values))
+            values = mean(values) if isinstance(values, Mean) else values
+            found[name] = np.asarray(values, np.float32).reshape(*self.shape, *shape)
+        return found
+
     def is_finite(self, state: PyTree) -> Array:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
         arguments = {"state": (state, self._state_spec)}
@@ -171,6 +196,45 @@ class Program:
             return self.factory(env, config, **inputs).init(jax.random.fold_in(key, TRAINING))
 
         return self.population.over_members(one)(env, config, inputs, keys)
+
+    def _begin_from(self, env: Environment, config: Any, inputs: PyTree, state: PyTree, policies: PyTree) -> PyTree:
+        def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, PyTree]) -> PyTree:
+            begin = self.factory(env, config, **inputs).begin_from
+            assert begin is not None
+            return begin(*member)
+
+        return self.population.over_members(one)(env, config, inputs, (state, policies))
+
+    def _to_measure(self, state: PyTree) -> dict[str, tuple[PyTree, PyTree]]:
+        return {"state": (state, self._state_spec), "roots": (self._keys, self.population.members)}
+
+    def _measure(self, name: str) -> Callable:
+        """A measure of all members: function(env, config, inputs, state, roots, iteration)."""
+
+        def measure(
+            env: Environment, config: Any, inputs: PyTree, state: PyTree, roots: Key, iteration: Array
+        ) -> Array | Mean:
+            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Array | Mean:
+                state, root = member
+                key = jax.random.fold_in(jax.random.fold_in(root, stream(name)), iteration)
+                return checked(name, self.measures[name](self.factory(env, config, **inputs), state, inputs, key))
+
+            found = self.population.over_members(one)(env, config, inputs, (state, roots))
+            return jax.lax.psum(found, ENV) if isinstance(found, Mean) and self.layout.env > 1 else found
+
+        return measure
+
+    def _shapes_measured(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each measure of one member; nothing is computed, but what cannot be measured is refused."""
+        population, shapes = self.population, {}
+        if self.measures:
+            state = population.shapes_of(self._init, self._training_keys(), self._state_spec)
+        for name in self.measures:
+            arguments = self._to_measure(state) | {"iteration": (np.int32(0), P())}
+            found = population.shapes_of(self._measure(name), arguments, population.members)
+            shape = jax.tree.leaves(found)[0].shape
+            shapes[name] = shape[len(population.members) :]
+        return shapes
 
     def _chunk(
         self, env: Environment, config: Any, inputs: PyTree, state: PyTree, iterations: Array

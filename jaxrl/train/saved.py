@@ -134,6 +134,12 @@ def open_policies(
     return Saved(some, make_player(some, seed + found.seeds[0]), policies, restored.iteration)
 
 
+def last_policies(folder: Path, trust: Trust = NOBODY) -> Saved:
+    """The last policies of a run, of all its members."""
+    experiment, player, restored = _restore(folder, "last", (), trust)
+    return Saved(experiment, player, restored.state, restored.iteration)
+
+
 def _rows(policies: PyTree, found: Members) -> PyTree:
     """The policies of some members of a population; without member axes if it is one."""
     if found.are_one:

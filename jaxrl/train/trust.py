@@ -40,6 +40,13 @@ class Trust:
             if isinstance(name, str) and ":" in name:
                 self.allow(folder, kind, name)
 
+    def check_measures(self, description: dict[str, Any], folder: Path | str) -> None:
+        """Refuse a description whose measures nobody has asked for: they are code, which is needed to train alone."""
+        names = description.get("run", {}).get("measures", ())
+        for name in names if isinstance(names, list) else ():
+            if isinstance(name, str):
+                self.allow(folder, "measure", name)
+
     def allow(self, folder: Path | str, kind: str, name: str) -> None:
         """Refuse the one name, package.module:Name, that a folder gives for its `kind`, unless it is asked for."""
         if self.trust or name in self.imports:
