@@ -175,10 +175,10 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state()))
     row_bytes = 4 * config.width
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
-    before, written, begun = _status("VmRSS"), _written(), time.perf_counter()
+    before, written, begun = process_status("VmRSS"), _written(), time.perf_counter()
     with timed(loop.Runner, "save") as saving, timed(Best, "offer") as keeping_best:
         result = loop.train(experiment, folder)
-    seconds, peak = time.perf_counter() - begun, _status("VmHWM")
+    seconds, peak = time.perf_counter() - begun, process_status("VmHWM")
     written = _written() - written
     begun = time.perf_counter()
     jax.block_until_ready(Checkpoints(folder).restore_latest(program.abstract_state()).state)
@@ -228,8 +228,8 @@ def timed(owner: type, name: str) -> Iterator[list[float]]:
         setattr(owner, name, method)
 
 
-def _status(field: str) -> int:
-    """Bytes that /proc/self/status tells."""
+def process_status(field: str) -> int:
+    """Bytes that /proc/self/status tells of this process."""
     found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     return 1024 * int(found[1]) if found else 0
 

@@ -105,6 +105,8 @@ MUTANTS = {
 }
 # Read by the runner before the factory is called; the factory itself does not look at it.
 READ_ELSEWHERE = {"stepmix.dataset"}
+# Parts of which the package has one each.
+ONE_OF_A_KIND = {"ppo.network", "ppo.optimizer"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,12 @@ def main(arguments: Arguments) -> int:
         for name, result in zip(arguments.options, found, strict=True):
             begin(f"{name}: {result['verdict']}")
             rows[name] = result
-    record = {"machine": machine(), "versions": versions(), "not_dropped": sorted(SIZES | READ_ELSEWHERE), "rows": rows}
+    record = {
+        "machine": machine(),
+        "versions": versions(),
+        "not_dropped": sorted(SIZES | READ_ELSEWHERE | ONE_OF_A_KIND),
+        "rows": rows,
+    }
     Console().note(text(record))
     if arguments.options == tuple(MUTANTS):
         write("mutants", record, text(record))
@@ -174,7 +181,8 @@ def trained(algorithm: str, environment: str, settings: dict[str, Any]) -> list[
     """The policy's arrays after the iterations."""
     import jax
 
-    from jaxrl.algos.registry import load, override
+    from jaxrl.algos.registry import load
+    from jaxrl.config import override
     from jaxrl.envs.registry import make
 
     spec = load(algorithm)

@@ -21,7 +21,7 @@ LEARNERS = {"ppo": "PPO", "stepmix": "StepMix"}
 
 def pytest_sessionstart() -> None:
     """After tests/conftest.py, which must come before JAX, and before any test is imported."""
-    from jaxrl.algos.registry import override
+    from jaxrl.config import field_names, override
 
     mutant = json.loads(os.environ["JAXRL_MUTANT"])
     name, option = mutant["algorithm"], mutant.get("option")
@@ -29,7 +29,8 @@ def pytest_sessionstart() -> None:
     module = importlib.import_module(f"jaxrl.algos.{name}")
 
     def drop(config: Any) -> Any:
-        return override(config, settings)
+        here = field_names(config)  # an option of a part that is not chosen is none
+        return override(config, {name: value for name, value in settings.items() if name in here})
 
     setattr(module, name, with_config(getattr(module, name), 1, drop))
     learner = getattr(module, LEARNERS[name])

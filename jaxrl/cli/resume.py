@@ -22,7 +22,7 @@ class Resume:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     set: options.Assignments = ()
-    """Settings to change, as name=value; needs --force."""
+    """Settings to change, as name=value; needs --force, but where an input has only moved."""
     force: bool = False
     """Go on although settings or versions have changed."""
     devices: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import jax
 
 from jaxrl.algos.registry import load
 from jaxrl.envs.registry import make
+from jaxrl.errors import JaxrlError
 from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
+from jaxrl.train.files.leaves import refuse_logs
 from jaxrl.train.inputs import read_inputs
 from jaxrl.train.modes import choose
 from jaxrl.train.program import Program
 from jaxrl.train.trust import Trust
+from jaxrl.types import PyTree
 
 
 def build(experiment: Experiment) -> Program:
@@ -43,7 +47,27 @@ def build(experiment: Experiment) -> Program:
         layout=shared,
     )
     program.checksums = {name: each.sha256 for name, each in read.items()}
+    check_policies(program, experiment.algorithm)
     return program
+
+
+def check_policies(program: Program, algorithm: str) -> None:
+    """Refuse policies that cannot be saved, or that are not the agent's: it would be found out after the training."""
+    found = program.abstract_policies()
+    refuse_logs(found)
+    of_agent, of_state = _leaves(program.player.abstract_policies()), _leaves(found)
+    for expected, given in itertools.zip_longest(of_agent, of_state, fillvalue="nothing"):
+        if expected != given:
+            raise JaxrlError(
+                f"a policy of {algorithm} is not what its agent's init makes: {given} where that has {expected}. Once "
+                "saved, it could not be read back."
+            )
+
+
+def _leaves(tree: PyTree) -> list[str]:
+    """The path, type and shape of every leaf, as text."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [f"policy{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}" for path, leaf in leaves]
 
 
 def reopen(

@@ -37,13 +37,20 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     """Refuse to go on with other settings or versions than a run was begun with; with other inputs, always."""
     # A setting that is there no more was one of a part that is not chosen: nothing else is read without a word.
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
+    read = old.get("inputs", {})
+    # The same content in another place is the same input.
+    kept |= {name: new["config"][name] for name, held in new["inputs"].items() if read.get(name) == held}
     found = run_folder.differences(fixed(old | {"config": kept}), fixed(new))
-    inputs = [name for name in new["inputs"] if old.get("inputs", {}).get(name, "") not in ("", new["inputs"][name])]
+    gone = [name for name in read if name not in new["inputs"]]
+    if gone:
+        given = old["config"].get(gone[0])
+        raise JaxrlError(f"the run in {folder} was begun with {gone[0]} = {given}, and goes on with the same alone.")
+    inputs = [name for name, held in new["inputs"].items() if read.get(name, "") not in ("", held)]
     if inputs:
         name = inputs[0]
         raise JaxrlError(
             f"{name} is not what the run in {folder} was begun with: {old['config'].get(name)} held "
-            f"{old['inputs'][name][:12]}… then, {new['config'].get(name)} holds {new['inputs'][name][:12]}… now. "
+            f"{read[name][:12]}… then, {new['config'].get(name)} holds {new['inputs'][name][:12]}… now. "
             "Put the old one back, or train anew with this one."
         )
     if found and not force:

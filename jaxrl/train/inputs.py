@@ -1,9 +1,9 @@
 """What an algorithm is given from disk: arguments of its factory that options of its configuration name.
 
 A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
-same name, `--dataset episodes.npz`; an empty option leaves the argument out. A part of the configuration that is chosen
-by name asks for inputs in the same way, by the arguments of its `make`, and the factory passes them on. An input is a
-pytree of arrays whose type reads itself:
+same name, `--dataset episodes.npz`; an empty option leaves the argument out, and is refused if it has no default. A
+part of the configuration that is chosen by name asks for inputs in the same way, by the arguments of its `make`, and
+the factory passes them on. An input is a pytree of arrays whose type reads itself:
 
     @classmethod
     def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled
@@ -15,13 +15,13 @@ each device, and is an argument of the compiled functions: never a constant of t
 from __future__ import annotations
 
 import hashlib
-import itertools
+import inspect
 import json
 import os
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -67,12 +67,23 @@ def read_inputs(factory: Callable, config: Any, environment: str, env: Environme
     values = {each.name: each.value for each in settings(config)}
     parts = [each.value for each in settings(config) if each.family]
     makers = [factory, *(part.make for part in parts if hasattr(part, "make"))]
-    for name, kind in itertools.chain.from_iterable(map(kinds_of, makers)):
-        if path := values.get(name, ""):
-            check_type(name, path, str)
-            source = Source(name, Path(path), environment, env, trust)
-            found[name] = read_actor(source) if kind is Actor else _read(kind, source)
+    for maker in makers:
+        for name, kind in kinds_of(maker):
+            if path := values.get(name, ""):
+                check_type(name, path, str)
+                source = Source(name, Path(path), environment, env, trust)
+                found[name] = read_actor(source) if kind is Actor else _read(kind, source)
+            elif inspect.signature(maker).parameters[name].default is inspect.Parameter.empty:
+                _refuse_missing(name, maker, name in values)
     return found
+
+
+def _refuse_missing(name: str, maker: Callable, is_option: bool) -> NoReturn:
+    """Say that `maker` cannot do without an input, and how it is given."""
+    who = maker.__qualname__.removesuffix(".make")
+    if is_option:
+        raise JaxrlError(f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH.")
+    raise JaxrlError(f"{who} needs {name}, but there is no option of that name in its configuration.")
 
 
 def _read(kind: Any, source: Source) -> Input:
@@ -81,6 +92,11 @@ def _read(kind: Any, source: Source) -> Input:
         value = kind.read(source.path, source.env)
     except JaxrlError as error:
         raise JaxrlError(f"{source.name} is {source.path}: {error}") from error
+    except FileNotFoundError as error:
+        raise JaxrlError(f"{source.name} is {source.path}: there is no such file.") from error
+    except Exception as error:  # the type is somebody's, and its reader may raise whatever it likes
+        text = f"reading it failed: {type(error).__name__}: {error}"
+        raise JaxrlError(f"{source.name} is {source.path}: {text}") from error
     return Input(value, checksum(value))
 
 

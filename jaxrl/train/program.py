@@ -82,6 +82,24 @@ class Program:
         """The first state of every member."""
         return self.population.call("init", self._init, self._training_keys(), self._state_spec)
 
+    def abstract_policies(self) -> PyTree:
+        """Shapes, types and structure of the policies of first states, [H, S, ...] or [...], without computing them."""
+        population = self.population
+
+        def of_first_states(env: Environment, config: Any, inputs: PyTree, keys: Key) -> PyTree:
+            return self._policies(env, config, inputs, self._init(env, config, inputs, keys))
+
+        shapes = population.shapes_of(of_first_states, self._training_keys(), population.members)
+        return self._unpadded(shapes) if population.is_flat else shapes
+
+    def _unpadded(self, shapes: PyTree) -> PyTree:
+        """Shapes with the member axes [H, S, ...], of those with the axis [M, ...] of members dealt out to devices."""
+
+        def unpadded(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((*self.shape, *leaf.shape[1:]), leaf.dtype)
+
+        return jax.tree.map(unpadded, shapes)
+
     def abstract_state(self) -> PyTree:
         """Shapes, types and structure of the state as it is saved, [H, S, ...], without computing it.
 
@@ -93,11 +111,7 @@ class Program:
         if mesh is None:
             return shapes
         if population.is_flat:
-
-            def unpadded(leaf: Any) -> jax.ShapeDtypeStruct:
-                return jax.ShapeDtypeStruct((*population.shape, *leaf.shape[1:]), leaf.dtype)
-
-            return jax.tree.map(unpadded, shapes)
+            return self._unpadded(shapes)
 
         def placed(spec: P, shapes: PyTree) -> PyTree:
             sharding = jax.NamedSharding(mesh, spec)

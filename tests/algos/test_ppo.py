@@ -335,3 +335,13 @@ def test_what_an_optimizer_of_ones_own_makes_idle_is_refused():
 def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():
     config = PPOConfig(optimizer=FrozenValueConfig(step_size=0.5))
     assert "step_size" in sweepable(config) and override(config, {"step_size": 0.2}).optimizer.step_size == 0.2
+
+
+def test_staggered_environments_are_granted_different_first_episodes():
+    limits = [
+        jax.jit(ppo(Walk(), PPOConfig(num_envs=32, num_steps=4, minibatch_size=64, stagger=stagger)).init)(
+            jax.random.key(0)
+        ).vector.limit
+        for stagger in (False, True)
+    ]
+    assert len(np.unique(limits[0])) == 1 < len(np.unique(limits[1]))

@@ -23,6 +23,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.files import leaves
 from jaxrl.train.files.checkpoint import Checkpoints, _file_digests, _read
+from jaxrl.train.player import Player
 from jaxrl.train.program import Program
 from tests.train.test_loop import Stopping
 from tests.train.tiny import experiment, shared_compilations
@@ -102,13 +103,14 @@ def shared():
     """Programs compile once, and are traced once; pictures are read for and not drawn."""
     traced: dict = {}
 
-    def once(name):
-        original = getattr(Program, name)
+    def once(owner, name):
+        original = getattr(owner, name)
 
         def function(self):
-            key = (name, id(self._compiled))
+            compiled = self.population.compiled
+            key = (name, id(compiled))
             if key not in traced:
-                traced[key] = (original(self), self._compiled)  # held, so that no other dict gets its id
+                traced[key] = (original(self), compiled)  # held, so that no other dict gets its id
             return traced[key][0]
 
         return function
@@ -119,8 +121,8 @@ def shared():
 
     version = functools.cache(importlib.metadata.version)  # it reads the disk each time
     with shared_compilations(), pytest.MonkeyPatch.context() as patch:
-        for name in ("abstract_state", "abstract_policies"):
-            patch.setattr(Program, name, once(name))
+        for owner, name in ((Program, "abstract_state"), (Player, "abstract_policies")):
+            patch.setattr(owner, name, once(owner, name))
         patch.setattr(importlib.metadata, "version", version)
         for name in ("plot_learning_curve", "plot_sweep"):
             patch.setattr(plots, name, draw)
@@ -332,7 +334,7 @@ def in_manifest(which, path, value, *, consistent):
         manifest, values = _read(file.parent)
         put(manifest, path, value)
         if consistent and isinstance(manifest, dict):
-            with contextlib.suppress(RecursionError):
+            with contextlib.suppress(RecursionError, TypeError, ValueError):  # of leaves that are none
                 manifest["sha256"] = leaves.digest(manifest, values)
         file.write_text(json.dumps(manifest))
 

@@ -183,7 +183,7 @@ def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
         assert cli.main(["resume", run, *more]) == 2
         error = capsys.readouterr().err
         assert "dataset is not what the run in" in error and checksum[:12] in error and data in error
-    moved = ["--set", f"dataset={tmp_path / 'moved.npz'}", "--force", "--quiet"]
+    moved = ["--set", f"dataset={tmp_path / 'moved.npz'}", "--quiet"]
     assert cli.main(["resume", run, *moved]) == 0, capsys.readouterr().err
 
 

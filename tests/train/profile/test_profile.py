@@ -175,7 +175,7 @@ def test_a_population_takes_the_work_of_all_its_members():
         for sweep, seeds in (({}, 1), ({"learning_rate": [1e-3, 1e-2]}, 3)):
             made = experiment(sweep=sweep, num_seeds=seeds)
             program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=1)))
-            program._compiled = {"chunk": None}
+            program.population.compiled = {"chunk": None}
             works.append(profiling._anatomy(program, program.abstract_state())[0])
     np.testing.assert_allclose(works[1].products["float32"], 6 * works[0].products["float32"])
 
@@ -183,13 +183,14 @@ def test_a_population_takes_the_work_of_all_its_members():
 @pytest.mark.slow
 def test_on_several_devices_the_work_is_that_of_each():
     code = (
-        "from jaxrl.train import profile\n"
+        "from jaxrl.train.build import build\n"
+        "from jaxrl.train.profile import profile\n"
         "from tests.train.tiny import experiment\n"
         "import dataclasses\n"
         "for seeds, devices in ((1, 1), (1, 2), (2, 2)):\n"
         "    made = experiment(num_seeds=seeds)\n"
         "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=devices)))\n"
-        "    program._compiled = {'chunk': None}\n"
+        "    program.population.compiled = {'chunk': None}\n"
         "    assert program.layout.devices == devices\n"
         "    print(sum(profile._anatomy(program, program.abstract_state())[0].products.values()))\n"
     )
