@@ -14,6 +14,7 @@ import pytest
 from jaxrl.train.build import build
 from jaxrl.train.devices.layout import Layout
 from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.population import Population
 from tests.devices.eight import assert_close
 from tests.train.tiny import EPISODES, arrays, experiment, same_bits, shared_compilations
 
@@ -92,6 +93,11 @@ def test_what_is_dealt_out_is_gathered_again_without_what_filled_up_the_devices(
     np.testing.assert_array_equal(dealt["count"], [0, 1, 2, 3, 4, 4])  # the last one twice
     assert {shard.data.shape for shard in dealt["numbers"].addressable_shards} == {(3, 2)}
     assert same_bits(population.gather(dealt), tree)
+    both = Population(population.env, population.first_config, {}, (2, 3), Layout(seed=4))
+    members = 10 * jnp.arange(2)[:, None] + jnp.arange(3)[None]
+    dealt = both.deal(members)
+    np.testing.assert_array_equal(dealt, [0, 10, 1, 11, 2, 12, 12, 12])  # seed by seed
+    assert same_bits(both.gather(dealt), members)
     state = program("five seeds", 2).init()
     assert same_bits(program("five seeds", 2).place(program("five seeds", 2).whole(state)), state)
 
