@@ -172,6 +172,8 @@ class Population:
 
     def keys(self, seeds: list[int]) -> Key:
         """Root keys of the members as they lie on the devices. A seed has the same key whatever it is run with."""
-        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        keys = jnp.broadcast_to(keys, self.shape) if self.is_population else keys[0]
+        # By their data: a key that is stacked or reshaped counts as used.
+        data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
+        data = jnp.broadcast_to(data, (*self.shape, *data.shape[1:])) if self.is_population else data[0]
+        keys = jax.random.wrap_key_data(data)
         return self.deal(keys) if self.is_flat else self.everywhere(keys)
