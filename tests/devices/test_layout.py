@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused_in_words(given, words):
 def test_processes_share_a_run_on_all_of_their_devices(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert chosen(SMALL) == Layout(env=8)
-    assert chosen(SMALL, num_members=6) == Layout(seed=2, env=4)
+    assert chosen(SMALL, num_members=6) == Layout(seed=4, env=2)
     with pytest.raises(LayoutError, match="several processes share a run on all of their devices: 8, not 4"):
         chosen(SMALL, devices=4)
     with pytest.raises(LayoutError, match="cannot be shared evenly by 8 devices. Numbers that can: 1, 2, 3, 4, 6"):

@@ -101,9 +101,7 @@ def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, 
         counts = ", ".join(map(str, sorted({each.devices for each in fits}))) or "none"
         text = " and ".join(f"{name} = {size}" for name, size in {"members": num_members, **sizes}.items())
         raise LayoutError(f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}.")
-    exact = [each for each in fits if each.devices == exactly]
-    # The least work for the busiest device; of equal ones the layout that talks less.
-    return min(exact, key=lambda each: (-(-num_members // each.seed) / each.env, -each.seed))
+    return max(each for each in fits if each.devices == exactly)
 
 
 def _env_sizes(config: Any) -> dict[str, int]:
