@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from benchmarks.peers.protocol import Variant, serve
 from jaxrl.cli import prepare_process
-from jaxrl.train.build import build
 
 ITERATIONS = 1_000_000  # the budget: far more than is timed, so that the annealed learning rate stays what it is
 
@@ -13,6 +12,7 @@ def make(setting: dict) -> list[Variant]:
     """The compiled program of an experiment; its state is donated from call to call."""
     import jax
 
+    from jaxrl.train.build import build
     from jaxrl.train.experiment import Experiment, default_config
 
     config = default_config("ppo", setting["environment"], use_tuned=False)[0]
