@@ -13,7 +13,6 @@ import sys
 import time
 
 from jaxrl.cli import prepare_process
-from jaxrl.train.build import build
 
 
 def main(environment: str, begun: float) -> None:
@@ -21,6 +20,7 @@ def main(environment: str, begun: float) -> None:
     prepare_process()
     import jax
 
+    from jaxrl.train.build import build
     from jaxrl.train.experiment import Experiment, default_config
 
     imported = time.time()
