@@ -64,10 +64,28 @@ def load(name: str) -> Spec:
     return Spec(name, factory, config_class, _agent_of(factory))
 
 
+def agent_beside(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent] | None:
+    """`NAME_agent` of the module that the factory NAME is from, if it has one."""
+    return getattr(inspect.getmodule(factory), f"{factory.__name__}_agent", None)
+
+
 def _agent_of(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent]:
-    """`NAME_agent` beside the factory; without one, the agent of an algorithm that is made without its inputs."""
-    beside = getattr(inspect.getmodule(factory), f"{factory.__name__}_agent", None)
+    """`NAME_agent` beside the factory; without one, the agent of an algorithm that is made without any inputs."""
+    beside = agent_beside(factory)
+    try:
+        inspect.signature(beside or factory).bind("env", "config")
+    except TypeError as error:
+        raise no_agent(factory, str(error)) from None
     return beside or (lambda env, config: factory(env, config).agent)
+
+
+def no_agent(factory: Callable[..., Algorithm], why: str) -> JaxrlError:
+    """An error for an algorithm whose saved policies nothing could act with."""
+    name, config = factory.__name__, typing.get_type_hints(factory)["config"].__name__
+    return JaxrlError(
+        f"{name} needs {name}_agent(env: Environment, config: {config}) -> Agent beside it, for its saved policies are "
+        f"used without what training reads: {why}."
+    )
 
 
 def check_factory(found: Any, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,6 +24,11 @@ class Setting(NamedTuple):
     def family(self) -> Family | None:
         """Of a part that is chosen by name, those that there are to choose from."""
         return self.field.metadata.get("family")
+
+    @property
+    def prefix(self) -> str:
+        """What the flat names of the settings inside of it begin with."""
+        return self.name.removesuffix(self.field.name) + str(self.field.metadata.get("prefix", ""))
 
 
 class Possible(NamedTuple):
@@ -110,6 +116,16 @@ def env_sizes(config: Any) -> dict[str, int]:
 def chosen(config: Any) -> dict[str, str]:
     """Flat name of each part that is chosen by name -> what it is."""
     return {each.name: each.family.name_of(each.value) for each in settings(config) if each.family}
+
+
+def inputs_of(config: Any, field: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Of inputs by flat name, those that the part in a field of `config` is made with, by its own names for them."""
+    (part,) = (each for each in settings(config) if each.path == (field,))
+    asked = inspect.signature(part.value.make).parameters.values()
+    found = {name.removeprefix(part.prefix): value for name, value in inputs.items() if name.startswith(part.prefix)}
+    if any(each.kind is each.VAR_KEYWORD for each in asked):
+        return found
+    return {each.name: found[each.name] for each in asked if each.name in found}
 
 
 def plain(setting: Setting) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from os import PathLike
 from typing import Any
 
@@ -20,19 +21,23 @@ class RecordedEpisodes(Episodes):
     @classmethod
     def read(cls, path: PathLike, env: Environment) -> RecordedEpisodes:
         """The episodes in a file, if they are ones of `env`."""
-        arrays = [_whole_numbers(name, array) for name, array in _load(path).items()]
-        episodes = cls(*(jnp.asarray(array, jnp.int32) for array in arrays))
+        found = cls(*(_whole_numbers(name, array) for name, array in _load(path).items()))
         if isinstance(env, TabularMDP):  # of other environments the algorithm has its own word to say
-            check_episodes(episodes, env)
-        return episodes
+            check_episodes(found, env)  # before larger numbers than int32 holds become others
+        return cls(*(jnp.asarray(array, jnp.int32) for array in found))
 
 
 def _load(path: PathLike) -> dict[str, np.ndarray]:
     try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):  # which NumPy would take for pickled objects
+                raise JaxrlError("it should be an .npz file of states and actions, but it is none.")
         with np.load(path) as file:
             return {name: np.asarray(file[name]) for name in ("states", "actions")}
-    except FileNotFoundError:
-        raise JaxrlError("there is no such file.") from None
+    except (JaxrlError, OSError):  # of the latter the caller has its own word to say
+        raise
+    except KeyError as error:
+        raise JaxrlError(f"it should be an .npz file of states and actions, but {error.args[0]}.") from error
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise JaxrlError(f"it should be an .npz file of states and actions, but {error}.") from error
 

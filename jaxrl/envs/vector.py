@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl.config import inputs_of
 from jaxrl.core import compensated, truncation
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import expand, select_rows, strip_weak_types
@@ -138,9 +139,9 @@ class VectorEnv(struct.PyTreeNode):
 def make_vector(env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None) -> VectorEnv:
     """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not.
 
-    `inputs` are what the start distribution reads from disk.
+    `inputs` are what was read from disk, by flat name: the start distribution is given its own.
     """
-    starts = config.starts.make(env, shards, **inputs or {})
+    starts = config.starts.make(env, shards, **inputs_of(config, "starts", inputs or {}))
     return VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
 
 

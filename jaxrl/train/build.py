@@ -10,14 +10,14 @@ from typing import Any
 
 import jax
 
-from jaxrl.algos.registry import load
+from jaxrl.algos.registry import agent_beside, load, no_agent
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
 from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files.leaves import refuse_logs
-from jaxrl.train.inputs import read_first_policies, read_inputs
+from jaxrl.train.inputs import InputError, read_first_policies, read_inputs
 from jaxrl.train.measures import read_measures
 from jaxrl.train.modes import choose
 from jaxrl.train.program import Program
@@ -34,6 +34,8 @@ def build(experiment: Experiment) -> Program:
     splits = "shards" in inspect.signature(spec.factory).parameters
     shared = layout.choose(experiment.config, num_settings * run.num_seeds, run.devices, tuple(run.mesh), splits)
     read = read_inputs(spec.factory, experiment.config, experiment.environment, env, experiment.trust)
+    if read and agent_beside(spec.factory) is None:
+        raise no_agent(spec.factory, f"this run reads {' and '.join(read)}")
     assert run.evaluation_episodes is not None
     program = Program(
         spec.factory,
@@ -80,15 +82,30 @@ def _leaves(tree: PyTree) -> list[str]:
 def reopen(
     folder: Path | str, old: dict[str, Any], changes: dict[str, Any], sharing: dict[str, Any] | None, trust: Trust
 ) -> tuple[Experiment, Program]:
-    """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`."""
-    described = old if sharing is None else old | {"run": old.get("run", {}) | sharing}
+    """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`.
+
+    Of a run that was begun from another one, `changes` may say where that has moved to.
+    """
+    run = old.get("run", {})
+    moved = {name: value for name, value in changes.items() if name == "init_from" and run.get(name)}
+    described = old | {"run": run | (sharing or {}) | moved}
+    changes = {name: value for name, value in changes.items() if name not in moved}
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
     trust.check_measures(described, folder)
     try:
-        with described_by(folder) if not changes else contextlib.nullcontext():
-            return experiment, build(experiment)
+        with described_by(folder) if not (changes or moved) else contextlib.nullcontext():
+            return experiment, _rebuild(experiment, folder)
     except LayoutError as error:
         if sharing is not None:
             raise
         anew = f"jaxrl resume {folder} --devices {len(jax.devices())}"
         raise LayoutError(f"{error} The run was begun so; share it in another way: {anew}") from error
+
+
+def _rebuild(experiment: Experiment, folder: Path | str) -> Program:
+    """The programs of a run that was begun with inputs, which may have moved since."""
+    try:
+        return build(experiment)
+    except InputError as error:
+        moved = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"
+        raise JaxrlError(f"{error} {moved}") from error

@@ -41,7 +41,10 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     # The same content in another place is the same input.
     same = [name for name, held in new["inputs"].items() if read.get(name) == held and name in new["config"]]
     kept |= {name: new["config"][name] for name in same}
-    found = run_folder.differences(fixed(old | {"config": kept}), fixed(new))
+    run = dict(old["run"])
+    if read.get("init_from") and read["init_from"] == new["inputs"].get("init_from"):
+        run["init_from"] = new["run"]["init_from"]
+    found = run_folder.differences(fixed(old | {"config": kept, "run": run}), fixed(new))
     gone = [name for name in read if name not in new["inputs"]]
     if gone:
         begun_with = f"{gone[0]} = {_path(old, gone[0])}"

@@ -2,8 +2,9 @@
 
 A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
 same name, `--dataset episodes.npz`; an empty option leaves the argument out, and is refused if it has no default. A
-part of the configuration that is chosen by name asks for inputs in the same way, by the arguments of its `make`, and
-the factory passes them on. An input is a pytree of arrays whose type reads itself:
+part of the configuration that is chosen by name asks for inputs in the same way, by the arguments of its `make`: the
+factory is given them by the flat names of their options, prefixes and all, and passes them on
+(`jaxrl.config.inputs_of`). An input is a pytree of arrays whose type reads itself:
 
     @classmethod
     def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled
@@ -14,6 +15,7 @@ each device, and is an argument of the compiled functions: never a constant of t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -21,7 +23,7 @@ import os
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,14 @@ class Input(NamedTuple):
     sha256: str
 
 
+class InputError(JaxrlError):
+    """An input that cannot be read, or does not fit; `name` is its option."""
+
+    def __init__(self, text: str, name: str = "") -> None:
+        super().__init__(text)
+        self.name = name
+
+
 class Source(NamedTuple):
     """Where an input is read from, and what is asked of it."""
 
@@ -68,50 +78,75 @@ def read_inputs(factory: Callable, config: Any, environment: str, env: Environme
     """The arguments of `factory`, and of the parts of `config`, that it names paths for, read."""
     found = {}
     values = {each.name: each.value for each in settings(config)}
-    parts = [each.value for each in settings(config) if each.family]
-    makers = [factory, *(part.make for part in parts if hasattr(part, "make"))]
-    for maker in makers:
-        for name, kind in kinds_of(maker):
-            if path := values.get(name, ""):
+    parts = [each for each in settings(config) if each.family and hasattr(each.value, "make")]
+    makers = [("", factory), *((each.prefix, each.value.make) for each in parts)]
+    for prefix, maker in makers:
+        who = maker.__qualname__.removesuffix(".make")
+        for argument, kind in kinds_of(maker):
+            name = prefix + argument
+            if name not in values:
+                raise JaxrlError(f"{who} needs {name}, but there is no option of that name in its configuration.")
+            if path := values[name]:
                 check_type(name, path, str)
                 source = Source(name, Path(path), environment, env, trust)
                 found[name] = read_actor(source) if kind is Actor else _read(kind, source)
-            elif inspect.signature(maker).parameters[name].default is inspect.Parameter.empty:
-                _refuse_missing(name, maker, name in values)
+            elif inspect.signature(maker).parameters[argument].default is inspect.Parameter.empty:
+                raise JaxrlError(f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH.")
     return found
 
 
-def _refuse_missing(name: str, maker: Callable, is_option: bool) -> NoReturn:
-    """Say that `maker` cannot do without an input, and how it is given."""
-    who = maker.__qualname__.removesuffix(".make")
-    if is_option:
-        raise JaxrlError(f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH.")
-    raise JaxrlError(f"{who} needs {name}, but there is no option of that name in its configuration.")
+@contextlib.contextmanager
+def _naming(name: str, path: Path) -> Iterator[None]:
+    """What is wrong with an input, as an error that names its option and where it is read from."""
+    try:
+        yield
+    except JaxrlError as error:
+        raise InputError(f"{name} is {path}: {error}", name) from error
 
 
 def _read(kind: Any, source: Source) -> Input:
     """An input of a type that reads itself."""
-    try:
-        value = kind.read(source.path, source.env)
-    except JaxrlError as error:
-        raise JaxrlError(f"{source.name} is {source.path}: {error}") from error
-    except FileNotFoundError as error:
-        raise JaxrlError(f"{source.name} is {source.path}: there is no such file.") from error
-    except Exception as error:  # the type is somebody's, and its reader may raise whatever it likes
-        text = f"reading it failed: {type(error).__name__}: {error}"
-        raise JaxrlError(f"{source.name} is {source.path}: {text}") from error
+    with _naming(source.name, source.path):
+        try:
+            value = kind.read(source.path, source.env)
+        except JaxrlError:
+            raise
+        except FileNotFoundError as error:
+            where = "" if source.path.is_absolute() else f" in {os.getcwd()}"
+            raise JaxrlError(f"there is no such file{where}.") from error
+        except OSError as error:
+            raise JaxrlError(f"it cannot be read: {error.strerror or error}.") from error
+        except Exception as error:  # the type is somebody's, and its reader may raise whatever it likes
+            raise JaxrlError(f"reading it failed: {type(error).__name__}: {error}") from error
+        _check_arrays(value)
     return Input(value, checksum(value))
+
+
+def _check_arrays(value: PyTree) -> None:
+    """Refuse what the compiled functions cannot take for an argument, and arrays in which there is nothing at all."""
+    leaves = jax.tree_util.tree_leaves_with_path(value)
+    for path, leaf in leaves:
+        kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if not (jnp.issubdtype(kind, np.number) or jnp.issubdtype(kind, np.bool_)):
+            raise JaxrlError(f"it holds {kind} at {jax.tree_util.keystr(path)}, but must hold arrays of numbers.")
+    if leaves and not any(np.size(leaf) for _, leaf in leaves):
+        raise JaxrlError("there is nothing in it.")
 
 
 def read_actor(source: Source) -> Input:
     """The best policy of a run folder, with its agent; of a population, that of its best member."""
-    name, folder = source.name, source.path
-    description = read_description(folder)
-    _refuse_circle(source)
-    trained_on = description.get("environment")
-    if trained_on != source.environment:
-        raise JaxrlError(f"{name} is {folder}, a policy for {trained_on}, but the environment is {source.environment}.")
-    saved = open_policy(folder, "best", trust=source.trust)
+    folder = source.path
+    with _naming(source.name, folder):
+        description = read_description(folder)
+        _refuse_circle(source)
+        trained_on = description.get("environment")
+        if trained_on != source.environment:
+            raise JaxrlError(f"it is a policy for {trained_on}, but the environment is {source.environment}.")
+        saved = open_policy(folder, "best", trust=source.trust)
+        for what in ("observation_space", "action_space"):
+            theirs, ours = str(getattr(saved.env, what)), str(getattr(source.env, what))
+            if theirs != ours:  # as options of one environment may make them
+                raise JaxrlError(f"it is a policy for the {what} {theirs}, but the environment's is {ours}.")
     described = {part: description.get(part) for part in ("algorithm", "config")}
     actor = Actor(saved.policies, saved.agent)
     return Input(actor, checksum(actor, described))
@@ -120,21 +155,25 @@ def read_actor(source: Source) -> Input:
 def read_first_policies(experiment: Experiment, player: Player) -> Input:
     """The last policies of the run folder that an experiment begins from, as its own members have them."""
     folder = Path(experiment.run.init_from)
+    with _naming("init_from", folder):
+        return _first_policies(folder, experiment, player)
+
+
+def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Input:
     saved = last_policies(folder, experiment.trust)
-    what = f"init_from is {folder}"
     trained_on = saved.experiment.environment
     if trained_on != experiment.environment:
-        raise JaxrlError(f"{what}, a run of {trained_on}, but the environment is {experiment.environment}.")
+        raise JaxrlError(f"it is a run of {trained_on}, but the environment is {experiment.environment}.")
     policies, theirs, ours = saved.policies, saved.player.population, player.population
     if theirs.shape == (1, 1) and ours.is_population:
         policies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies)
     elif theirs.shape != ours.shape:
         counts = "{} settings and {} seeds".format
-        text = f"{what}, of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
+        text = f"it is a run of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
         raise JaxrlError(f"{text}. Begin from as many, or from a single policy.")
     shapes = [jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())]
     if shapes[0] != shapes[1]:
-        raise JaxrlError(f"{what}, whose policies have other shapes than this run's: use its algorithm and sizes.")
+        raise JaxrlError("it is a run whose policies have other shapes than this run's: use its algorithm and sizes.")
     return Input(policies, checksum(policies))
 
 
@@ -144,7 +183,7 @@ def _refuse_circle(source: Source) -> None:
     seen: list[Path] = []
     while isinstance(path, str | Path) and path and os.path.isfile(Path(path) / CONFIG):
         if (resolved := Path(path).resolve()) in seen:
-            raise JaxrlError(f"{source.name} is {source.path}, whose own {source.name} leads back to {path}.")
+            raise JaxrlError(f"its own {source.name} leads back to {path}.")
         seen.append(resolved)
         path = read_description(path).get("config", {}).get(source.name)
 

@@ -21,12 +21,17 @@ DATASETS = {
     "without an array": ({"earned": None}, ["reading it failed: KeyError", "earned is not a file in the archive"]),
     "no archive": (b"text", ["reading it failed: "]),
     "missing": (None, ["there is no such file"]),
+    "a folder": ({}, ["it cannot be read: Is a directory"]),
+    "of unequal lengths": ({"earned": np.zeros(7, np.float32)}, ["it has 20 observations, 20 actions and 7 returns"]),
+    "not finite": ({"earned": np.full(20, np.nan, np.float32)}, ["its earned are not finite"]),
 }
 
 
 def write(path, change):
-    """The records with a change; a file of some bytes; or none."""
-    if isinstance(change, bytes):
+    """The records with a change; a file of some bytes; a folder, for no change; or none."""
+    if change == {}:
+        path.mkdir()
+    elif isinstance(change, bytes):
         path.write_bytes(change)
     elif change is not None:
         arrays = recorded() | change
@@ -72,6 +77,18 @@ REQUESTS = {
         ["train", f"{OUTSIDE}.hoarding:withholding", *LEVERS],
         ["not what its agent's init makes: policy['weight'] float32[] where that has policy['weight'] float32[2]"],
     ),
+    "an input without an agent beside the algorithm": (
+        ["train", f"{OUTSIDE}.hoarding:deserting", *LEVERS, "--dataset", "DATA"],
+        ["deserting needs deserting_agent(env: Environment, config: CloningConfig) -> Agent beside it", "'dataset'"],
+    ),
+    "an agent that needs an input": (
+        ["train", f"{OUTSIDE}.hoarding:clinging", *LEVERS, "--dataset", "DATA"],
+        ["clinging needs clinging_agent(env: Environment, config: CloningConfig) -> Agent beside it", "'dataset'"],
+    ),
+    "an input of starts without an agent beside the algorithm": (
+        ["train", f"{OUTSIDE}.hoarding:leaning", *LEVERS, *FAILURES, "--bank", "BANK"],
+        ["leaning needs leaning_agent(env: Environment, config: LeaningConfig) -> Agent", "this run reads bank"],
+    ),
     "a sweep over a size of a network": (
         ["sweep", *CLONE[1:], "--dataset", "DATA", "--over", "actor_width=4,8"],
         ["'actor_width'", "actor_learning_rate"],
@@ -107,6 +124,7 @@ def test_an_input_that_has_changed_since_the_run_began(begun, ask, dataset, noth
     dataset.unlink()
     status, _, errors = ask("resume", begun, *ALLOW)
     assert status == 2 and f"dataset is {dataset}: there is no such file" in errors
+    assert f"If it has moved, say where to: jaxrl resume {begun} --set dataset=PATH" in errors
     moved = ["--set", f"dataset={kept}", "actor_width=4"]
     status, _, errors = ask("resume", begun, *ALLOW, *moved)
     assert status == 2 and "config.actor_width: 8 -> 4" in errors and "config.dataset" not in errors
@@ -119,3 +137,11 @@ def test_a_mode_that_the_agent_of_a_run_has_not(begun, ask, nothing_compiles):
         assert status == 2 and f"unknown mode of {CLONING} 'stochastic'. Choose one of: deterministic, target" in errors
     status, _, errors = ask("eval", begun)
     assert status == 2 and "names its environment as" in errors and f"--imports {LEVERS[1]}" in errors
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+def test_a_relative_path_says_from_where(ask, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = ask(*CLONE, "--dataset", "data.npz", "--folder", "run")
+    assert status == 2 and f"dataset is data.npz: there is no such file in {tmp_path}." in errors
+    assert not list(tmp_path.iterdir())

@@ -74,6 +74,21 @@ def test_it_goes_on_with_the_same_policies_alone(earlier, tmp_path):
         loop.resume(tmp_path / "run", force=True)
 
 
+def test_what_it_began_from_may_have_moved(earlier, tmp_path, monkeypatch):
+    shutil.copytree(earlier / "one", tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+    loop.train(beginning(experiment(seed=3), "source"), tmp_path / "run")
+    monkeypatch.chdir("/")
+    with pytest.raises(JaxrlError, match="init_from is source: .* is not a run folder.* --set init_from=PATH"):
+        loop.resume(tmp_path / "run")
+    loop.resume(tmp_path / "run", changes={"init_from": str(earlier / "one")})
+    assert read_description(tmp_path / "run")["run"]["init_from"] == str(earlier / "one")
+    with pytest.raises(JaxrlError, match="init_from is not what the run in .* was begun with"):
+        loop.resume(tmp_path / "run", changes={"init_from": str(tmp_path / "run")}, force=True)
+    with pytest.raises(JaxrlError, match="unknown option of PPOConfig 'init_from'"):
+        loop.resume(earlier / "one", changes={"init_from": str(tmp_path / "run")}, force=True)
+
+
 def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(earlier, tmp_path, monkeypatch):
     cases = {
         "is not a run folder": beginning(experiment(), tmp_path),

@@ -9,8 +9,13 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
-from jaxrl.config import override
+from jaxrl.config import configuration, flatten, inputs_of, option, override, part
+from jaxrl.core.shards import SINGLE
 from jaxrl.envs.registry import make
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.family import STARTS
+from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.envs.vector import make_vector
 from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import default_config
 from jaxrl.train.inputs import read_inputs
@@ -45,15 +50,16 @@ def test_a_file_that_holds_no_episodes_is_named(tmp_path, content):
         path.write_bytes(content)
     elif content:
         np.savez(path, **content)
-    words = "(it should be an .npz file of states and actions|there is no such file)"
+    words = "(it should be an .npz file of states and actions, but (it is none|actions is not)|there is no such file)"
     with pytest.raises(JaxrlError, match=f"dataset is .*episodes.npz: {words}"):
         read(stepmix, override(StepMixConfig(), {"dataset": str(path)}), "tabular/paper")
 
 
-def test_episodes_of_another_problem_are_refused_before_anything_compiles(tmp_path):
-    np.savez(tmp_path / "episodes.npz", states=np.full((4, 2), 7), actions=np.zeros((3, 2), int))
+@pytest.mark.parametrize("state", [7, 2**32])  # which int32 would take for 0
+def test_episodes_of_another_problem_are_refused_before_anything_compiles(tmp_path, state):
+    np.savez(tmp_path / "episodes.npz", states=np.full((4, 2), state), actions=np.zeros((3, 2), int))
     config = override(StepMixConfig(), {"dataset": str(tmp_path / "episodes.npz")})
-    with pytest.raises(JaxrlError, match=r"dataset is .*episodes.npz: the dataset has state 7, but the environment's"):
+    with pytest.raises(JaxrlError, match=rf"dataset is .*episodes.npz: the dataset has state {state}, but the env"):
         read(stepmix, config, "tabular/paper")
 
 
@@ -68,6 +74,91 @@ class Numbers(NamedTuple):
         """The arrays of an .npz file."""
         with np.load(path) as file:
             return cls(jnp.asarray(file["numbers"]), jnp.asarray(file["more"]))
+
+
+class Named(Numbers):
+    """An input that reads what no program can take."""
+
+    @classmethod
+    def read(cls, path, env):
+        """The name of the file for an array."""
+        return cls(jnp.zeros(3), np.array(["text"]))
+
+
+@configuration
+class BeginningConfig(StartsConfig):
+    """Starts that are given numbers, and may be given more."""
+
+    numbers: str = option("")
+
+    def make(self, env, shards, *, numbers: Numbers):
+        """The environment's own after all."""
+        return Fresh(env), numbers
+
+
+@configuration
+class WholeConfig:
+    """Two start distributions, and an input of the algorithm's own."""
+
+    num_envs: int = 2
+    stagger: bool = False
+    dataset: str = option("")
+    starts: StartsConfig = part(STARTS, "fresh")
+    later: StartsConfig = part(STARTS, "fresh", prefix="later_")
+
+
+def whole(env, config: WholeConfig, *, dataset: Numbers | None = None, **inputs) -> Algorithm:
+    """Is never made."""
+
+
+def misnamed(env, config: WholeConfig, *, data: Numbers | None = None) -> Algorithm:
+    """Names no option."""
+
+
+BEGINNING = f"{__name__}:BeginningConfig"
+
+
+def saved(path, count):
+    np.savez(path, numbers=np.arange(count), more=np.ones(1))
+    return str(path)
+
+
+def test_parts_are_given_their_own_inputs_by_flat_name(tmp_path):
+    paths = {name: saved(tmp_path / f"{name}.npz", count) for count, name in enumerate(("dataset", "one", "two"), 1)}
+    chosen = {"starts": BEGINNING, "later": BEGINNING, "later_numbers": paths["two"], "numbers": paths["one"]}
+    config = override(WholeConfig(), chosen | {"dataset": paths["dataset"]})
+    found = read(whole, config, "probe/two-step")
+    assert {name: len(each.value.numbers) for name, each in found.items()} == {
+        "dataset": 1,
+        "numbers": 2,
+        "later_numbers": 3,
+    }
+    inputs = {name: each.value for name, each in found.items()}
+    assert inputs_of(config, "later", inputs) == {"numbers": inputs["later_numbers"]}
+    vector = make_vector(make("probe/two-step"), config, SINGLE, inputs)
+    assert vector.starts[1] is inputs["numbers"]
+    assert read(whole, override(WholeConfig(), flatten(config)), "probe/two-step").keys() == found.keys()
+    with pytest.raises(JaxrlError, match="BeginningConfig needs later_numbers, .*: --later-numbers PATH"):
+        read(whole, override(config, {"later_numbers": ""}), "probe/two-step")
+
+
+def test_an_input_that_no_option_names_is_refused():
+    with pytest.raises(JaxrlError, match="misnamed needs data, but there is no option of that name"):
+        read(misnamed, WholeConfig(), "probe/two-step")
+
+
+def test_what_programs_cannot_take_or_is_empty_is_refused(tmp_path):
+    path = saved(tmp_path / "numbers.npz", 0)
+    np.savez(path, numbers=np.zeros(0), more=np.zeros((0, 3)))
+
+    def named(env, config: WholeConfig, *, dataset: Named) -> Algorithm:
+        """Is never made."""
+
+    config = override(WholeConfig(), {"dataset": path})
+    with pytest.raises(JaxrlError, match="dataset is .*numbers.npz: there is nothing in it"):
+        read(whole, config, "probe/two-step")
+    with pytest.raises(JaxrlError, match="numbers.npz: it holds <U4 at .more, but must hold arrays of numbers"):
+        read(named, config, "probe/two-step")
 
 
 def summing(env, config: PPOConfig, *, numbers: Numbers | None = None) -> Algorithm:

@@ -63,6 +63,13 @@ class Recorded(NamedTuple):
             )
         if action.dtype.kind != "i":
             raise JaxrlError(f"its actions are {action.dtype}, but must be whole numbers.")
+        if not len(observation) == len(action) == len(earned):
+            raise JaxrlError(
+                f"it has {len(observation)} observations, {len(action)} actions and {len(earned)} returns."
+            )
+        for name, values in (("observation", observation), ("earned", earned)):
+            if not np.isfinite(values).all():
+                raise JaxrlError(f"its {name} are not finite.")
         if not isinstance(space, Discrete) or action.max() >= space.n:
             raise JaxrlError(f"it has the action {action.max()}, but the environment's are {space}.")
         return cls(jnp.asarray(observation, jnp.float32), jnp.asarray(action, jnp.int32), jnp.asarray(earned))

@@ -1,4 +1,7 @@
-"""Algorithms that break the contract: their policies hold a log, or are not what their agent acts with."""
+"""Algorithms that break the contract: their policies hold a log, or are not what their agent acts with, or have none.
+
+None of the latter is ever called.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrl.config import budget, configuration
+from jaxrl.config import budget, configuration, part
 from jaxrl.envs.api import Environment
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.family import STARTS
 from jaxrl.types import Agent, Algorithm, Budget, Log, Mean, feed_forward
+from tests.extension.outside.cloning import CloningConfig, Recorded
 
 
 @configuration
@@ -53,3 +59,31 @@ def withholding(env: Environment, config: HoardingConfig) -> Algorithm:
 def withholding_agent(env: Environment, config: HoardingConfig) -> Agent:
     """The same, with two weights."""
     return dataclasses.replace(hoarding_agent(env, config), init=lambda key: {"weight": jnp.zeros(2)})
+
+
+def deserting(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Algorithm:
+    """A learner from a file with no agent beside it: its policies could not be used without the file."""
+    raise NotImplementedError
+
+
+def clinging(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Algorithm:
+    """The same, whose agent wants the file too."""
+    raise NotImplementedError
+
+
+def clinging_agent(env: Environment, config: CloningConfig, dataset: Recorded) -> Agent:
+    """What needs too much."""
+    raise NotImplementedError
+
+
+@configuration
+class LeaningConfig:
+    """A start distribution, which may read something."""
+
+    starts: StartsConfig = part(STARTS, "fresh")
+    """Where episodes begin."""
+
+
+def leaning(env: Environment, config: LeaningConfig, **inputs: Any) -> Algorithm:
+    """A learner with no agent beside it, which reads what its start distribution does."""
+    raise NotImplementedError
