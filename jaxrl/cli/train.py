@@ -10,10 +10,10 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.algos.registry import RESERVED, algorithm_names, load
 from jaxrl.cli import forms, options
 from jaxrl.cli.options import Assignments, Unasked
-from jaxrl.config import budget_field, chosen, replace_leaves, sizes, sweepable
+from jaxrl.config import budget_field, check_chosen, chosen, replace_leaves, sizes, sweepable
 from jaxrl.config import settings as settings_of
 from jaxrl.core.co_scaling import SCALED
 from jaxrl.errors import JaxrlError
@@ -96,6 +96,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     factory = load(algorithm).factory
     config, settings = default_config(algorithm, early.env, early.tuned)
     config = _unasked(forms.choose_parts(config, prog, rest))
+    check_chosen(config, RESERVED)
     about = f"{inspect.getdoc(inspect.getmodule(factory))}\n\nThe defaults shown are those tuned for --env, if any are."
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."

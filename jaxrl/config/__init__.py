@@ -7,7 +7,7 @@ nest, and parts may be chosen by name; files and the command line name every set
 
 from jaxrl.config.changes import Gate, no_such_option, override, replace_leaves, without_unchosen
 from jaxrl.config.checks import check, check_type, check_types
-from jaxrl.config.declared import check_settings, configuration
+from jaxrl.config.declared import check_chosen, check_settings, configuration
 from jaxrl.config.family import Family, check_defaults
 from jaxrl.config.fields import budget, nested, number, option, part, size
 from jaxrl.config.imports import import_factory, type_hints, what_is
@@ -34,6 +34,7 @@ __all__ = [
     "budget",
     "budget_field",
     "check",
+    "check_chosen",
     "check_defaults",
     "check_settings",
     "check_type",

@@ -55,7 +55,15 @@ def _take_flat_names(cls: Any) -> None:
 @functools.cache
 def check_settings(config_class: type, reserved: frozenset[str]) -> None:
     """Refuse two settings of one flat name, whichever parts are chosen, and one whose name is `reserved`."""
-    found = possible(config_class())
+    _check_possible(config_class, possible(config_class()), reserved)
+
+
+def check_chosen(config: Any, reserved: frozenset[str]) -> None:
+    """The same of the parts that are chosen in `config`: one that is somebody's own no class knows of."""
+    _check_possible(type(config), [Possible(each, {}) for each in settings(config)], reserved)
+
+
+def _check_possible(config_class: type, found: list[Possible], reserved: frozenset[str]) -> None:
     check_names(config_class, found)
     for each in found:
         if each.setting.name in reserved:

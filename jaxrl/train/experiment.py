@@ -21,10 +21,11 @@ import jax
 import numpy as np
 
 import jaxrl
-from jaxrl.algos.registry import load, tuned
+from jaxrl.algos.registry import RESERVED, load, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
 from jaxrl.config import (
     check,
+    check_chosen,
     check_type,
     check_types,
     flatten,
@@ -114,6 +115,7 @@ class Experiment:
     def check(self) -> RunSettings:
         """Refuse what cannot be run; the run's settings, with the number of episodes filled in."""
         run = self.checked_run()
+        check_chosen(self.config, RESERVED)
         check(self.config)
         self.check_sweep()
         return run

@@ -19,6 +19,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Episodes
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, Layout
+from jaxrl.train.files.leaves import refuse_undeclared
 from jaxrl.train.measures import Measure, checked, stream
 from jaxrl.train.modes import Asked
 from jaxrl.train.player import Player
@@ -101,7 +102,9 @@ class Program:
         population = self.population
 
         def of_first_states(env: Environment, config: Any, inputs: PyTree, keys: Key) -> PyTree:
-            return self._policies(env, config, inputs, self._init(env, config, inputs, keys))
+            state = self._init(env, config, inputs, keys)
+            refuse_undeclared(state, self.algorithm.sharded)
+            return self._policies(env, config, inputs, state)
 
         shapes = population.shapes_of(of_first_states, self._training_keys(), population.members)
         return self._unpadded(shapes) if population.is_flat else shapes

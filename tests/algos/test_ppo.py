@@ -337,6 +337,13 @@ def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():
     assert "step_size" in sweepable(config) and override(config, {"step_size": 0.2}).optimizer.step_size == 0.2
 
 
+@pytest.mark.parametrize(("compute_dtype", "rounds"), [("float32", False), ("bfloat16", True)])
+def test_the_network_computes_in_the_type_that_is_asked_for(compute_dtype, rounds):
+    algorithm = ppo(Walk(), make_config(network=NetworkConfig(hidden_sizes=(4,), compute_dtype=compute_dtype)))
+    program = jax.make_jaxpr(algorithm.step)(jax.eval_shape(algorithm.init, jax.random.key(0)))
+    assert ("bf16[" in str(program)) == rounds
+
+
 def test_staggered_environments_are_granted_different_first_episodes():
     limits = [
         jax.jit(ppo(Walk(), PPOConfig(num_envs=32, num_steps=4, minibatch_size=64, stagger=stagger)).init)(

@@ -73,6 +73,15 @@ REQUESTS = {
         ["train", f"{OUTSIDE}.hoarding:hoarding", *LEVERS],
         ["the policy holds a log (log.rows)", "belongs into the training state alone"],
     ),
+    "a log that is not declared": (
+        ["train", f"{OUTSIDE}.hoarding:splitting", *LEVERS],
+        ["`sharded` is no prefix of its state", "of logs too (log.rows)"],
+    ),
+    "a log of keys": (["train", f"{OUTSIDE}.hoarding:locking", *LEVERS], ["log.rows holds keys"]),
+    "an option of starts that the algorithm has too": (
+        [*PPO, "--starts", f"{OUTSIDE}.failures:ClashingConfig", "--bank", "BANK"],
+        ["PPOConfig.gamma and PPOConfig.starts.gamma are both called gamma"],
+    ),
     "a policy that is not the agent's": (
         ["train", f"{OUTSIDE}.hoarding:withholding", *LEVERS],
         ["not what its agent's init makes: policy['weight'] float32[] where that has policy['weight'] float32[2]"],

@@ -61,6 +61,22 @@ def refuse_logs(policies: PyTree) -> None:
             raise JaxrlError(f"the policy holds a log ({row['path']}): a log belongs into the training state alone.")
 
 
+def refuse_undeclared(state: PyTree, sharded: PyTree) -> None:
+    """Refuse a state of which `sharded` does not say how it lies on devices, or a Log in it that holds keys."""
+    for row, leaf in zip(*_described_leaves(state), strict=True):
+        if "log" in row and _is_key(leaf):
+            raise JaxrlError(f"{row['path']} holds keys: a log can keep their data (jax.random.key_data).")
+    try:
+        jax.tree.broadcast(sharded, state)
+    except ValueError as error:
+        logs = [row["path"] for row in _described_leaves(state)[0] if "log" in row]
+        held = f", of logs too ({', '.join(logs)})" if logs else ""
+        raise JaxrlError(
+            "the algorithm's `sharded` is no prefix of its state: it must say of each part, True or False, whether it "
+            f"has a row per environment{held}."
+        ) from error
+
+
 def _is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys."""
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -117,3 +117,11 @@ class Failures(struct.PyTreeNode):
         played, lost = self.shards.sum((of_row.T @ ended.astype(jnp.float32), of_row.T @ failed.astype(jnp.float32)))
         places = select_rows(failed, (reached, seen.final_observation), state.ended)
         return Outcomes(state.played + played, state.failed + lost, places, state.known | failed)
+
+
+@configuration
+class ClashingConfig(FailuresConfig):
+    """Starts with an option that PPO has too."""
+
+    gamma: float = number(0.5)
+    """Nothing."""

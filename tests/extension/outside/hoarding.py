@@ -87,3 +87,18 @@ class LeaningConfig:
 def leaning(env: Environment, config: LeaningConfig, **inputs: Any) -> Algorithm:
     """A learner with no agent beside it, which reads what its start distribution does."""
     raise NotImplementedError
+
+
+def splitting(env: Environment, config: HoardingConfig) -> Algorithm:
+    """A learner that does not say how its log lies on devices."""
+    log = Log.empty(4, jnp.zeros(2))
+    state = {"weight": jnp.zeros(()), "log": log}
+    return withholding(env, config)._replace(init=lambda key: state, sharded={"weight": False})
+
+
+def locking(env: Environment, config: HoardingConfig) -> Algorithm:
+    """A learner whose log holds keys."""
+    return withholding(env, config)._replace(init=lambda key: {"log": Log.empty(4, key)})
+
+
+splitting_agent = locking_agent = withholding_agent
