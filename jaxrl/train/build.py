@@ -94,18 +94,12 @@ def reopen(
     trust.check_measures(described, folder)
     try:
         with described_by(folder) if not (changes or moved) else contextlib.nullcontext():
-            return experiment, _rebuild(experiment, folder)
+            return experiment, build(experiment)
+    except InputError as error:
+        advice = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"
+        raise JaxrlError(f"{error} {advice}") from error
     except LayoutError as error:
         if sharing is not None:
             raise
         anew = f"jaxrl resume {folder} --devices {len(jax.devices())}"
         raise LayoutError(f"{error} The run was begun so; share it in another way: {anew}") from error
-
-
-def _rebuild(experiment: Experiment, folder: Path | str) -> Program:
-    """The programs of a run that was begun with inputs, which may have moved since."""
-    try:
-        return build(experiment)
-    except InputError as error:
-        moved = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"
-        raise JaxrlError(f"{error} {moved}") from error

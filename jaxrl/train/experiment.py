@@ -203,7 +203,9 @@ def described_by(folder: Path | str) -> Iterator[None]:
     except JaxrlError as error:
         if str(folder) in str(error):
             raise
-        raise type(error)(f"{Path(folder) / CONFIG}: {error}") from error
+        told = type(error)(f"{Path(folder) / CONFIG}: {error}")
+        vars(told).update(vars(error))
+        raise told from error
 
 
 def _as_float32(value: float) -> np.float32:

@@ -51,9 +51,7 @@ class Input(NamedTuple):
 class InputError(JaxrlError):
     """An input that cannot be read, or does not fit; `name` is its option."""
 
-    def __init__(self, text: str, name: str = "") -> None:
-        super().__init__(text)
-        self.name = name
+    name: str = ""
 
 
 class Source(NamedTuple):
@@ -101,7 +99,9 @@ def _naming(name: str, path: Path) -> Iterator[None]:
     try:
         yield
     except JaxrlError as error:
-        raise InputError(f"{name} is {path}: {error}", name) from error
+        named = InputError(f"{name} is {path}: {error}")
+        named.name = name
+        raise named from error
 
 
 def _read(kind: Any, source: Source) -> Input:
