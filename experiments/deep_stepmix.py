@@ -1,45 +1,42 @@
 """Deep StepMix on CartPole behind mediocre baselines: violations of the constraint, and their price in samples.
 
-    python experiments/deep_stepmix.py           # two baselines, three methods, five seeds: twenty minutes on a core
-    python experiments/deep_stepmix.py --quick   # two seeds, a tenth of the measuring episodes
+    python experiments/deep_stepmix.py           # two baselines, three methods, five seeds: half an hour on a core
+    python experiments/deep_stepmix.py --quick   # two seeds, a tenth of the measuring episodes: ten minutes
     python experiments/deep_stepmix.py --report-only
 
 Three ways to a good policy: PPO from scratch, PPO that begins with the baseline's weights, and deep StepMix, whose
 learner begins from scratch too. The baselines are PPO stopped early, one with episodes much alike and one without.
 Before every iteration the policy that is about to collect data plays fresh episodes apart from the training; an
-iteration violates the constraint if their mean is below nine tenths of the baseline's. What the JSON has is not run
-again.
+iteration violates the constraint if their mean is below nine tenths of the baseline's. Every method is a run in a
+folder under runs/: one that was stopped is resumed, and what the JSON has is not run again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from published import RESULTS, markdown, train_or_resume, write
 
-from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Round, deep_stepmix
-from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.algos.deep_stepmix import DeepStepMixConfig
+from jaxrl.algos.ppo import PPOConfig
+from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.style import INK, MUTED, PALETTE, headline, human, new_figure, save_figure, styled
 from jaxrl.config import flatten, override
-from jaxrl.core.safety.mixture import Choice
 from jaxrl.envs.registry import make
-from jaxrl.envs.starts.fresh import Fresh
+from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import Experiment, RunSettings, versions
 from jaxrl.train.output.console import Console
-from jaxrl.train.saved import load_policy
-from jaxrl.types import Actor, Algorithm, Key, PyTree
+from jaxrl.train.saved import open_policies
 
+RUNS = Path("runs/deep_stepmix")
 TASK, LEVEL, BUDGET = "CartPole-v1", 0.9, 2_048_000
 BASELINE_SEEDS = {"steady": 1, "erratic": 0}
 BASELINE = {"total_steps": 40_960, "num_envs": 8, "num_steps": 128, "minibatch_size": 256}
@@ -49,6 +46,21 @@ DEEP_SETTINGS = SHARED | {"total_steps": 2 * BUDGET, "return_high": 500.0}
 NAMES = {"scratch": "PPO from scratch", "finetuned": "PPO from its weights", "deep": "deep StepMix"}
 COLOURS = dict(zip(NAMES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
 REACHED = 475.0
+EVALUATION_SEED = 1_000_000  # of the baselines' episodes: no run has it
+CPU_HOURS_PER_RUN = 0.02  # of one seed with one method
+
+
+class Size(NamedTuple):
+    """How much is trained and measured."""
+
+    seeds: int
+    episodes: int  # of each measurement
+    measure: str  # of deep StepMix's rounds, with as many episodes
+    folder: Path
+
+
+NORMAL = Size(5, 2048, "round_returns", RUNS / "full")
+QUICK = Size(2, 204, "round_returns_quick", RUNS / "quick")
 
 
 @dataclass(frozen=True)
@@ -56,126 +68,107 @@ class Arguments:
     """Deep StepMix on CartPole behind a mediocre baseline."""
 
     quick: bool = False
-    """Two seeds and a tenth of the measuring episodes; written under another name."""
+    """Two seeds and a tenth of the measuring episodes: ten minutes on a core; written under another name."""
     report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
     """Run nothing; write the table and the picture from the JSON."""
 
 
 def main(arguments: Arguments) -> None:
-    """Train the baseline if there is none, run every method, write JSON, table and picture."""
+    """Train the baselines and with every method, as far as the JSON lacks it; write JSON, table and picture."""
     name = f"deep_stepmix{'_quick' if arguments.quick else ''}"
     console, path = Console(), RESULTS / f"{name}.json"
     if not arguments.report:
-        seeds, episodes = (2, 204) if arguments.quick else (5, 2048)
-        write(name, run(seeds, episodes, path, console), "")
+        train_missing(QUICK if arguments.quick else NORMAL, path, console)
     record = json.loads(path.read_text())
     write(name, record, text(record))
     draw(record, path.with_suffix(".png"))
     console.note(f"{text(record)}\n\nwrote {path}, .md and .png")
 
 
-def run(seeds: int, episodes: int, path: Path, console: Console) -> dict[str, Any]:
-    """All methods that `path` does not hold yet; what is measured is in undiscounted returns."""
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"baselines": {}, "methods": {}}
-    record |= {
-        "task": TASK,
-        "seeds": list(range(seeds)),
-        "episodes_a_measurement": episodes,
-        "versions": versions(TASK),
-    }
-    deep_config = override(DeepStepMixConfig(), DEEP_SETTINGS)
-    env, ppo_config = make(TASK), override(PPOConfig(), PPO_SETTINGS)
-    record["settings"] = {"baseline": BASELINE, "ppo": flatten(ppo_config), "deep": flatten(deep_config)}
-    plain = ppo(env, ppo_config)
+def train_missing(size: Size, path: Path, console: Console) -> None:
+    """Train with all methods that `path` does not hold yet, and add each to it as soon as it has finished."""
+    settings = {"baseline": BASELINE, "ppo": flatten(override(PPOConfig(), PPO_SETTINGS))}
+    settings["deep"] = flatten(override(DeepStepMixConfig(), DEEP_SETTINGS))
+    record: dict[str, Any] = {"baselines": {}, "methods": {}, "task": TASK, "seeds": list(range(size.seeds))}
+    record |= {"episodes_a_measurement": size.episodes, "versions": versions(TASK), "settings": settings}
+    if path.exists():
+        record = json.loads(path.read_text())
+    runs = {name: methods(RUNS / name, size) for name in BASELINE_SEEDS}
+    missing = {method for each in runs.values() for method in each} - record["methods"].keys()
+    if missing:
+        hours = len(missing) * size.seeds * CPU_HOURS_PER_RUN
+        console.note(f"{', '.join(sorted(missing))} are to be trained: some {hours:.2f} CPU-hours")
     for name, seed in BASELINE_SEEDS.items():
-        folder = Path("runs/deep_stepmix") / name
-        settings = RunSettings(seed=seed, num_evaluations=1)
-        train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), settings), folder, console)
-        actor = saved(folder)
-        alone_of = jax.jit(measure(plain, actor, 10 * episodes, "deterministic"))
-        alone = alone_of(actor.policy, only(0), jax.random.key(0))
-        found = {"seed": seed, "mean": float(alone.mean()), "deviation": float(alone.std())}
-        record["baselines"][name] = found | {"threshold": LEVEL * found["mean"]}
-        console.note(f"the {name} baseline earns {alone.mean():.1f} ± {alone.std():.1f}")
-        runs = {"scratch": (plain, None), f"{name}/finetuned": (plain, actor.policy)}
-        runs[f"{name}/deep"] = (deep_stepmix(env, deep_config, baseline=actor), None)
-        for method, (algorithm, first) in runs.items():
+        if not missing & runs[name].keys() and name in record["baselines"]:
+            continue
+        record["baselines"][name] = train_baseline(RUNS / name, seed, 10 * size.episodes, console)
+        for method, experiment in runs[name].items():
             if method not in record["methods"]:
-                begun = time.perf_counter()
-                record["methods"][method] = train(algorithm, actor, first, seeds, episodes)
-                console.note(f"{method}: {time.perf_counter() - begun:.0f} s")
+                folder = size.folder / method
+                train_or_resume(experiment, folder, console)
+                record["methods"][method] = measured(folder)
                 write(path.stem, record, "")
-    return record
 
 
-def saved(folder: Path) -> Actor:
-    """The last policy of a run folder, as a baseline and as first weights (`--baseline` takes the best one)."""
-    _, agent, policy = load_policy(folder, "last")
-    return Actor(policy, agent)
+def train_baseline(folder: Path, seed: int, episodes: int, console: Console) -> dict[str, Any]:
+    """A baseline, trained into `folder`, and what it earns by itself: undiscounted, with deterministic actions."""
+    # Deep StepMix follows a run's best policy, and init_from goes on with its last: they are one if ranked by what they
+    # earn with stochastic actions, for an untrained policy may do well with deterministic ones.
+    run = RunSettings(seed=seed, num_evaluations=1, modes=("stochastic", "deterministic"))
+    train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), run), folder, console)
+    before, after = load_run(folder).returns("stochastic")[:, 0, 0]
+    if after < before:
+        raise JaxrlError(f"{folder} earns {before:.1f} untrained and {after:.1f} trained: it is no baseline.")
+    saved = open_policies(folder, "last", episodes, EVALUATION_SEED, modes=("deterministic",))
+    returns = saved.player.evaluate(saved.policies, saved.iteration)["deterministic"].returns
+    mean = float(np.mean(returns))
+    console.note(f"{folder} earns {mean:.1f} ± {np.std(returns):.1f}")
+    return {"seed": seed, "mean": mean, "deviation": float(np.std(returns)), "threshold": LEVEL * mean}
 
 
-def only(step: int) -> Choice:
-    """Always to hand over at `step`."""
-    step_array = jnp.int32(step)
-    return Choice(step_array, step_array, jnp.float32(1.0), jnp.float32(0.0))
+def methods(folder: Path, size: Size) -> dict[str, Experiment]:
+    """The experiments behind the baseline in `folder`, by the method's name in the JSON.
 
-
-def measure(algorithm: Algorithm, actor: Actor, episodes: int, mode: str) -> Callable:
-    """A function of (policy, choice, key) to the returns [episodes] of a mixture with the baseline `actor`."""
-    env = make(TASK)
-    vector = GuidedEnv(env, Fresh(env), episodes, baseline=actor, config=override(DeepStepMixConfig(), DEEP_SETTINGS))
-    act = algorithm.agent.modes[mode].act  # PPO's: it has no memory
-
-    def returns(policy: PyTree, choice: Choice, key: Key) -> jax.Array:
-        key_begin, key = jax.random.split(key)
-        state = vector.init(key_begin)
-        state = vector.begin(state.plan._replace(choice=choice), jax.random.fold_in(key_begin, 1))
-
-        def step(carry: tuple) -> tuple:
-            state, key = carry
-            key, key_act, key_env = jax.random.split(key, 3)
-            keys = jax.random.split(key_act, episodes)
-            action, _ = jax.vmap(act, in_axes=(None, None, 0, 0))(policy, (), state.view, keys)
-            return vector.step(state, action, key_env)[0], key
-
-        return jax.lax.while_loop(lambda carry: jnp.any(carry[0].in_first), step, (state, key))[0].earned[:, -1]
-
-    return returns
-
-
-def train(algorithm: Algorithm, actor: Actor, policy: PyTree | None, seeds: int, episodes: int) -> dict[str, Any]:
-    """What the collecting policy of every iteration earns, [seeds, iterations], and the last learner by itself."""
-    guided = isinstance(jax.eval_shape(algorithm.init, jax.random.key(0)).vector, Round)
-    modes = {mode: measure(algorithm, actor, episodes, mode) for mode in ("stochastic", "deterministic")}
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
-
-    def begin(key: Key) -> PyTree:
-        state = algorithm.init(key)
-        return state if policy is None else algorithm.begin_from(state, policy)
-
-    def iterate(state: PyTree, key: Key) -> tuple:
-        choice = state.vector.plan.choice if guided else only(0)
-        seen = modes["stochastic"](algorithm.policy(state), choice, key)
-        following, _ = algorithm.step(state)
-        handover = choice.weight * choice.bold + (1 - choice.weight) * choice.cautious
-        return following, (seen.mean(), seen.std() / jnp.sqrt(len(seen)), handover)
-
-    def finish(state: PyTree, key: Key) -> dict[str, jax.Array]:
-        return {mode: each(algorithm.policy(state), only(0), key).mean() for mode, each in modes.items()}
-
-    state, rows = jax.jit(jax.vmap(begin))(keys), []
-    step = jax.jit(jax.vmap(iterate), donate_argnums=0)
-    for iteration in range(algorithm.budget.steps):
-        state, seen = step(state, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1000 + iteration))
-        rows.append(jax.device_get(seen))
-    final = jax.jit(jax.vmap(finish))(state, jax.vmap(lambda key: jax.random.fold_in(key, 999))(keys))
-    returns, errors, handovers = (np.stack(each, axis=1).round(3).tolist() for each in zip(*rows, strict=True))
+    Each is evaluated before every iteration, and once more at the end.
+    """
+    config = override(PPOConfig(), PPO_SETTINGS)
+    deep = override(DeepStepMixConfig(), DEEP_SETTINGS | {"baseline": str(folder)})
+    iterations = config.total_steps // (config.num_envs * config.num_steps)
+    rounds = deep.total_steps // (deep.num_envs * make(TASK).horizon)
+    modes = ("stochastic", "deterministic")
+    alone = RunSettings(
+        num_seeds=size.seeds, num_evaluations=iterations, evaluation_episodes=size.episodes, modes=modes
+    )
+    from_weights = dataclasses.replace(alone, init_from=str(folder))
+    guided = dataclasses.replace(alone, num_evaluations=rounds, measures=(f"measures:{size.measure}",))
     return {
-        "samples_per_iteration": algorithm.budget.per_step,
-        "returns": returns,
-        "standard_errors": errors,
-        "handover_steps": handovers,
-        **{f"final_{mode}": np.asarray(each).tolist() for mode, each in final.items()},
+        "scratch": Experiment("ppo", TASK, config, alone),
+        f"{folder.name}/finetuned": Experiment("ppo", TASK, config, from_weights),
+        f"{folder.name}/deep": Experiment("deep_stepmix", TASK, deep, guided),
+    }
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """What the collecting policy of every iteration earns, [seeds, iterations], and the last learner by itself."""
+    run = load_run(folder)  # whose first axis is one longer: the last evaluation is that of the end
+    if run.algorithm == "deep_stepmix":
+        measure = run.config["run"]["measures"][0].partition(":")[2]
+        means, errors, handovers = np.moveaxis(run.measure(measure), -1, 0)
+    else:  # the learner by itself, which acts from step 0
+        played = run.evaluations["stochastic_returns"].astype(np.float64)
+        means, errors = played.mean(axis=-1), played.std(axis=-1) / np.sqrt(played.shape[-1])
+        handovers = np.zeros_like(means)
+
+    def by_seed(values: np.ndarray) -> list[list[float]]:
+        return values[:-1, 0].T.astype(np.float64).round(3).tolist()
+
+    return {
+        "samples_per_iteration": run.config["samples_per_step"],
+        "returns": by_seed(means),
+        "standard_errors": by_seed(errors),
+        "handover_steps": by_seed(handovers),
+        "final_stochastic": run.returns("stochastic")[-1, 0].tolist(),
+        "final_deterministic": run.returns("deterministic")[-1, 0].tolist(),
     }
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import read_description, write_atomically
-from jaxrl.train.loop import resume, train
+from jaxrl.train.loop import Result, resume, train
 from jaxrl.train.output.console import Console
+from jaxrl.train.trust import NOBODY
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,9 +22,15 @@ def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> N
     if is_finished(folder):
         return
     if (folder / "config.json").exists():
-        resume(folder, console=console)
+        stop_if_stopped(resume(folder, console=console, trust=NOBODY.also(*experiment.run.measures)))
         return
-    train(experiment, folder, console=console)
+    stop_if_stopped(train(experiment, folder, console=console))
+
+
+def stop_if_stopped(result: Result) -> None:
+    """End the program if a signal ended its run early: what is there is no result, and no other run is to begin."""
+    if result.signal and result.iteration < result.num_iterations:
+        sys.exit(128 + result.signal)
 
 
 def is_finished(folder: Path) -> bool:

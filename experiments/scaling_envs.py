@@ -8,15 +8,18 @@
 Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/suites/bandit.py): where PPO stops learning, what
 moves that point, and what releases a run that sits on it. Part 2, `minatar`, scales the environments of MinAtar
 games by the rules R1 to R4 of jaxrl/core/co_scaling.py at equal transitions. Every cell is several seeds in one
-program; it is written to the JSON as soon as it is finished and skipped from then on, unless its settings change.
+run, in a folder under runs/; it is written to the JSON as soon as it is finished and skipped from then on, unless its
+settings change. One that was stopped is trained anew.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -29,27 +32,29 @@ if __name__ == "__main__":
 import jax
 import numpy as np
 import tyro
+from published import stop_if_stopped
 from scaling_figures import draw
 from scaling_report import markdown
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.analysis.ranking import member_scores
+from jaxrl.analysis.runs import load_run
 from jaxrl.config import flatten, without_unchosen
 from jaxrl.core.co_scaling import co_scale
-from jaxrl.core.tree import copy
-from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
-from jaxrl.train.build import build
+from jaxrl.train import loop
 from jaxrl.train.experiment import Experiment, RunSettings, versions
 from jaxrl.train.files.folder import plain, write_atomically
 from jaxrl.train.output.console import Console
-from jaxrl.train.program import Program
-from jaxrl.types import View
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS, RUNS = Path(__file__).parent / "results", Path("runs")
 BANDIT = "bandit/contextual"
 BASE = 1024  # transitions of an iteration in the bandit, from which rules scale and runs are released
 POINTS = 20  # scores a run
+# Metrics that are kept: those of which each iteration counts as much. All others are in the run folders.
+LATE = ("kl", "kl_to_previous", "clip_fraction", "gradient_norm", "gradient_steps")
+# Of one member, for each transition that a gradient step reads, with all that comes before and after it.
+CPU_SECONDS_PER_TRANSITION = {"bandit": 5e-6, "minatar": 3e-5}
+CPU_SECONDS_PER_COMPILATION = 20.0
 
 
 class Budget(NamedTuple):
@@ -118,7 +123,7 @@ EPOCHS = (1, 2, 4, 8)
 
 
 class Cell(NamedTuple):
-    """One program to train; `releases` maps names to the settings with which it then goes on, each by itself."""
+    """One run to train; `releases` maps names to the settings with which it then goes on, each by itself."""
 
     experiment: Experiment
     iterations: int
@@ -127,10 +132,12 @@ class Cell(NamedTuple):
 
     def asked(self) -> dict[str, Any]:
         """All that decides its numbers, as plain data."""
+        described = self.experiment.description()
+        del described["format"]  # of run folders
         more: dict[str, Any] = {"iterations": self.iterations, "releases": self.releases, "released": self.released}
         run = self.experiment.run  # but for devices: seeds may be dealt out to any number
         more["run"] = {name: getattr(run, name) for name in ("seed", "num_seeds", "evaluation_episodes")}
-        return plain(self.experiment.description() | more)
+        return plain(described | more)
 
 
 @dataclass(frozen=True)
@@ -163,13 +170,19 @@ def main(arguments: Arguments) -> None:
 def run_settings(budget: Budget) -> RunSettings:
     """Seeds dealt out to as many devices as divide them: what each computes does not depend on the others."""
     devices = max(k for k in range(1, budget.seeds + 1) if budget.seeds % k == 0 and k <= len(jax.devices()))
-    return RunSettings(num_seeds=budget.seeds, evaluation_episodes=budget.episodes, devices=devices)
+    return RunSettings(
+        num_seeds=budget.seeds,
+        num_evaluations=POINTS,
+        evaluation_episodes=budget.episodes,
+        modes=("deterministic",),
+        devices=devices,
+    )
 
 
 def bandit_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
     """The cells of part 1 by name."""
 
-    run = run_settings(budget)
+    run = dataclasses.replace(run_settings(budget), measures=("measures:regret",))
 
     def cell(iterations: int, config: PPOConfig, sweep: dict | None = None) -> Cell:
         config = config.replace(total_steps=iterations * config.num_envs)
@@ -205,12 +218,25 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
 
 def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Console) -> None:
     """Train the cells that `results` lacks, or has under other settings; write each as soon as it is finished."""
-    for name, cell in cells.items():
-        if not is_finished(cell, results["cells"].get(name)):
-            begun = time.perf_counter()
-            results["cells"][name] = {"asked": cell.asked(), **train_cell(cell)}
-            write_atomically(path, (json.dumps(results) + "\n").encode())
-            console.note(f"{name}: {time.perf_counter() - begun:.0f} s")
+    missing = {name: cell for name, cell in cells.items() if not is_finished(cell, results["cells"].get(name))}
+    if missing:
+        hours = sum(cpu_hours(cell) for cell in missing.values())
+        console.note(f"{len(missing)} of {len(cells)} cells are to be trained: some {hours:.2f} CPU-hours")
+    for name, cell in missing.items():
+        begun = time.perf_counter()
+        folder = RUNS / path.stem / name
+        results["cells"][name] = {"asked": cell.asked(), **train_cell(cell, folder, console)}
+        write_atomically(path, (json.dumps(results) + "\n").encode())
+        console.note(f"{name}: {time.perf_counter() - begun:.0f} s")
+
+
+def cpu_hours(cell: Cell) -> float:
+    """What a cell takes on a CPU, by the transitions that its gradient steps read; compiling included."""
+    arms = [cell.experiment, *(arm for arm, _ in releases(cell).values())]
+    members = len(cell.experiment.settings()) * cell.experiment.run.num_seeds
+    part = "bandit" if cell.experiment.environment == BANDIT else "minatar"
+    read = sum(arm.config.total_steps * arm.config.num_epochs for arm in arms) * members
+    return (read * CPU_SECONDS_PER_TRANSITION[part] + len(arms) * CPU_SECONDS_PER_COMPILATION) / 3600
 
 
 def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
@@ -223,77 +249,51 @@ def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
     return asked == record["asked"] | {"config": known}
 
 
-def train_cell(cell: Cell) -> dict[str, Any]:
-    """Scores and metrics of a cell and of its releases."""
-    record, policy = train(cell.experiment, cell.iterations)
-    released = {}
+def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Path]]:
+    """By name, the runs that go on with the policies that the cell's run in `folder` ends with, and their folders."""
+    run = dataclasses.replace(cell.experiment.run, init_from=str(folder))
+    found = {}
     for name, changes in cell.releases.items():
-        arm = cell.experiment.changed(changes | {"total_steps": cell.released * 4 * BASE})
-        released[name], _ = train(arm, cell.released, policy)
-    return record | {"releases": released}
+        arm = dataclasses.replace(cell.experiment.changed(changes), run=run)
+        steps = cell.released * arm.config.num_envs * arm.config.num_steps
+        words = re.sub(r"\W+", "-", name).strip("-")
+        found[name] = arm.changed({"total_steps": steps}), folder.with_name(f"{folder.name}-{words}")
+    return found
 
 
-def train(experiment: Experiment, iterations: int, policy: Any = None) -> tuple[dict[str, Any], Any]:
-    """(record, last policy) of `iterations`, begun from `policy` where given, with everything else fresh.
+def train_cell(cell: Cell, folder: Path, console: Console) -> dict[str, Any]:
+    """Scores and metrics of a cell, trained into `folder`, and of its releases, into those beside it."""
+    record = train(cell.experiment, folder, console)
+    arms = releases(cell, folder)
+    return record | {"releases": {name: train(arm, beside, console) for name, (arm, beside) in arms.items()}}
 
-    In the record, `scores` are [K, H, S] after `iterations` [K]; `late` are metrics [H, S] over the last quarter.
+
+def train(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
+    """The record of a run, trained anew into `folder`.
+
+    `scores` are [K, H, S] after `iterations` [K]: exact regret in the bandit, elsewhere the mean return of
+    deterministic episodes. `late` are metrics [H, S] over the iterations of the last quarter.
     """
-    program = build(experiment)
-    score, state = scorer(program), program.init()
-    if policy is not None:
-        state = begin_from(program, state, policy)
-    marks = np.unique(np.linspace(0, iterations, POINTS + 1).astype(int))
-    scores, late, seconds = [score(state, 0)], [], 0.0
-    for done, until in zip(marks[:-1], marks[1:], strict=True):
-        begun, compiled = time.perf_counter(), program.compile_seconds
-        state, metrics = jax.block_until_ready(program.chunk(state, int(until - done)))
-        seconds += time.perf_counter() - begun - (program.compile_seconds - compiled)
-        scores.append(score(state, int(until)))
-        if until > 0.75 * iterations:
-            late.append(jax.device_get(metrics))
-    total = jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *late)
-    with np.errstate(invalid="ignore", divide="ignore"):  # no episode may have ended, no step may have been taken
-        means = {name: mean.sum / mean.count for name, mean in total.items()}
+    stop_if_stopped(loop.train(experiment, folder, overwrite=True, console=console))
+    run = load_run(folder)
+    shape = len(experiment.settings()), experiment.run.num_seeds
     record = {
-        "batch": program.algorithm.budget.per_step,
-        "iterations": marks,
-        "scores": np.stack(scores),
-        "late": {name: value.reshape(program.shape) for name, value in means.items()},
-        "training_seconds": seconds,
+        "batch": run.config["samples_per_step"],
+        "iterations": run.evaluations["iteration"],
+        "scores": run.measure("regret") if experiment.run.measures else run.returns("deterministic"),
+        "late": late_metrics(run.metrics, 0.75 * run.config["num_iterations"], shape),
+        "training_seconds": run.metrics[-1]["seconds"],
     }
-    return shortened(record), program.whole(program.policies(state))
+    return shortened(record)
 
 
-def begin_from(program: Program, state: Any, policy: Any) -> Any:
-    """A first state with the policy of another run, [H, S, ...]: optimiser, anchor and environments are fresh."""
-    begin = program.algorithm.begin_from
-    assert begin is not None
-    return program.place(over_members(program, begin)(program.whole(state), copy(policy)))
-
-
-def over_members(program: Program, function: Callable) -> Callable:
-    """Map a function of leaves [...] over those of all members, as they are saved."""
-    return jax.vmap(jax.vmap(function)) if program.population.is_population else function
-
-
-def scorer(program: Program) -> Callable[[Any, int], np.ndarray]:
-    """(state, iteration) -> [H, S]: exact regret in the bandit, elsewhere the mean return of greedy episodes."""
-    if not hasattr(program.env, "gap"):
-
-        def mean_return(state: Any, iteration: int) -> np.ndarray:
-            return member_scores(program.evaluate(program.policies(state), iteration)["deterministic"].returns)
-
-        return mean_return
-    states, agent = fixed_states(), program.algorithm.agent
-
-    def regret(policy: Any) -> jax.Array:
-        key = jax.random.key(0)  # not read: the deterministic action is no draw
-        views = jax.vmap(lambda state: View.at_start(state, program.env.action_space))(states)
-        act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
-        return program.env.gap(states, act(policy, agent.memory(policy), views, key)[0])
-
-    compiled = jax.jit(over_members(program, regret))
-    return lambda state, _: np.asarray(compiled(program.whole(program.policies(state)))).reshape(program.shape)
+def late_metrics(rows: list[dict[str, Any]], after: float, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The metrics LATE [H, S], averaged over the iterations after that many."""
+    spans = np.diff([0, *(row["iteration"] for row in rows)])
+    late = [(row, span) for row, span in zip(rows, spans, strict=True) if row["iteration"] > after]
+    weights = [span for _, span in late]
+    values = {name: np.array([row[name] for row, _ in late], np.float64).reshape(-1, *shape) for name in LATE}
+    return {name: np.average(each, axis=0, weights=weights) for name, each in values.items()}
 
 
 def shortened(value: Any) -> Any:

@@ -106,7 +106,8 @@ def test_every_budgets_settings_fit_ppo(script, monkeypatch):
 
 def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, monkeypatch, tmp_path):
     trained = []
-    monkeypatch.setattr(script, "train_cell", lambda cell: trained.append(cell.experiment.config) or {"scores": []})
+    record = {"scores": []}
+    monkeypatch.setattr(script, "train_cell", lambda cell, *_: trained.append(cell.experiment.config) or record)
     path, results = tmp_path / "results.json", {"versions": {}, "cells": {}}
     cells = dict(script.bandit_cells(tiny_budget(script)))
     script.train_missing(cells, results, path, Console())
@@ -123,12 +124,21 @@ def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, mo
     assert [config.learning_rate for config in trained[7:]] == [0.5]
 
 
+@pytest.mark.parametrize(("name", "budget"), [("scaling_envs", "NORMAL"), ("scaling_envs_quick", "QUICK")])
+def test_what_is_published_is_not_trained_again(script, monkeypatch, name, budget):
+    monkeypatch.undo()  # of settings; the module is imported
+    records = json.loads((ROOT / f"experiments/results/{name}.json").read_text())["cells"]
+    size = getattr(script, budget)
+    cells = dict([*script.bandit_cells(size), *script.minatar_cells(size)])
+    assert [cell for cell in cells if not script.is_finished(cells[cell], records.get(cell))] == []
+
+
 @pytest.mark.slow
-def test_a_release_goes_on_from_the_plateaus_policy(script):
+def test_a_release_goes_on_from_the_plateaus_policy(script, tmp_path):
     cell = dict(script.bandit_cells(tiny_budget(script)))["bandit/release"]
     still = {"learning_rate": 0.0, "num_envs": 16, "ewma_center_of_mass": 3.0}
     with jax.debug_key_reuse(False):  # which does not know that the loop consumes what it is donated
-        record = script.train_cell(cell._replace(releases={"still": still}))
+        record = script.train_cell(cell._replace(releases={"still": still}), tmp_path / "release", Console(quiet=True))
     assert np.shape(record["scores"]) == (5, 1, 2) and record["batch"] == 8
     released = record["releases"]["still"]
     assert released["iterations"] == [0, 1, 2, 3, 4] and released["batch"] == 16
