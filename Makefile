@@ -5,6 +5,8 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+# Test files are shared by up to four processes, of some 4 GB each; ARGS="-n 0" runs them in one.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 UV ?= $(shell command -v uv 2>/dev/null)
 
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ train: $(VENV)/.installed  ## train PPO on CartPole into runs/quickstart (again 
 	$(BIN)/jaxrl train ppo --env CartPole-v1 --total-steps 500000 --folder runs/quickstart --overwrite $(ARGS)
 
 test: lint types  ## lint, check types, run the tests (ARGS="-k gae" chooses some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
