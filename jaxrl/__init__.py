@@ -1,3 +1,91 @@
-"""jaxrl: fast policy-gradient experiments in JAX."""
+"""jaxrl: fast policy-gradient experiments in JAX.
+
+    import jaxrl
+
+    result = jaxrl.train("ppo", "CartPole-v1", total_steps=500_000, folder="runs/cartpole")
+    agent = jaxrl.load("runs/cartpole")
+    action = agent.act(observation)
+
+Every name is imported when it is first used. Besides those that `dir(jaxrl)` lists there is each algorithm's factory,
+`jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPOConfig`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrl.algos.registry import algorithm_names as algorithms
+    from jaxrl.envs.api import Environment
+    from jaxrl.envs.registry import environment_ids as environments
+    from jaxrl.envs.registry import make, register
+    from jaxrl.errors import JaxrlError
+    from jaxrl.train.acting import LoadedAgent, load
+    from jaxrl.train.api import resume, train
+    from jaxrl.train.callbacks import Pause
+    from jaxrl.train.experiment import Experiment, RunSettings
+    from jaxrl.train.loop import Result
+    from jaxrl.types import Agent, Algorithm
 
 __version__ = "0.1.0"
+
+# Where each public name is from, "module:name" below jaxrl.
+_PUBLIC = {
+    "make": "envs.registry:make",
+    "register": "envs.registry:register",
+    "environments": "envs.registry:environment_ids",
+    "Environment": "envs.api:Environment",
+    "algorithms": "algos.registry:algorithm_names",
+    "Algorithm": "types:Algorithm",
+    "Agent": "types:Agent",
+    "train": "train.api:train",
+    "resume": "train.api:resume",
+    "Pause": "train.callbacks:Pause",
+    "Experiment": "train.experiment:Experiment",
+    "RunSettings": "train.experiment:RunSettings",
+    "Result": "train.loop:Result",
+    "load": "train.acting:load",
+    "LoadedAgent": "train.acting:LoadedAgent",
+    "JaxrlError": "errors:JaxrlError",
+}
+
+__all__ = [
+    "Agent",
+    "Algorithm",
+    "Environment",
+    "Experiment",
+    "JaxrlError",
+    "LoadedAgent",
+    "Pause",
+    "Result",
+    "RunSettings",
+    "algorithms",
+    "environments",
+    "load",
+    "make",
+    "register",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported now; or an algorithm's factory or configuration."""
+    if name in _PUBLIC:
+        module, _, attribute = _PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(f"jaxrl.{module}"), attribute)
+    if not name.startswith("_"):
+        from jaxrl.algos.registry import algorithm_names, load
+
+        if name in algorithm_names():
+            return load(name).factory
+        if name.endswith("Config"):
+            configurations = {spec.config_class.__name__: spec.config_class for spec in map(load, algorithm_names())}
+            if name in configurations:
+                return configurations[name]
+    raise AttributeError(f"module 'jaxrl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -29,7 +29,7 @@ from jaxrl.types import Actor, Agent, feed_forward
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUNNABLE = ["README.md", "docs/faq.md", "docs/add-your-environment.md", "docs/add-your-algorithm.md"]
+RUNNABLE = ["README.md", "docs/python.md", "docs/faq.md", "docs/add-your-environment.md", "docs/add-your-algorithm.md"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
 COUNTERS = {"iteration", "transitions", "seconds"}

@@ -25,6 +25,7 @@ import importlib.util
 import inspect
 import numbers
 import pkgutil
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -38,6 +39,8 @@ from jaxrl.types import Space
 Factory = Callable[..., Environment]
 
 _registered: dict[str, Factory] = {}
+# What `make` has made, by the object's address: that object, its id and its options.
+_made: dict[int, tuple[weakref.ref[Environment], str, dict[str, Any]]] = {}
 
 
 class Spec(NamedTuple):
@@ -92,7 +95,20 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
         )
     if environment_id not in _owners():  # the suites' own are held against the contract by the tests
         check_environment(environment_id, environment)
+    _made[id(environment)] = weakref.ref(environment), environment_id, kwargs
+    weakref.finalize(environment, _made.pop, id(environment), None)
     return environment
+
+
+def name_of(environment: Environment) -> tuple[str, dict[str, Any]]:
+    """The id and the options that `make` has made an environment of: a run folder names it so."""
+    found = _made.get(id(environment))
+    if found is None or found[0]() is not environment:
+        raise errors.JaxrlError(
+            f"the environment is a {type(environment).__name__} of which no run folder could say how to make it again. "
+            "Give its name, 'package.module:Class', or what jaxrl.make has made."
+        )
+    return found[1], found[2]
 
 
 def check_factory(found: Any, path: str) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxrl.analysis.records import EVALUATIONS, measures_of, modes_of
+from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, RunWarning
+from jaxrl.train.callbacks import Callback, Steering, names_of
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, versions
 from jaxrl.train.files import folder as run_folder
@@ -65,6 +68,20 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
 def _path(description: dict[str, Any], name: str) -> Any:
     """Where an input is read from: a setting of the algorithm, or of the run."""
     return description["config"].get(name) or description["run"].get(name)
+
+
+def steering(
+    folder: Path | str, saved: dict[str, Any], callbacks: Sequence[Callback], env: Environment, force: bool
+) -> Steering:
+    """What callbacks had set when a checkpoint was saved; a run goes on with callbacks of the same names."""
+    before, now = saved.get("callbacks", []), names_of(callbacks)
+    if saved and before != now and not force:
+        had, given = (f"the callbacks {', '.join(names)}" if names else "no callbacks" for names in (before, now))
+        raise JaxrlError(
+            f"the run in {folder} was trained with {had}, and would go on with {given}: give it the same "
+            "(jaxrl.resume(folder, callbacks=[…])), or force it."
+        )
+    return Steering.restored(saved.get("steering", {}), env)
 
 
 def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:

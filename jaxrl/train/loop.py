@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from jaxrl.analysis.ranking import member_scores
 from jaxrl.analysis.records import LENGTHS, MEASURE, RETURNS, modes_of, ranking_returns
+from jaxrl.config import override
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train import continuing
 from jaxrl.train.best import Best
 from jaxrl.train.build import build, reopen
+from jaxrl.train.callbacks import Callback, Pause, Steering, check_callbacks, names_of
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import folder as run_folder
@@ -55,6 +58,14 @@ class Result(NamedTuple):
     compile_seconds: float
 
 
+class Begun(NamedTuple):
+    """Where a session of a run begins, and what a checkpoint says besides: seconds trained, what it vouches for."""
+
+    state: PyTree
+    iteration: int
+    metadata: dict[str, Any]
+
+
 class Diverged(JaxrlError):
     """The loss or the policy is no longer a number; the newest checkpoint is of before that."""
 
@@ -68,13 +79,16 @@ def train(
     console: Console | None = None,
     profiled: bool = False,
     note: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train from the beginning into a new run folder: the one that is named, or runs/ALGORITHM-ENVIRONMENT-TIME.
 
-    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to refuse.
+    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to refuse. `callbacks`
+    are called between chunks (jaxrl/train/callbacks.py).
     """
     console = console or Console(quiet=True)
     check_request(sinks, profiled)
+    check_callbacks(callbacks)
     program = build(experiment)  # refuses what cannot work before there is a folder
     if note:
         console.note(note)
@@ -86,7 +100,7 @@ def train(
     distributed.on_first(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
     with locked(path):
         distributed.on_first(lambda: run_folder.create(path, description, overwrite))
-        runner = Runner(experiment, program, path, sinks, console)
+        runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
         state = program.init()
         if profiled:
             profile(program, state, path, runner.console)
@@ -102,14 +116,17 @@ def resume(
     sinks: tuple[str, ...] = (),
     console: Console | None = None,
     trust: Trust = NOBODY,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
 
     Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's own. A run that was
     killed before its first checkpoint begins again; one that is finished is left as it is. Code that the folder names
-    is imported only as far as `trust` goes.
+    is imported only as far as `trust` goes. A run that had `callbacks` goes on with those of the same names, unless
+    forced to.
     """
     check_request(sinks)
+    check_callbacks(callbacks)
     path = Path(folder)
     run_folder.read_description(path)  # what is no run folder gets no lock either
     distributed.on_first(lambda: run_folder.refuse_links(path))
@@ -122,44 +139,43 @@ def resume(
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
         distributed.check_agreed(new | asked)
         checkpoints = Checkpoints(path)
-        state, iteration, seconds = _begin(checkpoints, program, old, new, force)
+        begun = _begin(checkpoints, program, old, new, force)
+        steering = continuing.steering(path, begun.metadata, callbacks, program.env, force)
         if text := continuing.note(old, new):
             (console or Console(quiet=True)).note(text)
-        runner = Runner(experiment, program, path, sinks, console or Console(quiet=True), checkpoints)
-        return runner.run(state, iteration, seconds)
+        quiet = Console(quiet=True)
+        runner = Runner(experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering)
+        return runner.run(begun.state, begun.iteration, begun.metadata.get("seconds", 0.0))
 
 
-def _begin(
-    checkpoints: Checkpoints, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool
-) -> tuple[PyTree, int, float]:
-    """Where a run goes on, (state, iteration, seconds): its folder checked first, then brought back to that moment."""
+def _begin(checkpoints: Checkpoints, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool) -> Begun:
+    """Where a run goes on: its folder checked first, then brought back to that moment."""
     folder = checkpoints.path.parent
     continuing.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
-    state, iteration, seconds, vouched = _newest(checkpoints, program)
-    kept = iteration if checkpoints.iterations() else -1
+    begun = _newest(checkpoints, program)
+    kept = begun.iteration if checkpoints.iterations() else -1
 
     def rewind() -> None:
-        continuing.rewind(folder, kept, vouched)
-        continuing.rewrite(folder, old, new, max(kept, 0), vouched)
+        continuing.rewind(folder, kept, begun.metadata)
+        continuing.rewrite(folder, old, new, max(kept, 0), begun.metadata)
         continuing.set_aside_other_evaluations(folder, program)
 
     distributed.on_first(rewind)
-    return state, iteration, seconds
+    return begun
 
 
-def _newest(checkpoints: Checkpoints, program: Program) -> tuple[PyTree, int, float, dict[str, Any]]:
-    """(state, iteration, seconds trained, what is vouched for) of the newest whole checkpoint, or of the beginning."""
+def _newest(checkpoints: Checkpoints, program: Program) -> Begun:
+    """The newest whole checkpoint, or the beginning."""
     continuing.check_seen(max(checkpoints.iterations(), default=-1), "checkpoints")
     if not checkpoints.iterations():
-        return program.init(), 0, 0.0, {}
+        return Begun(program.init(), 0, {})
     restored = checkpoints.restore_latest(program.abstract_state())
     continuing.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
         warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
-    state = program.place(restored.state)
-    return state, restored.iteration, restored.metadata.get("seconds", 0.0), restored.metadata
+    return Begun(program.place(restored.state), restored.iteration, restored.metadata)
 
 
 def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
@@ -187,6 +203,8 @@ class Runner:
         sinks: tuple[str, ...],
         console: Console,
         checkpoints: Checkpoints | None = None,
+        callbacks: Sequence[Callback] = (),
+        steering: Steering | None = None,
     ) -> None:
         self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
         self.checkpoints = checkpoints or Checkpoints(folder)
@@ -204,11 +222,16 @@ class Runner:
         self.training_seconds = 0.0
         self.trained_iterations = 0
         self.lost = np.zeros(program.shape, bool)  # members that are not finite any more
+        self.callbacks = callbacks
+        self.steering = steering or Steering()
+        self.saved_steering = self.steering.saved()
+        self.metrics: dict[str, np.ndarray] = {}  # of the last chunk
 
     def run(self, state: PyTree, iteration: int, seconds: float) -> Result:
         """Train to the end of the budget, or until a signal asks to stop."""
         self.seconds = seconds
         self.evaluations = logs.load_evaluations(self.folder)
+        self.metrics = logs.last_metrics(self.folder) if self.callbacks else {}
         self.best = Best(self.checkpoints, self.program.shape, self.program.player.abstract_policies())
         begun = set(np.asarray(self.evaluations.get("iteration", ())).tolist())
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
@@ -222,14 +245,16 @@ class Runner:
             if distributed.most(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
             signal, _ = self._agreed(stop)
-            while iteration < self.num_iterations and not signal:
+            stopping = bool(signal) or self.pause(iteration)
+            while iteration < self.num_iterations and not stopping:
                 following = self._boundary(iteration)
                 state = self.train_chunk(state, iteration, following, bar)
                 iteration = following
                 signal, overdue = self._agreed(stop)
                 if iteration in self.evaluation_points:
                     self.evaluate_and_save(state, iteration, bar)
-                elif signal or overdue:
+                stopping = self.pause(iteration) or bool(signal)
+                if (stopping or overdue) and iteration not in self.evaluation_points:
                     self.save(state, iteration)
         return self._result(iteration, signal or None)
 
@@ -239,8 +264,36 @@ class Runner:
         signal, due = distributed.most([stop.received or 0, overdue]).tolist()
         return signal, bool(due)
 
+    def pause(self, iteration: int) -> bool:
+        """Call the callbacks between two chunks; whether one of them wants the run to stop here."""
+        if not self.callbacks:
+            return False
+        evaluated = int(self.evaluations["iteration"][-1]) == iteration
+        pause = Pause(
+            folder=self.folder,
+            iteration=iteration,
+            num_iterations=self.num_iterations,
+            transitions=iteration * self.samples_per_step,
+            metrics=self.metrics,
+            returns=self._returns() if evaluated else {},
+            config=override(self.experiment.config, self.steering.numbers),
+            env=self.program.env if self.steering.env is None else self.steering.env,
+            steering=self.steering,
+        )
+        for callback in self.callbacks:
+            callback(pause)
+        if self.steering.has_changes:
+            self.program.steer(self.steering)
+        return bool(distributed.most(pause.stopping))
+
+    def _returns(self) -> dict[str, np.ndarray]:
+        """Returns of the last evaluation, [H, S, E] by mode."""
+        return {mode: self.evaluations[mode + RETURNS][-1] for mode in modes_of(self.evaluations)}
+
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
+        # A checkpoint holds what was set before its pause: a run that goes on from it pauses there again.
+        self.saved_steering = self.steering.saved()
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
         state, metrics = self.program.chunk(state, following - iteration)
@@ -249,7 +302,7 @@ class Runner:
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
         self.seconds += elapsed
-        means = {name: mean(pair) for name, pair in metrics.items()}
+        means = self.metrics = {name: mean(pair) for name, pair in metrics.items()}
         broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
         self._check_finite(state, broken, (iteration, following))
         transitions = following * self.samples_per_step
@@ -291,7 +344,9 @@ class Runner:
         if distributed.is_first():
             vouched = logs.vouch(self.folder, self.evaluations, iteration)
         description = {"description": continuing.fixed(self.description)}
-        found = {"iteration": iteration, "seconds": self.seconds}
+        found: dict[str, Any] = {"iteration": iteration, "seconds": self.seconds}
+        if self.callbacks:
+            found |= {"callbacks": names_of(self.callbacks), "steering": self.saved_steering}
         policies = self.program.whole(self.program.policies(state))
         self.checkpoints.save(iteration, self.program.whole(state), found | description | vouched, policies)
         self.saved_at = time.monotonic()
@@ -349,7 +404,7 @@ class Runner:
             evaluated_iteration=int(evaluations["iteration"][-1]),
             signal=signal,
             trained_iterations=self.trained_iterations,
-            returns={mode: evaluations[mode + RETURNS][-1] for mode in modes_of(evaluations)},
+            returns=self._returns(),
             reference_scores=self.program.env.reference_scores,
             steps_per_second=transitions / max(self.training_seconds, 1e-9),
             compile_seconds=self.program.compile_seconds,

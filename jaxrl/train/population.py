@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, SEED, Layout
@@ -48,7 +49,7 @@ class Population:
         self.is_population = shape != (1, 1)
         self.is_flat = layout.seed > 1
         self.compile_seconds = 0.0
-        self.env = self.everywhere(jax.tree.map(jnp.asarray, env))
+        self.env = self.everywhere(strip_weak_types(jax.tree.map(jnp.asarray, env)))
         self.inputs = self.everywhere(jax.tree.map(jnp.asarray, inputs))
         self.first_config = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32).reshape(-1)[0], config)
         self.config = self._spread_config(config)
@@ -118,23 +119,33 @@ class Population:
         arguments: dict[str, tuple[PyTree, PyTree]],
         output: PyTree,
         donate: str = "",
+        instead: tuple[Environment, Any] | None = None,
     ) -> Any:
         """`function(env, config, inputs, *arguments)`, compiled ahead of time on its first call.
 
         Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it of the result, and
-        `donate` names an argument whose buffers the result may use. Other shapes later are an error, never a
+        `donate` names an argument whose buffers the result may use. `instead` of the members' environment and
+        configurations others may be passed, as `steered` makes them. Other shapes later are an error, never a
         recompilation.
         """
         values = [value for value, _ in arguments.values()]
+        env, config = instead or (self.env, self.config)
         if name not in self.compiled:
             begun = time.perf_counter()
             spread = self.spread(function, [spec for _, spec in arguments.values()], output)
             donated = [3 + list(arguments).index(donate)] if donate else []
             jitted = jax.jit(spread, donate_argnums=donated)
-            self.compiled[name] = jitted.lower(self.env, self.config, self.inputs, *values).compile()
+            self.compiled[name] = jitted.lower(env, config, self.inputs, *values).compile()
             distributed.meet(name)
             self.compile_seconds += time.perf_counter() - begun
-        return self.compiled[name](self.env, self.config, self.inputs, *values)
+        return self.compiled[name](env, config, self.inputs, *values)
+
+    def steered(self, config: Any, env: Environment | None = None) -> tuple[Environment, Any]:
+        """Another environment, if there is one, and configurations of equal shapes, as they lie on the devices."""
+        if env is None:
+            return self.env, self._spread_config(config)
+        leaves = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), env, self.env)
+        return self.everywhere(leaves), self._spread_config(config)
 
     def shapes_of(self, function: Callable, arguments: dict[str, tuple[PyTree, PyTree]], output: PyTree) -> PyTree:
         """Shapes, types and structure of what `call` would return, without computing it."""

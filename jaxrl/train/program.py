@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from jaxrl.config import replace_leaves
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Episodes
+from jaxrl.train.callbacks import Steering
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, Layout
 from jaxrl.train.files.leaves import refuse_undeclared
@@ -55,6 +57,7 @@ class Program:
         measures: dict[str, Measure] | None = None,
     ) -> None:
         self.factory = functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
+        self.config = config
         inputs = inputs or {}
         self.algorithm = self.factory(env, config, **inputs)  # which checks everything
         self.population = Population(env, config, inputs, (num_settings, len(seeds)), layout, compiled)
@@ -63,6 +66,7 @@ class Program:
         self.player = Player(self.population, agent_of, self._keys, num_episodes, modes)
         self.checksums: dict[str, str] = {}  # of the inputs as they were read
         self.first_policies: PyTree | None = None  # [H, S, ...] or [...], of another run that this one begins from
+        self._steered: tuple[Environment, Any] | None = None
         self.measures = measures or {}
         self.measured = self._shapes_measured()  # which checks them
 
@@ -155,8 +159,14 @@ class Program:
         """`iterations` steps; donates `state`. Metrics are summed over them: leaves [], or [H, S]."""
         arguments = {"state": (state, self._state_spec), "iterations": (np.int32(iterations), P())}
         output = (self._state_spec, self.population.members)
-        state, metrics = self.population.call("chunk", self._chunk, arguments, output, donate="state")
+        steered = self._steered
+        state, metrics = self.population.call("chunk", self._chunk, arguments, output, donate="state", instead=steered)
         return state, self.population.gather(metrics)
+
+    def steer(self, steering: Steering) -> None:
+        """Train on with what callbacks have set; evaluations and measures keep to what there was at first."""
+        config = replace_leaves(self.config, steering.numbers)
+        self._steered = self.population.steered(config, steering.env)
 
     def policies(self, state: PyTree) -> PyTree:
         """The policy of every member as the devices hold it, which is all that acting needs."""

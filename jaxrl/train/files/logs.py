@@ -50,6 +50,14 @@ def read_metrics(folder: Path | str) -> list[dict]:
     return metric_rows(folder).rows
 
 
+def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
+    """The metrics of the last row, [H, S] or [] by name, NaN where there was nothing to average; {} without a row."""
+    rows = read_metrics(folder)
+    last = rows[-1] if rows else {}
+    counters = ("iteration", "transitions", "seconds")
+    return {name: np.asarray(value, np.float64) for name, value in last.items() if name not in counters}
+
+
 def truncate_metrics(folder: Path | str, iteration: int) -> Path | None:
     """Drop the rows after `iteration`, and torn lines, so that a resumed run does not write them twice.
 

@@ -1,0 +1,124 @@
+"""A trained policy at work outside of JAX: NumPy observations in, NumPy actions out, as in a Gymnasium loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.core.tree import select_rows
+from jaxrl.envs.api import Environment
+from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.train.modes import choose
+from jaxrl.train.player import steered
+from jaxrl.train.saved import open_policy
+from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.types import Agent, Array, Key, PyTree, View
+
+
+class LoadedAgent:
+    """A trained policy that acts on observations of one environment, or of several side by side.
+
+        agent = jaxrl.load("runs/cartpole")
+        observation, _ = env.reset()
+        agent.reset()
+        action = agent.act(observation)
+
+    It holds what the policy remembers of the episodes that it plays, and the action it took last: `reset` forgets both,
+    and belongs to each `env.reset()`. `env`, `agent` and `policy` are what it is made of, for use under jit.
+    """
+
+    def __init__(
+        self, env: Environment, agent: Agent, policy: PyTree, mode: str, num_envs: int | None = None, seed: int = 0
+    ) -> None:
+        self.env, self.agent, self.policy, self.mode, self.num_envs = env, agent, policy, mode, num_envs
+        self._batch = () if num_envs is None else (num_envs,)
+        act = agent.modes[mode].act
+        if num_envs is not None:
+            act = jax.vmap(act, in_axes=(None, 0, 0, 0))
+        self._act = jax.jit(partial(_act, act, self._batch))
+        self.reset(seed=seed)
+
+    def reset(self, where: Any = None, *, seed: int | None = None) -> None:
+        """Forget the episode: a new one begins, of several environments in those that `where` marks (bool [N]).
+
+        `seed` begins the random numbers of a stochastic mode again.
+        """
+        if seed is not None:
+            self._key, self._count = jax.random.key(seed), 0
+        space = self.env.action_space
+        begun = self._repeated(self.agent.memory(self.policy))
+        action = np.zeros((*self._batch, *space.shape), space.dtype)
+        if where is None:
+            self._memory, self._action = begun, action
+            self._first = np.ones(self._batch, bool)
+            return
+        marked = np.asarray(where, bool)
+        if self.num_envs is None or marked.shape != self._batch:
+            raise JaxrlError(f"where is of shape {marked.shape}, but must mark each environment: {self._batch}.")
+        self._memory = select_rows(jnp.asarray(marked), begun, self._memory)
+        self._action = np.where(marked.reshape(-1, *(1 for _ in space.shape)), action, self._action)
+        self._first = self._first | marked
+
+    def act(self, observation: Any, reward: Any = 0.0) -> Any:
+        """The action for an observation, and for the `reward` of the action before, which few policies read.
+
+        Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete action is an int.
+        """
+        space = self.env.observation_space
+        shown = np.asarray(observation)
+        if shown.shape != (*self._batch, *space.shape):
+            several = "" if self.num_envs is None else f", of {self.num_envs} environments"
+            raise JaxrlError(
+                f"the observation is of shape {shown.shape}, but must be of {(*self._batch, *space.shape)}{several}."
+            )
+        rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
+        seen = shown.astype(space.dtype), rewards, self._action, self._first
+        action, self._memory = self._act(self.policy, self._memory, seen, self._key, np.uint32(self._count))
+        self._count += 1
+        self._first = np.zeros(self._batch, bool)
+        self._action = np.asarray(action)
+        return self._action.item() if self._action.ndim == 0 else self._action.copy()
+
+    def _repeated(self, memory: PyTree) -> PyTree:
+        """One environment's memory for each of them."""
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*self._batch, *jnp.shape(leaf))), memory)
+
+
+def _act(
+    act: Any, batch: tuple[int, ...], policy: PyTree, memory: PyTree, seen: tuple, key: Key, count: Array
+) -> tuple[Array, PyTree]:
+    """The actions of `batch` environments at step `count`, each with a key of its own; `seen` are a View's fields."""
+    key = jax.random.fold_in(key, count)
+    return act(policy, memory, View(*seen), jax.random.split(key, batch) if batch else key)
+
+
+def load(
+    folder: Path | str,
+    *,
+    mode: str | None = None,
+    checkpoint: str = "best",
+    member: Sequence[str] = (),
+    num_envs: int | None = None,
+    seed: int = 0,
+    trust: Trust = NOBODY,
+) -> LoadedAgent:
+    """The trained policy of a run folder, to act with in Python.
+
+    `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks policies unless
+    given. `checkpoint` is "best" or "last". Of a population it is the policy of `member`, as ("learning_rate=3e-3",
+    "seed=2"), or of the best one. With `num_envs`, it acts in so many environments side by side. `seed` begins the
+    random numbers of a stochastic mode.
+    """
+    if num_envs is not None:
+        check_positive_int("num_envs", num_envs)
+    asked = () if mode is None else (mode,)
+    saved = open_policy(Path(folder), checkpoint, member=member, modes=asked, trust=trust)
+    agent = saved.agent
+    chosen = choose(saved.experiment.run.modes, agent.modes, saved.experiment.algorithm)[0]
+    return LoadedAgent(saved.env, agent, steered(agent, saved.policies, chosen), chosen.name, num_envs, seed)

@@ -1,0 +1,92 @@
+"""Training from Python: `jaxrl.train("ppo", "CartPole-v1", seeds=5, folder="runs/cartpole")`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxrl.config import override
+from jaxrl.envs.api import Environment
+from jaxrl.envs.registry import name_of
+from jaxrl.errors import JaxrlError
+from jaxrl.train import loop
+from jaxrl.train.callbacks import Callback
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.loop import Result
+from jaxrl.train.output.console import Console
+from jaxrl.train.trust import NOBODY, Trust
+
+
+def train(
+    algorithm: str,
+    env: str | Environment,
+    *,
+    config: Any = None,
+    seeds: int = 1,
+    seed: int = 0,
+    sweep: Mapping[str, Sequence[float]] | None = None,
+    folder: Path | str | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    run: RunSettings | None = None,
+    sinks: Sequence[str] = (),
+    progress: bool = True,
+    trust: Trust = NOBODY,
+    **settings: Any,
+) -> Result:
+    """Train `algorithm` in `env` into a run folder, as `jaxrl train` does, and return how it ended.
+
+    algorithm: its name (`jaxrl.algorithms()`), or "package.module:factory".
+    env:       an environment's name (`jaxrl.environments()`), "package.module:Class", or what `jaxrl.make` made.
+    config:    its configuration; that tuned for the environment unless given.
+    settings:  single settings in place of the configuration's, by flat name: `total_steps=500_000, gamma=0.95`.
+    seeds:     how many are trained side by side, beginning with `seed`.
+    sweep:     numbers of the configuration to the values to try, in every combination: `{"gamma": [0.9, 0.99]}`.
+    folder:    where the run is kept: runs/ALGORITHM-ENVIRONMENT-TIME unless given.
+    callbacks: functions that are called between chunks, to log, stop or steer (`jaxrl.train.callbacks`).
+    run:       how it is evaluated and shared by devices (`jaxrl.RunSettings`), but for its seeds.
+    sinks:     "tensorboard", "wandb".
+    """
+    name, options = (env, {}) if isinstance(env, str) else name_of(env)
+    usual = default_config(algorithm, name)[0]
+    if config is not None and not isinstance(config, type(usual)):
+        raise JaxrlError(f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}.")
+    experiment = Experiment(
+        algorithm=algorithm,
+        environment=name,
+        config=override(usual if config is None else config, settings),
+        run=dataclasses.replace(run or RunSettings(), seed=seed, num_seeds=seeds),
+        sweep={key: list(values) for key, values in (sweep or {}).items()},
+        environment_options=options,
+        trust=trust,
+    )
+    console = Console(quiet=not progress)
+    return loop.train(experiment, folder, overwrite=overwrite, sinks=tuple(sinks), console=console, callbacks=callbacks)
+
+
+def resume(
+    folder: Path | str,
+    *,
+    callbacks: Sequence[Callback] = (),
+    force: bool = False,
+    sinks: Sequence[str] = (),
+    progress: bool = True,
+    trust: Trust = NOBODY,
+    **settings: Any,
+) -> Result:
+    """Go on with a run from its newest checkpoint, as `jaxrl resume` does; `settings` that differ need `force`.
+
+    A run that was trained with callbacks goes on with those of the same names.
+    """
+    console = Console(quiet=not progress)
+    return loop.resume(
+        folder,
+        changes=settings,
+        force=force,
+        sinks=tuple(sinks),
+        console=console,
+        trust=trust,
+        callbacks=callbacks,
+    )
