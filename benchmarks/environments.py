@@ -68,7 +68,7 @@ class Arguments:
     """Sizes up to 1024, three short rounds."""
 
 
-class Program(NamedTuple):
+class TimedProgram(NamedTuple):
     """N environments in a scan. The carry ends with rewards [N] and numbers of ends [N]: nothing is dead code."""
 
     init: Callable[[Key], tuple]
@@ -118,7 +118,7 @@ def random_action(words: Array, n: int) -> tuple[Array, Array]:
     return words, (((words >> 16) * jnp.uint32(n)) >> 16).astype(jnp.int32)
 
 
-def vectorised(env: Environment, starts: Starts, num_envs: int) -> Program:
+def vectorised(env: Environment, starts: Starts, num_envs: int) -> TimedProgram:
     """VectorEnv.step in a scan."""
     vector = VectorEnv(env, starts, num_envs)
 
@@ -132,10 +132,10 @@ def vectorised(env: Environment, starts: Starts, num_envs: int) -> Program:
         state, seen = vector.step(state, action, key)
         return (state, words, reward + seen.reward, ends + (seen.terminated | seen.truncated)), None
 
-    return Program(init, lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
+    return TimedProgram(init, lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
 
 
-def physics(env: Environment, num_envs: int) -> Program:
+def physics(env: Environment, num_envs: int) -> TimedProgram:
     """`step` alone. Rows start over together, or poles would fall for ever, through slower paths of the sine."""
 
     def init(key: Key) -> tuple:
@@ -158,10 +158,10 @@ def physics(env: Environment, num_envs: int) -> Program:
         carry, observed = jax.lax.scan(segment, carry, keys.reshape(-1, SEGMENT))
         return *carry[:-1], carry[-1] + (observed.sum() == -1.0)
 
-    return Program(init, chunk)
+    return TimedProgram(init, chunk)
 
 
-def gymnax(env: Any, num_envs: int) -> Program:
+def gymnax(env: Any, num_envs: int) -> TimedProgram:
     """gymnax's `step` in a scan."""
     theirs = env._gymnax()
 
@@ -177,7 +177,7 @@ def gymnax(env: Any, num_envs: int) -> Program:
         seen, state, more, *done, _ = stepped(jax.random.split(key, num_envs), state, action, env.parameters)
         return ((seen, state), words, reward + more, ends + (done[0] | done[1])), None
 
-    return Program(init, lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
+    return TimedProgram(init, lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
 
 
 def accounts(key: Key, num_envs: int) -> tuple[Array, Array, Array]:
@@ -185,7 +185,7 @@ def accounts(key: Key, num_envs: int) -> tuple[Array, Array, Array]:
     return jax.random.bits(key, (num_envs,)), jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32)
 
 
-def programs(env: Environment, num_envs: int) -> dict[str, Program]:
+def programs(env: Environment, num_envs: int) -> dict[str, TimedProgram]:
     """All programs of one size."""
     starts = {"stored": Stored(env), "idle": Idle(env), "fresh": Fresh(env), "pool": Pool(env), "each": Each(env)}
     named = {name: vectorised(env, each, num_envs) for name, each in starts.items()}
@@ -195,7 +195,7 @@ def programs(env: Environment, num_envs: int) -> dict[str, Program]:
 class Running:
     """One compiled program and where it is."""
 
-    def __init__(self, program: Program, num_envs: int) -> None:
+    def __init__(self, program: TimedProgram, num_envs: int) -> None:
         self.steps = SEGMENT * max(1, min(64, 2**18 // (SEGMENT * num_envs)))  # of a call: enough to hide the call
         self.num_envs, self.calls = num_envs, 0
         keys = jax.random.split(jax.random.key(1), self.steps)

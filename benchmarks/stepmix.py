@@ -168,7 +168,7 @@ class Arguments:
     """StepMix as one compiled program against a NumPy loop."""
 
     episodes: int = 20_000
-    """Episodes a seed."""
+    """TabularEpisodes a seed."""
     seeds: int = 10
     """Seeds, all in one program."""
     rounds: int = 3

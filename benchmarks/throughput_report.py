@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.report import core_count, markdown
 from jaxrl.analysis.style import PALETTE, headline, new_figure, save_figure, styled
-from jaxrl.analysis.style import human as plain_count
+from jaxrl.analysis.style import count_label as plain_count
 from jaxrl.train.output.console import human
 
 DIFFERENCES = """\

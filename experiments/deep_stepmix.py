@@ -28,7 +28,7 @@ from published import RESULTS, markdown, train_or_resume, write
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.style import INK, MUTED, PALETTE, headline, human, new_figure, save_figure, styled
+from jaxrl.analysis.style import INK, MUTED, PALETTE, count_label, headline, new_figure, save_figure, styled
 from jaxrl.config import flatten, override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
@@ -201,9 +201,9 @@ def line(record: dict[str, Any], method: str, baseline: str) -> list[str]:
     returns, samples = np.array(found["returns"]), found["samples_per_iteration"]
     violating = (returns < record["baselines"][baseline]["threshold"]).sum(1).tolist()
     good = [np.flatnonzero(row >= REACHED) for row in returns]
-    reached = [human(float(each[0] * samples)) if len(each) else "–" for each in good]
+    reached = [count_label(float(each[0] * samples)) if len(each) else "–" for each in good]
     final = [f"{np.mean(found[kind]):.1f}" for kind in ("final_stochastic", "final_deterministic")]
-    total = human(float(samples * returns.shape[1]))
+    total = count_label(float(samples * returns.shape[1]))
     return [
         NAMES[method],
         total,
@@ -235,7 +235,7 @@ def panel(axes: Axes, record: dict[str, Any], name: str) -> None:
     axes.axhline(baseline["threshold"], color=INK, lw=1.1, ls="--", zorder=1, label="constraint")
     axes.axhline(baseline["mean"], color=MUTED, lw=1.1, ls=":", zorder=1, label="baseline")
     axes.set(xlabel="transitions", ylabel="expected return of the collecting policy", ylim=(0, None), xlim=(0, None))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.legend(loc="lower right")
     spread = f"{baseline['mean']:.0f} ± {baseline['deviation']:.0f} an episode"
     headline(axes, f"Behind the {name} baseline", f"{record['task']}, baseline {spread}; {len(record['seeds'])} seeds")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scaling_report import Cells, bandit_rules, final, games, numbered, scaled, sweeps
 
-from jaxrl.analysis.style import FAINT, PALETTE, headline, new_figure, plain, save_figure, styled
+from jaxrl.analysis.style import FAINT, PALETTE, headline, new_figure, save_figure, short_number, styled
 
 RULES = ("R1", "R2", "R3", "R4")
 Panel = tuple[Any, Callable[[Axes, Any], None]]
@@ -50,7 +50,7 @@ def _points(axes: Axes, line: dict[float, np.ndarray], colour: str, label: str =
 def _ticks(axes: Axes, values: Iterable[float]) -> None:
     """A logarithmic axis that names these values alone."""
     axes.set_xscale("log")
-    axes.set_xticks(list(values), [plain(value) for value in values])
+    axes.set_xticks(list(values), [short_number(value) for value in values])
     axes.minorticks_off()
 
 
@@ -63,7 +63,7 @@ def draw_plateau(axes: Axes, plateaus: dict[int, dict[str, Any]]) -> None:
     _points(axes, line, PALETTE[0])
     axes.set(yscale="log", xlabel="transitions of an iteration, B", ylabel="regret")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     _ticks(axes, batches)
     headline(axes, "Where learning stops", "R1: minibatch, learning rate kept; grey: 1/B, dashed 1/√B")
@@ -88,7 +88,7 @@ def draw_sweeps(axes: Axes, settings: dict[str, dict[float, np.ndarray]]) -> Non
     defaults = {"learning_rate": 1e-3, "clip_epsilon": 0.2, "num_epochs": 4}
     for (name, values), colour in zip(settings.items(), PALETTE, strict=False):
         line = {value / defaults[name]: values[value] for value in sorted(values)}
-        _points(axes, line, colour, f"{name} (default {plain(defaults[name])})")
+        _points(axes, line, colour, f"{name} (default {short_number(defaults[name])})")
     _ticks(axes, (0.125, 0.25, 0.5, 1, 2))
     axes.set(xlabel="times its default", ylabel="regret")
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])

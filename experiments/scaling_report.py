@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.analysis.statistics import mean_interval
-from jaxrl.analysis.style import human, plain
+from jaxrl.analysis.style import count_label, short_number
 
 Cells = dict[str, dict[str, Any]]
 
@@ -117,7 +117,7 @@ def plateau_table(cells: Cells) -> str:
     for batch, cell in numbered(cells, "bandit/plateau").items():
         kl = late(cell, "kl_to_previous")
         steps = f"{late(cell, 'gradient_steps'):.0f}"
-        rows.append([batch, cell["iterations"][-1], steps, _regret(final(cell)), f"{kl:.4f}", human(batch / kl)])
+        rows.append([batch, cell["iterations"][-1], steps, _regret(final(cell)), f"{kl:.4f}", count_label(batch / kl)])
     header = "transitions of an iteration (B), iterations, gradient steps, regret ± sd over seeds, KL of an iteration"
     return _table("Bandit: the plateau under R1", f"{header}, transitions a nat", rows)
 
@@ -136,7 +136,7 @@ def sweep_table(cells: Cells) -> str:
     """One setting at a time."""
     rows = []
     for name, values in sweeps(cells).items():
-        shown = "; ".join(f"{plain(value)}: {_regret(seeds)}" for value, seeds in values.items())
+        shown = "; ".join(f"{short_number(value)}: {_regret(seeds)}" for value, seeds in values.items())
         rows.append([f"`{name}`", shown])
     return _table("Bandit: one setting at a time, B = 1024", "setting, value: regret ± sd", rows)
 
@@ -158,7 +158,12 @@ def rules_table(cells: Cells) -> str:
         for rule, cell in rules.items():
             config, iterations = cell["asked"]["config"], cell["iterations"][-1]
             equal = score_by(cell, iterations / factor)
-            row = [factor, rule if factor > 1 else "any", config["minibatch_size"], plain(config["learning_rate"])]
+            row = [
+                factor,
+                rule if factor > 1 else "any",
+                config["minibatch_size"],
+                short_number(config["learning_rate"]),
+            ]
             rows.append([*row, _regret(final(cell)), f"{late(cell, 'kl_to_previous'):.4f}", _regret(equal)])
     header = "times 1024 environments, rule, minibatch, learning rate, regret ± sd at equal iterations"
     return _table("Bandit: the rules", f"{header}, KL of an iteration, regret ± sd at equal transitions", rows)
@@ -186,8 +191,17 @@ def minatar_table(cells: Cells) -> str:
             for rule, cell in rules.items():
                 config, seeds, iterations = cell["asked"]["config"], final(cell)[0], cell["iterations"][-1]
                 low, high = mean_interval(seeds)
-                row = [game, num_envs, rule, config["minibatch_size"], plain(config["learning_rate"]), iterations]
+                row = [
+                    game,
+                    num_envs,
+                    rule,
+                    config["minibatch_size"],
+                    short_number(config["learning_rate"]),
+                    iterations,
+                ]
                 score = f"{seeds.mean():.1f} [{low:.1f}, {high:.1f}]"
-                rows.append([*row, score, f"{late(cell, 'kl_to_previous'):.4f}", human(iterations * cell["batch"])])
+                rows.append(
+                    [*row, score, f"{late(cell, 'kl_to_previous'):.4f}", count_label(iterations * cell["batch"])]
+                )
     header = "game, environments, rule, minibatch, learning rate, iterations, return [95 %], KL of an iteration"
     return _table("MinAtar at equal transitions", f"{header}, transitions", rows)

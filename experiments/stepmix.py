@@ -29,7 +29,7 @@ from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, thres
 from jaxrl.core import tabular
 from jaxrl.core.safety import certificate, confidence, mixture
 from jaxrl.core.safety.confidence import Candidates
-from jaxrl.core.tabular import Episodes, Mixture
+from jaxrl.core.tabular import Mixture, TabularEpisodes
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.tabular import TabularMDP
 from jaxrl.train.experiment import versions
@@ -70,11 +70,11 @@ def members(seeds: int, scales: tuple[float, ...] = (0.1,), temperatures: tuple[
 
 
 def play(
-    env: TabularMDP, config: StepMixConfig, who: Members, episodes: int, dataset: Episodes | None = None
+    env: TabularMDP, config: StepMixConfig, who: Members, episodes: int, dataset: TabularEpisodes | None = None
 ) -> dict[str, np.ndarray]:
     """Expected returns [M, episodes] of all members, and what is known of their problems; `dataset` has a row each."""
 
-    def member(who: Members, dataset: Episodes | None) -> tuple[dict, dict]:
+    def member(who: Members, dataset: TabularEpisodes | None) -> tuple[dict, dict]:
         numbers: dict[str, Any] = {"bonus_scale": who.bonus_scale, "inverse_temperature": who.inverse_temperature}
         algorithm = stepmix(env, dataclasses.replace(config, **numbers), dataset=dataset)
 
@@ -208,10 +208,10 @@ def count_wrong(env: TabularMDP, config: StepMixConfig, policies: jax.Array, pla
     return 5 * plans, 5 * plans * (len(policies) + env.horizon + 2), int(wrong.sum())
 
 
-def collect(env: TabularMDP, behaviour: Mixture, size: int, keys: jax.Array) -> tuple[Episodes, jax.Array]:
+def collect(env: TabularMDP, behaviour: Mixture, size: int, keys: jax.Array) -> tuple[TabularEpisodes, jax.Array]:
     """A dataset of so many episodes for each key, and its counts."""
 
-    def one(key: jax.Array) -> tuple[Episodes, jax.Array]:
+    def one(key: jax.Array) -> tuple[TabularEpisodes, jax.Array]:
         episodes = tabular.play(env.transitions, env.initial, behaviour, key, size)
         return episodes, tabular.count(episodes, *env.rewards.shape[1:])
 

@@ -16,8 +16,8 @@ from jaxrl.analysis.style import (
     INK,
     MUTED,
     PALETTE,
+    count_label,
     headline,
-    human,
     label_ends,
     new_figure,
     save_figure,
@@ -107,7 +107,12 @@ def hub_table(part: Results) -> str:
         + [f"{np.mean(row['violating_episodes']):g}"]
         for method, row in part.items()
     ]
-    header = ["method", *(f"regret at {human(int(mark))}" for mark in marks), "reference", "violating episodes a seed"]
+    header = [
+        "method",
+        *(f"regret at {count_label(int(mark))}" for mark in marks),
+        "reference",
+        "violating episodes a seed",
+    ]
     return "Hub, scale 0.1:\n\n" + table(header, lines)
 
 
@@ -192,7 +197,7 @@ def draw_returns(axes: Axes, part: Results, eta: int) -> None:
         axes.axhline(levels[name], color=colour, lw=1.1, ls=style, zorder=1)
     ends += [(levels["threshold"], "constraint", INK), (levels["baseline"], "baseline", MUTED)]
     axes.set_xlim(0, levels["episodes"])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.set(xlabel="episodes", ylabel="expected return")
     label_ends(axes, ends)
     headline(
@@ -210,7 +215,7 @@ def draw_regret(axes: Axes, part: Results) -> None:
     axes.set_xlim(0, row["episodes"])
     axes.set_ylim(0, None)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.set(xlabel="episodes", ylabel="regret")
     label_ends(axes, ends)
     headline(axes, "Regret on the hub", "mean of 10 seeds; UCBVI violates the constraint, the others never do")
@@ -230,6 +235,6 @@ def draw_offline(axes: Axes, part: Results) -> None:
     for size in refused:
         axes.axvline(size, color=FAINT, lw=1.1, ls="--", zorder=1)
         axes.text(size, 0.5, " refused", color=MUTED, rotation=90, va="center", transform=axes.get_xaxis_transform())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.set(xlabel="episodes in the dataset", ylabel="regret of 50,000 episodes")
     headline(axes, "A baseline learnt offline, counts begun with the data", "hub, 10 datasets of each size")

@@ -76,7 +76,7 @@ class DeepStepMixConfig(PPOConfig):
     """Share of the range of returns that one iteration may at most cost a candidate; inf: no assumption."""
 
 
-class Plan(NamedTuple):
+class RoundPlan(NamedTuple):
     """The mixture of the next round, and what it was chosen from: candidate j hands over at step j H / J."""
 
     choice: Choice
@@ -97,7 +97,7 @@ class Round(NamedTuple):
     handover: Array  # int32, the step from which the learner acts
     in_first: Array  # bool, still in the round's first episode
     earned: Array  # float32 [N, J + 1], by the first episode before each candidate's hand-over
-    plan: Plan
+    plan: RoundPlan
 
     @property
     def observation(self) -> PyTree:
@@ -160,9 +160,9 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         threshold = jnp.asarray(threshold_of(config, config.return_high), jnp.float32)
         choice = mixture.choose(low, self.handovers, threshold)
         high = jnp.asarray(config.return_high, jnp.float32)
-        return self.begin(Plan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key)
+        return self.begin(RoundPlan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key)
 
-    def begin(self, plan: Plan, key: Key) -> Round:
+    def begin(self, plan: RoundPlan, key: Key) -> Round:
         """Every environment at the start of an episode of its own, with its hand-over drawn from the mixture."""
         key_vector, key_coin = jax.random.split(key)
         bold = jax.random.uniform(key_coin, (self.num_envs,)) < plan.choice.weight
@@ -204,7 +204,7 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         del progress
         return self.begin(self.plan(state), key)
 
-    def plan(self, state: Round) -> Plan:
+    def plan(self, state: Round) -> RoundPlan:
         """The boldest mixture that the rounds so far certify."""
         config, old, count = self.config, state.plan, len(self.handovers)
         low, high = config.return_low, config.return_high
@@ -231,7 +231,7 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         choice = mixture.choose(lower, self.handovers, threshold)
         measured = Mean.of(state.earned[:, -1]), Mean.of(self.outside(state.earned))
         seen_returns = jax.tree.map(self.shards.sum, measured)
-        return Plan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
+        return RoundPlan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
 
     @property
     def part_low(self) -> Array:
@@ -282,7 +282,7 @@ def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:
     return config.return_low + config.constraint_level * (baseline_return - config.return_low)
 
 
-def round_metrics(plan: Plan, following: Plan, horizon: int) -> Metrics:
+def round_metrics(plan: RoundPlan, following: RoundPlan, horizon: int) -> Metrics:
     """Of a round that was played under `plan` and evaluated in the `following` one."""
     choice = plan.choice
     handover = choice.weight * choice.bold + (1.0 - choice.weight) * choice.cautious

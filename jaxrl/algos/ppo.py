@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl.config import budget, check, configuration, number, option, part, size
 from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
-from jaxrl.core.descent import Descent, Learner
+from jaxrl.core.flat_optimizer import FlatOptimizer, Learner
 from jaxrl.core.moments import Moments
 from jaxrl.core.outer_loop import Ewma
 from jaxrl.core.reward_scaling import RewardScaler
@@ -236,10 +236,12 @@ class PPO:
     optimizer: optax.GradientTransformation | None = None
     shards: Shards = SINGLE
 
-    def descent(self, params: PyTree) -> Descent:
+    def descent(self, params: PyTree) -> FlatOptimizer:
         """How a gradient step is taken on parameters of this tree."""
         config, unravel = self.config, ravel_pytree(params)[1]
-        return Descent(config.max_grad_norm, config.ewma_center_of_mass, config.target_kl, self.optimizer, unravel)
+        return FlatOptimizer(
+            config.max_grad_norm, config.ewma_center_of_mass, config.target_kl, self.optimizer, unravel
+        )
 
     @property
     def sharded(self) -> PPOState:
@@ -402,7 +404,7 @@ class PPO:
 
         The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
         """
-        config, mean = self.config, partial(losses.mean, weight=rows.weight)
+        config, mean = self.config, partial(losses.weighted_mean, weight=rows.weight)
         distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)

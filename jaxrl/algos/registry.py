@@ -36,7 +36,7 @@ RESERVED = frozenset(
 )
 
 
-class Spec(NamedTuple):
+class AlgorithmSpec(NamedTuple):
     """An algorithm's factory, the class of its configuration, and what makes its agent."""
 
     name: str
@@ -51,7 +51,7 @@ def algorithm_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name != "registry")
 
 
-def load(name: str) -> Spec:
+def load(name: str) -> AlgorithmSpec:
     """The algorithm called `name`, or the one at 'package.module:factory'."""
     if ":" in name:
         factory = import_factory("algorithm", name, check_factory)
@@ -61,7 +61,7 @@ def load(name: str) -> Spec:
         factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
     config_class = typing.get_type_hints(factory)["config"]
     check_settings(config_class, RESERVED)
-    return Spec(name, factory, config_class, _agent_of(factory))
+    return AlgorithmSpec(name, factory, config_class, _agent_of(factory))
 
 
 def agent_beside(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent] | None:

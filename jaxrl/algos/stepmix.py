@@ -20,12 +20,12 @@ import numpy as np
 
 from jaxrl.config import budget, check, configuration, number, option, size
 from jaxrl.core import tabular
-from jaxrl.core.batching import any_member
+from jaxrl.core.any_member import any_member
 from jaxrl.core.safety import certificate, confidence, mixture
 from jaxrl.core.safety.confidence import Candidates
 from jaxrl.core.safety.mixture import Choice
 from jaxrl.core.shards import SINGLE, Shards
-from jaxrl.core.tabular import Episodes, Mixture
+from jaxrl.core.tabular import Mixture, TabularEpisodes
 from jaxrl.core.tree import select_tree
 from jaxrl.data.episodes import RecordedEpisodes
 from jaxrl.envs.api import Environment
@@ -45,7 +45,7 @@ class StepMixConfig:
     total_steps: int = budget(100_000, unit="transitions")
     """Environment transitions to train for: episodes times the horizon."""
     num_envs: int = size(1)
-    """Episodes of one iteration, all under one certified policy."""
+    """TabularEpisodes of one iteration, all under one certified policy."""
     method: Literal["stepmix", "epsmix", "switch", "ucbvi", "baseline"] = option("stepmix")
     """stepmix: baseline first, then optimistic; epsmix: a coin an episode; switch: no mixing; ucbvi: no constraint."""
     bound: Literal["kl", "anchored"] = option("kl")
@@ -165,7 +165,7 @@ def stepmix_agent(env: Environment, config: StepMixConfig) -> Agent:
     def stochastic(policy: Mixture, bold: Array, view: View, key: Key) -> tuple[Array, Array]:
         key_coin, key_action = jax.random.split(key)
         row, bold = row_of(policy, bold, view, jax.random.uniform(key_coin) < policy.weight)
-        return tabular.draw(row, jax.random.uniform(key_action)), bold
+        return tabular.draw_index(row, jax.random.uniform(key_action)), bold
 
     def memory(policy: Mixture) -> Array:
         del policy
@@ -182,7 +182,7 @@ class StepMix:
     env: TabularMDP
     config: StepMixConfig
     baseline: Array | None = None
-    dataset: Episodes | None = None
+    dataset: TabularEpisodes | None = None
     shards: Shards = SINGLE
 
     def init(self, key: Key) -> StepMixState:
@@ -300,7 +300,7 @@ _certificates = jax.jit(jax.vmap(certificate.certify, in_axes=(None, None, None,
 
 
 def check_problem(
-    env: TabularMDP, config: StepMixConfig, baseline: Array | None = None, dataset: Episodes | None = None
+    env: TabularMDP, config: StepMixConfig, baseline: Array | None = None, dataset: TabularEpisodes | None = None
 ) -> None:
     """Refuse a constraint that cannot be met. Traced numbers pass: they were checked before they were traced."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((env, config, baseline, dataset))):

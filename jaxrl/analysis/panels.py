@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxrl.analysis.runs import Run
 from jaxrl.analysis.statistics import bootstrap_interval, interquartile_mean
-from jaxrl.analysis.style import FAINT, INK, PALETTE, plain, transitions_axis
+from jaxrl.analysis.style import FAINT, INK, PALETTE, short_number, transitions_axis
 
 FEW_SEEDS = 10  # up to here every seed gets a thin line of its own
 
@@ -68,7 +68,7 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
     axes.plot(positions, middle, color=PALETTE[0], ls="", marker="o", ms=7, mec="white", mew=1.2, zorder=4)
     axes.set_xscale(scale)
     axes.minorticks_off()
-    axes.set_xticks(positions, [plain(value) for value in values])
+    axes.set_xticks(positions, [short_number(value) for value in values])
     axes.margins(x=0.08, y=0.08)
     axes.set_xlabel(name)
     axes.set_ylabel("final return")
@@ -90,15 +90,15 @@ def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
         ink = "white" if image.norm(mean) < 0.5 else INK
         whole = np.isfinite(bottom)
         words = {"color": ink, "ha": "center", "va": "bottom" if whole else "center"}
-        axes.text(column, row, plain(mean), fontsize=10, **words)
+        axes.text(column, row, short_number(mean), fontsize=10, **words)
         if whole:
             small = {"fontsize": 7.5, "color": ink, "ha": "center", "va": "top"}
-            axes.text(column, row - 0.06, f"{plain(bottom)} – {plain(top)}", **small)
+            axes.text(column, row - 0.06, f"{short_number(bottom)} – {short_number(top)}", **small)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_xticks(range(len(across)), [plain(value) for value in across])
-    axes.set_yticks(range(len(up)), [plain(value) for value in up])
+    axes.set_xticks(range(len(across)), [short_number(value) for value in across])
+    axes.set_yticks(range(len(up)), [short_number(value) for value in up])
     axes.set(xlabel=second, ylabel=first)
     axes.figure.colorbar(image, ax=axes, label="final return", pad=0.02).outline.set_visible(False)
 
@@ -108,15 +108,15 @@ def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:
     score, low, high, published = (
         np.nan if row.get(key) is None else float(row[key]) for key in ("score", "low", "high", "published")
     )
-    interval = f"  [{plain(low)}, {plain(high)}]" if np.isfinite(low + high) else ""
+    interval = f"  [{short_number(low)}, {short_number(high)}]" if np.isfinite(low + high) else ""
     source = f"  {row['source']}" if row.get("source") else ""
     ours = 0.45 if np.isfinite(published) else 0.0
     axes.plot([low, high], [ours, ours], color=PALETTE[0], lw=2.6, zorder=3)
     axes.plot(score, ours, color=PALETTE[0], marker="o", ms=7.5, mec="white", mew=1.2, zorder=4)
-    lanes = [(ours, plain(score) + interval, PALETTE[0])]
+    lanes = [(ours, short_number(score) + interval, PALETTE[0])]
     if np.isfinite(published):
         axes.plot(published, -0.45, color=PALETTE[1], marker="D", mfc="white", mew=1.5, ms=5.5, zorder=4)
-        lanes.append((-0.45, plain(published) + source, PALETTE[1]))
+        lanes.append((-0.45, short_number(published) + source, PALETTE[1]))
     for height, words, colour in lanes:
         axes.axhline(height, color="#EAEEF2", lw=1.0, zorder=1)
         axes.text(1.03, height, words, color=colour, va="center", transform=axes.get_yaxis_transform())

@@ -21,12 +21,12 @@ from jaxrl.analysis.style import (
     INK,
     MUTED,
     PALETTE,
+    count_label,
     headline,
-    human,
     label_ends,
     new_figure,
-    plain,
     save_figure,
+    short_number,
     styled,
 )
 
@@ -39,7 +39,7 @@ def plot_learning_curve(run: Run, path: str | Path) -> Path:
         curves = [Curve(run.modes[0], transitions, returns[:, 0], PALETTE[0])]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
-        labels = [", ".join(f"{name} {plain(value)}" for name, value in s.items()) for s in settings]
+        labels = [", ".join(f"{name} {short_number(value)}" for name, value in s.items()) for s in settings]
         curves = [Curve(label, transitions, returns[:, h], colours[h]) for h, label in enumerate(labels)]
     with styled():
         figure = new_figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
@@ -82,7 +82,7 @@ def plot_sweep(run: Run, path: str | Path) -> Path:
         names = ", ".join(run.sweep)
         raise ValueError(f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}.")
     transitions, final = _transitions(run), run.returns()[-1]
-    note = f"after {human(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
+    note = f"after {count_label(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
     with styled():
         figure = new_figure(6.4, 3.8)
         axes = figure.add_subplot()

@@ -106,7 +106,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
     return path
 
 
-def human(number: float) -> str:
+def count_label(number: float) -> str:
     """A count as people say it: 0, 500, 100k, 2.5M, 1B."""
     for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
@@ -114,7 +114,7 @@ def human(number: float) -> str:
     return f"{number:.4g}"
 
 
-def plain(value: Any) -> str:
+def short_number(value: Any) -> str:
     """A hyperparameter's or a score's value, short: 0.0003 is 3e-4, 1234.5 is 1234."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         return str(value)
@@ -123,7 +123,7 @@ def plain(value: Any) -> str:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     if abs(value) >= 1e5:
-        return human(value)
+        return count_label(value)
     text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.4g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
@@ -132,7 +132,7 @@ def transitions_axis(axes: Axes, last: float) -> None:
     """The horizontal axis counts environment transitions: from 0 to the last, in human numbers."""
     axes.set_xlim(0, max(last, 1))
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: human(number)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: count_label(number)))
     axes.set_xlabel("transitions")
 
 

@@ -1,6 +1,6 @@
 """Pictures of policies without a display: states drawn with pillow, films written as GIF.
 
-For example, with arrays [T]: `write_gif(caption(draw("Pendulum-v1", {"theta": theta}), returns), path)`.
+For example, with arrays [T]: `write_gif(caption(draw_frames("Pendulum-v1", {"theta": theta}), returns), path)`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def can_draw(environment_id: str, observation_shape: Sequence[int]) -> bool:
     return len(observation_shape) in (2, 3) and min(observation_shape[:2]) >= SMALLEST_GRID
 
 
-def draw(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
+def draw_frames(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
     """One image for each step of an episode.
 
     Args:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxrl.config.paths import Setting, chosen, field_names, plain, possible, settings
+from jaxrl.config.paths import Setting, chosen, field_names, json_value, possible, settings
 from jaxrl.errors import JaxrlError, unknown
 
 # Asked before code of a user's own is imported: (setting, "package.module:Name"); raises where it is not welcome.
@@ -48,7 +48,9 @@ def without_unchosen(config: Any, changes: dict[str, Any], gate: Gate | None = N
     config, rest = _choose(config, changes, gate)
     known, usual = field_names(config), {}
     if not rest.keys() <= known.keys():
-        usual = {each.setting.name: plain(each.setting) for each in possible(config) if each.setting.name not in known}
+        usual = {
+            each.setting.name: json_value(each.setting) for each in possible(config) if each.setting.name not in known
+        }
     return {name: value for name, value in changes.items() if name not in usual or value != usual[name]}
 
 

@@ -128,7 +128,7 @@ def inputs_of(config: Any, field: str, inputs: dict[str, Any]) -> dict[str, Any]
     return {each.name: found[each.name] for each in asked if each.name in found}
 
 
-def plain(setting: Setting) -> Any:
+def json_value(setting: Setting) -> Any:
     """The value of a setting as JSON holds it."""
     value = setting.value
     if setting.family:
@@ -140,4 +140,4 @@ def plain(setting: Setting) -> Any:
 
 def flatten(config: Any) -> dict[str, Any]:
     """A configuration as {flat field name: plain value}, for JSON; `override` reads it back."""
-    return {each.name: plain(each) for each in settings(config)}
+    return {each.name: json_value(each) for each in settings(config)}

@@ -69,7 +69,7 @@ def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
     return jnp.exp(jnp.minimum(anchor - behavior, jnp.log(maximum)))
 
 
-def mean(x: Array, weight: Array | None = None) -> Array:
+def weighted_mean(x: Array, weight: Array | None = None) -> Array:
     """The mean of the elements, or of the weighted ones: weights have mean 1 over the whole batch.  [B] → []."""
     return x.mean() if weight is None else (weight * x).mean()
 
@@ -84,9 +84,9 @@ def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | N
 def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None) -> dict[str, Array]:
     """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
     return {
-        "kl": mean(kl_estimators(log_ratio)[1], weight),
-        "clip_fraction": mean(clip_fraction(log_ratio, clip_epsilon), weight),
-        "ratio_error": mean(jnp.abs(jnp.expm1(log_ratio)), weight),
+        "kl": weighted_mean(kl_estimators(log_ratio)[1], weight),
+        "clip_fraction": weighted_mean(clip_fraction(log_ratio, clip_epsilon), weight),
+        "ratio_error": weighted_mean(jnp.abs(jnp.expm1(log_ratio)), weight),
     }
 
 

@@ -32,14 +32,14 @@ class Mixture(NamedTuple):
     weight: Array
 
 
-class Episodes(NamedTuple):
+class TabularEpisodes(NamedTuple):
     """N episodes: states, int32 [H + 1, N], the last one where no action is taken, and actions, int32 [H, N]."""
 
     states: Array
     actions: Array
 
 
-def evaluate(transitions: Array, rewards: Array, policy: Array) -> Values:
+def evaluate_policy(transitions: Array, rewards: Array, policy: Array) -> Values:
     """Q_h = r_h + p_h V_{h+1},  V_h(s) = Σ_a π_h(a|s) Q_h(s, a),  V_H = 0."""
     return _backward(transitions, rewards, policy, lambda action_value, row: jnp.sum(row * action_value, axis=-1))
 
@@ -68,7 +68,7 @@ def expected_return(transitions: Array, rewards: Array, initial: Array, policy: 
         pair = jnp.stack([policy.bold, policy.cautious])
         bold, cautious = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))(pair)
         return policy.weight * bold + (1.0 - policy.weight) * cautious
-    return jnp.sum(initial * evaluate(transitions, rewards, policy).state[0])
+    return jnp.sum(initial * evaluate_policy(transitions, rewards, policy).state[0])
 
 
 def greedy(action_values: Array) -> Array:
@@ -105,7 +105,7 @@ def constant(action: int, like: Array) -> Array:
     return jnp.broadcast_to(one_hot, like.shape)
 
 
-def draw(probabilities: Array, uniform: Array) -> Array:
+def draw_index(probabilities: Array, uniform: Array) -> Array:
     """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...], for p [..., n] and u [...] in [0, 1).
 
     u is scaled by the sum, which rounding keeps from being 1, and no index beyond the last possible one is returned.
@@ -116,7 +116,7 @@ def draw(probabilities: Array, uniform: Array) -> Array:
     return jnp.minimum(index, jnp.sum(cumulative < total, axis=-1, dtype=jnp.int32))
 
 
-def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int) -> Episodes:
+def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int) -> TabularEpisodes:
     """`num_episodes` independent episodes; every random number of them is drawn at once."""
     horizon = len(transitions)
     uniform = jax.random.uniform(key, (2 * horizon + 2, num_episodes), transitions.dtype)
@@ -125,17 +125,17 @@ def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_epis
     def one_step(state: Array, step: tuple) -> tuple[Array, tuple[Array, Array]]:
         transition, bold_row, cautious_row, (for_action, for_state) = step
         row = jnp.where(bold[:, None], bold_row[state], cautious_row[state])
-        action = draw(row, for_action)
-        successor = draw(transition[state, action], for_state)
+        action = draw_index(row, for_action)
+        successor = draw_index(transition[state, action], for_state)
         return successor, (action, successor)
 
-    first = draw(jnp.broadcast_to(initial, (num_episodes, *initial.shape)), uniform[1])
+    first = draw_index(jnp.broadcast_to(initial, (num_episodes, *initial.shape)), uniform[1])
     steps = (transitions, policy.bold, policy.cautious, uniform[2:].reshape(horizon, 2, num_episodes))
     _, (actions, successors) = jax.lax.scan(one_step, first, steps)
-    return Episodes(jnp.concatenate([first[None], successors]), actions)
+    return TabularEpisodes(jnp.concatenate([first[None], successors]), actions)
 
 
-def count(episodes: Episodes, num_states: int, num_actions: int) -> Array:
+def count(episodes: TabularEpisodes, num_states: int, num_actions: int) -> Array:
     """How often each (h, s, a, s') was seen, int32 [H, S, A, S]."""
     horizon = len(episodes.actions)
     steps = jnp.broadcast_to(jnp.arange(horizon)[:, None], episodes.actions.shape)

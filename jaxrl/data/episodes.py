@@ -1,4 +1,4 @@
-"""Episodes of tabular problems, read from a file."""
+"""TabularEpisodes of tabular problems, read from a file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.tabular import Episodes
+from jaxrl.core.tabular import TabularEpisodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.suites.tabular import TabularMDP, check_episodes
 from jaxrl.errors import JaxrlError
 
 
-class RecordedEpisodes(Episodes):
+class RecordedEpisodes(TabularEpisodes):
     """An .npz file of N episodes: whole numbers `states` [H + 1, N] and `actions` [H, N]; an input."""
 
     @classmethod

@@ -7,7 +7,7 @@ A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; a
     make(environment_id, **kwargs)          builds one; kwargs are the suite's own options
     REQUIRES: str                           (optional) the third-party package that `make` imports
     EXTRA: str                              (optional) the extra of jaxrl that installs it: pip install 'jaxrl[EXTRA]'
-    SPECS: dict[str, Spec]                  (optional) what a list of its ids shows, so that listing them builds none
+    SPECS: dict[str, EnvironmentSpec]       (optional) what a list of its ids shows: listing them then builds none
     REFUSED: dict[str, str]                 (optional) ids that it knows and cannot serve, with the reason
     EVALUATION_EPISODES: int                (optional) episodes of an evaluation unless told; 100
     SLOW: bool                              (optional) its environments compile for so long that only the slow
@@ -43,7 +43,7 @@ _registered: dict[str, Factory] = {}
 _made: dict[int, tuple[weakref.ref[Environment], str, dict[str, Any]]] = {}
 
 
-class Spec(NamedTuple):
+class EnvironmentSpec(NamedTuple):
     """What is known of an environment with its suite's usual options, without building it."""
 
     observation_space: Space
@@ -57,7 +57,7 @@ class Description(NamedTuple):
 
     environment_id: str
     suite: str
-    spec: Spec
+    spec: EnvironmentSpec
 
 
 def register(environment_id: str, factory: Factory) -> None:
@@ -136,7 +136,7 @@ def describe(environment_id: str) -> Description:
     spec = getattr(suite, "SPECS", {}).get(environment_id)
     if spec is None:
         environment = make(environment_id)
-        spec = Spec(environment.observation_space, environment.action_space, environment.horizon)
+        spec = EnvironmentSpec(environment.observation_space, environment.action_space, environment.horizon)
     return Description(environment_id, suite.SUITE if suite else "registered", spec)
 
 

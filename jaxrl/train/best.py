@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxrl.errors import RunWarning
-from jaxrl.train import continuing
+from jaxrl.train import resuming
 from jaxrl.train.devices import distributed
-from jaxrl.train.files import leaves
+from jaxrl.train.files import state_arrays
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.scores import improved
 from jaxrl.types import PyTree
@@ -24,7 +24,7 @@ class Best:
     """
 
     def __init__(self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree) -> None:
-        leaves.refuse_logs(abstract_policies)
+        state_arrays.refuse_logs(abstract_policies)
         self.checkpoints, self.shape = checkpoints, shape
         self.scores = np.full(shape, -np.inf)
         self.iterations = np.zeros(shape, np.int64)
@@ -33,17 +33,17 @@ class Best:
         if kept is not None:
             metadata, (rows, values) = kept
             scores = np.asarray(metadata.get("scores", ()), np.float64)
-            differs = leaves.mismatch(rows, abstract_policies)
+            differs = state_arrays.mismatch(rows, abstract_policies)
             if scores.shape != shape:
                 differs = f"it holds {scores.shape} members, where this run has {shape}"
             if differs:
                 text = f"{checkpoints.path}/best-… is of another run ({differs}); a new one is begun"
                 warnings.warn(text, RunWarning, stacklevel=2)
-                distributed.on_first(checkpoints.set_aside_best)
+                distributed.on_first_process(checkpoints.set_aside_best)
             else:
                 self.scores, self._policies = np.where(np.isfinite(scores), scores, -np.inf), values
                 self.iterations = np.asarray(metadata["iterations"], np.int64).reshape(shape)
-        continuing.check_seen(int(self.iterations.sum()), "best checkpoints")
+        resuming.check_seen(int(self.iterations.sum()), "best checkpoints")
 
     def offer(self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]) -> None:
         """Keep the policies of those members whose scores [H, S] are at least as good as ever before, and save them."""
@@ -52,13 +52,13 @@ class Best:
             better = np.ones(self.shape, bool)  # something must be kept, of members that diverged at once too
         if not better.any():
             return
-        rows, values = leaves.host_leaves(policies)
+        rows, values = state_arrays.host_leaves(policies)
         if self._policies is not None:
             values = [self._choose(better, new, old) for new, old in zip(values, self._policies, strict=True)]
         self.scores = np.where(better, scores, self.scores)
         self.iterations = np.where(better, iteration, self.iterations)
         self._policies = values
-        described = {"description": continuing.fixed(description)}
+        described = {"description": resuming.fixed(description)}
         found = {"scores": self.scores.tolist(), "iterations": self.iterations.tolist()}
         self.checkpoints.save_best(iteration, (rows, values), found | described)
 

@@ -16,7 +16,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
-from jaxrl.train.files.leaves import refuse_logs
+from jaxrl.train.files.state_arrays import refuse_logs
 from jaxrl.train.inputs import InputError, read_first_policies, read_inputs
 from jaxrl.train.measures import read_measures
 from jaxrl.train.modes import choose

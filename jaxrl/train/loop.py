@@ -15,7 +15,7 @@ from jaxrl.analysis.ranking import member_scores
 from jaxrl.analysis.records import LENGTHS, MEASURE, RETURNS, modes_of, ranking_returns
 from jaxrl.config import override
 from jaxrl.errors import JaxrlError, RunWarning, unknown
-from jaxrl.train import continuing
+from jaxrl.train import resuming
 from jaxrl.train.best import Best
 from jaxrl.train.build import build, reopen
 from jaxrl.train.callbacks import Callback, Pause, Steering, check_callbacks, names_of
@@ -29,7 +29,7 @@ from jaxrl.train.output.console import Console, Progress
 from jaxrl.train.output.sinks import Sinks
 from jaxrl.train.profile.profile import profile
 from jaxrl.train.program import Program
-from jaxrl.train.scores import finite_mean, mean
+from jaxrl.train.scores import finite_mean, mean_of_pair
 from jaxrl.train.signals import StopSignals
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
@@ -93,13 +93,13 @@ def train(
     if note:
         console.note(note)
     names = experiment.algorithm, experiment.environment
-    path = Path(folder or distributed.same_text(lambda: str(run_folder.fresh_folder(*names))))
-    description = continuing.describe(experiment, program)
+    path = Path(folder or distributed.broadcast_text(lambda: str(run_folder.fresh_folder(*names))))
+    description = resuming.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
-    distributed.on_first(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
+    distributed.on_first_process(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
     with locked(path):
-        distributed.on_first(lambda: run_folder.create(path, description, overwrite))
+        distributed.on_first_process(lambda: run_folder.create(path, description, overwrite))
         runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
         state = program.init()
         if profiled:
@@ -129,19 +129,19 @@ def resume(
     check_callbacks(callbacks)
     path = Path(folder)
     run_folder.read_description(path)  # what is no run folder gets no lock either
-    distributed.on_first(lambda: run_folder.refuse_links(path))
+    distributed.on_first_process(lambda: run_folder.refuse_links(path))
     with locked(path):
         old = run_folder.read_description(path)
         trust.check(old, path)  # whatever else may be wrong, code is named first
-        continuing.check_unedited(path, old, Checkpoints(path).vouched(), force)
+        resuming.check_unedited(path, old, Checkpoints(path).vouched(), force)
         experiment, program = reopen(path, old, changes or {}, sharing, trust)
-        new = continuing.describe(experiment, program)
+        new = resuming.describe(experiment, program)
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
         distributed.check_agreed(new | asked)
         checkpoints = Checkpoints(path)
         begun = _begin(checkpoints, program, old, new, force)
-        steering = continuing.steering(path, begun.metadata, callbacks, program.env, force)
-        if text := continuing.note(old, new):
+        steering = resuming.steering(path, begun.metadata, callbacks, program.env, force)
+        if text := resuming.note(old, new):
             (console or Console(quiet=True)).note(text)
         quiet = Console(quiet=True)
         runner = Runner(experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering)
@@ -151,28 +151,28 @@ def resume(
 def _begin(checkpoints: Checkpoints, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool) -> Begun:
     """Where a run goes on: its folder checked first, then brought back to that moment."""
     folder = checkpoints.path.parent
-    continuing.check_same(folder, old, new, force)
+    resuming.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
     begun = _newest(checkpoints, program)
     kept = begun.iteration if checkpoints.iterations() else -1
 
     def rewind() -> None:
-        continuing.rewind(folder, kept, begun.metadata)
-        continuing.rewrite(folder, old, new, max(kept, 0), begun.metadata)
-        continuing.set_aside_other_evaluations(folder, program)
+        resuming.rewind(folder, kept, begun.metadata)
+        resuming.rewrite(folder, old, new, max(kept, 0), begun.metadata)
+        resuming.set_aside_other_evaluations(folder, program)
 
-    distributed.on_first(rewind)
+    distributed.on_first_process(rewind)
     return begun
 
 
 def _newest(checkpoints: Checkpoints, program: Program) -> Begun:
     """The newest whole checkpoint, or the beginning."""
-    continuing.check_seen(max(checkpoints.iterations(), default=-1), "checkpoints")
+    resuming.check_seen(max(checkpoints.iterations(), default=-1), "checkpoints")
     if not checkpoints.iterations():
         return Begun(program.init(), 0, {})
     restored = checkpoints.restore_latest(program.abstract_state())
-    continuing.check_seen(restored.iteration, "checkpoints")
+    resuming.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
         warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
     return Begun(program.place(restored.state), restored.iteration, restored.metadata)
@@ -210,7 +210,7 @@ class Runner:
         self.checkpoints = checkpoints or Checkpoints(folder)
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
-        self.description = continuing.describe(experiment, program)
+        self.description = resuming.describe(experiment, program)
         self.num_iterations = program.algorithm.budget.steps
         self.samples_per_step = program.algorithm.budget.per_step
         count = min(experiment.run.num_evaluations, self.num_iterations)
@@ -242,7 +242,7 @@ class Runner:
             self.lost = ~distributed.to_host(self.program.is_finite(state))
             if iteration < self.num_iterations and self.lost.all():
                 raise Diverged(f"the policy of iteration {iteration} is NaN or infinite before it is trained.")
-            if distributed.most(due and distributed.is_first()):
+            if distributed.max_over_processes(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
             signal, _ = self._agreed(stop)
             stopping = bool(signal) or self.pause(iteration)
@@ -261,7 +261,7 @@ class Runner:
     def _agreed(self, stop: StopSignals) -> tuple[int, bool]:
         """(a signal that any process has received, or 0; whether a checkpoint is due in any)."""
         overdue = time.monotonic() - self.saved_at > SECONDS_PER_CHECKPOINT
-        signal, due = distributed.most([stop.received or 0, overdue]).tolist()
+        signal, due = distributed.max_over_processes([stop.received or 0, overdue]).tolist()
         return signal, bool(due)
 
     def pause(self, iteration: int) -> bool:
@@ -284,7 +284,7 @@ class Runner:
             callback(pause)
         if self.steering.has_changes:
             self.program.steer(self.steering)
-        return bool(distributed.most(pause.stopping))
+        return bool(distributed.max_over_processes(pause.stopping))
 
     def _returns(self) -> dict[str, np.ndarray]:
         """Returns of the last evaluation, [H, S, E] by mode."""
@@ -302,7 +302,7 @@ class Runner:
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
         self.seconds += elapsed
-        means = self.metrics = {name: mean(pair) for name, pair in metrics.items()}
+        means = self.metrics = {name: mean_of_pair(pair) for name, pair in metrics.items()}
         broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
         self._check_finite(state, broken, (iteration, following))
         transitions = following * self.samples_per_step
@@ -343,7 +343,7 @@ class Runner:
         vouched: dict[str, Any] = {}
         if distributed.is_first():
             vouched = logs.vouch(self.folder, self.evaluations, iteration)
-        description = {"description": continuing.fixed(self.description)}
+        description = {"description": resuming.fixed(self.description)}
         found: dict[str, Any] = {"iteration": iteration, "seconds": self.seconds}
         if self.callbacks:
             found |= {"callbacks": names_of(self.callbacks), "steering": self.saved_steering}
@@ -369,7 +369,7 @@ class Runner:
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
         names = sorted((name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss")
-        lost = distributed.most(np.any(np.stack(list(broken.values())), 0))
+        lost = distributed.max_over_processes(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
             saved = self.checkpoints.iterations()[-1]

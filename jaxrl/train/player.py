@@ -92,7 +92,7 @@ class Player:
                 break
             if each_piece is not None:
                 each_piece(mode, float(np.min(distributed.to_host(play.time))) / horizon)
-            if distributed.most(elapsed) < SECONDS_PER_PIECE:
+            if distributed.max_over_processes(elapsed) < SECONDS_PER_PIECE:
                 steps *= 2
         found = distributed.to_host(population.gather(episodes(play)))
         return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)

@@ -136,7 +136,7 @@ class Population:
             donated = [3 + list(arguments).index(donate)] if donate else []
             jitted = jax.jit(spread, donate_argnums=donated)
             self.compiled[name] = jitted.lower(env, config, self.inputs, *values).compile()
-            distributed.meet(name)
+            distributed.synchronize(name)
             self.compile_seconds += time.perf_counter() - begun
         return self.compiled[name](env, config, self.inputs, *values)
 

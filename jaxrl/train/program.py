@@ -21,12 +21,12 @@ from jaxrl.envs.play import Episodes
 from jaxrl.train.callbacks import Steering
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, Layout
-from jaxrl.train.files.leaves import refuse_undeclared
+from jaxrl.train.files.state_arrays import refuse_undeclared
 from jaxrl.train.measures import Measure, checked, stream
 from jaxrl.train.modes import Asked
 from jaxrl.train.player import Player
 from jaxrl.train.population import ONE_DEVICE, P, Population
-from jaxrl.train.scores import mean
+from jaxrl.train.scores import mean_of_pair
 from jaxrl.types import Agent, Algorithm, Array, Key, Mean, Metrics, PyTree
 
 # Streams of keys folded out of a member's root key; evaluation uses stream 1.
@@ -186,7 +186,7 @@ class Program:
             arguments = self._to_measure(state) | {"iteration": (np.int32(iteration), P())}
             values = self.population.call(f"measure {name}", self._measure(name), arguments, self.population.members)
             values = distributed.to_host(self.population.gather(values))
-            values = mean(values) if isinstance(values, Mean) else values
+            values = mean_of_pair(values) if isinstance(values, Mean) else values
             found[name] = np.asarray(values, np.float32).reshape(*self.shape, *shape)
         return found
 

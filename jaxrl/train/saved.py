@@ -20,7 +20,7 @@ from jaxrl.config import override
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
-from jaxrl.train import continuing, members
+from jaxrl.train import members, resuming
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints, Restored
@@ -184,7 +184,7 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
 
 def _say_edited(folder: Path, description: dict[str, Any], vouched: dict[str, Any]) -> bool:
     """Warn of a config.json that says otherwise than a checkpoint, and return whether it does."""
-    changes = continuing.edited(description, vouched)
+    changes = resuming.edited(description, vouched)
     if changes:
         text = f"{folder}/config.json was changed by hand since the checkpoint was made: {'; '.join(changes)}"
         warnings.warn(text, RunWarning, stacklevel=5)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def mean(pair: Any) -> np.ndarray:
+def mean_of_pair(pair: Any) -> np.ndarray:
     """sum / count, NaN where nothing was counted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(pair.count > 0, np.divide(pair.sum, pair.count), np.nan)

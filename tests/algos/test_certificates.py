@@ -17,7 +17,7 @@ from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
 from jaxrl.config import override
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.certificate import Certificate
-from jaxrl.core.tabular import Episodes
+from jaxrl.core.tabular import TabularEpisodes
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts.fresh import Fresh
@@ -226,7 +226,7 @@ def test_sums_in_float32_do_not_make_a_bound_false(reward):
 def test_a_certificate_from_data_counts_only_beyond_rounding(monkeypatch):
     env = make("tabular/hub")
     states = np.zeros((env.horizon + 1, 3), np.int32)
-    episodes = Episodes(states, states[:-1])
+    episodes = TabularEpisodes(states, states[:-1])
     settings = {"constraint": "absolute", "constraint_level": 0.5}
     config = override(stepmix.StepMixConfig(), settings)
     for excess, met in ((1e-6, False), (1e-4, True)):

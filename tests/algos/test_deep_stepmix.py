@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Plan, Round, deep_stepmix
+from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Round, RoundPlan, deep_stepmix
 from jaxrl.algos.ppo import Batch, Policy
 from jaxrl.cli import main
 from jaxrl.config import override
@@ -167,7 +167,7 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
     earned = np.stack([pay[:, :step].sum(1) for step in (0, 2, 4, 6, 8)], axis=1).astype(np.float32)
     nothing = Mean(jnp.zeros(()), jnp.zeros(()))
     # Of candidate 2 too much was believed: the new returns contradict it. Candidate 1 was not played: it drifts.
-    old = Plan(
+    old = RoundPlan(
         Choice(jnp.int32(4), jnp.int32(6), jnp.float32(0.5), jnp.float32(5.0)),
         bernstein.nothing((5,)),
         jnp.full(5, low),

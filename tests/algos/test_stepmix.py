@@ -14,7 +14,7 @@ import pytest
 
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
-from jaxrl.core.tabular import Episodes, Mixture
+from jaxrl.core.tabular import Mixture, TabularEpisodes
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
@@ -219,7 +219,7 @@ def test_offline_data_give_the_baseline_and_warm_counts_or_are_refused():
     with pytest.raises(JaxrlError, match="with a dataset the constraint must be absolute"):
         stepmix(env, HUB, dataset=episodes)
     with pytest.raises(JaxrlError, match="holds no episodes"):
-        stepmix(env, config, dataset=Episodes(episodes.states[:, :0], episodes.actions[:, :0]))
+        stepmix(env, config, dataset=TabularEpisodes(episodes.states[:, :0], episodes.actions[:, :0]))
 
 
 def test_bad_input_is_refused_by_name():

@@ -12,7 +12,7 @@ from jaxrl.analysis import plots
 from jaxrl.analysis.panels import _positions, intervals
 from jaxrl.analysis.plots import plot_comparison, plot_learning_curve, plot_scores, plot_sweep
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.style import human, plain, save_figure, spread, write_bytes
+from jaxrl.analysis.style import count_label, save_figure, short_number, spread, write_bytes
 from tests.analysis.test_runs import PER_EPISODE, write_run
 
 ROWS = [
@@ -91,8 +91,8 @@ def test_where_swept_values_go():
 
 
 def test_numbers_in_words():
-    assert [human(n) for n in (0, 500, 100_000, 2_500_000, 1e9)] == ["0", "500", "100k", "2.5M", "1B"]
-    assert [plain(v) for v in (3e-4, 0.999, 1234.5, -2.0, "relu", True)] == [
+    assert [count_label(n) for n in (0, 500, 100_000, 2_500_000, 1e9)] == ["0", "500", "100k", "2.5M", "1B"]
+    assert [short_number(v) for v in (3e-4, 0.999, 1234.5, -2.0, "relu", True)] == [
         "3e-4", "0.999", "1234", "\N{MINUS SIGN}2", "relu", "True",
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageColor
 
 from jaxrl.analysis.control import BODY, CONTROL, LIMB
 from jaxrl.analysis.grids import BRICK, ENEMY, FRIEND, PLAYER, TRAIL
-from jaxrl.analysis.video import STRIP, can_draw, caption, draw, pace, write_gif
+from jaxrl.analysis.video import STRIP, can_draw, caption, draw_frames, pace, write_gif
 
 
 def centre(image, colour):
@@ -22,21 +22,21 @@ def colour_of(image, row, column, cells=10):
 
 
 def test_the_cart_moves_with_x_and_the_pole_leans_with_theta():
-    left, right, leaning = draw("CartPole-v1", {"x": [-1.0, 1.0, 0.0], "theta": [0.0, 0.0, 0.3], "time": 0})
+    left, right, leaning = draw_frames("CartPole-v1", {"x": [-1.0, 1.0, 0.0], "theta": [0.0, 0.0, 0.3], "time": 0})
     assert left.shape == (200, 400, 3) and left.dtype == np.uint8
     assert centre(right, BODY)[0] - centre(left, BODY)[0] == pytest.approx(148, abs=2)  # 74 pixels a metre
     assert centre(leaning, LIMB)[0] > centre(leaning, BODY)[0] + 5
 
 
 def test_the_pendulum_is_upright_at_zero_and_turns_counter_clockwise():
-    up, left, down = draw("Pendulum-v1", {"theta": [0.0, np.pi / 2, np.pi]})
+    up, left, down = draw_frames("Pendulum-v1", {"theta": [0.0, np.pi / 2, np.pi]})
     assert centre(up, LIMB)[1] < 150 < centre(down, LIMB)[1]
     assert centre(left, LIMB)[0] < 120
 
 
 def test_the_acrobot_hangs_at_zero_and_its_second_angle_is_relative():
     frames = {"joint_angle1": [0.0, np.pi / 2, np.pi], "joint_angle2": [0.0, np.pi / 2, 0.0]}
-    hanging, bent, up = draw("Acrobot-v1", frames)
+    hanging, bent, up = draw_frames("Acrobot-v1", frames)
     assert centre(hanging, LIMB)[1] > centre(hanging, BODY)[1] > 150
     assert centre(up, LIMB)[1] < centre(up, BODY)[1] < 150
     assert centre(bent, BODY)[0] > 150 and centre(bent, LIMB)[1] < 150  # out to the right, then up
@@ -44,7 +44,7 @@ def test_the_acrobot_hangs_at_zero_and_its_second_angle_is_relative():
 
 @pytest.mark.parametrize("name", ["MountainCar-v0", "MountainCarContinuous-v0"])
 def test_the_car_stands_on_the_hill(name):
-    start, goal, behind = draw(name, {"position": [-np.pi / 6, 0.5, -1.2]})
+    start, goal, behind = draw_frames(name, {"position": [-np.pi / 6, 0.5, -1.2]})
     assert centre(start, LIMB)[1] > centre(behind, LIMB)[1] > centre(goal, LIMB)[1]
     assert centre(behind, LIMB)[0] < centre(start, LIMB)[0] < centre(goal, LIMB)[0]
 
@@ -54,7 +54,7 @@ def test_one_colour_a_channel_and_the_player_on_top():
     observation[0, 1:4, :, 3] = True
     observation[0, 9, 4, 0] = observation[0, 5, 5, 1] = observation[0, 6, 6, 2] = True
     observation[0, 9, 4, 2] = True  # the trail passes beneath the paddle
-    (image,) = draw("Breakout-MinAtar", {"observation": observation})
+    (image,) = draw_frames("Breakout-MinAtar", {"observation": observation})
     assert image.shape == (300, 300, 3)
     for place, colour in {(2, 7): BRICK, (9, 4): PLAYER, (5, 5): FRIEND, (6, 6): TRAIL}.items():
         assert colour_of(image, *place) == ImageColor.getrgb(colour)
@@ -63,7 +63,7 @@ def test_one_colour_a_channel_and_the_player_on_top():
 def test_enemies_hide_trails_in_seaquest():
     observation = np.zeros((1, 10, 10, 10))
     observation[0, 3, 3, [3, 6]] = 1
-    (image,) = draw("Seaquest-MinAtar", {"observation": observation})
+    (image,) = draw_frames("Seaquest-MinAtar", {"observation": observation})
     assert colour_of(image, 3, 3) == ImageColor.getrgb(ENEMY)
 
 
@@ -71,10 +71,10 @@ def test_other_grids_of_any_depth():
     catch = np.zeros((2, 10, 5))
     catch[:, 9, 2] = 1
     catch[[0, 1], [0, 1], 1] = 1
-    first, second = draw("Catch-bsuite", {"observation": catch})
+    first, second = draw_frames("Catch-bsuite", {"observation": catch})
     assert first.shape == (300, 300, 3) and (first != second).any()
     deep = np.eye(12)[None, :, :, None] * np.eye(12)[:, None, :][None]
-    (image,) = draw("anything", {"observation": deep})
+    (image,) = draw_frames("anything", {"observation": deep})
     assert len({colour_of(image, i, i, 12) for i in range(12)}) == 12
 
 
@@ -86,18 +86,18 @@ def test_what_can_be_drawn():
 
 def test_refusals_name_what_can_be_drawn():
     with pytest.raises(ValueError, match="cannot draw 'HalfCheetah'.*CartPole-v1.*shape \\(5, 17\\)"):
-        draw("HalfCheetah", {"observation": np.zeros((5, 17))})
+        draw_frames("HalfCheetah", {"observation": np.zeros((5, 17))})
     with pytest.raises(ValueError, match=r"got the keys \['x'\]"):
-        draw("HalfCheetah", {"x": np.zeros(5)})
+        draw_frames("HalfCheetah", {"x": np.zeros(5)})
     with pytest.raises(ValueError, match="needs theta; got"):
-        draw("CartPole-v1", {"x": np.zeros(5)})
+        draw_frames("CartPole-v1", {"x": np.zeros(5)})
     with pytest.raises(ValueError, match=r"x \(5,\), theta \(4,\)"):
-        draw("CartPole-v1", {"x": np.zeros(5), "theta": np.zeros(4)})
+        draw_frames("CartPole-v1", {"x": np.zeros(5), "theta": np.zeros(4)})
 
 
 def test_gif_is_whole_and_reproducible(tmp_path):
     position = np.linspace(-1.2, 0.5, 12)
-    images = caption(draw("MountainCar-v0", {"position": position}), -np.arange(12.0), "MountainCar-v0")
+    images = caption(draw_frames("MountainCar-v0", {"position": position}), -np.arange(12.0), "MountainCar-v0")
     assert images[0].shape == (260 + STRIP, 400, 3)
     assert (images[3][-STRIP:] != images[4][-STRIP:]).any()
     path = write_gif(images, tmp_path / "films" / "car.gif", frames_per_second=25)
@@ -115,7 +115,7 @@ def test_a_rare_thing_keeps_its_colour(tmp_path):
     observation = np.zeros((40, 10, 10, 4), bool)
     observation[np.arange(40), 0, np.arange(40) % 10, 0] = True
     observation[21, 5, 5, 1] = True
-    path = write_gif(draw("Asterix-MinAtar", {"observation": observation}), tmp_path / "rare.gif")
+    path = write_gif(draw_frames("Asterix-MinAtar", {"observation": observation}), tmp_path / "rare.gif")
     with Image.open(path) as film:
         film.seek(21)
         assert colour_of(np.asarray(film.convert("RGB")), 5, 5) == ImageColor.getrgb(ENEMY)

@@ -14,7 +14,7 @@ from benchmarks.bits import Leaf, compare_runs, pair, read_leaves
 from benchmarks.revisions import WORKING_TREE, Revision, copies, hash_of
 from benchmarks.same_bits import CASES, DIFFERENT, EQUAL, check_cases, is_wrong, text, verdict
 from jaxrl.errors import JaxrlError
-from jaxrl.train.files import leaves
+from jaxrl.train.files import state_arrays
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.logs import append_metrics, save_evaluations
 
@@ -47,7 +47,7 @@ def old(tmp_path_factory):
     folder = tmp_path_factory.mktemp("old")
     Checkpoints(folder).save(10, {"early": np.zeros(3)}, {})
     Checkpoints(folder).save(20, state(), {})
-    Checkpoints(folder).save_best(10, leaves.host_leaves(POLICY), {})
+    Checkpoints(folder).save_best(10, state_arrays.host_leaves(POLICY), {})
     save_rows(folder, ROWS, 1.0)
     save_evaluations(folder, EVALUATIONS)
     return folder
@@ -66,7 +66,7 @@ def alter(folder, part):
     if part == "state":
         Checkpoints(folder).save(20, state() | {"weights": one_bit(state()["weights"])}, {})
     elif part == "policy":
-        Checkpoints(folder).save_best(10, leaves.host_leaves({"weights": one_bit(POLICY["weights"])}), {})
+        Checkpoints(folder).save_best(10, state_arrays.host_leaves({"weights": one_bit(POLICY["weights"])}), {})
     elif part == "metrics":
         save_rows(folder, [ROWS[0], ROWS[1] | {"loss": float(np.nextafter(0.2, 1))}, ROWS[2]], 1.0)
     else:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.descent import Descent
+from jaxrl.core.flat_optimizer import FlatOptimizer
 
 PARAMS, GRAD, RATE = jnp.float32([1.0, -2.0]), jnp.float32([3.0, 4.0]), jnp.float32(0.1)
 NOTHING = jnp.float32(0.0)
@@ -11,7 +11,7 @@ NOTHING = jnp.float32(0.0)
 
 def test_the_first_step_is_adams_along_the_clipped_gradient():
     for norm, expected in ((10.0, [3.0, 4.0]), (0.5, [0.3, 0.4])):
-        descent = Descent(max_grad_norm=norm)
+        descent = FlatOptimizer(max_grad_norm=norm)
         after = descent.step(descent.init(PARAMS), GRAD, NOTHING, RATE)
         scaled = np.array(expected)
         np.testing.assert_allclose(after.params, PARAMS - 0.1 * scaled / (np.abs(scaled) + 1e-5), rtol=1e-5)
@@ -19,14 +19,14 @@ def test_the_first_step_is_adams_along_the_clipped_gradient():
 
 
 def test_the_average_is_of_the_new_parameters():
-    descent = Descent(np.inf, center_of_mass=1.0)
+    descent = FlatOptimizer(np.inf, center_of_mass=1.0)
     after = descent.step(descent.init(PARAMS), GRAD, NOTHING, RATE)
     np.testing.assert_allclose(after.proximal.mean, (0.5 * PARAMS + after.params) / 1.5, rtol=1e-6)
-    assert Descent(np.inf).init(PARAMS).proximal is None
+    assert FlatOptimizer(np.inf).init(PARAMS).proximal is None
 
 
 def test_beyond_the_divergence_nothing_moves_any_more():
-    descent = Descent(np.inf, center_of_mass=1.0, target_kl=0.5)
+    descent = FlatOptimizer(np.inf, center_of_mass=1.0, target_kl=0.5)
     moved = descent.step(descent.init(PARAMS), GRAD, jnp.float32(0.4), RATE)
     assert not moved.stopped and not np.array_equal(moved.params, PARAMS)
     stopped = descent.step(moved, GRAD, jnp.float32(0.6), RATE)

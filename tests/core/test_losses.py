@@ -11,10 +11,10 @@ from jaxrl.core.losses import (
     clipped_value_loss,
     explained_variance,
     kl_estimators,
-    mean,
     normalize_advantage,
     ratio_diagnostics,
     unit_weight,
+    weighted_mean,
 )
 
 
@@ -129,7 +129,7 @@ def test_what_weighs_nothing_does_not_matter():
     np.testing.assert_allclose(weight, counts * 400 / counts.sum(), rtol=1e-6)
     alone = normalize_advantage(advantage[counts])
     np.testing.assert_allclose(normalize_advantage(advantage, weight=weight)[counts], alone, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(mean(advantage, weight), advantage[counts].mean(), rtol=1e-5)
+    np.testing.assert_allclose(weighted_mean(advantage, weight), advantage[counts].mean(), rtol=1e-5)
     chosen, of_all = ratio_diagnostics(log_ratio[counts], 0.2), ratio_diagnostics(log_ratio, 0.2, weight)
     assert all(abs(chosen[name] - of_all[name]) < 1e-5 * max(1.0, chosen[name]) for name in chosen)
 

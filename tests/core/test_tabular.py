@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.core import tabular
-from jaxrl.core.tabular import Episodes, Mixture
+from jaxrl.core.tabular import Mixture, TabularEpisodes
 
 H, S, A = 3, 3, 2
 
@@ -77,10 +77,10 @@ def test_policies_by_hand():
 def test_draws_never_fall_on_what_is_impossible():
     probabilities = jnp.array([0.0, 0.25, 0.75, 0.0])
     uniform = jnp.array([0.0, 0.2499, 0.25, 0.999999, 1.0 - 2.0**-24])
-    drawn = tabular.draw(jnp.broadcast_to(probabilities, (5, 4)), uniform)
+    drawn = tabular.draw_index(jnp.broadcast_to(probabilities, (5, 4)), uniform)
     np.testing.assert_array_equal(drawn, [1, 1, 2, 2, 2])
     short = jnp.array([0.5, 0.49999, 0.0])  # sums that fall short of 1 are scaled
-    assert int(tabular.draw(short, jnp.float32(0.999999))) == 1
+    assert int(tabular.draw_index(short, jnp.float32(0.999999))) == 1
 
 
 def test_episodes_follow_the_law_of_the_process_and_are_counted():
@@ -109,7 +109,7 @@ def test_a_mixture_is_one_policy_for_the_whole_episode():
 
 
 def test_counting_by_hand():
-    episodes = Episodes(jnp.array([[0, 0], [2, 2], [1, 0]]), jnp.array([[1, 1], [0, 1]]))
+    episodes = TabularEpisodes(jnp.array([[0, 0], [2, 2], [1, 0]]), jnp.array([[1, 1], [0, 1]]))
     counts = tabular.count(episodes, 3, 2)
     expected = np.zeros((2, 3, 2, 3))
     expected[0, 0, 1, 2], expected[1, 2, 0, 1], expected[1, 2, 1, 0] = 2, 1, 1
@@ -123,5 +123,5 @@ def test_counting_is_that_of_a_loop(num_episodes):
     expected = np.zeros((4, 3, 2, 3), int)
     for h, n in np.ndindex(4, num_episodes):
         expected[h, states[h, n], actions[h, n], states[h + 1, n]] += 1
-    episodes = tabular.Episodes(jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32))
+    episodes = tabular.TabularEpisodes(jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32))
     np.testing.assert_array_equal(tabular.count(episodes, 3, 2), expected)

@@ -234,7 +234,7 @@ def test_a_missing_third_party_is_named(monkeypatch):
 
 def test_describes_an_environment():
     row = registry.describe("probe/multi-discrete-action")
-    spec = registry.Spec(Box(0.0, 1.0, (5,)), MultiDiscrete((2, 3)), 20)
+    spec = registry.EnvironmentSpec(Box(0.0, 1.0, (5,)), MultiDiscrete((2, 3)), 20)
     assert row == ("probe/multi-discrete-action", "probe", spec)
     spaces = (spec.observation_space, spec.action_space, Discrete(2))
     assert [str(space) for space in spaces] == [

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train.files import checkpoint, leaves
+from jaxrl.train.files import checkpoint, state_arrays
 from jaxrl.train.files.checkpoint import Checkpoints
 from tests.train.states import abstract, assert_same, make_state
 
@@ -98,7 +98,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
             manifest, values = checkpoint._read(spare)
         except checkpoint._Damaged:
             continue
-        assert_same(leaves.assemble(spare, manifest, values, abstract(make_state())), make_state(1))
+        assert_same(state_arrays.assemble(spare, manifest, values, abstract(make_state())), make_state(1))
 
 
 def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):

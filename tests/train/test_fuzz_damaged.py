@@ -21,7 +21,7 @@ from jaxrl.analysis import plots, records, style
 from jaxrl.config import check, field_names, override
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
-from jaxrl.train.files import leaves
+from jaxrl.train.files import state_arrays
 from jaxrl.train.files.checkpoint import Checkpoints, _file_digests, _read
 from jaxrl.train.player import Player
 from jaxrl.train.program import Program
@@ -335,7 +335,7 @@ def in_manifest(which, path, value, *, consistent):
         put(manifest, path, value)
         if consistent and isinstance(manifest, dict):
             with contextlib.suppress(RecursionError, TypeError, ValueError):  # of leaves that are none
-                manifest["sha256"] = leaves.digest(manifest, values)
+                manifest["sha256"] = state_arrays.digest(manifest, values)
         file.write_text(json.dumps(manifest))
 
     return damage
@@ -400,7 +400,7 @@ def in_two(strange):
         file = best(folder) / "manifest.json"
         manifest, values = _read(file.parent)
         manifest["metadata"] |= strange
-        manifest["sha256"] = leaves.digest(manifest, values)
+        manifest["sha256"] = state_arrays.digest(manifest, values)
         file.write_text(json.dumps(manifest))
 
     return damage

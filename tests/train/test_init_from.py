@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxrl.algos.registry import Spec
+from jaxrl.algos.registry import AlgorithmSpec
 from jaxrl.errors import JaxrlError
 from jaxrl.train import build as building
 from jaxrl.train import loop
@@ -106,7 +106,7 @@ def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(earlier, 
 
     def without(name):
         spec = load(name)
-        return Spec(name, lambda *a: spec.factory(*a)._replace(begin_from=None), spec.config_class, spec.agent)
+        return AlgorithmSpec(name, lambda *a: spec.factory(*a)._replace(begin_from=None), spec.config_class, spec.agent)
 
     load = building.load
     monkeypatch.setattr(building, "load", without)

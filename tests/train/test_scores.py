@@ -2,12 +2,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jaxrl.train.scores import finite_mean, improved, mean
+from jaxrl.train.scores import finite_mean, improved, mean_of_pair
 
 
 def test_a_mean_of_nothing_is_nan_and_not_zero():
     pair = SimpleNamespace(sum=np.array([6.0, 0.0]), count=np.array([3.0, 0.0]))
-    np.testing.assert_array_equal(mean(pair), [2.0, np.nan])
+    np.testing.assert_array_equal(mean_of_pair(pair), [2.0, np.nan])
 
 
 def test_finite_mean_leaves_out_members_without_a_value():

@@ -24,7 +24,7 @@ from jaxrl.types import Array
 UNROLLED = 8  # horizons up to this are written out step by step
 
 
-class Model(NamedTuple):
+class EmpiricalModel(NamedTuple):
     """What the counts say of each (h, s, a): leaves [H, S, A], `transitions` [H, S, A, S]."""
 
     rewards: Array
@@ -58,7 +58,7 @@ class Bounds(NamedTuple):
 
 def estimate(
     counts: Array, rewards: Array, failure: float | Array, *, anchors: int = 1, know_rewards: bool = True
-) -> Model:
+) -> EmpiricalModel:
     """The empirical model of counts [H, S, A, S], and its rates for a failure probability δ.
 
     β(n) = log(3 S A H k / δ) + S log(8e (n + 1)),  β*(n) = log(3 S A H k / δ) + log(8e (n + 1)), for k anchors:
@@ -72,7 +72,7 @@ def estimate(
     union = jnp.log(3.0 * num_states * num_actions * horizon * anchors / failure).astype(rewards.dtype)
     growth = jnp.log(8.0 * math.e * (visits + 1.0))
     span = jnp.broadcast_to(jnp.arange(horizon - 1, -1, -1, dtype=rewards.dtype)[:, None, None], rewards.shape)
-    return Model(
+    return EmpiricalModel(
         rewards=rewards,
         transitions=counts.astype(rewards.dtype) / visits[..., None],
         visited=visited,
@@ -98,7 +98,7 @@ def _variance(transition: Array, values: Array, mean: Array) -> Array:
     return jnp.einsum("sap,ksap->ksa", transition, jnp.square(values[:, None, None, :] - mean[..., None]))
 
 
-def _kl_interval(step: Model, values: Array, scale: float | Array) -> tuple[Array, Array]:
+def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> tuple[Array, Array]:
     """(r + p̂V, E) at one step for `values` [K, S]: [K, S, A] each.
 
     E = c (2 sqrt(Var_p̂(V) β/n) + 3.5 b β/n) bounds |(p̂ − p) V| for every V of range b at once, on the event
@@ -110,17 +110,17 @@ def _kl_interval(step: Model, values: Array, scale: float | Array) -> tuple[Arra
     return step.rewards[None] + mean, scale * width
 
 
-def _lower(step: Model, value: Array) -> Array:
+def _lower(step: EmpiricalModel, value: Array) -> Array:
     """Q̲ = max(floor, value) where the pair was visited, else the floor; [K, S, A]."""
     return jnp.where(step.visited[None], jnp.maximum(value, step.floor[None]), step.floor[None])
 
 
-def _upper(step: Model, value: Array) -> Array:
+def _upper(step: EmpiricalModel, value: Array) -> Array:
     """Q̃ = min(cap, value) where the pair was visited, else the cap; [K, S, A]."""
     return jnp.where(step.visited[None], jnp.minimum(value, step.cap[None]), step.cap[None])
 
 
-def kl_bounds(model: Model, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
+def kl_bounds(model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
     """Optimism and the candidates' lower bounds, in one backward pass over J + 1 functions.
 
     Q̃_h = min(cap, r + p̂Ṽ + E(Ṽ)),  Ṽ = max_a Q̃,  π̄ = argmax;   Q̲_h = max(floor, r + p̂V̲ − E(V̲)),  V̲ = Σ_a π Q̲
@@ -145,7 +145,7 @@ def kl_bounds(model: Model, initial: Array, candidates: Candidates, scale: float
     return Bounds(optimistic, returns[-1:], returns[:-1])
 
 
-def anchored_bounds(model: Model, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
+def anchored_bounds(model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
     """Both bounds of every candidate, each around an optimistic function Ṽ^j of its own.
 
     B = c (3 sqrt(Var_p̂(Ṽ^j) β*/n) + 14 H b β/n) + (1/H) p̂(Ṽ^j − V̲^j)
@@ -180,7 +180,7 @@ def anchored_bounds(model: Model, initial: Array, candidates: Candidates, scale:
     return Bounds(optimistic, above @ initial, below @ initial)
 
 
-def policy_lower(model: Model, initial: Array, policy: Array, scale: float | Array) -> Array:
+def policy_lower(model: EmpiricalModel, initial: Array, policy: Array, scale: float | Array) -> Array:
     """The KL family's lower bound on the expected return of any policy, []."""
 
     def one_step(values: Array, inputs: tuple) -> tuple[Array, tuple]:
@@ -192,7 +192,7 @@ def policy_lower(model: Model, initial: Array, policy: Array, scale: float | Arr
     return jnp.sum(initial * values[0])
 
 
-def pessimistic(model: Model, initial: Array, scale: float | Array) -> tuple[Array, Array]:
+def pessimistic(model: EmpiricalModel, initial: Array, scale: float | Array) -> tuple[Array, Array]:
     """Value iteration on lower bounds (VI-LCB): (policy [H, S, A], the lower bound of its expected return []).
 
     Q̲_h = max(floor, r + p̂V̲ − E(V̲)), the floor where nothing was seen;  V̲ = max_a Q̲. On the KL event the policy

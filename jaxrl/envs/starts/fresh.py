@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl.config import configuration
-from jaxrl.core.batching import any_member
+from jaxrl.core.any_member import any_member
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import select_rows, strip_weak_types
 from jaxrl.envs.api import Environment

@@ -24,7 +24,15 @@ from flax import struct
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs import blow_up
-from jaxrl.envs.suites.foreign import ForeignEnvironment, Options, frozen, like, plain, specs, their_rules
+from jaxrl.envs.suites.physics_engines import (
+    EngineEnvironment,
+    Options,
+    detached,
+    engine_conventions,
+    frozen,
+    like,
+    specs,
+)
 from jaxrl.types import Array, Key, PyTree, Timestep
 
 SUITE = "brax"
@@ -56,7 +64,7 @@ REFUSED = {
 }
 
 
-class Spec(NamedTuple):
+class BraxSpec(NamedTuple):
     """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
 
     environment_id: str
@@ -65,7 +73,7 @@ class Spec(NamedTuple):
     action_size: int
 
 
-class BraxEnvironment(ForeignEnvironment):
+class BraxEnvironment(EngineEnvironment):
     """One brax environment; `system` is brax's own description of masses, joints and actuators, as array leaves.
 
     Randomised dynamics are a batch of systems, under `vmap`:
@@ -73,7 +81,7 @@ class BraxEnvironment(ForeignEnvironment):
     """
 
     system: PyTree
-    spec: Spec = struct.field(pytree_node=False)
+    spec: BraxSpec = struct.field(pytree_node=False)
 
     @property
     def horizon(self) -> int:
@@ -82,7 +90,7 @@ class BraxEnvironment(ForeignEnvironment):
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call brax's `reset`: (physics, observation [observation_size])."""
-        with their_rules():
+        with engine_conventions():
             state = self._brax().reset(jax.random.key_data(key))
         return strip_weak_types(state.pipeline_state), jnp.asarray(state.obs, jnp.float32)
 
@@ -91,7 +99,7 @@ class BraxEnvironment(ForeignEnvironment):
         from brax.envs import State
 
         zero = jnp.zeros((), jnp.float32)
-        with their_rules():
+        with engine_conventions():
             before = State(pipeline_state=state, obs=None, reward=zero, done=zero)
             after = self._brax().step(before, jnp.asarray(action, jnp.float32))
         return blow_up.guard(
@@ -122,14 +130,14 @@ def make(environment_id: str, **kwargs: Any) -> BraxEnvironment:
     options = tuple((name, frozen(name, kwargs[name])) for name in allowed if name in kwargs)
     environment, observation_size = _build(environment_id, options)
     return BraxEnvironment(
-        system=plain(environment.sys),
-        spec=Spec(environment_id, options, observation_size, int(environment.action_size)),
+        system=detached(environment.sys),
+        spec=BraxSpec(environment_id, options, observation_size, int(environment.action_size)),
     )
 
 
 def _class(environment_id: str) -> Any:
     """The class that brax keeps under this name."""
-    with their_rules():
+    with engine_conventions():
         from brax import envs
 
         return envs._envs[environment_id.removeprefix("brax/")]
@@ -147,11 +155,11 @@ def _build(environment_id: str, options: Options) -> tuple[Any, int]:
 
     The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
     """
-    with their_rules(), jax.ensure_compile_time_eval():
+    with engine_conventions(), jax.ensure_compile_time_eval():
         try:
             environment = _class(environment_id)(**dict(options))
         except Exception as error:
             raise errors.JaxrlError(f"brax cannot make {environment_id} with {dict(options)}: {error}") from error
-    with their_rules():
+    with engine_conventions():
         state = jax.eval_shape(environment.reset, jax.random.key(0))
     return environment, state.obs.shape[-1]

@@ -25,7 +25,7 @@ from flax import struct
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
-from jaxrl.envs.suites.foreign import frozen
+from jaxrl.envs.suites.physics_engines import frozen
 from jaxrl.types import Array, Box, Discrete, Key, PyTree, Space, Timestep
 
 SUITE = "gymnax"
@@ -63,7 +63,7 @@ REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST images when it is made,
 _WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
 
 
-class Spec(NamedTuple):
+class GymnaxSpec(NamedTuple):
     """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
 
     environment_id: str
@@ -82,7 +82,7 @@ class GymnaxEnvironment(Environment):
     """
 
     parameters: PyTree
-    spec: Spec = struct.field(pytree_node=False)
+    spec: GymnaxSpec = struct.field(pytree_node=False)
 
     @property
     def observation_space(self) -> Space:
@@ -149,7 +149,7 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
     parameters = environment.default_params.replace(
         **{name: _parameter(name, kwargs.get(name, default), default) for name, default in defaults.items()}
     )
-    spec = Spec(
+    spec = GymnaxSpec(
         environment_id=environment_id,
         options=options,
         observation_space=_observation_space(environment_id, environment.observation_space(parameters)),

@@ -24,7 +24,15 @@ from flax import struct
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs import blow_up
-from jaxrl.envs.suites.foreign import ForeignEnvironment, Options, frozen, like, plain, specs, their_rules
+from jaxrl.envs.suites.physics_engines import (
+    EngineEnvironment,
+    Options,
+    detached,
+    engine_conventions,
+    frozen,
+    like,
+    specs,
+)
 from jaxrl.types import Array, Key, PyTree, Timestep
 
 SUITE = "playground"
@@ -85,7 +93,7 @@ REFUSED = dict.fromkeys(
 )
 
 
-class Spec(NamedTuple):
+class PlaygroundSpec(NamedTuple):
     """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
 
     environment_id: str
@@ -95,7 +103,7 @@ class Spec(NamedTuple):
     horizon: int
 
 
-class PlaygroundEnvironment(ForeignEnvironment):
+class PlaygroundEnvironment(EngineEnvironment):
     """One environment of Playground; `model` is the MJX model, as array leaves.
 
     Randomised dynamics are a batch of models, under `vmap`:
@@ -103,7 +111,7 @@ class PlaygroundEnvironment(ForeignEnvironment):
     """
 
     model: PyTree
-    spec: Spec = struct.field(pytree_node=False)
+    spec: PlaygroundSpec = struct.field(pytree_node=False)
 
     @property
     def horizon(self) -> int:
@@ -112,7 +120,7 @@ class PlaygroundEnvironment(ForeignEnvironment):
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call Playground's `reset`: (physics, observation [observation_size])."""
-        with their_rules():
+        with engine_conventions():
             # Its data and not the key: some of their resets draw from one key twice, which JAX can be told to refuse.
             state = self._playground().reset(jax.random.key_data(key))
         return strip_weak_types(state.data), jnp.asarray(state.obs, jnp.float32)
@@ -122,7 +130,7 @@ class PlaygroundEnvironment(ForeignEnvironment):
         from mujoco_playground import State
 
         zero = jnp.zeros((), jnp.float32)
-        with their_rules():
+        with engine_conventions():
             before = State(data=state, obs=None, reward=zero, done=zero, metrics={}, info={})
             after = self._playground().step(before, jnp.asarray(action, jnp.float32))
         return blow_up.guard(
@@ -153,8 +161,8 @@ def make(environment_id: str, **kwargs: Any) -> PlaygroundEnvironment:
     options = tuple((name, frozen(name, kwargs[name])) for name in allowed if name in kwargs)
     environment, observation_size = _build(environment_id, options)
     return PlaygroundEnvironment(
-        model=plain(environment.mjx_model),
-        spec=Spec(
+        model=detached(environment.mjx_model),
+        spec=PlaygroundSpec(
             environment_id=environment_id,
             options=options,
             observation_size=observation_size,
@@ -170,7 +178,7 @@ def _build(environment_id: str, options: Options) -> tuple[Any, int]:
 
     The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
     """
-    with their_rules():
+    with engine_conventions():
         from mujoco_playground import dm_control_suite
 
         name = environment_id.removeprefix("playground/")

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.tabular import Episodes, draw, expected_return, optimal
+from jaxrl.core.tabular import TabularEpisodes, draw_index, expected_return, optimal
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import construct
 from jaxrl.errors import JaxrlError, check_positive_int, check_range
@@ -71,14 +71,14 @@ class TabularMDP(Environment):
 
     def reset(self, key: Key) -> tuple[Place, Array]:
         """A state of the initial distribution, at step 0."""
-        place = Place(jnp.zeros((), jnp.int32), draw(self.initial, jax.random.uniform(key)))
+        place = Place(jnp.zeros((), jnp.int32), draw_index(self.initial, jax.random.uniform(key)))
         return place, self.observe(place)
 
     def step(self, key: Key, state: Place, action: Array) -> tuple[Place, Timestep]:
         """The expected reward of the pair, a successor drawn, and the end after the last step."""
         row = self.transitions[state.step, state.state, action]
         reward = self.rewards[state.step, state.state, action].astype(jnp.float32)
-        place = Place(state.step + 1, draw(row, jax.random.uniform(key, (), row.dtype)))
+        place = Place(state.step + 1, draw_index(row, jax.random.uniform(key, (), row.dtype)))
         return place, Timestep(self.observe(place), reward, place.step >= self.horizon)
 
     def observe(self, place: Place) -> Array:
@@ -126,7 +126,7 @@ def check_policy(policy: Any, env: TabularMDP) -> None:
     _check_distributions("baseline", policy)
 
 
-def check_episodes(episodes: Episodes, env: TabularMDP) -> None:
+def check_episodes(episodes: TabularEpisodes, env: TabularMDP) -> None:
     """Refuse a dataset that holds nothing, or that another environment made."""
     horizon, num_states, num_actions = env.rewards.shape
     states, actions = (np.asarray(each) for each in episodes)

@@ -84,7 +84,7 @@ def joined(options: Processes) -> Iterator[None]:
         _initialize(options)
         grace = GRACE_SECONDS if is_first() else 0.0
         yield
-        meet("the end")  # the first one may still have been drawing
+        synchronize("the end")  # the first one may still have been drawing
     except BaseException as error:
         _end(error, grace)
 
@@ -103,7 +103,7 @@ def _initialize(options: Processes) -> None:
         raise JaxrlError(f"the processes did not come together at {options.coordinator}: {error}") from error
     if not is_first():
         warnings.simplefilter("ignore", UserWarning)  # the first one says it
-    meet("the beginning")
+    synchronize("the beginning")
 
 
 def _end(error: BaseException, grace: float) -> None:
@@ -135,19 +135,19 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def meet(where: str) -> None:
+def synchronize(where: str) -> None:
     """Wait for all processes. Before a program's first run: its connections are made in seconds or not at all."""
     if are_several():
         multihost_utils.sync_global_devices(where)
 
 
-def most(values: Any) -> np.ndarray:
+def max_over_processes(values: Any) -> np.ndarray:
     """The largest value over the processes, entry by entry."""
     values = np.asarray(values)
     return np.max(multihost_utils.process_allgather(values), axis=0) if are_several() else values
 
 
-def on_first(function: Callable[[], Any]) -> None:
+def on_first_process(function: Callable[[], Any]) -> None:
     """Call `function` in the first process alone; all wait for it, and where it fails, all fail."""
     failure = None
     if is_first():
@@ -155,14 +155,14 @@ def on_first(function: Callable[[], Any]) -> None:
             function()
         except Exception as error:
             failure = error
-    if most(failure is not None):
+    if max_over_processes(failure is not None):
         raise failure or JaxrlError("the first process could not go on: see what it says.")
 
 
-def same_text(make: Callable[[], str]) -> str:
+def broadcast_text(make: Callable[[], str]) -> str:
     """The text that the first process makes, in all of them."""
     texts: list[str] = []
-    on_first(lambda: texts.append(make()))
+    on_first_process(lambda: texts.append(make()))
     text = "".join(texts)
     return _broadcast(text) if are_several() else text
 
@@ -191,7 +191,7 @@ def check_agreed(description: dict[str, Any]) -> None:
 def _broadcast(text: str) -> str:
     """The first process's text, however long, in all of them."""
     data = np.frombuffer(text.encode(), np.uint8)
-    size = int(most(len(data)))
+    size = int(max_over_processes(len(data)))
     buffer = np.zeros(size, np.uint8)
     buffer[: len(data)] = data
     return multihost_utils.broadcast_one_to_all(buffer).tobytes().rstrip(b"\0").decode()

@@ -31,8 +31,8 @@ import numpy as np
 from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
-from jaxrl.train.files import leaves
 from jaxrl.train.files import rows as log_rows
+from jaxrl.train.files import state_arrays
 from jaxrl.train.files.folder import (
     CHECKPOINTS,
     MANIFEST,
@@ -54,7 +54,7 @@ NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
 HASH = re.compile(rb"[0-9a-f]{64}")
 
 
-HostLeaves = tuple[list[dict[str, Any]], list[Any]]  # as leaves.host_leaves makes them
+HostLeaves = tuple[list[dict[str, Any]], list[Any]]  # as state_arrays.host_leaves makes them
 
 
 class Restored(NamedTuple):
@@ -96,8 +96,8 @@ class Checkpoints:
 
         The `policies` are saved beside it: whoever acts with them need not know what the rest of the state is.
         """
-        rows, values = leaves.host_leaves(state)
-        policy_rows, policy_values = leaves.host_leaves(policies)
+        rows, values = state_arrays.host_leaves(state)
+        policy_rows, policy_values = state_arrays.host_leaves(policies)
         rows += [row | {"part": POLICY} for row in policy_rows]
         self._write(_name(iteration), iteration, (rows, [*values, *policy_values]), metadata)
         past = [saved for saved in self.iterations() if saved <= iteration]
@@ -195,7 +195,7 @@ class Checkpoints:
             except _Damaged as damage:
                 problems.append(f"the checkpoint {path} is damaged: {damage}")
                 continue
-            state = leaves.assemble(path, manifest, values, abstract_state, part)
+            state = state_arrays.assemble(path, manifest, values, abstract_state, part)
             if not part and manifest.get("logs"):
                 self._rows.known = log_rows.known(manifest, values)
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
@@ -213,7 +213,7 @@ class Checkpoints:
         rows, values = state
         metadata = plain(metadata, name="metadata")
         manifest: dict[str, Any] = {"iteration": int(iteration), "metadata": metadata, "leaves": rows}
-        distributed.on_first(lambda: self._commit(name, manifest, values))
+        distributed.on_first_process(lambda: self._commit(name, manifest, values))
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
         """The first process's part of a save: clean, write, make durable, rename."""
@@ -227,9 +227,9 @@ class Checkpoints:
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
                 (temporary / MANIFEST).write_text(json.dumps(begun))  # from here on it is known to be ours
-                leaves.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
+                state_arrays.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
                 manifest["files"] = _file_digests(temporary / ARRAYS)
-                manifest["sha256"] = leaves.digest(manifest, values)
+                manifest["sha256"] = state_arrays.digest(manifest, values)
                 (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
                 _sync_tree(temporary)
                 if target.exists():
@@ -320,8 +320,8 @@ def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]
         for name, expected in manifest["files"].items():
             if found.get(name) != expected:
                 raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
-        values = leaves.load_arrays(path / ARRAYS, manifest["leaves"])
-        digest = leaves.digest(manifest, values)
+        values = state_arrays.load_arrays(path / ARRAYS, manifest["leaves"])
+        digest = state_arrays.digest(manifest, values)
         if not part:
             log_rows.read(path.parent / ROWS, manifest, values)
     except _Damaged:

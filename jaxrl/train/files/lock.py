@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
     The folder is made if it is not there. Of several processes that share a run, the first one holds it for all.
     """
     with ExitStack() as stack:
-        distributed.on_first(lambda: stack.enter_context(_held(folder)))
+        distributed.on_first_process(lambda: stack.enter_context(_held(folder)))
         yield
 
 

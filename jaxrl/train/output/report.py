@@ -19,7 +19,7 @@ from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
-from jaxrl.train import continuing, members
+from jaxrl.train import members, resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
@@ -155,7 +155,7 @@ def _say_what_is_not_vouched_for(folder: Path, description: dict[str, Any]) -> N
     """Warn of records that are missing or altered, and of a description that was edited by hand."""
     vouched = Checkpoints(folder).vouched()
     texts = logs.lost(folder, vouched, vouched.get("iteration", 0)) if vouched else []
-    if changes := continuing.edited(description, vouched):
+    if changes := resuming.edited(description, vouched):
         texts.append(f"{folder}/config.json was changed by hand: {'; '.join(changes)}")
     for text in texts:
         warnings.warn(text, RunWarning, stacklevel=3)
@@ -209,7 +209,7 @@ def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTre
                 for step in range(len(jax.tree.leaves(frames)[0]))
             ]
     elif video.can_draw(name, env.observation_space.shape):
-        yield functools.partial(video.draw, name)
+        yield functools.partial(video.draw_frames, name)
     else:
         raise JaxrlError(
             f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and MuJoCo tasks."

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxrl.core.tree import copy
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile.flops import Work, count
-from jaxrl.train.profile.traffic import Traffic, traffic
+from jaxrl.train.profile.memory_traffic import Traffic, traffic
 from jaxrl.train.program import Program
 from jaxrl.types import Array, PyTree
 

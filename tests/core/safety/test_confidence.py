@@ -12,7 +12,7 @@ from benchmarks.stepmix import Loop, hub_loop
 from jaxrl.algos.stepmix import ROUNDING
 from jaxrl.core import tabular
 from jaxrl.core.safety import confidence
-from jaxrl.core.safety.confidence import Candidates, Model
+from jaxrl.core.safety.confidence import Candidates, EmpiricalModel
 from jaxrl.core.safety.mixture import choose, splice
 
 S, A, H = 4, 3, 4
@@ -166,7 +166,7 @@ def test_rates_by_hand():
     np.testing.assert_allclose(model.bernstein_rate[0, 0, 0], (union + growth) / 3, rtol=1e-6)
     np.testing.assert_allclose(model.transitions[0, 0, 0], [1 / 3, 2 / 3], rtol=1e-6)
     np.testing.assert_array_equal(model.visited[0, :, 0], [True, False])
-    assert isinstance(model, Model)
+    assert isinstance(model, EmpiricalModel)
 
 
 def test_what_was_never_seen_is_bounded_by_its_reward_or_as_in_the_paper():

@@ -12,7 +12,7 @@ import pytest
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.envs import registry
 from jaxrl.envs.suites import brax as adapter
-from jaxrl.envs.suites.foreign import their_rules
+from jaxrl.envs.suites.physics_engines import engine_conventions
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Box
 
@@ -45,7 +45,7 @@ def functions(environment_id, backend="spring"):
 @functools.cache
 def reference(environment_id, backend):
     """brax's own environment: its `reset`, and its `step` from a state of the adapter."""
-    with their_rules():
+    with engine_conventions():
         from brax import envs
 
         theirs = envs.get_environment(environment_id.removeprefix("brax/"), backend=backend)
@@ -68,7 +68,7 @@ def close(ours, theirs):
 
 
 def test_every_id_of_brax_is_served_or_refused():
-    with their_rules():
+    with engine_conventions():
         from brax import envs
     assert {*adapter.IDS, *adapter.REFUSED} == {f"brax/{name}" for name in envs._envs}
     assert not set(adapter.IDS) & set(adapter.REFUSED)
@@ -113,12 +113,12 @@ def test_every_back_end_can_be_traced(environment_id, backend):
 def test_equals_bare_brax(environment_id, backend):
     environment = registry.make(environment_id, backend=backend)
     (reset, step), (their_reset, their_step) = functions(environment_id, backend), reference(environment_id, backend)
-    with their_rules():
+    with engine_conventions():
         begun = their_reset(KEY)
     state, observation = reset(environment, KEY)
     close((state, observation), (begun.pipeline_state, begun.obs))
     for action in actions(environment):
-        with their_rules():
+        with engine_conventions():
             expected = their_step(state, action)
         state, timestep = step(environment, state, action)
         close((state, timestep.observation, timestep.reward, timestep.terminated), expected)

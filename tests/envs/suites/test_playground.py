@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl.envs import registry
 from jaxrl.envs.suites import playground as adapter
-from jaxrl.envs.suites.foreign import their_rules
+from jaxrl.envs.suites.physics_engines import engine_conventions
 from jaxrl.errors import JaxrlError
 
 if registry.missing(adapter):
@@ -50,14 +50,14 @@ def close(ours, theirs):
 
 
 def test_every_id_of_playground_is_served_or_refused():
-    with their_rules():
+    with engine_conventions():
         from mujoco_playground import registry as theirs
     assert {*adapter.IDS, *adapter.REFUSED} == {f"playground/{name}" for name in theirs.ALL_ENVS}
     assert not set(adapter.IDS) & set(adapter.REFUSED)
 
 
 def test_what_would_be_downloaded_is_refused_first(monkeypatch):
-    with their_rules():
+    with engine_conventions():
         from mujoco_playground._src import mjx_env
     monkeypatch.setattr(mjx_env, "ensure_menagerie_exists", lambda: pytest.fail("it was about to clone a repository"))
     with pytest.raises(JaxrlError, match="playground/Go1Getup is known to playground but not served: its robot"):
@@ -83,7 +83,7 @@ def test_the_table_says_what_is_made(environment_id):
 )
 def test_equals_bare_playground(environment_id):
     environment, starts = begun(environment_id)
-    with their_rules():
+    with engine_conventions():
         from mujoco_playground import dm_control_suite
 
         name = environment_id.removeprefix("playground/")
@@ -92,11 +92,11 @@ def test_equals_bare_playground(environment_id):
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
         step = compiled(lambda state, action: theirs.step(empty.replace(data=state), action))
     for state, observation in starts:
-        with their_rules():
+        with engine_conventions():
             seen = theirs._get_obs(state, {})
         close(observation, seen)
         for action in environment.action_space.sample(KEY), jnp.full(environment.action_space.shape, 2.0, jnp.float32):
-            with their_rules():
+            with engine_conventions():
                 after = step(state, action)
             state, timestep = step_of(environment_id)(environment, state, action)
             close((state, timestep.observation, timestep.reward), (after.data, after.obs, after.reward))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl.core import tabular
-from jaxrl.core.tabular import Episodes
+from jaxrl.core.tabular import TabularEpisodes
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.tabular import Place, check_episodes, check_policy, tabular_mdp
 from jaxrl.errors import JaxrlError
@@ -113,7 +113,7 @@ def test_bad_policies_and_datasets_are_refused_by_name():
         check_policy(np.full((2, 2, 1), 0.5), env)
 
     def episodes(states, actions):
-        return Episodes(np.asarray(states), np.asarray(actions))
+        return TabularEpisodes(np.asarray(states), np.asarray(actions))
 
     zeros = np.zeros((3, 4), int)
     for given, message in [

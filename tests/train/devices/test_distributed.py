@@ -8,7 +8,7 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.errors import JaxrlError
-from jaxrl.train import continuing, loop
+from jaxrl.train import loop, resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.distributed import Processes, joined
 from tests.train.tiny import ARGUMENTS, experiment, shared_compilations
@@ -123,27 +123,27 @@ def other(monkeypatch):
 
 def test_the_most_of_each_number_is_agreed_on(other):
     other += [[0, 1], [[True, False]]]
-    np.testing.assert_array_equal(distributed.most([15, 0]), [15, 1])
-    np.testing.assert_array_equal(distributed.most([[False, False]]), [[True, False]])
+    np.testing.assert_array_equal(distributed.max_over_processes([15, 0]), [15, 1])
+    np.testing.assert_array_equal(distributed.max_over_processes([[False, False]]), [[True, False]])
 
 
 def test_what_the_first_process_cannot_do_fails_in_all(other, monkeypatch):
     other += [False, False, True]
     done = []
-    distributed.on_first(lambda: done.append("first"))
+    distributed.on_first_process(lambda: done.append("first"))
     with pytest.raises(ZeroDivisionError):
-        distributed.on_first(lambda: 1 / 0)
+        distributed.on_first_process(lambda: 1 / 0)
     monkeypatch.setattr(distributed, "is_first", lambda: False)
     with pytest.raises(JaxrlError, match="the first process could not go on"):
-        distributed.on_first(lambda: done.append("second"))
+        distributed.on_first_process(lambda: done.append("second"))
     assert done == ["first"]
 
 
 def test_processes_that_see_different_folders_do_not_go_on(other):
     other += [7, -7, 3, -3]
-    continuing.check_seen(7, "checkpoints")
+    resuming.check_seen(7, "checkpoints")
     with pytest.raises(JaxrlError, match="see different checkpoints: the run folder must be on a file system"):
-        continuing.check_seen(7, "checkpoints")
+        resuming.check_seen(7, "checkpoints")
 
 
 def test_a_run_of_several_processes_is_not_profiled(monkeypatch, tmp_path):

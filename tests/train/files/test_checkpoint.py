@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files import checkpoint
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.train.files.leaves import host_leaves
+from jaxrl.train.files.state_arrays import host_leaves
 from tests.train.states import abstract, assert_same, make_state
 
 
@@ -149,7 +149,7 @@ def test_files_that_cannot_grow(tmp_path):
 
 SAVING = """
 import itertools, sys, jax, jax.numpy as jnp
-from jaxrl.train.files.leaves import host_leaves
+from jaxrl.train.files.state_arrays import host_leaves
 from jaxrl.train.files.checkpoint import Checkpoints
 checkpoints = Checkpoints(sys.argv[1], keep=1)
 for i in itertools.count():

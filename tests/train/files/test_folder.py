@@ -14,7 +14,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.train.files.leaves import host_leaves
+from jaxrl.train.files.state_arrays import host_leaves
 
 
 def test_a_new_run_has_its_description(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError
 from jaxrl.train.best import Best
-from jaxrl.train.files import checkpoint, leaves, rows
+from jaxrl.train.files import checkpoint, rows, state_arrays
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.types import Log
@@ -196,7 +196,7 @@ def test_a_damaged_segment_damages_those_that_name_it(tmp_path, damage, text):
         if iteration == 1:
             older = hand.state()
     policy = {"w": jnp.ones(2)}
-    checkpoints.save_best(3, leaves.host_leaves(policy), {})
+    checkpoints.save_best(3, state_arrays.host_leaves(policy), {})
     name = named(tmp_path, 2)[1]["sha256"]
     damage(checkpoints.path / "rows" / name)
     found = Checkpoints(tmp_path).restore_latest(abstract(older))
@@ -248,7 +248,7 @@ def test_manifests_are_checked(tmp_path, damage, text):
     manifest, values = checkpoint._read(checkpoints.newest)
     damage(manifest)
     with contextlib.suppress(Exception):
-        manifest["sha256"] = leaves.digest(manifest, values)
+        manifest["sha256"] = state_arrays.digest(manifest, values)
     path.write_text(json.dumps(manifest))
     with pytest.raises(JaxrlError, match=text):
         Checkpoints(tmp_path).restore(2, abstract(hand.state()))
@@ -335,11 +335,11 @@ def killed_at(moment):
         finally:
             quiet[0] = False
 
-    original = leaves.save_arrays
+    original = state_arrays.save_arrays
     with pytest.MonkeyPatch.context() as patch:
         for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "fchmod"):
             patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr(leaves, "save_arrays", save_arrays)
+        patch.setattr(state_arrays, "save_arrays", save_arrays)
         with contextlib.suppress(Killed):
             yield calls
 
@@ -388,7 +388,9 @@ def test_rows_are_written_once_and_tiny_segments_are_merged(tmp_path, monkeypatc
         return segment
 
     monkeypatch.setattr(rows.SegmentFolder, "_save", recorded)
-    monkeypatch.setattr(leaves, "save_arrays", lambda path, *_: path.mkdir())  # the ordinary leaves do not matter here
+    monkeypatch.setattr(
+        state_arrays, "save_arrays", lambda path, *_: path.mkdir()
+    )  # the ordinary leaves do not matter here
     hand, checkpoints = Hand(10_000), Checkpoints(tmp_path, keep=1)
     for iteration in range(16):
         checkpoints.save(iteration, hand.append(3).state(), {})
@@ -406,7 +408,7 @@ def test_rows_are_written_once_and_tiny_segments_are_merged(tmp_path, monkeypatc
 
 def test_no_copy_is_made_while_saving():
     state = Hand(5000).append(3000).state()
-    (log,) = rows.rings(*leaves.host_leaves(state))
+    (log,) = rows.rings(*state_arrays.host_leaves(state))
     leaf = log.leaves[1]
     memory = np.asarray(leaf)
     total = 0

@@ -19,8 +19,8 @@ from jaxrl.train.build import build
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile import profile as profiling
 from jaxrl.train.profile.flops import Work
+from jaxrl.train.profile.memory_traffic import Traffic
 from jaxrl.train.profile.profile import Peak, Profile, percent, product_rate, si, triad_rate
-from jaxrl.train.profile.traffic import Traffic
 from tests.train.tiny import experiment, same_bits, shared_compilations
 
 ROOT = Path(__file__).resolve().parents[3]

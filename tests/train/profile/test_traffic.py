@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.train.profile.traffic import Program, Traffic, size_of, traffic
+from jaxrl.train.profile.memory_traffic import HloProgram, Traffic, size_of, traffic
 
 BODY = """
 %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
@@ -152,6 +152,6 @@ def test_a_scan_of_a_real_program_counts_each_of_its_steps():
 
 def test_every_computation_of_a_real_program_is_found():
     text = compiled(lambda x: jnp.sort(jax.nn.softmax(x)), jnp.ones((8, 8))).as_text()
-    program = Program(text)
+    program = HloProgram(text)
     assert program.entry in program.computations and len(program.computations) == text.count("\n}")
     assert all(sum(line.is_root for line in lines.values()) == 1 for lines in program.computations.values())

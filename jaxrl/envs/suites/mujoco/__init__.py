@@ -21,7 +21,7 @@ import numpy as np
 from jaxrl import errors
 from jaxrl.envs import registry
 from jaxrl.envs.suites.mujoco import arms, runners
-from jaxrl.envs.suites.mujoco.model import Model, Physics, load
+from jaxrl.envs.suites.mujoco.model import MujocoModel, Physics, load
 from jaxrl.envs.suites.mujoco.task import MujocoTask
 
 SUITE = "mujoco"
@@ -53,10 +53,10 @@ REFUSED = {
 }
 
 
-def _spec(kind: type[MujocoTask]) -> registry.Spec:
+def _spec(kind: type[MujocoTask]) -> registry.EnvironmentSpec:
     """What is known of a task without its model."""
     shape = kind(physics=None)
-    return registry.Spec(shape.observation_space, shape.action_space, shape.horizon, BACKENDS)
+    return registry.EnvironmentSpec(shape.observation_space, shape.action_space, shape.horizon, BACKENDS)
 
 
 SPECS = {name: _spec(kind) for name, kind in TASKS.items()}
@@ -76,7 +76,7 @@ def make(environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwar
     return kind(physics=_physics(model, backend, impl), **numbers)
 
 
-def _model(environment_id: str, kind: type[MujocoTask]) -> Model:
+def _model(environment_id: str, kind: type[MujocoTask]) -> MujocoModel:
     """Where Gymnasium keeps the model, and what the task reads of it."""
     found = importlib.util.find_spec("gymnasium")
     if found is None or found.origin is None:
@@ -86,10 +86,10 @@ def _model(environment_id: str, kind: type[MujocoTask]) -> Model:
         raise errors.JaxrlError(
             f"{environment_id} needs {kind.XML}, which the installed Gymnasium lacks: pip install 'jaxrl[mujoco]'."
         )
-    return Model(environment_id, str(path), kind.FRAME_SKIP, kind.READS, kind.TRACK)
+    return MujocoModel(environment_id, str(path), kind.FRAME_SKIP, kind.READS, kind.TRACK)
 
 
-def _check_model(environment_id: str, kind: type[MujocoTask], model: Model) -> None:
+def _check_model(environment_id: str, kind: type[MujocoTask], model: MujocoModel) -> None:
     """Refuse a model that is not the one the task was written for."""
     loaded = load(model.path)
     sizes = (loaded.nq, loaded.nv, loaded.nu)
@@ -104,7 +104,7 @@ def _check_model(environment_id: str, kind: type[MujocoTask], model: Model) -> N
         )
 
 
-def _physics(model: Model, backend: str, impl: str) -> Physics:
+def _physics(model: MujocoModel, backend: str, impl: str) -> Physics:
     """The back end of a task."""
     if backend == "mjx":
         from jaxrl.envs.suites.mujoco.mjx import MjxPhysics, check_implementation

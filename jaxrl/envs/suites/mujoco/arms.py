@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.envs.suites.mujoco.model import Seen
+from jaxrl.envs.suites.mujoco.model import Readings
 from jaxrl.envs.suites.mujoco.task import MujocoTask, square
 from jaxrl.types import Array, Key
 
@@ -16,15 +16,15 @@ class InvertedPendulum(MujocoTask):
     reset_noise_scale: float = 0.01
     XML, FRAME_SKIP, SIZES, BOUND = "inverted_pendulum.xml", 2, (2, 2, 1), 3.0
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
         return self.uniform_velocities(key, qpos, self.reset_noise_scale)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Positions and velocities."""
         return jnp.concatenate([seen.qpos, seen.qvel])
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """1 while the pole is within 0.2 rad of upright."""
         fallen = jnp.abs(seen.qpos[1]) > 0.2
         return 1.0 - fallen, fallen
@@ -39,21 +39,21 @@ class InvertedDoublePendulum(MujocoTask):
     READS = ("site_xpos", "qfrc_constraint")
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """The cart, sines and cosines, velocities, one constraint force."""
         return 9
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions, normal velocities."""
         return self.normal_velocities(key, qpos, self.reset_noise_scale)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """The cart's position, sine and cosine of the angles, velocities, the force of the cart's end stops."""
         angles, force = seen.qpos[1:], seen.data["qfrc_constraint"][:1]
         clipped = jnp.clip(jnp.concatenate([seen.qvel, force]), -10.0, 10.0)
         return jnp.concatenate([seen.qpos[:1], jnp.sin(angles), jnp.cos(angles), clipped])
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """A bonus while the tip is above 1 m, less its squared distance from upright and the squared velocities."""
         x, _, y = seen.data["site_xpos"][0]
         fallen = y <= 1.0
@@ -70,11 +70,11 @@ class Reacher(MujocoTask):
     XML, FRAME_SKIP, SIZES, HORIZON, READS = "reacher.xml", 2, (4, 4, 2), 50, ("xpos",)
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """Sines and cosines, the target, velocities, the way to go."""
         return 10
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """The arm near its first position; the target uniform in a disc of 0.2 m."""
         key_arm, key_radius, key_angle = jax.random.split(key, 3)
         noise = jax.random.uniform(key_arm, (4,), minval=-1.0, maxval=1.0)
@@ -83,18 +83,22 @@ class Reacher(MujocoTask):
         arm = qpos[:2] + 0.1 * noise[:2]
         return jnp.concatenate([arm, target]), jnp.concatenate([5e-3 * noise[2:], jnp.zeros(2)])
 
-    def way(self, seen: Seen) -> Array:
+    def target_to_tip(self, seen: Readings) -> Array:
         """From the target to the tip, [3]."""
         return self.body(seen, "fingertip") - self.body(seen, "target")
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Cosine and sine of the joints, the target, the joints' velocities, the way to go."""
         angles = seen.qpos[:2]
-        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles), seen.qpos[2:], seen.qvel[:2], self.way(seen)[:2]])
+        return jnp.concatenate(
+            [jnp.cos(angles), jnp.sin(angles), seen.qpos[2:], seen.qvel[:2], self.target_to_tip(seen)[:2]]
+        )
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Minus the distance, minus the squared action."""
-        cost = self.reward_dist_weight * jnp.linalg.norm(self.way(seen)) + self.reward_control_weight * square(action)
+        cost = self.reward_dist_weight * jnp.linalg.norm(
+            self.target_to_tip(seen)
+        ) + self.reward_control_weight * square(action)
         return -cost, jnp.zeros((), bool)
 
 
@@ -108,11 +112,11 @@ class Pusher(MujocoTask):
     READS = ("xpos",)
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """The arm's joints and velocities, and three places."""
         return 23
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """The cylinder uniform in a rectangle, but not within 0.17 m of the goal; the arm slightly moving."""
         key_place, key_qvel = jax.random.split(key)
         # Gymnasium draws until one fits, which three in five do: that the first 32 all fail has a chance of 1e-14.
@@ -121,12 +125,12 @@ class Pusher(MujocoTask):
         qvel = 5e-3 * jax.random.uniform(key_qvel, (7,), minval=-1.0, maxval=1.0)
         return jnp.concatenate([qpos[:7], place, jnp.zeros(2)]), jnp.concatenate([qvel, jnp.zeros(4)])
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """The arm's joints and velocities; where its tip, the cylinder and the goal are."""
         places = [self.body(seen, name) for name in ("tips_arm", "object", "goal")]
         return jnp.concatenate([seen.qpos[:7], seen.qvel[:7], *places])
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Minus the distances from tip to cylinder and cylinder to goal, minus the squared action."""
         tip, cylinder, goal = (self.body(seen, name) for name in ("tips_arm", "object", "goal"))
         near = self.reward_near_weight * jnp.linalg.norm(cylinder - tip)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.envs.suites.mujoco.model import TORSO, Model, Seen, load
+from jaxrl.envs.suites.mujoco.model import TORSO, MujocoModel, Readings, load
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array
 
@@ -34,13 +34,13 @@ from jaxrl.types import Array
 class HostPhysics:
     """The physics of one model on the host. Equal models are equal to JAX, and share their simulations."""
 
-    model: Model
+    model: MujocoModel
 
-    def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Seen]:
-        """Place the simulation, float32 [nq] and [nv]: (state words uint32 [S, 2], Seen)."""
+    def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Readings]:
+        """Place the simulation, float32 [nq] and [nv]: (state words uint32 [S, 2], Readings)."""
         return self._call(simulation(self.model).begin, jnp.concatenate([qpos, qvel]))
 
-    def step(self, state: Array, action: Array) -> tuple[Array, Seen]:
+    def step(self, state: Array, action: Array) -> tuple[Array, Readings]:
         """`frame_skip` physics steps under one control, float32 [nu], which MuJoCo clamps to its range."""
         self._check(state.shape, state.dtype)
         return self._call(simulation(self.model).step, state, action)
@@ -73,7 +73,7 @@ class HostPhysics:
         if shape != (size, 2) or dtype != np.uint32:
             raise JaxrlError(f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} {list(shape)}.")
 
-    def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Seen]:
+    def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Readings]:
         """`function(state words, seen, *arguments)` on NumPy arrays with rows, behind a callback for this device."""
         from jax.experimental.buffer_callback import buffer_callback
 
@@ -110,7 +110,7 @@ class HostPhysics:
 class Simulation:
     """One model, its sizes, and the batches and threads that step it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: MujocoModel) -> None:
         import mujoco
 
         self.spec, self.model = model, load(model.path)
@@ -144,12 +144,12 @@ class Simulation:
         else:
             self._step_batch(words, seen, before, action)
 
-    def named(self, seen: Array) -> Seen:
+    def named(self, seen: Array) -> Readings:
         """A row of what is seen, float32 [seen], by name."""
         sizes = [self.model.nq, self.model.nv, 2, *(int(np.prod(shape)) for shape in self.shapes.values())]
         qpos, qvel, moved, *read = jnp.split(seen, np.cumsum(sizes)[:-1].tolist())
         named = zip(self.shapes.items(), read, strict=True)
-        return Seen(qpos, qvel, moved, {name: flat.reshape(shape) for (name, shape), flat in named})
+        return Readings(qpos, qvel, moved, {name: flat.reshape(shape) for (name, shape), flat in named})
 
     def _step_batch(self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray) -> None:
         earlier = _doubles(before)
@@ -256,7 +256,7 @@ def _doubles(words: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def simulation(model: Model) -> Simulation:
+def simulation(model: MujocoModel) -> Simulation:
     """The simulation of a model, one for each."""
     return Simulation(model)
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.envs.suites.mujoco.model import TORSO, Model, Seen, load
+from jaxrl.envs.suites.mujoco.model import TORSO, MujocoModel, Readings, load
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array
 
@@ -29,11 +29,11 @@ IMPLEMENTATIONS = {"jax": "mujoco.mjx", "warp": "warp"}  # and the package that 
 class MjxPhysics:
     """The physics of one model, unbatched: `vmap` makes batches."""
 
-    model: Model
+    model: MujocoModel
     implementation: str = "jax"
 
-    def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Seen]:
-        """Place the simulation, float32 [nq] and [nv]: (state float32 [S], Seen)."""
+    def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Readings]:
+        """Place the simulation, float32 [nq] and [nv]: (state float32 [S], Readings)."""
         from mujoco import mjx
 
         with jax.numpy_rank_promotion("allow"):
@@ -42,7 +42,7 @@ class MjxPhysics:
             data = data.replace(qpos=qpos)  # quaternions as they were given: only MJX brings them to length 1 here
         return self._shown(data, None)
 
-    def step(self, state: Array, action: Array) -> tuple[Array, Seen]:
+    def step(self, state: Array, action: Array) -> tuple[Array, Readings]:
         """`frame_skip` physics steps under one control, float32 [nu], clamped to the actuators' range."""
         from mujoco import mjx
 
@@ -65,7 +65,7 @@ class MjxPhysics:
         time, *parts = jnp.split(state, cuts)
         return dict(zip(("time", "qpos", "qvel", "act", "qacc_warmstart", "point"), (time[0], *parts), strict=True))
 
-    def _shown(self, data: Any, earlier: Array | None) -> tuple[Array, Seen]:
+    def _shown(self, data: Any, earlier: Array | None) -> tuple[Array, Readings]:
         """The state as a row, and what is seen of it."""
         read = {name: _field(data, name) for name in self.model.reads}
         parts = [data.time[None], data.qpos, data.qvel, data.act, data.qacc_warmstart]
@@ -80,7 +80,7 @@ class MjxPhysics:
         if earlier is None:
             earlier = point
             read = {name: 0.0 * value if name == "cfrc_ext" else value for name, value in read.items()}
-        return jnp.concatenate(parts), Seen(data.qpos, data.qvel, point - earlier, read)
+        return jnp.concatenate(parts), Readings(data.qpos, data.qvel, point - earlier, read)
 
 
 @functools.cache

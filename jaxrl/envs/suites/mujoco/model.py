@@ -12,17 +12,17 @@ from jaxrl.types import Array, PyTree
 TORSO = 1  # the first body after the world
 
 
-class Model(NamedTuple):
+class MujocoModel(NamedTuple):
     """Which simulation, and what a task reads of it. Equal models are equal to JAX, and compile once."""
 
     name: str  # of the environment, for errors
     path: str  # of the XML file
     frame_skip: int  # physics steps of one environment step
     reads: tuple[str, ...] = ()  # arrays of mjData beyond qpos and qvel
-    track: str = "position"  # what `Seen.moved` follows: position (qpos), torso or mass_center
+    track: str = "position"  # what `Readings.moved` follows: position (qpos), torso or mass_center
 
 
-class Seen(NamedTuple):
+class Readings(NamedTuple):
     """What the physics shows of a state, float32."""
 
     qpos: Array
@@ -35,15 +35,15 @@ class Physics(Protocol):
     """A back end: the batched or unbatched physics of one model, as pure functions."""
 
     @property
-    def model(self) -> Model:
+    def model(self) -> MujocoModel:
         """What is simulated."""
         ...
 
-    def begin(self, qpos: Array, qvel: Array) -> tuple[PyTree, Seen]:
+    def begin(self, qpos: Array, qvel: Array) -> tuple[PyTree, Readings]:
         """Place the simulation, float32 [nq] and [nv]."""
         ...
 
-    def step(self, state: PyTree, action: Array) -> tuple[PyTree, Seen]:
+    def step(self, state: PyTree, action: Array) -> tuple[PyTree, Readings]:
         """`frame_skip` physics steps under one control, float32 [nu], clamped to the actuators' range."""
         ...
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.envs.suites.mujoco.model import Model, load
+from jaxrl.envs.suites.mujoco.model import MujocoModel, load
 from jaxrl.errors import JaxrlError
 from jaxrl.types import PyTree
 
@@ -26,7 +26,7 @@ INSTALL = "On Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri, or lib
 
 
 @contextmanager
-def painter(spec: Model) -> Iterator[Callable[[PyTree], np.ndarray]]:
+def painter(spec: MujocoModel) -> Iterator[Callable[[PyTree], np.ndarray]]:
     """A function that draws a state of either back end: uint8 [HEIGHT, WIDTH, 3], from where Gymnasium's camera is."""
     import mujoco
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from jaxrl.envs.suites.mujoco.model import Seen
+from jaxrl.envs.suites.mujoco.model import Readings
 from jaxrl.envs.suites.mujoco.task import MujocoTask, square, static, within
 from jaxrl.types import Array, Key
 
@@ -23,20 +23,20 @@ class HalfCheetah(MujocoTask):
     HIDDEN: ClassVar[int] = 1  # positions that say where along the track, which no policy needs
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """Positions but the hidden ones, and velocities."""
-        return super().width - self.HIDDEN * self.exclude_current_positions_from_observation
+        return super().observation_size - self.HIDDEN * self.exclude_current_positions_from_observation
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions, normal velocities."""
         return self.normal_velocities(key, qpos, self.reset_noise_scale)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Positions and velocities."""
         hidden = self.HIDDEN * self.exclude_current_positions_from_observation
         return jnp.concatenate([seen.qpos[hidden:], seen.qvel])
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed less the squared action."""
         speed = seen.moved[0] / self.seconds
         return self.forward_reward_weight * speed - self.ctrl_cost_weight * square(action), jnp.zeros((), bool)
@@ -50,7 +50,7 @@ class Swimmer(HalfCheetah):
     D4RL = None
     HIDDEN: ClassVar[int] = 2
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
         return self.uniform_velocities(key, qpos, self.reset_noise_scale)
 
@@ -67,22 +67,22 @@ class Walker2d(HalfCheetah):
     XML, FRAME_SKIP, SIZES = "walker2d_v5.xml", 4, (9, 9, 6)
     D4RL = (1.629008, 4592.3)
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
         return self.uniform_velocities(key, qpos, self.reset_noise_scale)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Positions, and velocities clipped to ±10."""
         return super().observe(seen._replace(qvel=jnp.clip(seen.qvel, -10.0, 10.0)))
 
-    def healthy(self, seen: Seen) -> Array:
+    def healthy(self, seen: Readings) -> Array:
         """Whether it stands, bool []."""
         return within(seen.qpos[1], self.healthy_z_range) & within(seen.qpos[2], self.healthy_angle_range)
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed and a bonus while it stands, less the squared action."""
         healthy = self.healthy(seen)
-        reward = super().judge(seen, action)[0] + self.healthy_reward * healthy
+        reward = super().reward_and_termination(seen, action)[0] + self.healthy_reward * healthy
         return reward, ~healthy & self.terminate_when_unhealthy
 
 
@@ -95,7 +95,7 @@ class Hopper(Walker2d):
     XML, FRAME_SKIP, SIZES = "hopper.xml", 4, (6, 6, 3)
     D4RL = (-20.272305, 3234.3)
 
-    def healthy(self, seen: Seen) -> Array:
+    def healthy(self, seen: Readings) -> Array:
         """Whether it stands and nothing spins away, bool []."""
         rest = jnp.concatenate([seen.qpos[2:], seen.qvel])
         return super().healthy(seen) & within(rest, self.healthy_state_range)
@@ -119,27 +119,27 @@ class Ant(MujocoTask):
     D4RL = (-325.6, 3879.7)
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """Positions, velocities and the contact forces on 13 bodies."""
         hidden = 2 * self.exclude_current_positions_from_observation
-        return super().width - hidden + 13 * 6 * self.include_cfrc_ext_in_observation
+        return super().observation_size - hidden + 13 * 6 * self.include_cfrc_ext_in_observation
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions, normal velocities."""
         return self.normal_velocities(key, qpos, self.reset_noise_scale)
 
-    def contact_forces(self, seen: Seen) -> Array:
+    def contact_forces(self, seen: Readings) -> Array:
         """Forces and torques on each body, clipped, [bodies, 6]."""
         return jnp.clip(seen.data["cfrc_ext"], *self.contact_force_range)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Positions, velocities, contact forces."""
         parts = [seen.qpos[2 * self.exclude_current_positions_from_observation :], seen.qvel]
         if self.include_cfrc_ext_in_observation:
             parts.append(self.contact_forces(seen)[1:].reshape(-1))
         return jnp.concatenate(parts)
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed and a bonus while it stands, less the squared action and the squared contact forces."""
         low, high = self.healthy_z_range
         healthy = (low <= seen.qpos[2]) & (seen.qpos[2] <= high)
@@ -165,17 +165,17 @@ class HumanoidStandup(MujocoTask):
     READS: ClassVar[tuple[str, ...]] = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """Positions and velocities; inertia, velocity and contact forces of 13 bodies; joint forces."""
-        width = super().width - 2 * self.exclude_current_positions_from_observation
+        width = super().observation_size - 2 * self.exclude_current_positions_from_observation
         width += 17 * self.include_qfrc_actuator_in_observation + 13 * 10 * self.include_cinert_in_observation
         return width + 13 * 6 * (self.include_cvel_in_observation + self.include_cfrc_ext_in_observation)
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
         return self.uniform_velocities(key, qpos, self.reset_noise_scale)
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """Positions, velocities, inertias, body velocities, joint forces, contact forces."""
         parts = [seen.qpos[2 * self.exclude_current_positions_from_observation :], seen.qvel]
         for name, first in (("cinert", 1), ("cvel", 1), ("qfrc_actuator", 6), ("cfrc_ext", 1)):
@@ -183,11 +183,11 @@ class HumanoidStandup(MujocoTask):
                 parts.append(seen.data[name][first:].reshape(-1))
         return jnp.concatenate(parts)
 
-    def impact(self, seen: Seen) -> Array:
+    def impact(self, seen: Readings) -> Array:
         """The cost of contact forces."""
         return jnp.clip(self.impact_cost_weight * square(seen.data["cfrc_ext"]), *self.impact_cost_range)
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Height over the physics' time step, less the squared action and the impact."""
         height = seen.qpos[2] / (self.seconds / self.FRAME_SKIP)
         return height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0, jnp.zeros((), bool)
@@ -203,7 +203,7 @@ class Humanoid(HumanoidStandup):
     XML, TRACK = "humanoid.xml", "mass_center"
     READS = ("xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed of the centre of mass and a bonus while it stands, less the squared action and the impact."""
         healthy = within(seen.qpos[2], self.healthy_z_range)
         reward = self.forward_reward_weight * seen.moved[0] / self.seconds + self.healthy_reward * healthy

@@ -1,6 +1,6 @@
 """The eleven MuJoCo tasks of Gymnasium v5: observation, reward, termination and first states, as pure functions.
 
-Each is defined once, over what any back end shows of a state (`Seen`). Options have Gymnasium's names and defaults;
+Each is defined once, over what any back end shows of a state (`Readings`). Options have Gymnasium's names and defaults;
 real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they are; MuJoCo clamps
 them to the actuators' range, as in Gymnasium.
 """
@@ -19,7 +19,7 @@ from flax import struct
 
 from jaxrl.envs import blow_up
 from jaxrl.envs.api import Environment
-from jaxrl.envs.suites.mujoco.model import Physics, Seen, load
+from jaxrl.envs.suites.mujoco.model import Physics, Readings, load
 from jaxrl.envs.suites.mujoco.painter import painter
 from jaxrl.types import Array, Box, Key, PyTree, Timestep
 
@@ -45,14 +45,14 @@ class MujocoTask(Environment):
     D4RL: ClassVar[tuple[float, float] | None] = None  # its scores of a random and of an expert policy
 
     @property
-    def width(self) -> int:
+    def observation_size(self) -> int:
         """The size of an observation."""
         return self.SIZES[0] + self.SIZES[1]
 
     @property
     def observation_space(self) -> Box:
         """A float32 vector without bounds."""
-        return Box(-np.inf, np.inf, (self.width,))
+        return Box(-np.inf, np.inf, (self.observation_size,))
 
     @property
     def action_space(self) -> Box:
@@ -86,7 +86,7 @@ class MujocoTask(Environment):
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Place the simulation at a random first position and velocity."""
         model = load(self.physics.model.path)
-        noise = self.noise(key, jnp.asarray(model.qpos0, jnp.float32))
+        noise = self.initial_state(key, jnp.asarray(model.qpos0, jnp.float32))
         state, seen = self.physics.begin(*noise)
         return state, self.observe(seen)
 
@@ -94,7 +94,7 @@ class MujocoTask(Environment):
         """Step the physics under one action, and judge where it led to."""
         del key
         successor, seen = self.physics.step(state, action.astype(jnp.float32))
-        reward, terminated = self.judge(seen, action)
+        reward, terminated = self.reward_and_termination(seen, action)
         sound = jnp.all(jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)]))
         reward = jnp.where(sound, reward, jnp.nan)  # velocities may be clipped in observations, and look well
         return blow_up.guard(state, successor, self.observe(seen), reward.astype(jnp.float32), terminated)
@@ -103,15 +103,15 @@ class MujocoTask(Environment):
         """A function that draws a state, uint8 [height, width, 3]."""
         return painter(self.physics.model)
 
-    def noise(self, key: Key, qpos: Array) -> tuple[Array, Array]:
+    def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """First positions around `qpos` [nq], and velocities [nv]."""
         raise NotImplementedError
 
-    def observe(self, seen: Seen) -> Array:
+    def observe(self, seen: Readings) -> Array:
         """The observation, float32 [width]."""
         raise NotImplementedError
 
-    def judge(self, seen: Seen, action: Array) -> tuple[Array, Array]:
+    def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """(reward, terminated) of the step that led here."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class MujocoTask(Environment):
         """What one environment step simulates."""
         return float(load(self.physics.model.path).opt.timestep * self.FRAME_SKIP)
 
-    def body(self, seen: Seen, name: str) -> Array:
+    def body(self, seen: Readings, name: str) -> Array:
         """Where a body is, [3]."""
         return seen.data["xpos"][load(self.physics.model.path).body(name).id]
 

@@ -188,7 +188,7 @@ def _named(measured: dict[str, tuple[int, ...]]) -> str:
 
 def check_seen(number: int, what: str) -> None:
     """Refuse to go on where the processes read different things in the run folder."""
-    if distributed.most(number) != -distributed.most(-number):
+    if distributed.max_over_processes(number) != -distributed.max_over_processes(-number):
         raise JaxrlError(f"the processes see different {what}: the run folder must be on a file system that all share.")
 
 

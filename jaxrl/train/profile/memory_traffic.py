@@ -55,7 +55,7 @@ def traffic(text: str) -> Traffic:
     the update. A conditional takes its dearest branch, a loop of unknown length its body once. Caches are left out of
     account: a small array that never leaves them counts like a large one.
     """
-    program = Program(text)
+    program = HloProgram(text)
     return program.computation(program.entry)
 
 
@@ -68,7 +68,7 @@ def size_of(shape: str) -> float:
     return total
 
 
-class Program:
+class HloProgram:
     """A compiled program: its computations by name."""
 
     def __init__(self, text: str) -> None:

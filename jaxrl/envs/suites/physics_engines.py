@@ -19,7 +19,7 @@ from jaxrl.types import Box, PyTree, Space
 Options = tuple[tuple[str, Any], ...]
 
 
-class ForeignEnvironment(Environment):
+class EngineEnvironment(Environment):
     """An environment whose `spec`, a static field of the subclass, holds the sizes of observation and action."""
 
     @property
@@ -38,16 +38,18 @@ class ForeignEnvironment(Environment):
         return blow_up.INFO
 
 
-def specs(sizes: dict[str, tuple[int, int]], horizon: int, backends: tuple[str, ...]) -> dict[str, registry.Spec]:
+def specs(
+    sizes: dict[str, tuple[int, int]], horizon: int, backends: tuple[str, ...]
+) -> dict[str, registry.EnvironmentSpec]:
     """What a list of environments shows of those with these sizes of observation and action."""
     return {
-        name: registry.Spec(Box(-np.inf, np.inf, (observed,)), Box(-1.0, 1.0, (acted,)), horizon, backends)
+        name: registry.EnvironmentSpec(Box(-np.inf, np.inf, (observed,)), Box(-1.0, 1.0, (acted,)), horizon, backends)
         for name, (observed, acted) in sizes.items()
     }
 
 
 @contextmanager
-def their_rules() -> Iterator[None]:
+def engine_conventions() -> Iterator[None]:
     """Trace or build with what their code takes for granted: silent broadcasting, and calls that are deprecated.
 
     Neither can be changed from here, and a user can do nothing about the warnings.
@@ -57,7 +59,7 @@ def their_rules() -> Iterator[None]:
         yield
 
 
-def plain(tree: PyTree) -> PyTree:
+def detached(tree: PyTree) -> PyTree:
     """Fresh arrays, strongly typed, that no device has a claim on (an engine ties its own to one)."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 

@@ -27,7 +27,7 @@ class Learner(NamedTuple):
     stopped: Array  # bool: the divergence was exceeded, and nothing moves any more
 
 
-class Descent(NamedTuple):
+class FlatOptimizer(NamedTuple):
     """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never).
 
     `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that `unravel` makes of
