@@ -48,7 +48,9 @@ class Comparison:
     compared: int = 0
     different: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)  # those that differ by more than the tolerance
-    largest: float = 0.0  # absolute difference; infinite where only one is a number, or shapes differ
+    largest: float = (
+        0.0  # absolute difference; infinite where only one is a number, or shapes differ
+    )
     renamed: dict[str, str] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)  # only the old one has these
     added: list[str] = field(default_factory=list)  # only the new one has these
@@ -65,7 +67,11 @@ class Comparison:
     def notes(self) -> list[str]:
         """What is there under another name, no longer, or newly."""
         renamed = [f"{one} → {other}" for one, other in self.renamed.items()]
-        return renamed + [f"no longer there: {name}" for name in self.dropped] + [f"new: {name}" for name in self.added]
+        return (
+            renamed
+            + [f"no longer there: {name}" for name in self.dropped]
+            + [f"new: {name}" for name in self.added]
+        )
 
     def differs(self, name: str) -> None:
         """Something that cannot be compared number by number."""
@@ -162,7 +168,11 @@ def pair(old: list[Leaf], new: list[Leaf]) -> Pairing:
     arrays hold has no say.
     """
     by_path = {leaf.path: leaf for leaf in new}
-    pairs = [(leaf, by_path[leaf.path]) for leaf in old if leaf.path in by_path and _alike(leaf, by_path[leaf.path])]
+    pairs = [
+        (leaf, by_path[leaf.path])
+        for leaf in old
+        if leaf.path in by_path and _alike(leaf, by_path[leaf.path])
+    ]
     named = {leaf.path for leaf, _ in pairs}
     left = [leaf for leaf in new if leaf.path not in named]
     renamed, dropped = {}, []
@@ -206,7 +216,9 @@ def newest(folder: Path, pattern: str) -> Path:
 def read_leaves(path: Path) -> list[Leaf]:
     """The leaves of a checkpoint's state, or policy, in tree order; what was saved twice, for those who act, once."""
     rows = json.loads((path / "manifest.json").read_text())["leaves"]
-    arrays = {int(name.partition("-")[0]): value for name, value in _read_arrays(path / "arrays").items()}
+    arrays = {
+        int(name.partition("-")[0]): value for name, value in _read_arrays(path / "arrays").items()
+    }
     found = []
     for index, row in enumerate(rows):
         if row.get("part"):
@@ -228,7 +240,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
         names: Iterable[str] = checkpointer.metadata(path.absolute()).item_metadata.tree
         kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-        return checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(restore_args=kinds))
+        return checkpointer.restore(
+            path.absolute(), args=ocp.args.PyTreeRestore(restore_args=kinds)
+        )
 
 
 def read_metrics(folder: Path) -> Table:
@@ -236,7 +250,9 @@ def read_metrics(folder: Path) -> Table:
 
     A number is written so that it reads back to the same bits.
     """
-    rows: list[dict[str, Any]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
     names = dict.fromkeys(name for row in rows for name in row if name not in CLOCKS)
     return {name: np.array([row.get(name) for row in rows], np.float64) for name in names}
 

@@ -57,7 +57,12 @@ def main(arguments: Arguments) -> None:
                 spreads = {name: spread([timing[name] for timing in timings]) for name in COLUMNS}
                 rows.append({"environment": environment, "cache": cache, "seconds": spreads})
     device = jax.devices()[0]
-    record = {"repeats": arguments.repeats, "machine": machine(), "versions": versions(), "rows": rows}
+    record = {
+        "repeats": arguments.repeats,
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
     write(f"compile_time_{device_name(device.platform, device.device_kind)}", record, text(record))
     Console().note(text(record))
 

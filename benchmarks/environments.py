@@ -108,7 +108,9 @@ class Each(Stored):
         self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
     ) -> tuple[Bank, Draw]:
         """The same starts as those of `Fresh`, made anew on every step."""
-        made = state._replace(**dict(zip(("state", "observation"), self._make(state.key, state.episode), strict=True)))
+        made = state._replace(
+            **dict(zip(("state", "observation"), self._make(state.key, state.episode), strict=True))
+        )
         return state._replace(episode=state.episode + ended), self.offer(made)
 
 
@@ -147,7 +149,12 @@ def physics(env: Environment, num_envs: int) -> TimedProgram:
         (state, _), words, reward, ends = carry
         words, action = random_action(words, env.action_space.n)
         state, seen = jax.vmap(env.step)(jax.random.split(key, num_envs), state, action)
-        return ((state, seen.observation), words, reward + seen.reward, ends + seen.terminated), None
+        return (
+            (state, seen.observation),
+            words,
+            reward + seen.reward,
+            ends + seen.terminated,
+        ), None
 
     def chunk(carry: tuple, keys: Array) -> tuple:
         def segment(carry: tuple, keys: Array) -> tuple[tuple, Array]:
@@ -167,14 +174,18 @@ def gymnax(env: Any, num_envs: int) -> TimedProgram:
 
     def init(key: Key) -> tuple:
         key_reset, key_words = jax.random.split(key)
-        first = jax.vmap(theirs.reset, in_axes=(0, None))(jax.random.split(key_reset, num_envs), env.parameters)
+        first = jax.vmap(theirs.reset, in_axes=(0, None))(
+            jax.random.split(key_reset, num_envs), env.parameters
+        )
         return first, *accounts(key_words, num_envs)
 
     def step(carry: tuple, key: Key) -> tuple[tuple, None]:
         (_, state), words, reward, ends = carry
         words, action = random_action(words, env.action_space.n)
         stepped = jax.vmap(theirs.step, in_axes=(0, 0, 0, None))
-        seen, state, more, *done, _ = stepped(jax.random.split(key, num_envs), state, action, env.parameters)
+        seen, state, more, *done, _ = stepped(
+            jax.random.split(key, num_envs), state, action, env.parameters
+        )
         return ((seen, state), words, reward + more, ends + (done[0] | done[1])), None
 
     return TimedProgram(init, lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
@@ -187,7 +198,13 @@ def accounts(key: Key, num_envs: int) -> tuple[Array, Array, Array]:
 
 def programs(env: Environment, num_envs: int) -> dict[str, TimedProgram]:
     """All programs of one size."""
-    starts = {"stored": Stored(env), "idle": Idle(env), "fresh": Fresh(env), "pool": Pool(env), "each": Each(env)}
+    starts = {
+        "stored": Stored(env),
+        "idle": Idle(env),
+        "fresh": Fresh(env),
+        "pool": Pool(env),
+        "each": Each(env),
+    }
     named = {name: vectorised(env, each, num_envs) for name, each in starts.items()}
     return {"physics": physics(env, num_envs), **named, "gymnax": gymnax(env, num_envs)}
 
@@ -196,7 +213,9 @@ class Running:
     """One compiled program and where it is."""
 
     def __init__(self, program: TimedProgram, num_envs: int) -> None:
-        self.steps = SEGMENT * max(1, min(64, 2**18 // (SEGMENT * num_envs)))  # of a call: enough to hide the call
+        self.steps = SEGMENT * max(
+            1, min(64, 2**18 // (SEGMENT * num_envs))
+        )  # of a call: enough to hide the call
         self.num_envs, self.calls = num_envs, 0
         keys = jax.random.split(jax.random.key(1), self.steps)
         self.carry = jax.jit(program.init)(jax.random.key(0))
@@ -206,7 +225,9 @@ class Running:
         """So many calls, under keys of their own."""
         for _ in range(calls):
             self.calls += 1
-            self.carry = self._run(self.carry, jax.random.split(jax.random.key(self.calls), self.steps))
+            self.carry = self._run(
+                self.carry, jax.random.split(jax.random.key(self.calls), self.steps)
+            )
         jax.block_until_ready(self.carry)
 
     def ended(self) -> float:
@@ -218,10 +239,14 @@ class Running:
 def measure(name: str, num_envs: int, arguments: Arguments) -> dict[str, Any]:
     """Rates of every program at one size, round by round."""
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
-    running = {each: Running(program, num_envs) for each, program in programs(make(name), num_envs).items()}
+    running = {
+        each: Running(program, num_envs) for each, program in programs(make(name), num_envs).items()
+    }
     calls, seconds = {}, {each: [] for each in running}
     for each, program in running.items():
-        program.run(-(-256 // program.steps))  # in the first hundred steps episodes still end together
+        program.run(
+            -(-256 // program.steps)
+        )  # in the first hundred steps episodes still end together
         begun = clock()
         program.run(2)
         calls[each] = max(1, round(2 * arguments.seconds / (clock() - begun)))
@@ -230,14 +255,19 @@ def measure(name: str, num_envs: int, arguments: Arguments) -> dict[str, Any]:
             begun = clock()
             program.run(calls[each])
             seconds[each].append((clock() - begun) / calls[each])
-    rates = {each: [num_envs * running[each].steps / taken for taken in seconds[each]] for each in running}
+    rates = {
+        each: [num_envs * running[each].steps / taken for taken in seconds[each]]
+        for each in running
+    }
     return {
         "environment": name,
         "num_envs": num_envs,
         "steps_per_second": {each: spread(rates[each]) for each in running},
         "ended": {each: program.ended() for each, program in running.items()},
         "fresh_over": {
-            other: spread([mine / theirs for mine, theirs in zip(rates["fresh"], rates[other], strict=True)])
+            other: spread(
+                [mine / theirs for mine, theirs in zip(rates["fresh"], rates[other], strict=True)]
+            )
             for other in BASELINES
         },
     }
@@ -252,10 +282,19 @@ def text(record: dict[str, Any]) -> str:
     rates, ratios = [], []
     for row in record["rows"]:
         size = {"environment": row["environment"], "N": f"{row['num_envs']:,}"}
-        rates.append(size | {each: human(found["median"]) for each, found in row["steps_per_second"].items()})
-        over = {f"fresh / {each}": cell(found, "{:.2f}".format) for each, found in row["fresh_over"].items()}
+        rates.append(
+            size | {each: human(found["median"]) for each, found in row["steps_per_second"].items()}
+        )
+        over = {
+            f"fresh / {each}": cell(found, "{:.2f}".format)
+            for each, found in row["fresh_over"].items()
+        }
         ratios.append(size | over | {"steps an episode": f"{1 / row['ended']['fresh']:.1f}"})
-    clock = "" if record["clock"] == "wall" else " Seconds are of processor time: the machine had other work to do."
+    clock = (
+        ""
+        if record["clock"] == "wall"
+        else " Seconds are of processor time: the machine had other work to do."
+    )
     parts = [
         f"Environment steps a second, random actions, median of {record['repeats']} rounds.{clock}",
         markdown(rates),
@@ -271,9 +310,13 @@ def text(record: dict[str, Any]) -> str:
 def main(arguments: Arguments) -> None:
     """Time every size; print and write the rates."""
     if arguments.quick:
-        arguments = Arguments(arguments.environments, arguments.sizes or (64, 1024), 3, 0.05, arguments.clock)
+        arguments = Arguments(
+            arguments.environments, arguments.sizes or (64, 1024), 3, 0.05, arguments.clock
+        )
     settings = [
-        (name, num_envs) for name in arguments.environments for num_envs in arguments.sizes or SIZES.get(name, (1024,))
+        (name, num_envs)
+        for name in arguments.environments
+        for num_envs in arguments.sizes or SIZES.get(name, (1024,))
     ]
     rows = []
     with steps(len(settings)) as begin:
@@ -282,12 +325,23 @@ def main(arguments: Arguments) -> None:
             try:
                 rows.append(measure(name, num_envs, arguments))
             except jax.errors.JaxRuntimeError as error:  # the largest may not fit
-                Console().note(f"{name}, N = {num_envs:,}: {next(iter(str(error).splitlines()), '')}")
+                Console().note(
+                    f"{name}, N = {num_envs:,}: {next(iter(str(error).splitlines()), '')}"
+                )
     device = jax.devices()[0]
     record = {"repeats": arguments.repeats, "seconds": arguments.seconds, "clock": arguments.clock}
-    record |= {"device": device.device_kind, "machine": machine(), "versions": versions(), "rows": rows}
+    record |= {
+        "device": device.device_kind,
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
     quick = "quick_" if arguments.quick else ""
-    write(f"environments_{quick}{device_name(device.platform, device.device_kind)}", record, text(record))
+    write(
+        f"environments_{quick}{device_name(device.platform, device.device_kind)}",
+        record,
+        text(record),
+    )
     Console().note(text(record))
 
 

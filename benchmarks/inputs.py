@@ -190,14 +190,22 @@ def _write_noise(path: Path, megabytes: int) -> None:
 def _experiment(path: Path, *, num_seeds: int, devices: int | None) -> Experiment:
     """The run on a matrix."""
     config = default_config(ALGORITHM, ENVIRONMENT)[0].replace(noise=str(path))
-    run = RunSettings(num_seeds=num_seeds, num_evaluations=1, evaluation_episodes=4, devices=devices)
+    run = RunSettings(
+        num_seeds=num_seeds, num_evaluations=1, evaluation_episodes=4, devices=devices
+    )
     return Experiment(ALGORITHM, ENVIRONMENT, config, run)
 
 
 def _lowered(program: Program) -> str:
     """The text of a chunk, as the compiler is given it."""
     population = program.population
-    arguments = population.env, population.config, population.inputs, program.abstract_state(), jnp.int32(1)
+    arguments = (
+        population.env,
+        population.config,
+        population.inputs,
+        program.abstract_state(),
+        jnp.int32(1),
+    )
     return jax.jit(program._chunk).lower(*arguments).as_text()
 
 

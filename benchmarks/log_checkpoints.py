@@ -37,7 +37,12 @@ from jaxrl.train.output.console import Console
 from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Log, Mean, Metrics, feed_forward
 
 ALGORITHM, ENVIRONMENT = "benchmarks.log_checkpoints:logger", "probe/two-lengths"
-GOALS = {"saving_share": 0.03, "peak_memory_per_state": 1.1, "folder_per_row_bytes": 1.2, "written_per_row_bytes": 1.2}
+GOALS = {
+    "saving_share": 0.03,
+    "peak_memory_per_state": 1.1,
+    "folder_per_row_bytes": 1.2,
+    "written_per_row_bytes": 1.2,
+}
 
 
 @struct.dataclass
@@ -67,7 +72,9 @@ def logger(env: Environment, config: LoggerConfig) -> Algorithm:
 
     def init(key: Key) -> LoggerState:
         key, of_weights = jax.random.split(key)
-        return LoggerState(Log.empty(config.capacity, jnp.zeros(config.width)), agent.init(of_weights), key)
+        return LoggerState(
+            Log.empty(config.capacity, jnp.zeros(config.width)), agent.init(of_weights), key
+        )
 
     def loss_of(weights: Array, batch: Array) -> Array:
         return jnp.mean((jnp.tanh(batch @ weights) - batch) ** 2)
@@ -81,7 +88,9 @@ def logger(env: Environment, config: LoggerConfig) -> Algorithm:
             loss, gradient = jax.value_and_grad(loss_of)(weights, batch)
             return weights - config.learning_rate * gradient, loss
 
-        weights, losses = jax.lax.scan(update, state.weights, jax.random.split(of_batches, config.updates))
+        weights, losses = jax.lax.scan(
+            update, state.weights, jax.random.split(of_batches, config.updates)
+        )
         return LoggerState(log, weights, key), {"loss": Mean.of(losses)}
 
     return Algorithm(
@@ -89,7 +98,9 @@ def logger(env: Environment, config: LoggerConfig) -> Algorithm:
         step=step,
         policy=lambda state: state.weights,
         agent=agent,
-        budget=Budget("transitions", config.rows_per_step, config.total_steps // config.rows_per_step),
+        budget=Budget(
+            "transitions", config.rows_per_step, config.total_steps // config.rows_per_step
+        ),
     )
 
 
@@ -129,7 +140,9 @@ def main(arguments: Arguments) -> None:
     try:
         with steps(3) as begin:
             begin("a tiny run, for what is imported and compiled once")
-            loop.train(_experiment(arguments, capacity=10_000, total_steps=1500 * 20), place / "tiny")
+            loop.train(
+                _experiment(arguments, capacity=10_000, total_steps=1500 * 20), place / "tiny"
+            )
             begin("the time of a gradient step")
             updates = _updates(arguments)
             begin(f"the run: {updates} gradient steps an iteration")
@@ -172,7 +185,9 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Run it, and say what saving took of time, memory and disk."""
     config = experiment.config
     program = build(experiment)
-    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state()))
+    state_bytes = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state())
+    )
     row_bytes = 4 * config.width
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
     before, written, begun = process_status("VmRSS"), _written(), time.perf_counter()
@@ -230,7 +245,9 @@ def timed(owner: type, name: str) -> Iterator[list[float]]:
 
 def process_status(field: str) -> int:
     """Bytes that /proc/self/status tells of this process."""
-    found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    found = re.search(
+        rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE
+    )
     return 1024 * int(found[1]) if found else 0
 
 
@@ -248,7 +265,11 @@ def _disk_usage(folder: Path) -> int:
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     rows = [
-        {"what": "saving, of the time of the run", "measured": f"{record['saving_share']:.2%}", "goal": "3 %"},
+        {
+            "what": "saving, of the time of the run",
+            "measured": f"{record['saving_share']:.2%}",
+            "goal": "3 %",
+        },
         {
             "what": "peak memory beyond that before, per byte of the state",
             "measured": f"{record['peak_memory_per_state']:.3f}",
@@ -265,7 +286,11 @@ def text(record: dict[str, Any]) -> str:
             "goal": GOALS["written_per_row_bytes"],
         },
     ]
-    short = " The goals are those of a run of ten minutes, and this is a short one." if record["short"] else ""
+    short = (
+        " The goals are those of a run of ten minutes, and this is a short one."
+        if record["short"]
+        else ""
+    )
     saves = f"{record['saves']} checkpoints, the longest of which took {record['longest_save_seconds']:.2f} s"
     return (
         f"A state of {record['state_bytes'] / 1e9:.2f} GB, nearly all of it a log, on {record['device']}: "

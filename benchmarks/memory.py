@@ -56,8 +56,12 @@ def main(arguments: Arguments) -> None:
                 begin(f"{name}, N = {num_envs}, T = {num_steps}, {factor} × the budget")
                 found.append(measure(name, num_envs, num_steps, factor))
             if found[0] != found[1]:
-                raise JaxrlError(f"{name}: {LONGER} × the budget needs {found[1]}, but one budget {found[0]}.")
-            rows.append({"environment": name, "num_envs": num_envs, "num_steps": num_steps, **found[0]})
+                raise JaxrlError(
+                    f"{name}: {LONGER} × the budget needs {found[1]}, but one budget {found[0]}."
+                )
+            rows.append(
+                {"environment": name, "num_envs": num_envs, "num_steps": num_steps, **found[0]}
+            )
     device = jax.devices()[0]
     record = {
         "num_minibatches": MINIBATCHES,
@@ -73,14 +77,26 @@ def main(arguments: Arguments) -> None:
 def measure(environment: str, num_envs: int, num_steps: int, factor: int) -> dict[str, float]:
     """Bytes of one compiled setting, with a budget of `factor` iterations."""
     env, batch = make(environment), num_envs * num_steps
-    settings = {"num_envs": num_envs, "num_steps": num_steps, "minibatch_size": batch // MINIBATCHES}
+    settings = {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "minibatch_size": batch // MINIBATCHES,
+    }
     config = default_config("ppo", environment, use_tuned=False)[0]
     compiled: dict[str, Any] = {}
-    program = Program(ppo, env, override(config, settings | {"total_steps": batch * factor}), [0], compiled=compiled)
+    program = Program(
+        ppo,
+        env,
+        override(config, settings | {"total_steps": batch * factor}),
+        [0],
+        compiled=compiled,
+    )
     sizes = state_bytes(program.abstract_state(), num_envs)
     jax.block_until_ready(program.chunk(program.init(), 0))
     analysis = compiled["chunk"].memory_analysis()
-    return sizes | {f"chunk_{name}_bytes": getattr(analysis, f"{name}_size_in_bytes") for name in SIZES}
+    return sizes | {
+        f"chunk_{name}_bytes": getattr(analysis, f"{name}_size_in_bytes") for name in SIZES
+    }
 
 
 def state_bytes(state: PPOState, num_envs: int) -> dict[str, float]:

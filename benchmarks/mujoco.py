@@ -50,9 +50,18 @@ STEPPING = {
     # jaxlib 0.10 hangs for good on several large batches of Cholesky factorisations on few cores.
     "mjx": Contender("mujoco_mjx", most=64, setting={"backend": "mjx"}),
 }
-TRAINING = {"jaxrl": Contender("jaxrl_ppo"), "sbx": Contender("sbx_ppo", "sb3"), "sb3": Contender("sb3_ppo", "sb3")}
+TRAINING = {
+    "jaxrl": Contender("jaxrl_ppo"),
+    "sbx": Contender("sbx_ppo", "sb3"),
+    "sb3": Contender("sb3_ppo", "sb3"),
+}
 SIZES = {"HalfCheetah-v5": (1, 16, 64, 512, 2048), "Hopper-v5": (64, 512), "Ant-v5": (64, 512)}
-EVERYWHERE = ("rollout", "jaxrl", "envpool", "sync")  # the other contenders, on the first environment only
+EVERYWHERE = (
+    "rollout",
+    "jaxrl",
+    "envpool",
+    "sync",
+)  # the other contenders, on the first environment only
 TRAINED = "HalfCheetah-v5"
 
 
@@ -85,9 +94,13 @@ class Arguments:
         """(environment, number of environments, contenders) of every row."""
         rows = []
         for environment in self.environments:
-            names = self.contenders or (tuple(STEPPING) if environment == self.environments[0] else EVERYWHERE)
+            names = self.contenders or (
+                tuple(STEPPING) if environment == self.environments[0] else EVERYWHERE
+            )
             for size in self.sizes or SIZES.get(environment, (64, 512)):
-                rows.append((environment, size, [name for name in names if size <= STEPPING[name].most]))
+                rows.append(
+                    (environment, size, [name for name in names if size <= STEPPING[name].most])
+                )
         return rows
 
 
@@ -100,14 +113,20 @@ class Benchmark:
     record: dict[str, Any]
     pythons: dict[str, str] = field(default_factory=dict)
 
-    def time(self, contenders: dict[str, Contender], setting: dict[str, Any], label: str) -> dict[str, Any]:
+    def time(
+        self, contenders: dict[str, Contender], setting: dict[str, Any], label: str
+    ) -> dict[str, Any]:
         """Every contender that could be installed, in turns."""
         jobs = {}
         for name, contender in contenders.items():
             if contender.module in self.pythons:
                 given = setting | {"seconds": self.arguments.seconds} | contender.setting
-                jobs[name] = Job(self.pythons[contender.module], contender.module, given, self.arguments.patience)
-        found = take_turns(jobs, self.arguments.repeats, lambda text: self.begin(f"{label}, {text}"))
+                jobs[name] = Job(
+                    self.pythons[contender.module], contender.module, given, self.arguments.patience
+                )
+        found = take_turns(
+            jobs, self.arguments.repeats, lambda text: self.begin(f"{label}, {text}")
+        )
         for name, result in found.items():
             self.record["versions"][contenders[name].module] = result.pop("versions", None)
             if result.get("device", self.record["device"])["platform"] != "cpu":
@@ -117,15 +136,22 @@ class Benchmark:
     def step(self, environment: str, size: int, names: list[str]) -> None:
         """A row of environments alone."""
         setting = {"environment": environment, "num_envs": size}
-        found = self.time({name: STEPPING[name] for name in names}, setting, f"{size} × {environment}")
+        found = self.time(
+            {name: STEPPING[name] for name in names}, setting, f"{size} × {environment}"
+        )
         self.record["stepping"].append(setting | {"systems": found})
 
     def train(self, name: str) -> None:
         """A row of PPO: its rate of training, and in the same rounds that of stepping as many environments."""
         setting = training_setting(name)
-        contenders = {each: TRAINING[each] for each in self.arguments.trainers} | {"stepping": STEPPING["jaxrl"]}
+        contenders = {each: TRAINING[each] for each in self.arguments.trainers} | {
+            "stepping": STEPPING["jaxrl"]
+        }
         found = self.time(contenders, setting, f"PPO, {name}")
-        sizes = {size: setting[size] for size in ("num_envs", "num_steps", "num_minibatches", "num_epochs")}
+        sizes = {
+            size: setting[size]
+            for size in ("num_envs", "num_steps", "num_minibatches", "num_epochs")
+        }
         self.record["training"].append({"setting": name} | sizes | {"systems": found})
 
 
@@ -150,12 +176,20 @@ def main(arguments: Arguments) -> None:
         for name in given:
             check_choice(kind, name, known)
     if arguments.quick:
-        less: dict[str, Any] = {"environments": arguments.environments[:1], "sizes": arguments.sizes or (1, 64)}
-        less |= {"contenders": arguments.contenders or EVERYWHERE, "trainers": arguments.trainers[:1]}
+        less: dict[str, Any] = {
+            "environments": arguments.environments[:1],
+            "sizes": arguments.sizes or (1, 64),
+        }
+        less |= {
+            "contenders": arguments.contenders or EVERYWHERE,
+            "trainers": arguments.trainers[:1],
+        }
         arguments = dataclasses.replace(arguments, repeats=1, seconds=0.5, **less)
     plan = arguments.plan()
     asked = [STEPPING[name] for *_, names in plan for name in names]
-    asked += [TRAINING[name] for name in arguments.trainers if arguments.settings] + [STEPPING["jaxrl"]]
+    asked += [TRAINING[name] for name in arguments.trainers if arguments.settings] + [
+        STEPPING["jaxrl"]
+    ]
     modules = {contender.module: contender.venv for contender in asked}
     trainings = len(arguments.settings) * (1 + len(arguments.trainers))
     rounds = (1 + arguments.repeats) * (sum(len(names) for *_, names in plan) + trainings)

@@ -43,9 +43,15 @@ def text(record: dict[str, Any]) -> str:
     if stepping:
         parts.append(SYSTEMS)
     if training:
-        parts += ["PPO on HalfCheetah-v5, environment steps a second of training:", markdown(_trainings(training))]
+        parts += [
+            "PPO on HalfCheetah-v5, environment steps a second of training:",
+            markdown(_trainings(training)),
+        ]
         parts.append(TRAINING)
-    parts += ["Seconds to build, reset and compile:", markdown([_startup(row) for row in [*stepping, *training]])]
+    parts += [
+        "Seconds to build, reset and compile:",
+        markdown([_startup(row) for row in [*stepping, *training]]),
+    ]
     return "\n\n".join(parts + remarks(record, [*stepping, *training]))
 
 
@@ -61,7 +67,11 @@ def _rates(row: dict[str, Any], names: list[str]) -> dict[str, str | None]:
 
 def _ratios(row: dict[str, Any], names: list[str]) -> dict[str, str | None]:
     """A line of what jaxrl's rate is of the others'."""
-    others = {name: "{:.0%}".format if name == "rollout" else "{:.2f}×".format for name in names if name != "jaxrl"}
+    others = {
+        name: "{:.0%}".format if name == "rollout" else "{:.2f}×".format
+        for name in names
+        if name != "jaxrl"
+    }
     found = {f"jaxrl / {name}": ratio(row, name, style) for name, style in others.items()}
     return {"environments": f"{row['num_envs']:,}"} | found
 
@@ -70,11 +80,18 @@ def _trainings(rows: list[dict[str, Any]]) -> list[dict[str, str | None]]:
     """The lines of PPO."""
     lines = []
     for row in rows:
-        sizes = {name: f"{row[key]:,}" for name, key in (("environments", "num_envs"), ("rollout steps", "num_steps"))}
+        sizes = {
+            name: f"{row[key]:,}"
+            for name, key in (("environments", "num_envs"), ("rollout steps", "num_steps"))
+        }
         updates = {"minibatches × epochs": f"{row['num_minibatches']} × {row['num_epochs']}"}
         rates = {name: rate(row, name) for name in _names(rows)}
         shares = {"jaxrl / stepping": ratio(row, "stepping", "{:.0%}".format)}
-        shares |= {f"jaxrl / {name}": ratio(row, name, "{:.2f}×".format) for name in ("sbx", "sb3") if name in rates}
+        shares |= {
+            f"jaxrl / {name}": ratio(row, name, "{:.2f}×".format)
+            for name in ("sbx", "sb3")
+            if name in rates
+        }
         lines.append({"setting": row["setting"]} | sizes | updates | rates | shares)
     return lines
 
@@ -102,7 +119,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
                 if found and panel == 0:
                     axes.plot(row["num_envs"], found["median"], "k*", ms=9)
                     label = f"PPO {row['setting']}: {human(found['median'])}"
-                    axes.annotate(label, (row["num_envs"], found["median"]), (6, -10), textcoords="offset points")
+                    axes.annotate(
+                        label,
+                        (row["num_envs"], found["median"]),
+                        (6, -10),
+                        textcoords="offset points",
+                    )
             headline(axes, f"{task}: random actions", band_of(record))
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=9)

@@ -37,7 +37,12 @@ FOLDERS = ("algos", "core", "envs", "nn", "contract", "train", "devices", "exper
 KILLED, SURVIVES, SAME, UNTESTED = "killed", "SURVIVES", "NO MUTANT", "NOT MENTIONED"
 PASSED, FAILED, NONE, LATE, BROKEN = "passed", "failed", "none", "late", "broken"
 ENDS = {0: PASSED, 5: NONE}  # pytest's exit statuses; 5: no test was left to run
-OUTCOMES = {PASSED: SURVIVES, NONE: "ONLY SLOW TESTS", LATE: "OUT OF TIME", BROKEN: "TESTS DO NOT START"}
+OUTCOMES = {
+    PASSED: SURVIVES,
+    NONE: "ONLY SLOW TESTS",
+    LATE: "OUT OF TIME",
+    BROKEN: "TESTS DO NOT START",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "ppo": {"num_envs": 8, "num_steps": 64, "minibatch_size": 128, "total_steps": 8 * 64 * 20},
     "stepmix": {"num_envs": 64, "total_steps": 64 * 5 * 200, "bonus_scale": 0.01},
 }
-CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+CHEAP = {
+    "xla_backend_optimization_level": 0
+}  # these programs run a handful of times: compile them fast
 ITERATIONS = {"ppo": 2, "stepmix": 20}
 # Sizes, without which nothing has the shape that a test expects: every test would notice.
 SIZES = {"total_steps", "num_envs", "num_steps", "minibatch_size"}
@@ -126,7 +133,9 @@ def main(arguments: Arguments) -> int:
             raise unknown("option", name, MUTANTS)
     rows = {}
     with steps(len(arguments.options)) as begin, ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(functools.partial(try_mutant, patience=arguments.patience), arguments.options)
+        found = pool.map(
+            functools.partial(try_mutant, patience=arguments.patience), arguments.options
+        )
         for name, result in zip(arguments.options, found, strict=True):
             begin(f"{name}: {result['verdict']}")
             rows[name] = result
@@ -169,11 +178,14 @@ def changes_parameters(name: str) -> bool:
     algorithm, option = name.split(".")
     settings = SMALL[algorithm] | mutant.also
     whole, without = (
-        trained(algorithm, mutant.environment, settings | {option: value}) for value in (mutant.value, mutant.dropped)
+        trained(algorithm, mutant.environment, settings | {option: value})
+        for value in (mutant.value, mutant.dropped)
     )
     finite = all(np.isfinite(leaf).all() for leaf in whole + without)
     shapes = [[leaf.shape for leaf in leaves] for leaves in (whole, without)]
-    same = shapes[0] == shapes[1] and all(np.array_equal(a, b) for a, b in zip(whole, without, strict=True))
+    same = shapes[0] == shapes[1] and all(
+        np.array_equal(a, b) for a, b in zip(whole, without, strict=True)
+    )
     return finite and not same
 
 
@@ -222,14 +234,32 @@ def whole_text(source: str, node: ast.FunctionDef) -> str:
     return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
 
 
-def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], patience: float) -> tuple[str, str]:
+def run_tests(
+    mutant: dict[str, Any], tests: list[str], left_out: list[str], patience: float
+) -> tuple[str, str]:
     """How the tests end under a mutant, and the first that failed."""
-    command = [sys.executable, "-m", "pytest", "-p", "benchmarks.mutated", "-x", "-q", "--no-header", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "benchmarks.mutated",
+        "-x",
+        "-q",
+        "--no-header",
+        *tests,
+    ]
     command += [f"--deselect={test}" for test in left_out]
     variables = os.environ | {"JAXRL_MUTANT": json.dumps(mutant)}
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=patience, check=False
+            command,
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return LATE, ""
@@ -242,7 +272,8 @@ def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], pat
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     rows = [
-        {"option": name, "given": row["value"], "dropped to": str(row["dropped"])} | verdict_columns(row)
+        {"option": name, "given": row["value"], "dropped to": str(row["dropped"])}
+        | verdict_columns(row)
         for name, row in record["rows"].items()
     ]
     killed = sum(row["verdict"] == KILLED for row in record["rows"].values())

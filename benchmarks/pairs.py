@@ -80,7 +80,8 @@ def main(arguments: Arguments) -> int:
     turns = len(arguments.sizes) * 2 * (1 + arguments.pairs)
     with copies(arguments.old, arguments.new) as revisions, steps(turns) as begin:
         record["revisions"] = {
-            side: revision.described() for side, revision in zip(("old", "new"), revisions, strict=True)
+            side: revision.described()
+            for side, revision in zip(("old", "new"), revisions, strict=True)
         }
         for name in arguments.sizes:
             result = time_size(name, revisions, arguments, begin)
@@ -88,7 +89,9 @@ def main(arguments: Arguments) -> int:
                 record[part] = result.pop(part) or record[part]
             record["sizes"][name] = result
             if arguments.sizes == tuple(SIZES):
-                write("pairs", record, text(record))  # after every size: it outlives an interruption
+                write(
+                    "pairs", record, text(record)
+                )  # after every size: it outlives an interruption
     Console().note(text(record))
     return int(any(result["verdict"] != "as fast" for result in record["sizes"].values()))
 
@@ -112,7 +115,11 @@ def time_size(
     rates = {side: each["steps_per_second"]["samples"] for side, each in found.items()}
     layouts = {side: each["best"] for side, each in found.items()}
     startups = {side: each["startup_seconds"] for side, each in found.items()}
-    return about | {"layouts": layouts, "startup_seconds": startups} | compare(rates["old"], rates["new"])
+    return (
+        about
+        | {"layouts": layouts, "startup_seconds": startups}
+        | compare(rates["old"], rates["new"])
+    )
 
 
 def compare(old: list[float], new: list[float]) -> dict[str, Any]:
@@ -129,7 +136,11 @@ def compare(old: list[float], new: list[float]) -> dict[str, Any]:
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     labels = {side: revision["label"] for side, revision in record["revisions"].items()}
-    device = device_name(record["device"]["platform"], record["device"]["kind"]) if record["device"] else "no device"
+    device = (
+        device_name(record["device"]["platform"], record["device"]["kind"])
+        if record["device"]
+        else "no device"
+    )
     lines = [
         f"PPO by {labels['old']} and by {labels['new']}, {record['pairs']} pairs of {record['seconds']:g} s each "
         f"({device}, {record['machine']['processor']}). A ratio of {record['least_ratio']} is as fast.",
@@ -137,7 +148,10 @@ def text(record: dict[str, Any]) -> str:
         markdown([row(name, result) for name, result in record["sizes"].items()]),
     ]
     for name, result in record["sizes"].items():
-        lines += [f"\n{name}, {side} revision: {error}" for side, error in result.get("errors", {}).items()]
+        lines += [
+            f"\n{name}, {side} revision: {error}"
+            for side, error in result.get("errors", {}).items()
+        ]
     return "\n".join(lines)
 
 

@@ -36,7 +36,12 @@ def device_name(platform_name: str, kind: str) -> str:
 
 def machine() -> dict[str, Any]:
     """What a timing depends on besides software, and nothing that names the machine."""
-    return {"processor": _processor(), "cores": cores(), "memory_gib": _memory_gib(), "system": platform.system()}
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_gib": _memory_gib(),
+        "system": platform.system(),
+    }
 
 
 def core_count(machine: dict[str, Any]) -> str:
@@ -47,7 +52,11 @@ def core_count(machine: dict[str, Any]) -> str:
 def _processor() -> str:
     """The processor's model as Linux tells it, else its architecture."""
     path = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    found = (
+        re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.MULTILINE)
+        if path.exists()
+        else None
+    )
     return found[1] if found else platform.machine()
 
 
@@ -61,7 +70,12 @@ def _memory_gib() -> float | None:
 def spread(samples: Sequence[float]) -> dict[str, Any]:
     """Median, least and greatest of the repeats, and the repeats themselves."""
     values = list(samples)
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "samples": values}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "samples": values,
+    }
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -75,7 +89,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def write(name: str, record: dict[str, Any], text: str) -> None:
     """NAME.json and NAME.md under benchmarks/results/."""
     RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(plain(record), indent=1) + "\n").encode())
+    write_atomically(
+        RESULTS / f"{name}.json", (json.dumps(plain(record), indent=1) + "\n").encode()
+    )
     write_atomically(RESULTS / f"{name}.md", (text.rstrip() + "\n").encode())
 
 
@@ -83,7 +99,12 @@ def write(name: str, record: dict[str, Any], text: str) -> None:
 def steps(total: int) -> Iterator[Callable[[str], None]]:
     """A function that names the next of `total` steps on standard error: in a bar on a terminal, else as a line."""
     console, done = Console(stream=sys.stderr), 0
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    columns = (
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
     bar = Progress(*columns, console=console.rich) if console.live else None
     task = bar.add_task("", total=total) if bar else None
 

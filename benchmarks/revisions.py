@@ -29,7 +29,9 @@ class Revision(NamedTuple):
     @property
     def label(self) -> str:
         """A short name: 1a2b3c4d5e, or 1a2b3c4d5e with changes."""
-        changed = self.name == WORKING_TREE and self.tree != git("rev-parse", f"{self.commit}^{{tree}}")
+        changed = self.name == WORKING_TREE and self.tree != git(
+            "rev-parse", f"{self.commit}^{{tree}}"
+        )
         return self.commit[:10] + (" with changes" if changed else "")
 
     def described(self) -> dict[str, str]:
@@ -51,7 +53,9 @@ def copy(name: str, path: Path) -> Revision:
     """The files of a revision, or of the working tree with what git does not know yet, under `path`."""
     commit = hash_of("HEAD" if name == WORKING_TREE else name)
     tree = tree_now() if name == WORKING_TREE else git("rev-parse", f"{commit}^{{tree}}")
-    archive = subprocess.run(["git", "archive", tree], cwd=ROOT, check=True, capture_output=True).stdout
+    archive = subprocess.run(
+        ["git", "archive", tree], cwd=ROOT, check=True, capture_output=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(path, filter="data")
     return Revision(name, commit, tree, path)
@@ -79,5 +83,7 @@ def tree_now() -> str:
 def git(*words: str, **variables: str) -> str:
     """What a command of git prints."""
     command = ["git", *words]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()

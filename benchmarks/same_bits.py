@@ -62,7 +62,12 @@ def ppo(environment: str, *options: str) -> str:
 
 def stepmix(environment: str, horizon: int, *options: str) -> str:
     """Rounds of 4 episodes."""
-    return " ".join([f"stepmix --env {environment} --num-envs 4 --total-steps {4 * horizon * ITERATIONS}", *options])
+    return " ".join(
+        [
+            f"stepmix --env {environment} --num-envs 4 --total-steps {4 * horizon * ITERATIONS}",
+            *options,
+        ]
+    )
 
 
 NORMALIZED = "--normalize-observations"
@@ -79,13 +84,18 @@ CASES = {
     "PPO, Hopper": Case("train " + ppo("Hopper-v5")),
     "PPO, two devices": Case("train " + ppo("CartPole-v1", STATEFUL, "--mesh env=2"), devices=2),
     "PPO, sweep": Case("sweep " + ppo("CartPole-v1", SWEEP)),
-    "PPO, sweep, two devices": Case("sweep " + ppo("CartPole-v1", SWEEP, "--mesh seed=2"), devices=2),
+    "PPO, sweep, two devices": Case(
+        "sweep " + ppo("CartPole-v1", SWEEP, "--mesh seed=2"), devices=2
+    ),
     "baseline": Case("train " + ppo("CartPole-v1", "--learning-rate 1e-2")),
-    "baseline, observation moments": Case("train " + ppo("CartPole-v1", "--learning-rate 1e-2", NORMALIZED)),
+    "baseline, observation moments": Case(
+        "train " + ppo("CartPole-v1", "--learning-rate 1e-2", NORMALIZED)
+    ),
     "StepMix": Case("train " + stepmix("tabular/paper", 3, "--bonus-scale 0.01")),
     "EpsMix": Case("train " + stepmix("tabular/paper", 3, "--bonus-scale 0.01 --method epsmix")),
     "StepMix, dataset": Case(
-        "train " + stepmix("tabular/hub", 5, "--constraint absolute --constraint-level 0.5"), dataset=True
+        "train " + stepmix("tabular/hub", 5, "--constraint absolute --constraint-level 0.5"),
+        dataset=True,
     ),
     "deep StepMix": Case("train " + DEEP, baseline="baseline"),
     "deep StepMix, observation moments": Case(
@@ -122,14 +132,20 @@ class Bench:
         error = self.train(self.old, name, self.old)
         error = error or self.train(self.new, name, self.old)
         if case.baseline and error and "(format" in error:
-            notes.append(f"the new revision does not read the old one's baseline, and has its own: {error}")
+            notes.append(
+                f"the new revision does not read the old one's baseline, and has its own: {error}"
+            )
             error = self.train(self.new, name, self.new)
         if error:
             return {"error": error, "verdict": FAILED, "notes": notes}
         parts = compare_runs(self.run(self.old, name), self.run(self.new, name), case.tolerance)
         notes += [f"{part}: {note}" for part, found in parts.items() for note in found.notes()]
         described = {part: asdict(found) for part, found in parts.items()}
-        return described | {"tolerance": case.tolerance, "verdict": verdict(parts, case.tolerance), "notes": notes}
+        return described | {
+            "tolerance": case.tolerance,
+            "verdict": verdict(parts, case.tolerance),
+            "notes": notes,
+        }
 
     def train(self, revision: Revision, name: str, baseline_of: Revision) -> str | None:
         """Train a case by a revision; the error, if there is one. It is given a copy of `baseline_of`'s baseline."""
@@ -142,13 +158,23 @@ class Bench:
             words += ["--baseline", str(copy)]
         if case.dataset:
             words += ["--dataset", str(self.dataset)]
-        words += [*([] if case.devices > 1 else ["--devices", "1"]), "--folder", str(run), *EVALUATIONS]
+        words += [
+            *([] if case.devices > 1 else ["--devices", "1"]),
+            "--folder",
+            str(run),
+            *EVALUATIONS,
+        ]
         log = run.parent / f"{name}.log"
         with log.open("w") as output:
             command = [sys.executable, "-m", "jaxrl.cli", *words]
             variables = self.variables(revision, case.devices)
             done = subprocess.run(
-                command, cwd=revision.path, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False
+                command,
+                cwd=revision.path,
+                env=variables,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
             )
         return f"{revision.label}: {last_line(log)}" if done.returncode else None
 
@@ -163,8 +189,15 @@ class Bench:
 
     def variables(self, revision: Revision, devices: int) -> dict[str, str]:
         """The variables of a process: the revision's own code; programs that both have are compiled once."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "XLA_FLAGS")}
-        ours = {"PYTHONPATH": str(revision.path), "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("VIRTUAL_ENV", "XLA_FLAGS")
+        }
+        ours = {
+            "PYTHONPATH": str(revision.path),
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+        }
         if devices > 1:
             ours["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
         return {"JAX_PLATFORMS": "cpu"} | kept | ours
@@ -190,7 +223,9 @@ def main(arguments: Arguments) -> int:
     Console().note(text(record))
     if arguments.cases == tuple(CASES):
         write("same_bits", record, text(record))
-        Console().note(f"wrote {(ROOT / 'benchmarks/results/same_bits').relative_to(ROOT)}.json and .md")
+        Console().note(
+            f"wrote {(ROOT / 'benchmarks/results/same_bits').relative_to(ROOT)}.json and .md"
+        )
     return int(any(is_wrong(case) for case in cases.values()))
 
 
@@ -204,7 +239,9 @@ def check_cases(names: tuple[str, ...]) -> None:
             raise JaxrlError(f"the case {name!r} needs {baseline!r} before it.")
 
 
-def compare_all(bench: Bench, names: tuple[str, ...], begin: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def compare_all(
+    bench: Bench, names: tuple[str, ...], begin: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
     """Every case's result by name, `AT_ONCE` cases at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done: dict[str, Future] = {}
@@ -256,7 +293,9 @@ def text(record: dict[str, Any]) -> str:
     for name, case in record["cases"].items():
         said = [case["error"]] if "error" in case else []
         for part in ("state", "policy", "metrics", "evaluations"):
-            said += [f"{part} differs: {each}" for each in case.get(part, {}).get("different", [])[:5]]
+            said += [
+                f"{part} differs: {each}" for each in case.get(part, {}).get("different", [])[:5]
+            ]
         said += case["notes"]
         lines += ["", f"{name}:", *(f"- {each}" for each in said)] if said else []
     return "\n".join(lines)

@@ -28,7 +28,10 @@ from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.output.console import Console
 
-MINIBATCHES, MOST_TRANSITIONS = 4, 2**24  # of one rollout: longer rollouts of few environments, shorter ones of many
+MINIBATCHES, MOST_TRANSITIONS = (
+    4,
+    2**24,
+)  # of one rollout: longer rollouts of few environments, shorter ones of many
 ITERATIONS = 1_000_000  # the budget, so that an annealed learning rate stays what it is
 
 
@@ -51,24 +54,35 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Time every setting; print and write the rates."""
     counts = [2**k for k in range(len(jax.devices()).bit_length()) if 2**k <= len(jax.devices())]
-    settings = [(name, num_envs) for name in arguments.environments for num_envs in arguments.num_envs]
+    settings = [
+        (name, num_envs) for name in arguments.environments for num_envs in arguments.num_envs
+    ]
     rows = []
     with steps(len(settings)) as begin:
         for name, num_envs in settings:
             begin(f"{name}, N = {num_envs:,}, on {', '.join(map(str, counts))} devices")
             try:
                 rows += measure(name, num_envs, counts, arguments)
-            except jax.errors.JaxRuntimeError as error:  # the largest may not fit, and takes nothing else with it
+            except (
+                jax.errors.JaxRuntimeError
+            ) as error:  # the largest may not fit, and takes nothing else with it
                 Console().note(f"{name}, N = {num_envs:,}: {str(error).splitlines()[0][:200]}")
     device = jax.devices()[0]
     title = f"scaling_{device_name(device.platform, device.device_kind)}"
-    record = {"minibatches": MINIBATCHES, "machine": machine(), "versions": versions(), "rows": rows}
+    record = {
+        "minibatches": MINIBATCHES,
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
     write(title, record, table(rows))
     draw(rows, title)
     Console().note(table(rows))
 
 
-def measure(environment: str, num_envs: int, counts: list[int], arguments: Arguments) -> list[dict[str, Any]]:
+def measure(
+    environment: str, num_envs: int, counts: list[int], arguments: Arguments
+) -> list[dict[str, Any]]:
     """Rates of one size on each number of devices, in rounds."""
     num_steps = max(1, min(arguments.num_steps, MOST_TRANSITIONS // num_envs))
     batch = num_envs * num_steps
@@ -86,16 +100,24 @@ def measure(environment: str, num_envs: int, counts: list[int], arguments: Argum
             "num_steps": num_steps,
             "devices": count,
             "steps_per_second": spread(rates),
-            "efficiency": spread([rate / (count * one) for rate, one in zip(rates, alone, strict=True)]),
+            "efficiency": spread(
+                [rate / (count * one) for rate, one in zip(rates, alone, strict=True)]
+            ),
         }
         for count, rates in samples.items()
     ]
 
 
-def prepared(environment: str, num_envs: int, num_steps: int, devices: int) -> Callable[[int], float]:
+def prepared(
+    environment: str, num_envs: int, num_steps: int, devices: int
+) -> Callable[[int], float]:
     """A compiled and warmed-up program, as a function from iterations to seconds."""
     config = default_config("ppo", environment, use_tuned=False)[0]
-    sizes = {"num_envs": num_envs, "num_steps": num_steps, "minibatch_size": num_envs * num_steps // MINIBATCHES}
+    sizes = {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "minibatch_size": num_envs * num_steps // MINIBATCHES,
+    }
     changes = sizes | {"total_steps": num_envs * num_steps * ITERATIONS}
     run = RunSettings(mesh=(f"env={devices}",))
     program = build(Experiment("ppo", environment, config, run).changed(changes))
@@ -131,16 +153,23 @@ def table(rows: list[dict[str, Any]]) -> str:
 def draw(rows: list[dict[str, Any]], title: str) -> None:
     """Rates against environments, a line for each number of devices."""
     names = list(dict.fromkeys(row["environment"] for row in rows))
-    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, layout="constrained"
+    )
     for axis, name in zip(axes[0], names, strict=True):
         for count in dict.fromkeys(row["devices"] for row in rows):
             line = [row for row in rows if row["environment"] == name and row["devices"] == count]
-            sizes, rates = [row["num_envs"] for row in line], [row["steps_per_second"] for row in line]
+            sizes, rates = (
+                [row["num_envs"] for row in line],
+                [row["steps_per_second"] for row in line],
+            )
             label = f"{count} device{'s' if count > 1 else ''}"
             (drawn,) = axis.plot(sizes, [rate["median"] for rate in rates], marker="o", label=label)
             low, high = [rate["min"] for rate in rates], [rate["max"] for rate in rates]
             axis.fill_between(sizes, low, high, color=drawn.get_color(), alpha=0.2)
-        axis.set(xscale="log", xlabel="environments", ylabel="environment steps a second", title=name)
+        axis.set(
+            xscale="log", xlabel="environments", ylabel="environment steps a second", title=name
+        )
         axis.set_ylim(bottom=0)
         axis.legend()
     figure.savefig(RESULTS / f"{title}.png", dpi=150)

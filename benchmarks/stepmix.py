@@ -93,7 +93,9 @@ class Loop:
         lower = np.maximum(reward, reward + chance @ below - width(below))
         return np.where(visited, upper, reward + span), np.where(visited, lower, reward)
 
-    def bounds(self, prefix: int, optimistic: np.ndarray, priority: np.ndarray | None) -> tuple[float, float]:
+    def bounds(
+        self, prefix: int, optimistic: np.ndarray, priority: np.ndarray | None
+    ) -> tuple[float, float]:
         """(upper, lower) of one candidate, from state 0; with `priority` the optimistic policy is found on the way."""
         above, below = np.zeros(self.states), np.zeros(self.states)
         for h in reversed(range(self.horizon)):
@@ -102,7 +104,10 @@ class Loop:
                 tied = np.where(upper == upper.max(-1, keepdims=True), priority[h], -1)
                 optimistic[h] = np.eye(self.actions)[tied.argmax(-1)]
             if h < prefix:
-                above, below = (self.baseline[h] * upper).sum(-1), (self.baseline[h] * lower).sum(-1)
+                above, below = (
+                    (self.baseline[h] * upper).sum(-1),
+                    (self.baseline[h] * lower).sum(-1),
+                )
             else:
                 above, below = upper.max(-1), (optimistic[h] * lower).sum(-1)
         return above[0], below[0]
@@ -160,7 +165,9 @@ def hub_loop(scale: float = 0.1) -> Loop:
     transitions /= transitions.sum(-1, keepdims=True)
     baseline = np.zeros(env.rewards.shape)
     baseline[..., 0] = 1
-    return Loop(transitions, np.asarray(env.rewards, np.float64), baseline, 0.9 * 0.5 * env.horizon, scale)
+    return Loop(
+        transitions, np.asarray(env.rewards, np.float64), baseline, 0.9 * 0.5 * env.horizon, scale
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,10 @@ def main(arguments: Arguments) -> None:
     episodes = arguments.episodes // 10 if arguments.quick else arguments.episodes
     env = make("tabular/hub")
     config = StepMixConfig(total_steps=episodes * env.horizon, baseline="constant", bonus_scale=0.1)
-    layouts = {1: Layout(), (dealt := choose(config, arguments.seeds, None, (), splits=False)).devices: dealt}
+    layouts = {
+        1: Layout(),
+        (dealt := choose(config, arguments.seeds, None, (), splits=False)).devices: dealt,
+    }
     programs = {
         f"program on {core_count({'cores': cores})}": Program(
             stepmix, env, config, seeds=list(range(arguments.seeds)), layout=layout
@@ -213,7 +223,9 @@ def text(record: dict[str, Any]) -> str:
     """Seconds of each, and how many times as long the loop of the same round took."""
     loop, rows = record["seconds"]["loop"], []
     for name, seconds in record["seconds"].items():
-        ratio = spread([slow / fast for slow, fast in zip(loop["samples"], seconds["samples"], strict=True)])
+        ratio = spread(
+            [slow / fast for slow, fast in zip(loop["samples"], seconds["samples"], strict=True)]
+        )
         times = f"{ratio['median']:.0f} [{ratio['min']:.0f}, {ratio['max']:.0f}]"
         rows.append({"what": name, "seconds": f"{seconds['median']:.2f}", "times as fast": times})
     return f"{record['seeds']} seeds of {record['episodes_a_seed']:,} episodes, medians.\n\n{markdown(rows)}"

@@ -68,7 +68,9 @@ def main(arguments: Arguments) -> None:
             seconds, program = timed(Program(ppo, env, member, [seed], compiled=compiled))
             in_turn += seconds
             single_compile += program.compile_seconds
-    command = float(np.median([one_command(arguments.total_steps, seed) for seed in range(arguments.commands)]))
+    command = float(
+        np.median([one_command(arguments.total_steps, seed) for seed in range(arguments.commands)])
+    )
 
     row = {
         "members": members,
@@ -80,14 +82,16 @@ def main(arguments: Arguments) -> None:
         "command_seconds_each": command,
         "commands_seconds": command * members,
         "in_turn_over_together_training_alone": in_turn / together,
-        "in_turn_over_together": (in_turn + single_compile) / (together + population.compile_seconds),
+        "in_turn_over_together": (in_turn + single_compile)
+        / (together + population.compile_seconds),
         "commands_over_together": command * members / (together + population.compile_seconds),
     }
     Console().summary([{"quantity": name, "value": value} for name, value in row.items()])
     RESULTS.mkdir(exist_ok=True)
     cpu = f"{os.cpu_count()} CPU cores"
     text = json.dumps(
-        {"device": cpu, "arguments": dataclasses.asdict(arguments), "versions": versions(), **row}, indent=1
+        {"device": cpu, "arguments": dataclasses.asdict(arguments), "versions": versions(), **row},
+        indent=1,
     )
     (RESULTS / "sweep_cpu.json").write_text(text + "\n")
 
@@ -105,7 +109,14 @@ def one_command(total_steps: int, seed: int) -> float:
     """Seconds of one `jaxrl train` without evaluations but the first and the last."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "jaxrl.cli", "train", "ppo", "--env", ENVIRONMENT]
-        command += ["--total-steps", str(total_steps), "--seed", str(seed), "--num-evaluations", "1"]
+        command += [
+            "--total-steps",
+            str(total_steps),
+            "--seed",
+            str(seed),
+            "--num-evaluations",
+            "1",
+        ]
         command += ["--evaluation-episodes", "1", "--folder", folder + "/run", "--quiet"]
         begun = time.perf_counter()
         subprocess.run(command, check=True)

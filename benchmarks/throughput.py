@@ -90,7 +90,12 @@ def main(arguments: Arguments) -> None:
             raise unknown("system", name, SYSTEMS)
     if arguments.quick:
         arguments = dataclasses.replace(
-            arguments, sizes=(4, 64, 512), repeats=1, seconds=1.0, systems=("jaxrl", "rejax", "bound"), label="quick"
+            arguments,
+            sizes=(4, 64, 512),
+            repeats=1,
+            seconds=1.0,
+            systems=("jaxrl", "rejax", "bound"),
+            label="quick",
         )
     record: dict[str, Any] = {
         "settings": SETTINGS,
@@ -102,8 +107,13 @@ def main(arguments: Arguments) -> None:
         "missing": {},
         "sizes": [],
     }
-    asked = {size: [name for name in arguments.systems if size <= SYSTEMS[name].most] for size in arguments.sizes}
-    with steps(len(arguments.systems) + sum(map(len, asked.values())) * (1 + arguments.repeats)) as begin:
+    asked = {
+        size: [name for name in arguments.systems if size <= SYSTEMS[name].most]
+        for size in arguments.sizes
+    }
+    with steps(
+        len(arguments.systems) + sum(map(len, asked.values())) * (1 + arguments.repeats)
+    ) as begin:
         venvs = {name: SYSTEMS[name].venv for name in arguments.systems}
         pythons = interpreters(venvs, arguments.venvs, record["missing"], begin)
         for size, names in asked.items():
@@ -134,9 +144,15 @@ def time_size(
 ) -> dict[str, Any]:
     """Every system with so many environments: start all, then rounds in which each is timed once."""
     num_steps = LONG if num_envs <= LONG_ROLLOUTS else SHORT
-    setting = SETTINGS | {"num_envs": num_envs, "num_steps": num_steps, "seconds": arguments.seconds}
+    setting = SETTINGS | {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "seconds": arguments.seconds,
+    }
     jobs = {name: Job(python, SYSTEMS[name].module, setting) for name, python in pythons.items()}
-    results = take_turns(jobs, arguments.repeats, lambda text: begin(f"{num_envs} environments, {text}"))
+    results = take_turns(
+        jobs, arguments.repeats, lambda text: begin(f"{num_envs} environments, {text}")
+    )
     return {"num_envs": num_envs, "num_steps": num_steps, "systems": results}
 
 

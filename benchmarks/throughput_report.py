@@ -44,7 +44,9 @@ def text(record: dict[str, Any]) -> str:
     if "bound" in names:
         parts += [BOUND, markdown([_variants(row) for row in record["sizes"]])]
     parts.append(DIFFERENCES)
-    parts.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ".")
+    parts.append(
+        "Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + "."
+    )
     parts += remarks(record, record["sizes"])
     return "\n\n".join(parts)
 
@@ -53,14 +55,24 @@ def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """The machine, the versions, and what could not be installed or timed."""
     machine = record["machine"]
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
-    parts = [f"Device: {record['device']['kind']}; {machine['processor']}, {core_count(machine)}{memory}."]
+    parts = [
+        f"Device: {record['device']['kind']}; {machine['processor']}, {core_count(machine)}{memory}."
+    ]
     for name, versions in record["versions"].items():
         if versions:
-            parts.append(f"- {name}: " + ", ".join(f"{package} {version}" for package, version in versions.items()))
+            parts.append(
+                f"- {name}: "
+                + ", ".join(f"{package} {version}" for package, version in versions.items())
+            )
     parts += [f"- {name} is missing: {reason}" for name, reason in record["missing"].items()]
     for row in rows:
-        errors = {name: result["error"] for name, result in row["systems"].items() if "error" in result}
-        parts += [f"- {name} failed with {row['num_envs']:,} environments: {error}" for name, error in errors.items()]
+        errors = {
+            name: result["error"] for name, result in row["systems"].items() if "error" in result
+        }
+        parts += [
+            f"- {name} failed with {row['num_envs']:,} environments: {error}"
+            for name, error in errors.items()
+        ]
     return parts
 
 
@@ -75,7 +87,10 @@ def ratios(row: dict[str, Any], other: str) -> list[float]:
 
 def _rates(row: dict[str, Any], names: list[str]) -> dict[str, str | None]:
     """A line of the first table."""
-    cells: dict[str, str | None] = {"environments": f"{row['num_envs']:,}", "rollout steps": str(row["num_steps"])}
+    cells: dict[str, str | None] = {
+        "environments": f"{row['num_envs']:,}",
+        "rollout steps": str(row["num_steps"]),
+    }
     cells |= {name: rate(row, name) for name in names}
     for name in names:
         if name != "jaxrl" and "jaxrl" in names:
@@ -96,7 +111,11 @@ def rate(row: dict[str, Any], name: str) -> str | None:
 def ratio(row: dict[str, Any], other: str, style: Callable[[float], str]) -> str | None:
     """What jaxrl's rate is of another's; None where either is missing."""
     found = ratios(row, other)
-    return style(statistics.median(found)) + _between([min(found), max(found)], style) if found else None
+    return (
+        style(statistics.median(found)) + _between([min(found), max(found)], style)
+        if found
+        else None
+    )
 
 
 def _between(ends: list[float], style: Any) -> str:
@@ -137,23 +156,40 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 def band_of(record: dict[str, Any]) -> str:
     """What was timed on, and what the bands of its curves are."""
-    kind = record["device"]["kind"] if record["device"]["platform"] != "cpu" else core_count(record["machine"])
+    kind = (
+        record["device"]["kind"]
+        if record["device"]["platform"] != "cpu"
+        else core_count(record["machine"])
+    )
     return f"{kind}; band: least to greatest round"
 
 
 def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
     """Steps a second of every system of `rows`; those in `bounds` are dashed and black, and called what it says."""
     names = list(dict.fromkeys(name for row in rows for name in row["systems"]))
-    colours = dict(zip((name for name in names if name not in bounds), itertools.cycle(PALETTE), strict=False))
+    colours = dict(
+        zip((name for name in names if name not in bounds), itertools.cycle(PALETTE), strict=False)
+    )
     for name in names:
         colour = colours.get(name, "black")
         done = [row for row in rows if "steps_per_second" in row["systems"].get(name, {})]
         sizes = [row["num_envs"] for row in done]
         rates = [row["systems"][name]["steps_per_second"] for row in done]
-        low, middle, high = (np.array([rate[end] for rate in rates]) for end in ("min", "median", "max"))
+        low, middle, high = (
+            np.array([rate[end] for rate in rates]) for end in ("min", "median", "max")
+        )
         axes.fill_between(sizes, low, high, color=colour, alpha=0.16, lw=0)
         line = "--" if name in bounds else "-"
-        axes.plot(sizes, middle, color=colour, lw=1.9, ls=line, marker="o", ms=4, label=bounds.get(name, name))
+        axes.plot(
+            sizes,
+            middle,
+            color=colour,
+            lw=1.9,
+            ls=line,
+            marker="o",
+            ms=4,
+            label=bounds.get(name, name),
+        )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks([row["num_envs"] for row in rows])

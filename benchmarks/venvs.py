@@ -17,18 +17,28 @@ from jaxrl.errors import JaxrlError
 # SBX is built on Stable-Baselines3, so that both live in one environment.
 REQUIREMENTS = {
     "rejax": ("rejax==0.1.3", "gymnax==0.0.9"),
-    "sb3": ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "gymnasium[mujoco]==1.3.0", "mujoco==4.0.0"),
+    "sb3": (
+        "stable-baselines3==2.9.2",
+        "sbx-rl==0.28.0",
+        "gymnasium[mujoco]==1.3.0",
+        "mujoco==4.0.0",
+    ),
     "envpool": ("envpool==1.2.5",),
 }
 
 
 def interpreters(
-    venvs: Mapping[str, str | None], folder: Path, missing: dict[str, str], begin: Callable[[str], None]
+    venvs: Mapping[str, str | None],
+    folder: Path,
+    missing: dict[str, str],
+    begin: Callable[[str], None],
 ) -> dict[str, str]:
     """The interpreter of every system, by its environment (None: ours); what cannot be installed is in `missing`."""
     pythons = {}
     for name, venv in venvs.items():
-        begin(f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}")
+        begin(
+            f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}"
+        )
         try:
             pythons[name] = python_of(venv, folder) if venv else sys.executable
         except JaxrlError as error:
@@ -46,7 +56,9 @@ def python_of(name: str, folder: Path) -> str:
     path.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         for command in commands(path, python, wanted.split()):
-            if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+            if subprocess.run(
+                command, stdout=output, stderr=subprocess.STDOUT, check=False
+            ).returncode:
                 raise JaxrlError(f"cannot install {name}: {last_line(log)}")
     stamp.write_text(wanted)
     return str(python)
@@ -58,13 +70,20 @@ def commands(path: Path, python: Path, requirements: list[str]) -> list[list[str
     if uv:
         make = [uv, "venv", "--allow-existing", "--python", sys.executable, str(path)]
         return [make, [uv, "pip", "install", "--python", str(python), *requirements]]
-    return [[sys.executable, "-m", "venv", str(path)], [str(python), "-m", "pip", "install", *requirements]]
+    return [
+        [sys.executable, "-m", "venv", str(path)],
+        [str(python), "-m", "pip", "install", *requirements],
+    ]
 
 
 def own_jax() -> str:
     """JAX in our own version, for the accelerator that ours is for."""
-    installed = [str(distribution.name).lower() for distribution in importlib.metadata.distributions()]
-    found = [match[1] for name in installed if (match := re.fullmatch(r"jax-(cuda\d+)-plugin", name))]
+    installed = [
+        str(distribution.name).lower() for distribution in importlib.metadata.distributions()
+    ]
+    found = [
+        match[1] for name in installed if (match := re.fullmatch(r"jax-(cuda\d+)-plugin", name))
+    ]
     return f"jax{f'[{found[0]}]' if found else ''}=={importlib.metadata.version('jax')}"
 
 

@@ -43,7 +43,12 @@ class Worker:
         with self._log.open("w") as log:
             # A group of its own: with it end the processes that it has started.
             self._process = subprocess.Popen(
-                command, cwd=self._folder.name, env=environment(job.code), stderr=log, start_new_session=True, **pipes
+                command,
+                cwd=self._folder.name,
+                env=environment(job.code),
+                stderr=log,
+                start_new_session=True,
+                **pipes,
             )
         self._pending = b""
 
@@ -124,12 +129,17 @@ def take_turns(
     finally:
         for worker in workers.values():
             worker.close()
-    return {name: found if "error" in found else found | summary(timings[name]) for name, found in results.items()}
+    return {
+        name: found if "error" in found else found | summary(timings[name])
+        for name, found in results.items()
+    }
 
 
 def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
     """Steps a second over the rounds, of each variant and of the one with the best median."""
-    variants = {name: spread([timing["rates"][name] for timing in timings]) for name in timings[0]["rates"]}
+    variants = {
+        name: spread([timing["rates"][name] for timing in timings]) for name in timings[0]["rates"]
+    }
     best = max(variants, key=lambda name: variants[name]["median"])
     return {
         "steps_per_second": variants[best],

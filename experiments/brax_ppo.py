@@ -76,13 +76,19 @@ def main(arguments: Arguments) -> None:
     if done:
         plot_comparison([load_run(folder) for folder in done], RESULTS / f"{name}.png")
     console.note(table(rows))
-    console.note(f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s")
+    console.note(
+        f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s"
+    )
 
 
 def experiment(task: str, arguments: Arguments) -> Experiment:
     """One task."""
-    config = override(PPOConfig(), SETTING | {"total_steps": QUICK_STEPS if arguments.quick else STEPS})
-    run = RunSettings(num_seeds=1 if arguments.quick else SEEDS, num_evaluations=5 if arguments.quick else 10)
+    config = override(
+        PPOConfig(), SETTING | {"total_steps": QUICK_STEPS if arguments.quick else STEPS}
+    )
+    run = RunSettings(
+        num_seeds=1 if arguments.quick else SEEDS, num_evaluations=5 if arguments.quick else 10
+    )
     return Experiment("ppo", task, config, run, environment_options={"backend": arguments.backend})
 
 

@@ -88,7 +88,9 @@ def main(arguments: Arguments) -> None:
     rows = [result_row(folder) for folder in folders]
     write_results(name, rows, folders)
     console.note(table(rows))
-    console.note(f"wrote {RESULTS / name}.json, .md and two .png in {time.perf_counter() - begun:.0f} s")
+    console.note(
+        f"wrote {RESULTS / name}.json, .md and two .png in {time.perf_counter() - begun:.0f} s"
+    )
 
 
 def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
@@ -96,7 +98,9 @@ def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
     spec = TASKS[task]
     config, _ = default_config("ppo", task)
     config = override(config, {"total_steps": spec.quick_steps if quick else spec.steps})
-    run = RunSettings(num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS)
+    run = RunSettings(
+        num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS
+    )
     train_or_resume(Experiment("ppo", task, config, run), folder, console)
 
 
@@ -122,7 +126,15 @@ def table(rows: list[dict]) -> str:
             f"{row['stochastic']:.1f}",
         ]
         cells.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
-    header = ["task", "steps", "seeds", "return, deterministic [95 %]", "stochastic", "goal", "published (source)"]
+    header = [
+        "task",
+        "steps",
+        "seeds",
+        "return, deterministic [95 %]",
+        "stochastic",
+        "goal",
+        "published (source)",
+    ]
     return markdown(header, cells)
 
 

@@ -28,7 +28,16 @@ from published import RESULTS, markdown, train_or_resume, write
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.style import INK, MUTED, PALETTE, count_label, headline, new_figure, save_figure, styled
+from jaxrl.analysis.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    count_label,
+    headline,
+    new_figure,
+    save_figure,
+    styled,
+)
 from jaxrl.config import flatten, override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
@@ -89,8 +98,17 @@ def train_missing(size: Size, path: Path, console: Console) -> None:
     """Train with all methods that `path` does not hold yet, and add each to it as soon as it has finished."""
     settings = {"baseline": BASELINE, "ppo": flatten(override(PPOConfig(), PPO_SETTINGS))}
     settings["deep"] = flatten(override(DeepStepMixConfig(), DEEP_SETTINGS))
-    record: dict[str, Any] = {"baselines": {}, "methods": {}, "task": TASK, "seeds": list(range(size.seeds))}
-    record |= {"episodes_a_measurement": size.episodes, "versions": versions(TASK), "settings": settings}
+    record: dict[str, Any] = {
+        "baselines": {},
+        "methods": {},
+        "task": TASK,
+        "seeds": list(range(size.seeds)),
+    }
+    record |= {
+        "episodes_a_measurement": size.episodes,
+        "versions": versions(TASK),
+        "settings": settings,
+    }
     if path.exists():
         record = json.loads(path.read_text())
     runs = {name: methods(RUNS / name, size) for name in BASELINE_SEEDS}
@@ -118,12 +136,19 @@ def train_baseline(folder: Path, seed: int, episodes: int, console: Console) -> 
     train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), run), folder, console)
     before, after = load_run(folder).returns("stochastic")[:, 0, 0]
     if after < before:
-        raise JaxrlError(f"{folder} earns {before:.1f} untrained and {after:.1f} trained: it is no baseline.")
+        raise JaxrlError(
+            f"{folder} earns {before:.1f} untrained and {after:.1f} trained: it is no baseline."
+        )
     saved = open_policies(folder, "last", episodes, EVALUATION_SEED, modes=("deterministic",))
     returns = saved.player.evaluate(saved.policies, saved.iteration)["deterministic"].returns
     mean = float(np.mean(returns))
     console.note(f"{folder} earns {mean:.1f} ± {np.std(returns):.1f}")
-    return {"seed": seed, "mean": mean, "deviation": float(np.std(returns)), "threshold": LEVEL * mean}
+    return {
+        "seed": seed,
+        "mean": mean,
+        "deviation": float(np.std(returns)),
+        "threshold": LEVEL * mean,
+    }
 
 
 def methods(folder: Path, size: Size) -> dict[str, Experiment]:
@@ -137,10 +162,15 @@ def methods(folder: Path, size: Size) -> dict[str, Experiment]:
     rounds = deep.total_steps // (deep.num_envs * make(TASK).horizon)
     modes = ("stochastic", "deterministic")
     alone = RunSettings(
-        num_seeds=size.seeds, num_evaluations=iterations, evaluation_episodes=size.episodes, modes=modes
+        num_seeds=size.seeds,
+        num_evaluations=iterations,
+        evaluation_episodes=size.episodes,
+        modes=modes,
     )
     from_weights = dataclasses.replace(alone, init_from=str(folder))
-    guided = dataclasses.replace(alone, num_evaluations=rounds, measures=(f"measures:{size.measure}",))
+    guided = dataclasses.replace(
+        alone, num_evaluations=rounds, measures=(f"measures:{size.measure}",)
+    )
     return {
         "scratch": Experiment("ppo", TASK, config, alone),
         f"{folder.name}/finetuned": Experiment("ppo", TASK, config, from_weights),
@@ -181,7 +211,11 @@ def text(record: dict[str, Any]) -> str:
     for name, baseline in record["baselines"].items():
         rows = [line(record, method, name) for method in NAMES]
         header = ["method", "transitions", "violating iterations, by seed", "least return"]
-        header += ["last learner, stochastic", "deterministic", f"transitions to a round of {REACHED:g}, by seed"]
+        header += [
+            "last learner, stochastic",
+            "deterministic",
+            f"transitions to a round of {REACHED:g}, by seed",
+        ]
         parts.append(
             f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} an episode; constraint "
             f"{baseline['threshold']:.1f}."
@@ -234,11 +268,20 @@ def panel(axes: Axes, record: dict[str, Any], name: str) -> None:
         axes.plot(samples, returns.mean(0), color=COLOURS[method], lw=1.9, label=label)
     axes.axhline(baseline["threshold"], color=INK, lw=1.1, ls="--", zorder=1, label="constraint")
     axes.axhline(baseline["mean"], color=MUTED, lw=1.1, ls=":", zorder=1, label="baseline")
-    axes.set(xlabel="transitions", ylabel="expected return of the collecting policy", ylim=(0, None), xlim=(0, None))
+    axes.set(
+        xlabel="transitions",
+        ylabel="expected return of the collecting policy",
+        ylim=(0, None),
+        xlim=(0, None),
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.legend(loc="lower right")
     spread = f"{baseline['mean']:.0f} ± {baseline['deviation']:.0f} an episode"
-    headline(axes, f"Behind the {name} baseline", f"{record['task']}, baseline {spread}; {len(record['seeds'])} seeds")
+    headline(
+        axes,
+        f"Behind the {name} baseline",
+        f"{record['task']}, baseline {spread}; {len(record['seeds'])} seeds",
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ def regret(algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: 
     policy, agent = algorithm.policy(state), algorithm.agent
     views = jax.vmap(lambda seen: View.at_start(seen, env.action_space))(states)
     act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
-    return env.gap(states, act(policy, agent.memory(policy), views, key)[0])  # the action is no draw: key is not read
+    return env.gap(
+        states, act(policy, agent.memory(policy), views, key)[0]
+    )  # the action is no draw: key is not read
 
 
 def round_returns(
@@ -33,7 +35,9 @@ def round_returns(
     round to come. Nothing of these episodes reaches the training.
     """
     policy, baseline = algorithm.policy(state), inputs["baseline"]
-    vector = GuidedEnv(CARTPOLE, Fresh(CARTPOLE), episodes, baseline=baseline, config=DeepStepMixConfig())
+    vector = GuidedEnv(
+        CARTPOLE, Fresh(CARTPOLE), episodes, baseline=baseline, config=DeepStepMixConfig()
+    )
     act = algorithm.agent.modes["stochastic"].act  # PPO's: it has no memory
     key_round, key = jax.random.split(key)
 
@@ -45,12 +49,16 @@ def round_returns(
         return vector.step(playing, action, key_env)[0], key
 
     begun = vector.begin(state.vector.plan, key_round)
-    returns = jax.lax.while_loop(lambda carry: jnp.any(carry[0].in_first), step, (begun, key))[0].earned[:, -1]
+    returns = jax.lax.while_loop(lambda carry: jnp.any(carry[0].in_first), step, (begun, key))[
+        0
+    ].earned[:, -1]
     choice = state.vector.plan.choice
     handover = choice.weight * choice.bold + (1.0 - choice.weight) * choice.cautious
     return jnp.stack([returns.mean(), returns.std() / jnp.sqrt(episodes), handover])
 
 
-def round_returns_quick(algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key) -> Array:
+def round_returns_quick(
+    algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key
+) -> Array:
     """The same of a tenth of the episodes."""
     return round_returns(algorithm, state, inputs, key, episodes=204)

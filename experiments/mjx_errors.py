@@ -42,9 +42,15 @@ def main(arguments: Arguments) -> None:
     console, rows = Console(), []
     for task in arguments.tasks:
         rows.append(compare(task, arguments.states))
-        console.note(f"{task}: {rows[-1]['median']:.1e} (median), compiled in {rows[-1]['compile_seconds']:.0f} s")
+        console.note(
+            f"{task}: {rows[-1]['median']:.1e} (median), compiled in {rows[-1]['compile_seconds']:.0f} s"
+        )
     cells = [
-        [row["task"], *(f"{row[name]:.1e}" for name in ("median", "quantile_95", "largest")), f"{row['reward']:.1e}"]
+        [
+            row["task"],
+            *(f"{row[name]:.1e}" for name in ("median", "quantile_95", "largest")),
+            f"{row['reward']:.1e}",
+        ]
         for row in rows
     ]
     header = ["task", "median error", "95 % of states below", "largest", "reward, median"]

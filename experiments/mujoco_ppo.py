@@ -106,9 +106,13 @@ def main(arguments: Arguments) -> None:
     for settings in SETTINGS:
         chosen = [folder for folder in folders if folder.parent.name == settings]
         if chosen:
-            plot_comparison([load_run(folder) for folder in chosen], RESULTS / f"{name}_{settings}.png")
+            plot_comparison(
+                [load_run(folder) for folder in chosen], RESULTS / f"{name}_{settings}.png"
+            )
     console.note(table(rows))
-    console.note(f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s")
+    console.note(
+        f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s"
+    )
 
 
 def experiment(task: str, settings: str, quick: bool) -> Experiment:
@@ -130,15 +134,25 @@ def table(rows: list[dict]) -> str:
         if not found:
             continue
         cells = [interval(found.get(settings)) for settings in SETTINGS]
-        stochastic = [f"{found[each]['stochastic']:.0f}" if each in found else "" for each in SETTINGS]
+        stochastic = [
+            f"{found[each]['stochastic']:.0f}" if each in found else "" for each in SETTINGS
+        ]
         cleanrl = "{:g} ± {:g}".format(*published.cleanrl) if published.cleanrl else ""
-        lines.append([task, cells[0], stochastic[0], cleanrl, cells[1], stochastic[1], published.zoo or ""])
-    header = ["task", "reference [95 %]", "stochastic", "CleanRL (v4)", "tuned [95 %]", "stochastic", "SB3 zoo (v3)"]
+        lines.append(
+            [task, cells[0], stochastic[0], cleanrl, cells[1], stochastic[1], published.zoo or ""]
+        )
+    header = [
+        "task",
+        "reference [95 %]",
+        "stochastic",
+        "CleanRL (v4)",
+        "tuned [95 %]",
+        "stochastic",
+        "SB3 zoo (v3)",
+    ]
     seeds = {len(row["seeds"]) for row in rows}
     steps = {row["transitions"] for row in rows}
-    note = (
-        f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to {max(steps, default=0):,} steps a seed."
-    )
+    note = f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to {max(steps, default=0):,} steps a seed."
     return f"{markdown(header, lines)}\n\n{note}"
 
 

@@ -22,7 +22,9 @@ def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> N
     if is_finished(folder):
         return
     if (folder / "config.json").exists():
-        stop_if_stopped(resume(folder, console=console, trust=NOBODY.also(*experiment.run.measures)))
+        stop_if_stopped(
+            resume(folder, console=console, trust=NOBODY.also(*experiment.run.measures))
+        )
         return
     stop_if_stopped(train(experiment, folder, console=console))
 
@@ -44,7 +46,9 @@ def is_finished(folder: Path) -> bool:
 def score(folder: Path) -> dict:
     """The last evaluation of a run as plain data, in both modes; the score is that of the deterministic one."""
     run, description = load_run(folder), read_description(folder)
-    deterministic, stochastic = (run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic"))
+    deterministic, stochastic = (
+        run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic")
+    )
     low, high = mean_interval(deterministic) if len(deterministic) > 1 else (None, None)
     return {
         "task": run.environment,
@@ -67,7 +71,9 @@ def interval(row: dict | None, decimals: int = 0) -> str:
     """A table's cell: the mean return of the deterministic mode, and its interval if there is more than one seed."""
     if row is None:
         return ""
-    numbers = [f"{row[name]:.{decimals}f}" for name in ("score", "low", "high") if row[name] is not None]
+    numbers = [
+        f"{row[name]:.{decimals}f}" for name in ("score", "low", "high") if row[name] is not None
+    ]
     return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
@@ -80,5 +86,7 @@ def markdown(header: list[str], rows: list[list]) -> str:
 def write(name: str, record: object, text: str) -> None:
     """NAME.json and NAME.md under experiments/results/."""
     RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(
+        RESULTS / f"{name}.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+    )
     write_atomically(RESULTS / f"{name}.md", (text + "\n").encode())

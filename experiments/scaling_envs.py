@@ -48,7 +48,9 @@ from jaxrl.train.output.console import Console
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs")
 BANDIT = "bandit/contextual"
-BASE = 1024  # transitions of an iteration in the bandit, from which rules scale and runs are released
+BASE = (
+    1024  # transitions of an iteration in the bandit, from which rules scale and runs are released
+)
 POINTS = 20  # scores a run
 # Metrics that are kept: those of which each iteration counts as much. All others are in the run folders.
 LATE = ("kl", "kl_to_previous", "clip_fraction", "gradient_norm", "gradient_steps")
@@ -78,9 +80,22 @@ class Budget(NamedTuple):
 RULES = ("R1", "R2", "R3", "R4")
 BATCHES = (256, 512, 1024, 2048, 4096)
 SCALED = ((16, ("R1",)), (64, RULES), (256, RULES), (1024, RULES), (4096, ("R1", "R2")))
-NORMAL = Budget(4, BATCHES, 400, 200, (4, 16), 200, True, environments=SCALED, transitions=1_000_000)
+NORMAL = Budget(
+    4, BATCHES, 400, 200, (4, 16), 200, True, environments=SCALED, transitions=1_000_000
+)
 FEW = ((16, ("R1",)), (64, ("R1", "R4")))
-QUICK = Budget(4, (256, 1024, 4096), 200, 100, (4,), 80, False, environments=FEW, transitions=131_072, episodes=20)
+QUICK = Budget(
+    4,
+    (256, 1024, 4096),
+    200,
+    100,
+    (4,),
+    80,
+    False,
+    environments=FEW,
+    transitions=131_072,
+    episodes=20,
+)
 FULL = NORMAL._replace(
     seeds=5,
     games=("Breakout-MinAtar", "SpaceInvaders-MinAtar"),
@@ -134,9 +149,15 @@ class Cell(NamedTuple):
         """All that decides its numbers, as plain data."""
         described = self.experiment.description()
         del described["format"]  # of run folders
-        more: dict[str, Any] = {"iterations": self.iterations, "releases": self.releases, "released": self.released}
+        more: dict[str, Any] = {
+            "iterations": self.iterations,
+            "releases": self.releases,
+            "released": self.released,
+        }
         run = self.experiment.run  # but for devices: seeds may be dealt out to any number
-        more["run"] = {name: getattr(run, name) for name in ("seed", "num_seeds", "evaluation_episodes")}
+        more["run"] = {
+            name: getattr(run, name) for name in ("seed", "num_seeds", "evaluation_episodes")
+        }
         return plain(described | more)
 
 
@@ -156,9 +177,17 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Train what is missing, then write the results."""
-    suffix, budget = ("_quick", QUICK) if arguments.quick else ("_full", FULL) if arguments.full else ("", NORMAL)
+    suffix, budget = (
+        ("_quick", QUICK)
+        if arguments.quick
+        else ("_full", FULL)
+        if arguments.full
+        else ("", NORMAL)
+    )
     console, path = Console(), RESULTS / f"scaling_envs{suffix}.json"
-    results = json.loads(path.read_text()) if path.exists() else {"versions": versions(), "cells": {}}
+    results = (
+        json.loads(path.read_text()) if path.exists() else {"versions": versions(), "cells": {}}
+    )
     cells = {"bandit": bandit_cells, "minatar": minatar_cells}
     for part in () if arguments.report else arguments.parts:
         train_missing(dict(cells[part](budget)), results, path, console)
@@ -169,7 +198,9 @@ def main(arguments: Arguments) -> None:
 
 def run_settings(budget: Budget) -> RunSettings:
     """Seeds dealt out to as many devices as divide them: what each computes does not depend on the others."""
-    devices = max(k for k in range(1, budget.seeds + 1) if budget.seeds % k == 0 and k <= len(jax.devices()))
+    devices = max(
+        k for k in range(1, budget.seeds + 1) if budget.seeds % k == 0 and k <= len(jax.devices())
+    )
     return RunSettings(
         num_seeds=budget.seeds,
         num_evaluations=POINTS,
@@ -200,7 +231,10 @@ def bandit_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
         for name, values in SWEEPS.items():
             yield f"bandit/sweep/{name}", cell(budget.plateau, BANDIT_CONFIG, {name: values})
         for epochs in EPOCHS:
-            yield f"bandit/sweep/num_epochs/{epochs}", cell(budget.plateau, BANDIT_CONFIG.replace(num_epochs=epochs))
+            yield (
+                f"bandit/sweep/num_epochs/{epochs}",
+                cell(budget.plateau, BANDIT_CONFIG.replace(num_epochs=epochs)),
+            )
 
 
 def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
@@ -210,18 +244,29 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
         for num_envs, rules in budget.environments:
             for rule in rules:
                 sizes = {"num_steps": budget.num_steps, "minibatch_size": budget.minibatch_size}
-                config = MINATAR_CONFIG.replace(num_envs=num_envs, total_steps=budget.transitions, **sizes)
+                config = MINATAR_CONFIG.replace(
+                    num_envs=num_envs, total_steps=budget.transitions, **sizes
+                )
                 config = co_scale(config, base, rule)
                 iterations = budget.transitions // (num_envs * config.num_steps)
-                yield f"minatar/{game}/{num_envs}/{rule}", Cell(Experiment("ppo", game, config, run), iterations)
+                yield (
+                    f"minatar/{game}/{num_envs}/{rule}",
+                    Cell(Experiment("ppo", game, config, run), iterations),
+                )
 
 
 def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Console) -> None:
     """Train the cells that `results` lacks, or has under other settings; write each as soon as it is finished."""
-    missing = {name: cell for name, cell in cells.items() if not is_finished(cell, results["cells"].get(name))}
+    missing = {
+        name: cell
+        for name, cell in cells.items()
+        if not is_finished(cell, results["cells"].get(name))
+    }
     if missing:
         hours = sum(cpu_hours(cell) for cell in missing.values())
-        console.note(f"{len(missing)} of {len(cells)} cells are to be trained: some {hours:.2f} CPU-hours")
+        console.note(
+            f"{len(missing)} of {len(cells)} cells are to be trained: some {hours:.2f} CPU-hours"
+        )
     for name, cell in missing.items():
         begun = time.perf_counter()
         folder = RUNS / path.stem / name
@@ -236,7 +281,9 @@ def cpu_hours(cell: Cell) -> float:
     members = len(cell.experiment.settings()) * cell.experiment.run.num_seeds
     part = "bandit" if cell.experiment.environment == BANDIT else "minatar"
     read = sum(arm.config.total_steps * arm.config.num_epochs for arm in arms) * members
-    return (read * CPU_SECONDS_PER_TRANSITION[part] + len(arms) * CPU_SECONDS_PER_COMPILATION) / 3600
+    return (
+        read * CPU_SECONDS_PER_TRANSITION[part] + len(arms) * CPU_SECONDS_PER_COMPILATION
+    ) / 3600
 
 
 def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
@@ -245,7 +292,9 @@ def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
         return False
     asked, defaults = json.loads(json.dumps(cell.asked())), flatten(PPOConfig())
     known = without_unchosen(PPOConfig(), record["asked"]["config"])
-    asked["config"] = {name: x for name, x in asked["config"].items() if name in known or x != defaults.get(name)}
+    asked["config"] = {
+        name: x for name, x in asked["config"].items() if name in known or x != defaults.get(name)
+    }
     return asked == record["asked"] | {"config": known}
 
 
@@ -257,7 +306,10 @@ def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Pat
         arm = dataclasses.replace(cell.experiment.changed(changes), run=run)
         steps = cell.released * arm.config.num_envs * arm.config.num_steps
         words = re.sub(r"\W+", "-", name).strip("-")
-        found[name] = arm.changed({"total_steps": steps}), folder.with_name(f"{folder.name}-{words}")
+        found[name] = (
+            arm.changed({"total_steps": steps}),
+            folder.with_name(f"{folder.name}-{words}"),
+        )
     return found
 
 
@@ -265,7 +317,9 @@ def train_cell(cell: Cell, folder: Path, console: Console) -> dict[str, Any]:
     """Scores and metrics of a cell, trained into `folder`, and of its releases, into those beside it."""
     record = train(cell.experiment, folder, console)
     arms = releases(cell, folder)
-    return record | {"releases": {name: train(arm, beside, console) for name, (arm, beside) in arms.items()}}
+    return record | {
+        "releases": {name: train(arm, beside, console) for name, (arm, beside) in arms.items()}
+    }
 
 
 def train(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
@@ -280,19 +334,26 @@ def train(experiment: Experiment, folder: Path, console: Console) -> dict[str, A
     record = {
         "batch": run.config["samples_per_step"],
         "iterations": run.evaluations["iteration"],
-        "scores": run.measure("regret") if experiment.run.measures else run.returns("deterministic"),
+        "scores": run.measure("regret")
+        if experiment.run.measures
+        else run.returns("deterministic"),
         "late": late_metrics(run.metrics, 0.75 * run.config["num_iterations"], shape),
         "training_seconds": run.metrics[-1]["seconds"],
     }
     return shortened(record)
 
 
-def late_metrics(rows: list[dict[str, Any]], after: float, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def late_metrics(
+    rows: list[dict[str, Any]], after: float, shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
     """The metrics LATE [H, S], averaged over the iterations after that many."""
     spans = np.diff([0, *(row["iteration"] for row in rows)])
     late = [(row, span) for row, span in zip(rows, spans, strict=True) if row["iteration"] > after]
     weights = [span for _, span in late]
-    values = {name: np.array([row[name] for row, _ in late], np.float64).reshape(-1, *shape) for name in LATE}
+    values = {
+        name: np.array([row[name] for row, _ in late], np.float64).reshape(-1, *shape)
+        for name in LATE
+    }
     return {name: np.average(each, axis=0, weights=weights) for name, each in values.items()}
 
 
@@ -302,7 +363,13 @@ def shortened(value: Any) -> Any:
         return {name: shortened(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | list):
         return [shortened(item) for item in plain(value)]
-    return value if isinstance(value, int | None) else float(f"{value:.5g}") if math.isfinite(value) else None
+    return (
+        value
+        if isinstance(value, int | None)
+        else float(f"{value:.5g}")
+        if math.isfinite(value)
+        else None
+    )
 
 
 if __name__ == "__main__":

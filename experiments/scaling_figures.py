@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scaling_report import Cells, bandit_rules, final, games, numbered, scaled, sweeps
 
-from jaxrl.analysis.style import FAINT, PALETTE, headline, new_figure, save_figure, short_number, styled
+from jaxrl.analysis.style import (
+    FAINT,
+    PALETTE,
+    headline,
+    new_figure,
+    save_figure,
+    short_number,
+    styled,
+)
 
 RULES = ("R1", "R2", "R3", "R4")
 Panel = tuple[Any, Callable[[Axes, Any], None]]
@@ -25,7 +33,10 @@ def draw(cells: Cells, path: Path) -> None:
         (cells.get("bandit/release", {}).get("releases"), draw_releases),
         (sweeps(cells), draw_sweeps),
         (bandit_rules(cells), draw_rules),
-        *((scaled(cells, f"minatar/{game}"), partial(draw_game, game=game)) for game in games(cells)),
+        *(
+            (scaled(cells, f"minatar/{game}"), partial(draw_game, game=game))
+            for game in games(cells)
+        ),
     ]
     drawn = [(data, panel) for data, panel in every if data]
     if not drawn:
@@ -42,9 +53,28 @@ def draw(cells: Cells, path: Path) -> None:
 def _points(axes: Axes, line: dict[float, np.ndarray], colour: str, label: str = "") -> None:
     """Means of the seeds against a number, with a dot a seed."""
     for x, seeds in line.items():
-        axes.plot([x] * np.size(seeds), np.ravel(seeds), color=colour, ls="", marker="o", ms=3, alpha=0.35, mew=0)
+        axes.plot(
+            [x] * np.size(seeds),
+            np.ravel(seeds),
+            color=colour,
+            ls="",
+            marker="o",
+            ms=3,
+            alpha=0.35,
+            mew=0,
+        )
     middle = [np.mean(seeds) for seeds in line.values()]
-    axes.plot(list(line), middle, color=colour, label=label, lw=1.7, marker="o", ms=5.5, mec="white", mew=1.0)
+    axes.plot(
+        list(line),
+        middle,
+        color=colour,
+        label=label,
+        lw=1.7,
+        marker="o",
+        ms=5.5,
+        mec="white",
+        mew=1.0,
+    )
 
 
 def _ticks(axes: Axes, values: Iterable[float]) -> None:
@@ -59,20 +89,30 @@ def draw_plateau(axes: Axes, plateaus: dict[int, dict[str, Any]]) -> None:
     line = {float(batch): final(cell) for batch, cell in plateaus.items()}
     batches = np.array(list(line))
     for power, style in ((1.0, "-"), (0.5, "--")):
-        axes.plot(batches, np.mean(line[batches[0]]) * (batches[0] / batches) ** power, color=FAINT, lw=1.4, ls=style)
+        axes.plot(
+            batches,
+            np.mean(line[batches[0]]) * (batches[0] / batches) ** power,
+            color=FAINT,
+            lw=1.4,
+            ls=style,
+        )
     _points(axes, line, PALETTE[0])
     axes.set(yscale="log", xlabel="transitions of an iteration, B", ylabel="regret")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     _ticks(axes, batches)
-    headline(axes, "Where learning stops", "R1: minibatch, learning rate kept; grey: 1/B, dashed 1/√B")
+    headline(
+        axes, "Where learning stops", "R1: minibatch, learning rate kept; grey: 1/B, dashed 1/√B"
+    )
 
 
 def draw_releases(axes: Axes, arms: dict[str, dict[str, Any]]) -> None:
     """Regret after one setting changed on the plateau."""
     for (name, arm), colour in zip(arms.items(), ("#4D4D4D", *PALETTE), strict=False):
-        axes.plot(arm["iterations"], np.mean(arm["scores"], axis=(1, 2)), color=colour, lw=1.7, label=name)
+        axes.plot(
+            arm["iterations"], np.mean(arm["scores"], axis=(1, 2)), color=colour, lw=1.7, label=name
+        )
     axes.set(xlabel="iterations after the change", ylabel="regret")
     axes.set_ylim(0, 1.5 * axes.get_ylim()[1])
     axes.legend(loc="upper right", ncols=2, fontsize=8)

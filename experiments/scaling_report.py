@@ -38,7 +38,11 @@ def late(record: dict[str, Any], name: str) -> float:
 
 def numbered(cells: Cells, prefix: str) -> dict[int, dict[str, Any]]:
     """Cells named prefix/NUMBER, by number."""
-    named = {name.removeprefix(prefix + "/"): cell for name, cell in cells.items() if name.startswith(prefix + "/")}
+    named = {
+        name.removeprefix(prefix + "/"): cell
+        for name, cell in cells.items()
+        if name.startswith(prefix + "/")
+    }
     return {int(name): named[name] for name in sorted(named, key=int)}
 
 
@@ -73,9 +77,14 @@ def expectations(cells: Cells) -> list[tuple[str, float, str, float]]:
             ratio = final(plateaus[large]).mean() / final(plateaus[small]).mean()
             result.append((f"regret at B = {large} / at {small}", ratio, "≤", 0.8))
     if "bandit/release" in cells:
-        arms = {name: final(arm).mean() for name, arm in cells["bandit/release"]["releases"].items()}
+        arms = {
+            name: final(arm).mean() for name, arm in cells["bandit/release"]["releases"].items()
+        }
         others = [name for name in arms if name != "continue"]
-        result += [(f"released by {name} / continued", arms[name] / arms["continue"], "≤", 0.85) for name in others]
+        result += [
+            (f"released by {name} / continued", arms[name] / arms["continue"], "≤", 0.85)
+            for name in others
+        ]
     large = {batch: cell for batch, cell in plateaus.items() if batch >= 1024}
     if 16 in rules and "R1" in rules[16]:
         large |= {16 * 1024: rules[16]["R1"]}
@@ -95,7 +104,14 @@ def expectations(cells: Cells) -> list[tuple[str, float, str, float]]:
 
 def markdown(cells: Cells) -> str:
     """Every table that the finished cells fill."""
-    parts = [plateau_table, release_table, sweep_table, rules_table, expectation_table, minatar_table]
+    parts = [
+        plateau_table,
+        release_table,
+        sweep_table,
+        rules_table,
+        expectation_table,
+        minatar_table,
+    ]
     return "\n".join(table + "\n" for table in (part(cells) for part in parts) if table)
 
 
@@ -117,7 +133,16 @@ def plateau_table(cells: Cells) -> str:
     for batch, cell in numbered(cells, "bandit/plateau").items():
         kl = late(cell, "kl_to_previous")
         steps = f"{late(cell, 'gradient_steps'):.0f}"
-        rows.append([batch, cell["iterations"][-1], steps, _regret(final(cell)), f"{kl:.4f}", count_label(batch / kl)])
+        rows.append(
+            [
+                batch,
+                cell["iterations"][-1],
+                steps,
+                _regret(final(cell)),
+                f"{kl:.4f}",
+                count_label(batch / kl),
+            ]
+        )
     header = "transitions of an iteration (B), iterations, gradient steps, regret ± sd over seeds, KL of an iteration"
     return _table("Bandit: the plateau under R1", f"{header}, transitions a nat", rows)
 
@@ -129,14 +154,20 @@ def release_table(cells: Cells) -> str:
     for name, arm in arms.items():
         ratio = final(arm).mean() / final(arms["continue"]).mean()
         rows.append([name, arm["iterations"][-1], _regret(final(arm)), f"{ratio:.2f}"])
-    return _table("Bandit: released from B = 1024", "change, iterations more, regret ± sd, relative to continue", rows)
+    return _table(
+        "Bandit: released from B = 1024",
+        "change, iterations more, regret ± sd, relative to continue",
+        rows,
+    )
 
 
 def sweep_table(cells: Cells) -> str:
     """One setting at a time."""
     rows = []
     for name, values in sweeps(cells).items():
-        shown = "; ".join(f"{short_number(value)}: {_regret(seeds)}" for value, seeds in values.items())
+        shown = "; ".join(
+            f"{short_number(value)}: {_regret(seeds)}" for value, seeds in values.items()
+        )
         rows.append([f"`{name}`", shown])
     return _table("Bandit: one setting at a time, B = 1024", "setting, value: regret ± sd", rows)
 
@@ -146,7 +177,9 @@ def bandit_rules(cells: Cells) -> dict[int, dict[str, dict[str, Any]]]:
     by_factor = scaled(cells, "bandit/rules")
     base = cells.get("bandit/plateau/1024")
     if by_factor and base:
-        compared = next(cell["iterations"][-1] for rules in by_factor.values() for cell in rules.values())
+        compared = next(
+            cell["iterations"][-1] for rules in by_factor.values() for cell in rules.values()
+        )
         by_factor = {1: {"R1": cut(base, compared)}} | by_factor
     return by_factor
 
@@ -164,9 +197,15 @@ def rules_table(cells: Cells) -> str:
                 config["minibatch_size"],
                 short_number(config["learning_rate"]),
             ]
-            rows.append([*row, _regret(final(cell)), f"{late(cell, 'kl_to_previous'):.4f}", _regret(equal)])
-    header = "times 1024 environments, rule, minibatch, learning rate, regret ± sd at equal iterations"
-    return _table("Bandit: the rules", f"{header}, KL of an iteration, regret ± sd at equal transitions", rows)
+            rows.append(
+                [*row, _regret(final(cell)), f"{late(cell, 'kl_to_previous'):.4f}", _regret(equal)]
+            )
+    header = (
+        "times 1024 environments, rule, minibatch, learning rate, regret ± sd at equal iterations"
+    )
+    return _table(
+        "Bandit: the rules", f"{header}, KL of an iteration, regret ± sd at equal transitions", rows
+    )
 
 
 def expectation_table(cells: Cells) -> str:
@@ -189,7 +228,11 @@ def minatar_table(cells: Cells) -> str:
     for game in games(cells):
         for num_envs, rules in scaled(cells, f"minatar/{game}").items():
             for rule, cell in rules.items():
-                config, seeds, iterations = cell["asked"]["config"], final(cell)[0], cell["iterations"][-1]
+                config, seeds, iterations = (
+                    cell["asked"]["config"],
+                    final(cell)[0],
+                    cell["iterations"][-1],
+                )
                 low, high = mean_interval(seeds)
                 row = [
                     game,
@@ -201,7 +244,12 @@ def minatar_table(cells: Cells) -> str:
                 ]
                 score = f"{seeds.mean():.1f} [{low:.1f}, {high:.1f}]"
                 rows.append(
-                    [*row, score, f"{late(cell, 'kl_to_previous'):.4f}", count_label(iterations * cell["batch"])]
+                    [
+                        *row,
+                        score,
+                        f"{late(cell, 'kl_to_previous'):.4f}",
+                        count_label(iterations * cell["batch"]),
+                    ]
                 )
     header = "game, environments, rule, minibatch, learning rate, iterations, return [95 %], KL of an iteration"
     return _table("MinAtar at equal transitions", f"{header}, transitions", rows)

@@ -63,19 +63,28 @@ class Members(NamedTuple):
     inverse_temperature: np.ndarray
 
 
-def members(seeds: int, scales: tuple[float, ...] = (0.1,), temperatures: tuple[float, ...] = (10.0,)) -> Members:
+def members(
+    seeds: int, scales: tuple[float, ...] = (0.1,), temperatures: tuple[float, ...] = (10.0,)
+) -> Members:
     """Every combination, seeds fastest."""
     grid = np.meshgrid(temperatures, scales, np.arange(seeds), indexing="ij")
     return Members(*(each.ravel() for each in reversed(grid)))
 
 
 def play(
-    env: TabularMDP, config: StepMixConfig, who: Members, episodes: int, dataset: TabularEpisodes | None = None
+    env: TabularMDP,
+    config: StepMixConfig,
+    who: Members,
+    episodes: int,
+    dataset: TabularEpisodes | None = None,
 ) -> dict[str, np.ndarray]:
     """Expected returns [M, episodes] of all members, and what is known of their problems; `dataset` has a row each."""
 
     def member(who: Members, dataset: TabularEpisodes | None) -> tuple[dict, dict]:
-        numbers: dict[str, Any] = {"bonus_scale": who.bonus_scale, "inverse_temperature": who.inverse_temperature}
+        numbers: dict[str, Any] = {
+            "bonus_scale": who.bonus_scale,
+            "inverse_temperature": who.inverse_temperature,
+        }
         algorithm = stepmix(env, dataclasses.replace(config, **numbers), dataset=dataset)
 
         def body(carry: tuple, _: None) -> tuple:
@@ -85,18 +94,28 @@ def play(
             return (state, totals), seen["expected_return"].sum
 
         state = algorithm.init(jax.random.key(who.seed))
-        (_, totals), returns = jax.lax.scan(body, (state, dict.fromkeys(SHARES, 0.0)), None, length=episodes)
+        (_, totals), returns = jax.lax.scan(
+            body, (state, dict.fromkeys(SHARES, 0.0)), None, length=episodes
+        )
         problem = state.problem
         threshold = threshold_of(config, problem)
-        fixed = {"optimal": problem.optimal_value, "baseline": problem.baseline_value, "threshold": threshold}
-        return fixed | {name: total / episodes for name, total in totals.items()}, {"returns": returns}
+        fixed = {
+            "optimal": problem.optimal_value,
+            "baseline": problem.baseline_value,
+            "threshold": threshold,
+        }
+        return fixed | {name: total / episodes for name, total in totals.items()}, {
+            "returns": returns
+        }
 
     arrays = jax.tree.map(jnp.asarray, who)
     found, curves = jax.device_get(jax.jit(jax.vmap(member))(arrays, dataset))
     return {name: np.asarray(each, np.float64) for name, each in (found | curves).items()}
 
 
-def summary(found: dict[str, np.ndarray], horizon: int, rows: slice | np.ndarray = slice(None)) -> dict[str, Any]:
+def summary(
+    found: dict[str, np.ndarray], horizon: int, rows: slice | np.ndarray = slice(None)
+) -> dict[str, Any]:
     """Of some members: violations, regret on the way and at the end, and the mean curve of returns."""
     seen = {name: each[rows] for name, each in found.items()}
     returns = seen["returns"]
@@ -134,7 +153,9 @@ def figure(fewer: int, console: Console) -> dict[str, Any]:
             config = dataclasses.replace(PAPER, method=method, bound=bound)
             runs = play(env, config, who, 20_000 // fewer)
             for eta in (5, 10):
-                found[f"{eta}/{bound}/{method}"] = summary(runs, env.horizon, who.inverse_temperature == eta)
+                found[f"{eta}/{bound}/{method}"] = summary(
+                    runs, env.horizon, who.inverse_temperature == eta
+                )
             console.note(f"figure: {bound} {method}")
     return found
 
@@ -154,11 +175,17 @@ def safety(fewer: int, console: Console) -> dict[str, Any]:
     found = {}
     for name, config in (("hub", HUB), ("paper", PAPER)):
         env = make(f"tabular/{name}")
-        for method, scales in (("stepmix", (1.0, 0.1, 0.0)), ("epsmix", (1.0, 0.1, 0.0)), ("ucbvi", (0.1,))):
+        for method, scales in (
+            ("stepmix", (1.0, 0.1, 0.0)),
+            ("epsmix", (1.0, 0.1, 0.0)),
+            ("ucbvi", (0.1,)),
+        ):
             who = members(20, scales)
             runs = play(env, dataclasses.replace(config, method=method), who, 100_000 // fewer)
             for scale in scales:
-                found[f"{name}/{method}/{scale:g}"] = summary(runs, env.horizon, who.bonus_scale == scale)
+                found[f"{name}/{method}/{scale:g}"] = summary(
+                    runs, env.horizon, who.bonus_scale == scale
+                )
             console.note(f"safety: {name} {method}")
     return found
 
@@ -169,16 +196,24 @@ def bounds(fewer: int, console: Console) -> dict[str, Any]:
     for name, usual in (("hub", HUB), ("paper", PAPER)):
         env = make(f"tabular/{name}")
         generator, shape = np.random.default_rng(0), env.rewards.shape
-        policies = jnp.asarray(generator.dirichlet(np.full(shape[2], 0.3), (100, *shape[:2])), jnp.float32)
+        policies = jnp.asarray(
+            generator.dirichlet(np.full(shape[2], 0.3), (100, *shape[:2])), jnp.float32
+        )
         for bound, scale in (("kl", 1.0), ("anchored", 1.0), ("kl", 0.0)):
             config = dataclasses.replace(usual, bound=bound, bonus_scale=scale, num_envs=20)
             wrong = count_wrong(env, config, policies, 1000 // fewer)
-            found[f"{name}/{bound}/{scale:g}"] = {"plans": wrong[0], "bounds": wrong[1], "wrong": wrong[2]}
+            found[f"{name}/{bound}/{scale:g}"] = {
+                "plans": wrong[0],
+                "bounds": wrong[1],
+                "wrong": wrong[2],
+            }
             console.note(f"bounds: {name} {bound} {scale:g}: {wrong[2]} of {wrong[1]} wrong")
     return found
 
 
-def count_wrong(env: TabularMDP, config: StepMixConfig, policies: jax.Array, plans: int) -> tuple[int, int, int]:
+def count_wrong(
+    env: TabularMDP, config: StepMixConfig, policies: jax.Array, plans: int
+) -> tuple[int, int, int]:
     """(plans, bounds checked, bounds that are wrong) over 5 seeds."""
     learner, slack = StepMix(env, config), ROUNDING * env.horizon
 
@@ -188,13 +223,23 @@ def count_wrong(env: TabularMDP, config: StepMixConfig, policies: jax.Array, pla
     def check(state: Any) -> jax.Array:
         prefixes = jnp.arange(env.horizon + 1)
         anchors = 1 if config.bound == "kl" else env.horizon + 1
-        model = confidence.estimate(state.counts, env.rewards, config.failure_probability, anchors=anchors)
-        candidates = Candidates(state.problem.baseline, prefixes, jnp.zeros((env.horizon, env.rewards.shape[-1])))
+        model = confidence.estimate(
+            state.counts, env.rewards, config.failure_probability, anchors=anchors
+        )
+        candidates = Candidates(
+            state.problem.baseline, prefixes, jnp.zeros((env.horizon, env.rewards.shape[-1]))
+        )
         family = confidence.kl_bounds if config.bound == "kl" else confidence.anchored_bounds
         found = family(model, env.initial, candidates, config.bonus_scale)
-        chain = jax.vmap(lambda j: value(mixture.splice(found.optimistic, state.problem.baseline, j)))(prefixes)
-        lower = jax.vmap(lambda policy: confidence.policy_lower(model, env.initial, policy, config.bonus_scale))
-        wrong = jnp.sum(found.lower > chain + slack) + (found.upper[0] < state.problem.optimal_value - slack)
+        chain = jax.vmap(
+            lambda j: value(mixture.splice(found.optimistic, state.problem.baseline, j))
+        )(prefixes)
+        lower = jax.vmap(
+            lambda policy: confidence.policy_lower(model, env.initial, policy, config.bonus_scale)
+        )
+        wrong = jnp.sum(found.lower > chain + slack) + (
+            found.upper[0] < state.problem.optimal_value - slack
+        )
         return wrong + jnp.sum(lower(policies) > jax.vmap(value)(policies) + slack)
 
     def member(key: jax.Array) -> jax.Array:
@@ -208,7 +253,9 @@ def count_wrong(env: TabularMDP, config: StepMixConfig, policies: jax.Array, pla
     return 5 * plans, 5 * plans * (len(policies) + env.horizon + 2), int(wrong.sum())
 
 
-def collect(env: TabularMDP, behaviour: Mixture, size: int, keys: jax.Array) -> tuple[TabularEpisodes, jax.Array]:
+def collect(
+    env: TabularMDP, behaviour: Mixture, size: int, keys: jax.Array
+) -> tuple[TabularEpisodes, jax.Array]:
     """A dataset of so many episodes for each key, and its counts."""
 
     def one(key: jax.Array) -> tuple[TabularEpisodes, jax.Array]:
@@ -224,7 +271,10 @@ def offline(fewer: int, console: Console) -> dict[str, Any]:
     policy = 0.9 * tabular.constant(0, env.rewards) + 0.1 / env.rewards.shape[-1]
     value = float(tabular.expected_return(env.transitions, env.rewards, env.initial, policy))
     config = dataclasses.replace(HUB, constraint="absolute", constraint_level=0.9 * value)
-    behaviour, found = Mixture(policy, policy, jnp.float32(1.0)), {"behaviour": value, "threshold": 0.9 * value}
+    behaviour, found = (
+        Mixture(policy, policy, jnp.float32(1.0)),
+        {"behaviour": value, "threshold": 0.9 * value},
+    )
     for size in (30, 300, 1000, 3000, 10_000, 30_000):
         data, counts = jax.jit(functools.partial(collect, env, behaviour, size))(
             jax.random.split(jax.random.key(size), seeds)
@@ -233,7 +283,12 @@ def offline(fewer: int, console: Console) -> dict[str, Any]:
         for scale in (1.0, 0.1):
             learn = jax.vmap(
                 lambda one, scale=scale: certificate.certify(
-                    one, env.rewards, env.initial, config.constraint_level, config.failure_probability, scale
+                    one,
+                    env.rewards,
+                    env.initial,
+                    config.constraint_level,
+                    config.failure_probability,
+                    scale,
                 )
             )
             given = jax.device_get(jax.jit(learn)(counts))
@@ -252,7 +307,13 @@ def main(arguments: Arguments) -> None:
     name, fewer = ("stepmix_quick", 10) if arguments.quick else ("stepmix", 1)
     path, console = RESULTS / f"{name}.json", Console()
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    run: dict[str, Callable] = {"figure": figure, "hub": hub, "safety": safety, "bounds": bounds, "offline": offline}
+    run: dict[str, Callable] = {
+        "figure": figure,
+        "hub": hub,
+        "safety": safety,
+        "bounds": bounds,
+        "offline": offline,
+    }
     for part in () if arguments.report else arguments.parts:
         begun = time.perf_counter()
         results[part] = run[part](fewer, console)

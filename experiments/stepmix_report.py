@@ -26,7 +26,13 @@ from jaxrl.analysis.style import (
 
 Results = dict[str, Any]
 COLOURS = dict(zip(("stepmix", "epsmix", "ucbvi", "switch", "baseline"), PALETTE, strict=False))
-NAMES = {"stepmix": "StepMix", "epsmix": "EpsMix", "ucbvi": "UCBVI", "switch": "switch", "baseline": "baseline"}
+NAMES = {
+    "stepmix": "StepMix",
+    "epsmix": "EpsMix",
+    "ucbvi": "UCBVI",
+    "switch": "switch",
+    "baseline": "baseline",
+}
 # Of a prototype written before and apart from this code: (violating episodes, least return, regret at the end).
 FIGURE_REFERENCE = {
     "5/kl/stepmix": (0, 2.205, 722),
@@ -73,7 +79,10 @@ def markdown(results: Results) -> str:
         "bounds": bounds_table,
         "offline": offline_table,
     }
-    return "\n\n".join(make(rows(results[name])) for name, make in parts.items() if name in results) + "\n"
+    return (
+        "\n\n".join(make(rows(results[name])) for name, make in parts.items() if name in results)
+        + "\n"
+    )
 
 
 def figure_table(part: Results) -> str:
@@ -89,7 +98,14 @@ def figure_table(part: Results) -> str:
             + [f"{list(row['regret'].values())[-1]:,.0f} ({number(known[2], 0)})"]
             + [f"{row['baseline_share']:.3f} / {row['mixed_share']:.3f}"]
         )
-    header = ["η", "bounds", "method", "violating episodes a seed", "least return", "regret at the end"]
+    header = [
+        "η",
+        "bounds",
+        "method",
+        "violating episodes a seed",
+        "least return",
+        "regret at the end",
+    ]
     return "Paper's MDP, γ = 0.9 V^b, in brackets the reference:\n\n" + table(
         header + ["baseline / mixed share"], lines
     )
@@ -124,15 +140,25 @@ def safety_table(part: Results) -> str:
         violating = np.array(row["violating_episodes"])
         seeds = f"{(violating > 0).sum()} of {len(violating)}"
         total = f"{violating.sum():,} of {len(violating) * row['episodes']:,}"
-        lines.append([environment, NAMES[method], scale, seeds, total, f"{row['least_return']:.3f}"])
-    header = ["MDP", "method", "scale", "seeds that violate", "episodes that violate", "least return"]
+        lines.append(
+            [environment, NAMES[method], scale, seeds, total, f"{row['least_return']:.3f}"]
+        )
+    header = [
+        "MDP",
+        "method",
+        "scale",
+        "seeds that violate",
+        "episodes that violate",
+        "least return",
+    ]
     return "Violations:\n\n" + table(header, lines)
 
 
 def bounds_table(part: Results) -> str:
     """Wrong bounds."""
     lines = [
-        [*name.split("/"), f"{row['plans']:,}", f"{row['wrong']:,} of {row['bounds']:,}"] for name, row in part.items()
+        [*name.split("/"), f"{row['plans']:,}", f"{row['wrong']:,} of {row['bounds']:,}"]
+        for name, row in part.items()
     ]
     about = (
         "Bounds of the candidates and of the optimum in either family, and of 100 random policies, at every plan (the "
@@ -146,7 +172,9 @@ def offline_table(part: Results) -> str:
     lines = []
     for size, row in part.items():
         seeds = len(row["regret_of_seeds"]) if "regret_of_seeds" in row else 10
-        regret = f"{np.mean(row['regret_of_seeds']):,.0f}" if "regret_of_seeds" in row else "refused"
+        regret = (
+            f"{np.mean(row['regret_of_seeds']):,.0f}" if "regret_of_seeds" in row else "refused"
+        )
         enough = [f"{row[f'enough/{scale}']:,.0f}" for scale in ("1", "0.1")]
         certified = [f"{row[f'certified/{scale}']} of {seeds}" for scale in ("1", "0.1")]
         violating = sum(row["violating_episodes"]) if "violating_episodes" in row else "–"
@@ -160,7 +188,13 @@ def offline_table(part: Results) -> str:
                 violating,
             ]
         )
-    header = ["episodes in the data", "certified, scale 1", "scale 0.1", "said to be enough, scale 1", "scale 0.1"]
+    header = [
+        "episodes in the data",
+        "certified, scale 1",
+        "scale 0.1",
+        "said to be enough, scale 1",
+        "scale 0.1",
+    ]
     header += ["regret, scale 0.1", "reference", "violating episodes"]
     return "Offline baseline on the hub:\n\n" + table(header, lines)
 
@@ -168,7 +202,9 @@ def offline_table(part: Results) -> str:
 def draw(results: Results, path: Path) -> None:
     """A panel for each of: the paper's figure twice, regret on the hub, regret against data."""
     figure = rows(results.get("figure"))
-    panels: list[Callable[[Axes], None]] = [partial(draw_returns, part=figure, eta=eta) for eta in (5, 10) if figure]
+    panels: list[Callable[[Axes], None]] = [
+        partial(draw_returns, part=figure, eta=eta) for eta in (5, 10) if figure
+    ]
     if "hub" in results:
         panels.append(partial(draw_regret, part=rows(results["hub"])))
     if "offline" in results:
@@ -193,7 +229,11 @@ def draw_returns(axes: Axes, part: Results, eta: int) -> None:
         axes.plot(marks, curve, color=COLOURS[method], lw=1.7)
         ends.append((curve[-1], NAMES[method], COLOURS[method]))
     levels = found["stepmix"]
-    for name, colour, style in (("threshold", INK, "--"), ("baseline", MUTED, ":"), ("optimal", FAINT, "-")):
+    for name, colour, style in (
+        ("threshold", INK, "--"),
+        ("baseline", MUTED, ":"),
+        ("optimal", FAINT, "-"),
+    ):
         axes.axhline(levels[name], color=colour, lw=1.1, ls=style, zorder=1)
     ends += [(levels["threshold"], "constraint", INK), (levels["baseline"], "baseline", MUTED)]
     axes.set_xlim(0, levels["episodes"])
@@ -201,7 +241,9 @@ def draw_returns(axes: Axes, part: Results, eta: int) -> None:
     axes.set(xlabel="episodes", ylabel="expected return")
     label_ends(axes, ends)
     headline(
-        axes, f"The paper's MDP, baseline η = {eta}", "mean of 10 trials over windows of 0.5 % of the run; grey: V*"
+        axes,
+        f"The paper's MDP, baseline η = {eta}",
+        "mean of 10 trials over windows of 0.5 % of the run; grey: V*",
     )
 
 
@@ -218,7 +260,11 @@ def draw_regret(axes: Axes, part: Results) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.set(xlabel="episodes", ylabel="regret")
     label_ends(axes, ends)
-    headline(axes, "Regret on the hub", "mean of 10 seeds; UCBVI violates the constraint, the others never do")
+    headline(
+        axes,
+        "Regret on the hub",
+        "mean of 10 seeds; UCBVI violates the constraint, the others never do",
+    )
 
 
 def draw_offline(axes: Axes, part: Results) -> None:
@@ -227,14 +273,36 @@ def draw_offline(axes: Axes, part: Results) -> None:
     refused = [int(size) for size in part if int(size) not in done]
     for size, row in done.items():
         axes.plot(
-            [size] * len(row["regret_of_seeds"]), row["regret_of_seeds"], color=PALETTE[0], ls="", marker="o", ms=3
+            [size] * len(row["regret_of_seeds"]),
+            row["regret_of_seeds"],
+            color=PALETTE[0],
+            ls="",
+            marker="o",
+            ms=3,
         )
-    axes.plot(list(done), [np.mean(row["regret_of_seeds"]) for row in done.values()], color=PALETTE[0], lw=1.7)
+    axes.plot(
+        list(done),
+        [np.mean(row["regret_of_seeds"]) for row in done.values()],
+        color=PALETTE[0],
+        lw=1.7,
+    )
     axes.set_xscale("log")
     axes.set_ylim(0, None)
     for size in refused:
         axes.axvline(size, color=FAINT, lw=1.1, ls="--", zorder=1)
-        axes.text(size, 0.5, " refused", color=MUTED, rotation=90, va="center", transform=axes.get_xaxis_transform())
+        axes.text(
+            size,
+            0.5,
+            " refused",
+            color=MUTED,
+            rotation=90,
+            va="center",
+            transform=axes.get_xaxis_transform(),
+        )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.set(xlabel="episodes in the dataset", ylabel="regret of 50,000 episodes")
-    headline(axes, "A baseline learnt offline, counts begun with the data", "hub, 10 datasets of each size")
+    headline(
+        axes,
+        "A baseline learnt offline, counts begun with the data",
+        "hub, 10 datasets of each size",
+    )

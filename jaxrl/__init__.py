@@ -81,7 +81,10 @@ def __getattr__(name: str) -> Any:
         if name in algorithm_names():
             return load(name).factory
         if name.endswith("Config"):
-            configurations = {spec.config_class.__name__: spec.config_class for spec in map(load, algorithm_names())}
+            configurations = {
+                spec.config_class.__name__: spec.config_class
+                for spec in map(load, algorithm_names())
+            }
             if name in configurations:
                 return configurations[name]
     raise AttributeError(f"module 'jaxrl' has no attribute {name!r}")

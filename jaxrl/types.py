@@ -92,7 +92,9 @@ class Timestep(NamedTuple):
     observation: PyTree
     reward: Array  # float32 []
     terminated: Array  # bool []; a time limit is not a termination
-    info: dict[str, Array] = {}  # float32 [] under each name of `Environment.info`: what else is worth a curve
+    info: dict[
+        str, Array
+    ] = {}  # float32 [] under each name of `Environment.info`: what else is worth a curve
 
 
 class Transition(NamedTuple):
@@ -249,7 +251,9 @@ class Log:
     def empty(capacity: int, example: PyTree) -> Log:
         """A log of `capacity` rows like `example`, whose leaves are [...]; there are none in it yet."""
         check_positive_int("capacity", capacity)
-        rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example)
+        rows = jax.tree.map(
+            lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example
+        )
         return Log(rows, jnp.zeros((1, 2), jnp.uint32))
 
     @property
@@ -269,10 +273,14 @@ class Log:
         if number > self.capacity:
             raise JaxrlError(f"a log of {self.capacity} rows cannot take {number} at once.")
         low, high = self._words()
-        places = (self._place(low, high) + jnp.arange(number, dtype=jnp.uint32)) % jnp.uint32(self.capacity)
+        places = (self._place(low, high) + jnp.arange(number, dtype=jnp.uint32)) % jnp.uint32(
+            self.capacity
+        )
 
         def write(old: Array, new: Array) -> Array:
-            return old.at[places.astype(jnp.int32)].set(new, mode="promise_in_bounds", unique_indices=True)
+            return old.at[places.astype(jnp.int32)].set(
+                new, mode="promise_in_bounds", unique_indices=True
+            )
 
         total = low + jnp.uint32(number)
         written = jnp.stack([total, high + (total < low).astype(jnp.uint32)])

@@ -6,7 +6,9 @@ import pathlib
 import tempfile
 
 # Before the first import of JAX, so that child processes share the cache too.
-CACHE = pathlib.Path(os.environ.get("JAXRL_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jaxrl-test-cache"))
+CACHE = pathlib.Path(
+    os.environ.get("JAXRL_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jaxrl-test-cache")
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # On a CPU, devices are whatever one takes for them; tests/devices needs these, and to the others they cost nothing.

@@ -29,7 +29,13 @@ from jaxrl.types import Actor, Agent, feed_forward
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUNNABLE = ["README.md", "docs/python.md", "docs/faq.md", "docs/add-your-environment.md", "docs/add-your-algorithm.md"]
+RUNNABLE = [
+    "README.md",
+    "docs/python.md",
+    "docs/faq.md",
+    "docs/add-your-environment.md",
+    "docs/add-your-algorithm.md",
+]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
 COUNTERS = {"iteration", "transitions", "seconds"}
@@ -54,10 +60,18 @@ def command_lines(page):
     text = page.read_text()
     prose = FENCED.sub("", text)
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    lines += re.findall(r"^    (.+)$", prose, re.MULTILINE) + re.findall(r"`(jaxrl \w+ [^`]+)`", prose)
+    lines += re.findall(r"^    (.+)$", prose, re.MULTILINE) + re.findall(
+        r"`(jaxrl \w+ [^`]+)`", prose
+    )
     for line in lines:
-        words = shlex.split(re.sub(r"^(\w+=\S+ )+", "", line.strip()), comments=True) if "jaxrl " in line else []
-        if words[:1] == ["jaxrl"] and not any(PLACEHOLDER.search(word) for word in words if "=" not in word):
+        words = (
+            shlex.split(re.sub(r"^(\w+=\S+ )+", "", line.strip()), comments=True)
+            if "jaxrl " in line
+            else []
+        )
+        if words[:1] == ["jaxrl"] and not any(
+            PLACEHOLDER.search(word) for word in words if "=" not in word
+        ):
             yield words[1:]
 
 
@@ -107,12 +121,16 @@ def parse_only(monkeypatch):
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
     monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
     monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
-    monkeypatch.setattr(command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None))
+    monkeypatch.setattr(
+        command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None)
+    )
     # Run folders and files of the reader's are not there.
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
-    monkeypatch.setattr(building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {}))
+    monkeypatch.setattr(
+        building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
+    )
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "environments"):
@@ -122,7 +140,9 @@ def parse_only(monkeypatch):
 def needs_another_package(arguments):
     """Whether the command makes an environment of a suite that is not installed here."""
     environment = dict(zip(arguments, arguments[1:], strict=False)).get("--env")
-    return any(environment in suite.IDS and registry.missing(suite) for suite in registry.suites().values())
+    return any(
+        environment in suite.IDS and registry.missing(suite) for suite in registry.suites().values()
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -130,7 +150,9 @@ def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
     # Environments of the reader's own take whatever options the page gives them.
     construct = registry.construct
     monkeypatch.setattr(
-        registry, "construct", lambda name, *rest: ActionReward() if ":" in name else construct(name, *rest)
+        registry,
+        "construct",
+        lambda name, *rest: ActionReward() if ":" in name else construct(name, *rest),
     )
     for arguments in command_lines(page):
         if arguments[1:2] == ["ars"]:  # the algorithm that the reader is writing
@@ -145,7 +167,9 @@ def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
 
 
 def test_every_command_is_documented():
-    documented = {arguments[0] for arguments in command_lines(ROOT / "docs" / "cli.md") if arguments}
+    documented = {
+        arguments[0] for arguments in command_lines(ROOT / "docs" / "cli.md") if arguments
+    }
     used = set(re.findall(r"^  (\w+) (?:ALGORITHM|RUN|\[TEXT\])", cli.USAGE, re.MULTILINE))
     assert used and used <= documented
 
@@ -158,7 +182,9 @@ def contract_classes():
             yield from ((module, node) for node in ast.parse(code).body)
 
 
-@pytest.mark.parametrize(("module", "shown"), [pytest.param(m, c, id=f"{m}.{c.name}") for m, c in contract_classes()])
+@pytest.mark.parametrize(
+    ("module", "shown"), [pytest.param(m, c, id=f"{m}.{c.name}") for m, c in contract_classes()]
+)
 def test_contracts_show_the_codes_signatures(module, shown):
     actual = getattr(importlib.import_module(module), shown.name)
     for node in shown.body:

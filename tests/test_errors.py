@@ -42,21 +42,34 @@ def test_values_within_a_closed_range_pass(value):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(1.01, "1.01"), (-0.1, "-0.1"), (np.nan, "nan"), (np.inf, "inf"), (np.array([0.5, 3.0, -1.0]), "3")],
+    [
+        (1.01, "1.01"),
+        (-0.1, "-0.1"),
+        (np.nan, "nan"),
+        (np.inf, "inf"),
+        (np.array([0.5, 3.0, -1.0]), "3"),
+    ],
     ids=str,
 )
 def test_values_outside_are_refused_element_by_element(value, shown):
-    assert message(check_range, "gamma", value, 0, 1) == f"gamma is {shown}, but must lie in [0, 1]."
+    assert (
+        message(check_range, "gamma", value, 0, 1) == f"gamma is {shown}, but must lie in [0, 1]."
+    )
 
 
 @pytest.mark.parametrize("value", [None, True, "0.5"])
 def test_what_is_no_number_is_refused(value):
-    assert message(check_range, "gamma", value, 0, 1) == f"gamma is {value!r}, but must be a number."
+    assert (
+        message(check_range, "gamma", value, 0, 1) == f"gamma is {value!r}, but must be a number."
+    )
 
 
 def test_an_open_bound_is_refused_itself():
     check_range("clip_epsilon", np.inf, 0, open_low=True)
-    assert message(check_range, "clip_epsilon", 0, 0, open_low=True) == "clip_epsilon is 0, but must lie in (0, inf]."
+    assert (
+        message(check_range, "clip_epsilon", 0, 0, open_low=True)
+        == "clip_epsilon is 0, but must lie in (0, inf]."
+    )
 
 
 def test_traced_values_pass():
@@ -81,5 +94,11 @@ def test_other_sizes_are_refused(value):
 
 def test_choices_are_held_against_the_options():
     check_choice("torso", "mlp", ("mlp", "cnn"))
-    assert message(check_choice, "torso", "mpl", ("mlp", "cnn")) == "unknown torso 'mpl'. Did you mean mlp?"
-    assert message(check_choice, "torso", 3, iter(("mlp", "cnn"))) == "unknown torso '3'. Choose one of: cnn, mlp."
+    assert (
+        message(check_choice, "torso", "mpl", ("mlp", "cnn"))
+        == "unknown torso 'mpl'. Did you mean mlp?"
+    )
+    assert (
+        message(check_choice, "torso", 3, iter(("mlp", "cnn")))
+        == "unknown torso '3'. Choose one of: cnn, mlp."
+    )

@@ -14,13 +14,23 @@ from jaxrl.analysis.runs import load_run
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import read_metrics
 
-SMALL = {"total_steps": 8 * 16 * 8, "num_envs": 8, "num_steps": 16, "minibatch_size": 32, "hidden_sizes": (8,)}
+SMALL = {
+    "total_steps": 8 * 16 * 8,
+    "num_envs": 8,
+    "num_steps": 16,
+    "minibatch_size": 32,
+    "hidden_sizes": (8,),
+}
 RUN = jaxrl.RunSettings(num_evaluations=2, evaluation_episodes=4, devices=1)
 
 
 def train(folder, **more):
-    with jax.debug_key_reuse(False):  # the checker takes two seeds' axes, moved to the front of a key, for two uses
-        return jaxrl.train("ppo", "CartPole-v1", **SMALL | {"run": RUN, "folder": folder, "progress": False} | more)
+    with jax.debug_key_reuse(
+        False
+    ):  # the checker takes two seeds' axes, moved to the front of a key, for two uses
+        return jaxrl.train(
+            "ppo", "CartPole-v1", **SMALL | {"run": RUN, "folder": folder, "progress": False} | more
+        )
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,9 @@ def trained(tmp_path_factory):
 
 
 def test_importing_jaxrl_imports_nothing_else():
-    code = "import sys, jaxrl; dir(jaxrl); print({'jax', 'numpy', 'flax', 'tyro'} & set(sys.modules))"
+    code = (
+        "import sys, jaxrl; dir(jaxrl); print({'jax', 'numpy', 'flax', 'tyro'} & set(sys.modules))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 
@@ -67,11 +79,19 @@ def test_a_made_environment_is_trained_by_its_name_and_options(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        (("ppo", jaxrl.make("CartPole-v1").replace()), {}, "no run folder could say how to make it again"),
+        (
+            ("ppo", jaxrl.make("CartPole-v1").replace()),
+            {},
+            "no run folder could say how to make it again",
+        ),
         (("ppo", "CartPole-v1"), {"config": 3}, "config is a int, but ppo takes a PPOConfig"),
         (("ppo", "CartPole-v1"), {"total_stepps": 3}, "total_steps"),
         (("popo", "CartPole-v1"), {}, "ppo"),
-        (("ppo", "CartPole-v1"), {"callbacks": ["log"]}, "a callback is 'log', but must be a function"),
+        (
+            ("ppo", "CartPole-v1"),
+            {"callbacks": ["log"]},
+            "a callback is 'log', but must be a function",
+        ),
         (("ppo", "CartPole-v1"), {"sweep": {"gama": [0.9]}}, "gamma"),
     ],
 )
@@ -88,7 +108,12 @@ def test_a_loaded_agent_acts_as_the_evaluation_did(trained):
     assert isinstance(action, int)
     view = agent.agent.modes["deterministic"].act
     shown = jnp.asarray(observation, jnp.float32)
-    expected, _ = view(agent.policy, (), jaxrl.types.View.at_start(shown, agent.env.action_space), jax.random.key(0))
+    expected, _ = view(
+        agent.policy,
+        (),
+        jaxrl.types.View.at_start(shown, agent.env.action_space),
+        jax.random.key(0),
+    )
     assert action == int(expected)
 
 
@@ -110,7 +135,9 @@ def test_a_loaded_agent_plays_in_gymnasium(trained):
 
 def test_stochastic_actions_hang_on_the_seed_alone(trained):
     def actions(seed):
-        agent = jaxrl.load(trained.folder, member=("seed=0",), mode="stochastic", seed=seed, num_envs=64)
+        agent = jaxrl.load(
+            trained.folder, member=("seed=0",), mode="stochastic", seed=seed, num_envs=64
+        )
         return np.stack([agent.act(np.zeros((64, 4))) for _ in range(3)])
 
     first = actions(1)
@@ -122,7 +149,9 @@ def test_stochastic_actions_hang_on_the_seed_alone(trained):
 
 def test_observations_of_another_shape_are_refused(trained):
     agent = jaxrl.load(trained.folder, member=("seed=0",), num_envs=2)
-    with pytest.raises(jaxrl.JaxrlError, match=r"of shape \(4,\), but must be of \(2, 4\), of 2 environments"):
+    with pytest.raises(
+        jaxrl.JaxrlError, match=r"of shape \(4,\), but must be of \(2, 4\), of 2 environments"
+    ):
         agent.act(np.zeros(4))
     with pytest.raises(jaxrl.JaxrlError, match="must mark each environment"):
         agent.reset([True])
@@ -132,7 +161,9 @@ def test_a_callback_stops_a_run_that_can_be_resumed(tmp_path):
     seen = []
 
     def stop_at_four(pause):
-        seen.append((pause.iteration, pause.transitions, sorted(pause.returns), "loss" in pause.metrics))
+        seen.append(
+            (pause.iteration, pause.transitions, sorted(pause.returns), "loss" in pause.metrics)
+        )
         if pause.iteration == 4:
             pause.stop()
 
@@ -140,7 +171,9 @@ def test_a_callback_stops_a_run_that_can_be_resumed(tmp_path):
     assert result.iteration == 4 and result.signal is None
     assert seen[0] == (0, 0, ["deterministic", "stochastic"], False)
     assert seen[-1] == (4, 4 * 128, ["deterministic", "stochastic"], True)
-    with pytest.raises(jaxrl.JaxrlError, match="with the callbacks .*stop_at_four, and would go on with no"):
+    with pytest.raises(
+        jaxrl.JaxrlError, match="with the callbacks .*stop_at_four, and would go on with no"
+    ):
         jaxrl.resume(tmp_path / "run", progress=False)
     assert jaxrl.resume(tmp_path / "run", progress=False, force=True).iteration == 8
 
@@ -152,14 +185,21 @@ def test_a_curriculum_is_exact_across_an_interruption(tmp_path):
                 pause.set(learning_rate=pause.config.learning_rate * 0.5)
             if pause.iteration == 4 and stopping:
                 pause.stop()
-            pause.set_env(pause.env.replace(parameters=pause.env.parameters.replace(gravity=9.8 + pause.iteration)))
+            pause.set_env(
+                pause.env.replace(
+                    parameters=pause.env.parameters.replace(gravity=9.8 + pause.iteration)
+                )
+            )
 
         return curriculum
 
     whole = train(tmp_path / "whole", callbacks=[curriculum(False)])
     train(tmp_path / "parts", callbacks=[curriculum(True)])
     jaxrl.resume(tmp_path / "parts", callbacks=[curriculum(False)], progress=False)
-    rows = [[row | {"seconds": 0} for row in read_metrics(tmp_path / name)] for name in ("whole", "parts")]
+    rows = [
+        [row | {"seconds": 0} for row in read_metrics(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
     assert rows[0] == rows[1]
     plain = train(tmp_path / "plain")
     same = [np.array_equal(plain.returns[mode], whole.returns[mode]) for mode in plain.returns]
@@ -179,9 +219,15 @@ def test_a_whole_run_is_a_pure_function():
     algorithm = jaxrl.ppo(env, jaxrl.PPOConfig(**SMALL | {"total_steps": 256}))
 
     def run(key):
-        return jax.lax.scan(lambda state, _: algorithm.step(state), algorithm.init(key), length=algorithm.budget.steps)
+        return jax.lax.scan(
+            lambda state, _: algorithm.step(state),
+            algorithm.init(key),
+            length=algorithm.budget.steps,
+        )
 
-    with jax.debug_key_reuse(False):  # under vmap both branches of a cond are computed, with one key
+    with jax.debug_key_reuse(
+        False
+    ):  # under vmap both branches of a cond are computed, with one key
         state, metrics = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 2))
     assert metrics["loss"].sum.shape == (2, 2)
     assert jax.tree.leaves(algorithm.policy(state))[0].shape[0] == 2
@@ -190,4 +236,7 @@ def test_a_whole_run_is_a_pure_function():
 def test_signatures_are_typed():
     for name in ("train", "resume"):
         function = getattr(__import__("jaxrl.train.api", fromlist=[name]), name)
-        assert all(each.annotation is not each.empty for each in inspect.signature(function).parameters.values())
+        assert all(
+            each.annotation is not each.empty
+            for each in inspect.signature(function).parameters.values()
+        )

@@ -62,7 +62,9 @@ class Source:
         self.name = path.relative_to(ROOT).as_posix()
         self.text = path.read_text()
         self.tree = ast.parse(self.text)
-        self.package = [part for part in path.relative_to(ROOT).with_suffix("").parts if part != "__init__"]
+        self.package = [
+            part for part in path.relative_to(ROOT).with_suffix("").parts if part != "__init__"
+        ]
         self.is_package = path.name == "__init__.py"
         self.aliases = dict(self._aliases())
 
@@ -132,7 +134,9 @@ class Source:
 
 @cache
 def sources(*folders: str) -> tuple[Source, ...]:
-    return tuple(Source(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return tuple(
+        Source(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))
+    )
 
 
 def library() -> tuple[Source, ...]:
@@ -145,7 +149,9 @@ def everything() -> tuple[Source, ...]:
 
 def hold(rule: str, violations: list[str]) -> None:
     if violations:
-        pytest.fail(f"{rule} ({len(violations)}):\n  " + "\n  ".join(sorted(set(violations))), pytrace=False)
+        pytest.fail(
+            f"{rule} ({len(violations)}):\n  " + "\n  ".join(sorted(set(violations))), pytrace=False
+        )
 
 
 def positional(function: Function, is_method: bool) -> list[ast.arg]:
@@ -158,7 +164,9 @@ def test_imports_run_one_way():
     violations = []
     for source in library():
         if source.part not in LAYERS:
-            violations.append(source.at(1, f"jaxrl.{source.part} has no place in the order of imports"))
+            violations.append(
+                source.at(1, f"jaxrl.{source.part} has no place in the order of imports")
+            )
             continue
         allowed = LAYERS[source.part] | {source.part}
         if source.part != "analysis":
@@ -169,8 +177,13 @@ def test_imports_run_one_way():
             if head in ("experiments", "benchmarks", "tests"):
                 violations.append(source.at(line, f"the library imports {name}"))
             if head == "jaxrl" and target and target in LAYERS and target not in allowed:
-                violations.append(source.at(line, f"{source.part or 'jaxrl/__init__.py'} imports {name}"))
-    hold("types ← core ← {nn, envs, data} ← algos ← train ← {cli, experiments, benchmarks}", violations)
+                violations.append(
+                    source.at(line, f"{source.part or 'jaxrl/__init__.py'} imports {name}")
+                )
+    hold(
+        "types ← core ← {nn, envs, data} ← algos ← train ← {cli, experiments, benchmarks}",
+        violations,
+    )
 
 
 def test_each_part_stays_free_of_what_it_does_not_need():
@@ -180,7 +193,10 @@ def test_each_part_stays_free_of_what_it_does_not_need():
         for line, name in source.imports()
         if name.partition(".")[0] in FORBIDDEN_IN.get(source.part, ())
     ]
-    hold("core: jax, chex and optax; analysis: no jax; algos: no file, clock, logger or console", violations)
+    hold(
+        "core: jax, chex and optax; analysis: no jax; algos: no file, clock, logger or console",
+        violations,
+    )
 
 
 def test_algorithms_know_no_device_and_call_no_host():
@@ -196,7 +212,10 @@ def test_algorithms_know_no_device_and_call_no_host():
 
 def test_never_used():
     violations = [
-        source.at(line, name) for source in everything() for line, name in source.references() if NEVER.match(name)
+        source.at(line, name)
+        for source in everything()
+        for line, name in source.references()
+        if NEVER.match(name)
     ]
     hold("no pmap, distrax, TensorFlow Probability or Hydra", violations)
 
@@ -212,7 +231,11 @@ def test_no_global_random_numbers():
 
 
 def test_files_hold_one_thing():
-    lengths = [(source, code_lines(source)) for source in everything() if source.name.split("/")[0] != "tests"]
+    lengths = [
+        (source, code_lines(source))
+        for source in everything()
+        if source.name.split("/")[0] != "tests"
+    ]
     hold(
         f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it, never squeeze it",
         [source.at(1, f"{length} lines") for source, length in lengths if length > MAX_CODE_LINES],
@@ -227,10 +250,16 @@ def test_functions_are_short_flat_and_take_few_arguments():
             if lines > MAX_FUNCTION_LINES:
                 violations.append(source.at(function.lineno, f"{function.name} has {lines} lines"))
             if depth > MAX_CLOSURE_DEPTH:
-                violations.append(source.at(function.lineno, f"{function.name} is {depth} closures deep"))
+                violations.append(
+                    source.at(function.lineno, f"{function.name} is {depth} closures deep")
+                )
             count = len(positional(function, is_method))
             if count > MAX_POSITIONAL:
-                violations.append(source.at(function.lineno, f"{function.name} takes {count} positional arguments"))
+                violations.append(
+                    source.at(
+                        function.lineno, f"{function.name} takes {count} positional arguments"
+                    )
+                )
     hold(
         f"at most {MAX_FUNCTION_LINES} lines, {MAX_CLOSURE_DEPTH} closures deep, {MAX_POSITIONAL} arguments",
         violations,
@@ -244,7 +273,9 @@ def test_only_the_console_prints():
         for source in library()
         if not console.fullmatch(source.name)
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
     ]
     hold("print is for jaxrl/cli and jaxrl/train/output/console", violations)
 
@@ -256,10 +287,16 @@ def test_what_is_public_is_documented_and_annotated():
             if not is_method and not ast.get_docstring(node):
                 violations.append(source.at(node.lineno, f"{node.name} has no docstring"))
             if isinstance(node, Function):
-                bare = [item.arg for item in positional(node, is_method) + node.args.kwonlyargs if not item.annotation]
+                bare = [
+                    item.arg
+                    for item in positional(node, is_method) + node.args.kwonlyargs
+                    if not item.annotation
+                ]
                 if bare or node.returns is None:
                     missing = ", ".join([*bare, *(["its result"] if node.returns is None else [])])
-                    violations.append(source.at(node.lineno, f"{node.name} leaves {missing} without a type"))
+                    violations.append(
+                        source.at(node.lineno, f"{node.name} leaves {missing} without a type")
+                    )
     hold("public functions and classes have a docstring, and types", violations)
 
 
@@ -279,11 +316,16 @@ def code_lines(source: Source) -> int:
     docstrings = {
         number
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     lines = enumerate(map(str.strip, source.text.splitlines()), start=1)
-    return sum(bool(line) and not line.startswith("#") and number not in docstrings for number, line in lines)
+    return sum(
+        bool(line) and not line.startswith("#") and number not in docstrings
+        for number, line in lines
+    )
 
 
 def test_there_is_enough_test_code():

@@ -40,7 +40,9 @@ def test_a_log_is_a_ring_of_the_newest_rows(numbers):
         assert (int(log.count), written(log)) == (min(total, 5), total)
 
 
-@pytest.mark.parametrize("start", [2**32 - 2, 2**31, 2**32, 3 * 2**32 + 5, 2**64 - 9, 123456789 * 2**32 + 4294967295])
+@pytest.mark.parametrize(
+    "start", [2**32 - 2, 2**31, 2**32, 3 * 2**32 + 5, 2**64 - 9, 123456789 * 2**32 + 4294967295]
+)
 @pytest.mark.parametrize("capacity", [1, 5, 8, 1000, 4093])
 def test_counting_goes_past_32_bits(start, capacity):
     number = min(4, capacity)
@@ -64,7 +66,9 @@ def test_donated_it_is_written_in_place():
     analysis = compiled.memory_analysis()
     assert analysis.alias_size_in_bytes >= 1000 * 12
     assert analysis.temp_size_in_bytes < 1000
-    assert not [line for line in compiled.as_text().splitlines() if " copy(" in line and "[1000" in line]
+    assert not [
+        line for line in compiled.as_text().splitlines() if " copy(" in line and "[1000" in line
+    ]
 
 
 def test_members_have_counters_of_their_own():

@@ -14,7 +14,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CORE = PROJECT["project"]["dependencies"]
 CONSTRAINTS = [
-    line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.strip() and not line.startswith("#")
+    line
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
 ]
 
 
@@ -39,7 +41,9 @@ def test_python_3_11_is_enough():
     assert PROJECT["project"]["requires-python"] == ">=3.11"
 
 
-@pytest.mark.parametrize("unwanted", ["distrax", "tensorflow-probability", "tfp-nightly", "hydra-core"])
+@pytest.mark.parametrize(
+    "unwanted", ["distrax", "tensorflow-probability", "tfp-nightly", "hydra-core"]
+)
 def test_no_dependency_that_breaks_with_each_jax(unwanted):
     requirements = [*CORE, *(line for extra in EXTRAS.values() for line in extra), *CONSTRAINTS]
     assert unwanted not in map(name_of, requirements)
@@ -78,11 +82,15 @@ def test_constraints_are_exact_and_name_no_index(line):
 
 
 # The tests need extras of jaxrl itself, which has no pin.
-@pytest.mark.parametrize("name", sorted({name_of(requirement) for requirement in CORE + EXTRAS["test"]} - {"jaxrl"}))
+@pytest.mark.parametrize(
+    "name", sorted({name_of(requirement) for requirement in CORE + EXTRAS["test"]} - {"jaxrl"})
+)
 def test_constraints_pin_what_is_installed_and_tested(name):
     markers = {line.partition(" ; ")[2] for line in pins(name)}
     both = {'python_version < "3.12"', 'python_version >= "3.12"'}
-    assert markers in ({""}, both), f"{name} is not pinned once for each Python version: {pins(name)}"
+    assert markers in ({""}, both), (
+        f"{name} is not pinned once for each Python version: {pins(name)}"
+    )
 
 
 def test_jax_and_jaxlib_move_together():

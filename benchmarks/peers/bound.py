@@ -44,7 +44,11 @@ def make(setting: dict) -> list[Variant]:
         for tile in [rows, *(tile for tile in TILES if tile < rows and rows % tile == 0)]:
             name = f"{'whole' if tile == rows else tile} × {devices}"
             shape = (rollout, num_envs, rows, tile)
-            variants.append(Variant(name, unit(shape, devices, tuple(setting["hidden_sizes"])), batch // updates))
+            variants.append(
+                Variant(
+                    name, unit(shape, devices, tuple(setting["hidden_sizes"])), batch // updates
+                )
+            )
     return variants
 
 
@@ -82,10 +86,15 @@ def initial(key: Any, sizes: tuple[int, ...]) -> list:
 
     shapes = list(itertools.pairwise(sizes))
     keys = jax.random.split(key, len(shapes))
-    return [jax.random.normal(key, shape) / math.sqrt(shape[0]) for key, shape in zip(keys, shapes, strict=True)]
+    return [
+        jax.random.normal(key, shape) / math.sqrt(shape[0])
+        for key, shape in zip(keys, shapes, strict=True)
+    ]
 
 
-def products(shape: tuple[int, int, int, int], units: Any, weights: Any, observations: Any) -> tuple:
+def products(
+    shape: tuple[int, int, int, int], units: Any, weights: Any, observations: Any
+) -> tuple:
     """The products of `units` units on one device: (weights, sum of the rollout's outputs).
 
     shape = (steps of the rollout in a unit, environments, rows of the minibatch, rows of a tile).
@@ -95,7 +104,11 @@ def products(shape: tuple[int, int, int, int], units: Any, weights: Any, observa
     import jax.numpy as jnp
 
     steps, num_envs, rows, tile = shape
-    acted = observations if steps * num_envs <= rows else jnp.tile(observations, (-(-steps * num_envs // rows), 1))
+    acted = (
+        observations
+        if steps * num_envs <= rows
+        else jnp.tile(observations, (-(-steps * num_envs // rows), 1))
+    )
     acted = acted[: steps * num_envs].reshape(-1, min(tile, num_envs), OBSERVATION)
     learned = observations.reshape(-1, tile, OBSERVATION)
 
@@ -103,10 +116,14 @@ def products(shape: tuple[int, int, int, int], units: Any, weights: Any, observa
         networks, total = carry
 
         def act(total: Any, tile: Any) -> tuple:
-            return jax.tree.map(jnp.add, total, [forward(network, tile)[-1] for network in networks]), None
+            return jax.tree.map(
+                jnp.add, total, [forward(network, tile)[-1] for network in networks]
+            ), None
 
         def learn(sums: Any, tile: Any) -> tuple:
-            return jax.tree.map(jnp.add, sums, [gradients(network, tile) for network in networks]), None
+            return jax.tree.map(
+                jnp.add, sums, [gradients(network, tile) for network in networks]
+            ), None
 
         total, _ = jax.lax.scan(act, total, acted)
         sums, _ = jax.lax.scan(learn, jax.tree.map(jnp.zeros_like, networks), learned)
@@ -114,7 +131,9 @@ def products(shape: tuple[int, int, int, int], units: Any, weights: Any, observa
 
     networks = jax.tree.map(lambda leaf: leaf[0], weights)
     total = [jnp.zeros((acted.shape[1], network[-1].shape[1])) for network in networks]
-    return jax.tree.map(lambda leaf: leaf[None], jax.lax.fori_loop(0, units, one_unit, (networks, total)))
+    return jax.tree.map(
+        lambda leaf: leaf[None], jax.lax.fori_loop(0, units, one_unit, (networks, total))
+    )
 
 
 def forward(network: list, rows: Any) -> list:

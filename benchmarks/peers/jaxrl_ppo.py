@@ -19,7 +19,10 @@ def make(setting: dict) -> list[Variant]:
     batch = setting["num_envs"] * setting["num_steps"]
     elsewhere = {"environment", "num_minibatches", "seconds"}
     settings = {name: value for name, value in setting.items() if name not in elsewhere}
-    sizes = {"minibatch_size": batch // setting["num_minibatches"], "total_steps": batch * ITERATIONS}
+    sizes = {
+        "minibatch_size": batch // setting["num_minibatches"],
+        "total_steps": batch * ITERATIONS,
+    }
     program = build(Experiment("ppo", setting["environment"], config).changed(settings | sizes))
     state = program.init()
 
@@ -32,4 +35,8 @@ def make(setting: dict) -> list[Variant]:
 
 if __name__ == "__main__":
     prepare_process()  # before JAX is imported
-    serve(make, ["jaxrl.train.experiment", "jaxrl.algos.ppo"], ["jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax"])
+    serve(
+        make,
+        ["jaxrl.train.experiment", "jaxrl.algos.ppo"],
+        ["jaxrl", "jax", "jaxlib", "flax", "optax", "gymnax"],
+    )

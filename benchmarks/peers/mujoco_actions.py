@@ -14,4 +14,8 @@ def random_actions(num_envs: int, low: Any, high: Any) -> Any:
 
     steps = max(1, min(LONGEST, ROWS // num_envs))
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-    return np.random.default_rng(0).uniform(low, high, (steps, num_envs, *low.shape)).astype(np.float32)
+    return (
+        np.random.default_rng(0)
+        .uniform(low, high, (steps, num_envs, *low.shape))
+        .astype(np.float32)
+    )

@@ -14,11 +14,15 @@ def make(setting: dict) -> list[Variant]:
     from brax import envs
 
     name, num_envs = setting["environment"].partition("-")[0].lower(), setting["num_envs"]
-    env = envs.create(name, backend=setting["backend"], batch_size=num_envs, auto_reset=True, episode_length=1000)
+    env = envs.create(
+        name, backend=setting["backend"], batch_size=num_envs, auto_reset=True, episode_length=1000
+    )
     actions = random_actions(num_envs, np.full(env.action_size, -1.0), np.ones(env.action_size))
 
     def chunk(state: envs.State, actions: jax.Array) -> envs.State:
-        return jax.lax.scan(lambda state, action: (env.step(state, action), None), state, actions)[0]
+        return jax.lax.scan(lambda state, action: (env.step(state, action), None), state, actions)[
+            0
+        ]
 
     drawn, state = jnp.asarray(actions), jax.jit(env.reset)(jax.random.key(0))
     run = jax.jit(chunk).lower(state, drawn).compile()

@@ -15,7 +15,9 @@ def make(setting: dict) -> list[Variant]:
     num_envs, cores = setting["num_envs"], len(os.sched_getaffinity(0))
     options = {"env_type": "gymnasium", "num_threads": min(num_envs, cores), "seed": 0}
     envs = envpool.make(setting["environment"], num_envs=num_envs, **options)
-    actions = random_actions(num_envs, envs.action_space.low, envs.action_space.high).astype(envs.action_space.dtype)
+    actions = random_actions(num_envs, envs.action_space.low, envs.action_space.high).astype(
+        envs.action_space.dtype
+    )
     envs.reset()
 
     def train(iterations: int) -> None:

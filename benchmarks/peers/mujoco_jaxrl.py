@@ -19,18 +19,26 @@ def make(setting: dict) -> list[Variant]:
 
     env, num_envs = make(setting["environment"], backend=setting["backend"]), setting["num_envs"]
     space, vector = env.action_space, VectorEnv(env, Fresh(env), num_envs, stagger=True)
-    actions = random_actions(num_envs, np.full(space.shape, space.low), np.full(space.shape, space.high))
+    actions = random_actions(
+        num_envs, np.full(space.shape, space.low), np.full(space.shape, space.high)
+    )
 
     def one_step(carry: tuple, drawn: tuple) -> tuple[tuple, None]:
         state, episodes, rewards = carry
         action, key = drawn
         state, seen = vector.step(state, action, key)
-        return (state, jax.tree.map(jnp.add, episodes, episode_metrics(seen)), rewards + seen.reward), None
+        return (
+            state,
+            jax.tree.map(jnp.add, episodes, episode_metrics(seen)),
+            rewards + seen.reward,
+        ), None
 
     def chunk(carry: tuple, actions: jax.Array, key: jax.Array) -> tuple:
         return jax.lax.scan(one_step, carry, (actions, jax.random.split(key, len(actions))))[0]
 
-    carry = jax.jit(lambda key: (vector.init(key), no_episodes(vector), jnp.zeros(num_envs)))(jax.random.key(0))
+    carry = jax.jit(lambda key: (vector.init(key), no_episodes(vector), jnp.zeros(num_envs)))(
+        jax.random.key(0)
+    )
     drawn, key = jnp.asarray(actions), jax.random.key(1)
     run = jax.jit(chunk, donate_argnums=0).lower(carry, drawn, key).compile()
 

@@ -24,7 +24,9 @@ def make(setting: dict) -> list[Variant]:
     spec, space, num_envs = env.physics.model, env.action_space, setting["num_envs"]
     model, full = load(spec.path), mujoco.mjtState.mjSTATE_FULLPHYSICS
     data = [mujoco.MjData(model) for _ in range(cores())]
-    actions = random_actions(num_envs, np.full(space.shape, space.low), np.full(space.shape, space.high))
+    actions = random_actions(
+        num_envs, np.full(space.shape, space.low), np.full(space.shape, space.high)
+    )
     controls = np.repeat(actions[:, :, None].astype(np.float64), spec.frame_skip, axis=2)
     first = np.zeros((num_envs, mujoco.mj_stateSize(model, full)))
     mujoco.mj_getState(model, data[0], first[0], full)
@@ -32,7 +34,12 @@ def make(setting: dict) -> list[Variant]:
     first[:, 1:] += np.random.default_rng(1).uniform(-0.01, 0.01, first[:, 1:].shape)
     states = np.empty((num_envs, spec.frame_skip, first.shape[1]))
     sensors = np.empty((num_envs, spec.frame_skip, model.nsensordata))
-    outputs = {"nstep": spec.frame_skip, "state": states, "sensordata": sensors, "skip_checks": True}
+    outputs = {
+        "nstep": spec.frame_skip,
+        "state": states,
+        "sensordata": sensors,
+        "skip_checks": True,
+    }
     pool, models, state, step = Rollout(nthread=len(data)), [model] * num_envs, first.copy(), 0
 
     def train(iterations: int) -> None:

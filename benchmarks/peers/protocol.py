@@ -34,7 +34,9 @@ class Calibration(NamedTuple):
     startup_seconds: float
 
 
-def serve(make: Callable[[dict], Sequence[Variant]], modules: Sequence[str], distributions: Sequence[str]) -> None:
+def serve(
+    make: Callable[[dict], Sequence[Variant]], modules: Sequence[str], distributions: Sequence[str]
+) -> None:
     """Answer requests until the input ends. `modules` are imported before the clock starts."""
     setting = json.loads(sys.argv[1])
     # Libraries print what they like; the answers alone go to the real standard output.
@@ -59,9 +61,13 @@ def serve(make: Callable[[dict], Sequence[Variant]], modules: Sequence[str], dis
     for line in sys.stdin:
         if line.strip() != "run":
             raise ValueError(f"the request is {line!r}, but must be 'run'.")
-        taken = {variant.name: timed(variant.train, found[variant.name].iterations) for variant in variants}
+        taken = {
+            variant.name: timed(variant.train, found[variant.name].iterations)
+            for variant in variants
+        }
         rates = {
-            variant.name: variant.steps * found[variant.name].iterations / taken[variant.name] for variant in variants
+            variant.name: variant.steps * found[variant.name].iterations / taken[variant.name]
+            for variant in variants
         }
         answer(answers, {"rates": rates, "seconds": taken, "peak_bytes": peak_bytes()})
 

@@ -13,7 +13,10 @@ def make(setting: dict) -> list[Variant]:
     batch = setting["num_envs"] * setting["num_steps"]
     algorithm = rejax.get_algo("ppo").create(
         env=setting["environment"],
-        agent_kwargs={"activation": setting["activation"], "hidden_layer_sizes": tuple(setting["hidden_sizes"])},
+        agent_kwargs={
+            "activation": setting["activation"],
+            "hidden_layer_sizes": tuple(setting["hidden_sizes"]),
+        },
         num_envs=setting["num_envs"],
         num_steps=setting["num_steps"],
         num_epochs=setting["num_epochs"],
@@ -36,7 +39,9 @@ def make(setting: dict) -> list[Variant]:
         if iterations not in compiled:
             steps = iterations * batch
             job = algorithm.replace(total_timesteps=steps, eval_freq=steps)
-            compiled[iterations] = jax.jit(lambda state: job.train(train_state=state)[0]).lower(state).compile()
+            compiled[iterations] = (
+                jax.jit(lambda state: job.train(train_state=state)[0]).lower(state).compile()
+            )
         state = jax.block_until_ready(compiled[iterations](state))
 
     return [Variant("ppo", train, batch)]

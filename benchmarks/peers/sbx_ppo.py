@@ -23,4 +23,8 @@ def make(setting: dict) -> list[Variant]:
 
 
 if __name__ == "__main__":
-    serve(make, ["sbx"], ["sbx-rl", "stable_baselines3", "jax", "jaxlib", "flax", "optax", "gymnasium", "numpy"])
+    serve(
+        make,
+        ["sbx"],
+        ["sbx-rl", "stable_baselines3", "jax", "jaxlib", "flax", "optax", "gymnasium", "numpy"],
+    )

@@ -35,7 +35,19 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.fresh import Fresh, FreshConfig
 from jaxrl.envs.vector import VectorEnv, VectorState, begin_memory, memories
 from jaxrl.errors import JaxrlError, check_range, unknown
-from jaxrl.types import Actor, Agent, Algorithm, Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
+from jaxrl.types import (
+    Actor,
+    Agent,
+    Algorithm,
+    Array,
+    Key,
+    Mean,
+    Metrics,
+    Progress,
+    PyTree,
+    Transition,
+    View,
+)
 
 # What float32 may be wrong by, as shares of the largest number in a sum: of rewards, for each step,
 # and of Bernstein's terms, for some ten million episodes (tests/algos/test_certificates.py).
@@ -83,7 +95,9 @@ class RoundPlan(NamedTuple):
     prefix: Evidence  # [J + 1], what the baseline earned before each hand-over, in all rounds
     floor: Array  # [J + 1], lower bounds from that alone
     baseline_upper: Array  # []
-    lower: Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
+    lower: (
+        Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
+    )
     threshold: Array  # []
     returns: Mean  # of the first episodes of the last round
     outside: Mean  # share of them that break assumption 1
@@ -111,11 +125,17 @@ class Round(NamedTuple):
 
 
 def deep_stepmix(
-    env: Environment, config: DeepStepMixConfig, *, baseline: Actor | None = None, shards: Shards = SINGLE
+    env: Environment,
+    config: DeepStepMixConfig,
+    *,
+    baseline: Actor | None = None,
+    shards: Shards = SINGLE,
 ) -> Algorithm:
     """Deep StepMix for `env` behind the `baseline`, which the command line reads from the folder in `config`."""
     if baseline is None:
-        raise JaxrlError("deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/….")
+        raise JaxrlError(
+            "deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/…."
+        )
     if config.baseline_mode not in baseline.agent.modes:
         raise unknown("mode of the baseline", config.baseline_mode, baseline.agent.modes)
     check_constraint(config, env.horizon)
@@ -160,7 +180,9 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         threshold = jnp.asarray(threshold_of(config, config.return_high), jnp.float32)
         choice = mixture.choose(low, self.handovers, threshold)
         high = jnp.asarray(config.return_high, jnp.float32)
-        return self.begin(RoundPlan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key)
+        return self.begin(
+            RoundPlan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key
+        )
 
     def begin(self, plan: RoundPlan, key: Key) -> Round:
         """Every environment at the start of an episode of its own, with its hand-over drawn from the mixture."""
@@ -190,7 +212,9 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         ours = state.vector.clock >= state.handover
         view = state.view
         memory = begin_memory(view.first, self.baseline.memory, state.memory)
-        safe, memory = jax.vmap(partial(self.baseline.act, self.config.baseline_mode))(memory, view, keys)
+        safe, memory = jax.vmap(partial(self.baseline.act, self.config.baseline_mode))(
+            memory, view, keys
+        )
         action = select_rows(ours, action, safe)
         vector, seen = super().step(state.vector, action, key_env)
         counts = state.in_first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
@@ -304,13 +328,21 @@ def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
             "deep_stepmix begins every round with the environment's own reset: no --starts pool, --stagger."
         )
     if config.num_prefixes > horizon:
-        raise JaxrlError(f"num_prefixes is {config.num_prefixes}, but an episode has {horizon} steps.")
+        raise JaxrlError(
+            f"num_prefixes is {config.num_prefixes}, but an episode has {horizon} steps."
+        )
     numbers = (config.return_low, config.return_high, config.constraint_level)
     if any(isinstance(value, jax.core.Tracer) for value in numbers):
         return
-    for low, high in zip(*map(jnp.atleast_1d, jnp.broadcast_arrays(*map(jnp.asarray, numbers[:2]))), strict=True):
+    for low, high in zip(
+        *map(jnp.atleast_1d, jnp.broadcast_arrays(*map(jnp.asarray, numbers[:2]))), strict=True
+    ):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             ask = "give what no episode can fall below and none exceed, as in --return-low 0 --return-high 500"
-            raise JaxrlError(f"returns lie between return_low={low:g} and return_high={high:g}: {ask}.")
+            raise JaxrlError(
+                f"returns lie between return_low={low:g} and return_high={high:g}: {ask}."
+            )
     if config.constraint == "relative":
-        check_range("constraint_level (a share of the baseline's return)", config.constraint_level, 0, 1)
+        check_range(
+            "constraint_level (a share of the baseline's return)", config.constraint_level, 0, 1
+        )

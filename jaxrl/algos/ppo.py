@@ -168,7 +168,9 @@ def ppo(
     what the configuration's start distribution reads from disk.
     """
     check(config)
-    minibatch.check_sizes(config.total_steps, config.num_envs, config.num_steps, config.minibatch_size)
+    minibatch.check_sizes(
+        config.total_steps, config.num_envs, config.num_steps, config.minibatch_size
+    )
     shards.split("minibatch_size", config.minibatch_size)
     vector = vector or make_vector(env, config, shards, inputs)
     network = network or config.network.make(env.observation_space, env.action_space)
@@ -182,7 +184,10 @@ def ppo(
         policy=lambda state: state.policy,
         agent=agent,
         budget=Budget(
-            "transitions", transitions, config.total_steps // transitions, {"gradient steps": gradient_steps}
+            "transitions",
+            transitions,
+            config.total_steps // transitions,
+            {"gradient steps": gradient_steps},
         ),
         sharded=learner.sharded,
         begin_from=learner.begin_from,
@@ -240,7 +245,11 @@ class PPO:
         """How a gradient step is taken on parameters of this tree."""
         config, unravel = self.config, ravel_pytree(params)[1]
         return FlatOptimizer(
-            config.max_grad_norm, config.ewma_center_of_mass, config.target_kl, self.optimizer, unravel
+            config.max_grad_norm,
+            config.ewma_center_of_mass,
+            config.target_kl,
+            self.optimizer,
+            unravel,
         )
 
     @property
@@ -259,7 +268,9 @@ class PPO:
             policy=policy,
             optimizer=learner.optimizer,
             proximal=learner.proximal,
-            reward_scaler=reward_scaling.init(self.vector.num_envs) if self.config.scale_rewards else None,
+            reward_scaler=reward_scaling.init(self.vector.num_envs)
+            if self.config.scale_rewards
+            else None,
             vector=self.vector.init(self.shards.own(key_vector)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
@@ -284,7 +295,9 @@ class PPO:
                 observation_moments, seen.transition.observation, self.shards.axis_name
             )
         state = PPOState(
-            policy=Policy(ravel_pytree(state.policy.params)[1](learner.params), observation_moments),
+            policy=Policy(
+                ravel_pytree(state.policy.params)[1](learner.params), observation_moments
+            ),
             optimizer=learner.optimizer,
             proximal=learner.proximal,
             reward_scaler=scaler,
@@ -312,17 +325,23 @@ class PPO:
             decision = Decision(sample, distribution.log_prob(sample), value)
             return scale_action(sample, space, squash), memory, decision
 
-        vector, _, rollout, episodes = collect(self.vector, state.vector, (), act, self.config.num_steps, key)
+        vector, _, rollout, episodes = collect(
+            self.vector, state.vector, (), act, self.config.num_steps, key
+        )
         last_value = value(vector.observation)
         next_value = bootstrap(rollout, rollout.extras.value, last_value, value)
         return vector, Trajectory(rollout.transition, rollout.extras, next_value), episodes
 
-    def _estimate(self, scaler: RewardScaler | None, seen: Trajectory) -> tuple[RewardScaler | None, Batch]:
+    def _estimate(
+        self, scaler: RewardScaler | None, seen: Trajectory
+    ) -> tuple[RewardScaler | None, Batch]:
         """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
         config, axis_name = self.config, self.shards.axis_name
         transition, decision = seen.transition, seen.decision
         ended = transition.terminated | transition.truncated
-        scaler, reward = reward_scaling.scale(scaler, transition.reward, ended, config.gamma, axis_name)
+        scaler, reward = reward_scaling.scale(
+            scaler, transition.reward, ended, config.gamma, axis_name
+        )
         advantage = returns.gae(
             reward,
             decision.value,
@@ -349,56 +368,88 @@ class PPO:
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
         """`num_epochs` passes of gradient steps over shuffled minibatches: (learner, metrics)."""
         config, shards, rows = self.config, self.shards, len(batch.value)
-        elapsed = state.iteration.astype(jnp.float32) / (config.total_steps // (config.num_envs * config.num_steps))
+        elapsed = state.iteration.astype(jnp.float32) / (
+            config.total_steps // (config.num_envs * config.num_steps)
+        )
         annealed = 1.0 - jnp.minimum(elapsed, 1.0) if config.anneal_learning_rate else 1.0
         learning_rate = jnp.asarray(config.learning_rate * annealed, jnp.float32)
         flat, unravel = ravel_pytree(state.policy.params)
         descent = self.descent(state.policy.params)
 
-        def one_minibatch(carry: tuple[Learner, Array], draw: tuple) -> tuple[tuple[Learner, Array], dict[str, Array]]:
+        def one_minibatch(
+            carry: tuple[Learner, Array], draw: tuple
+        ) -> tuple[tuple[Learner, Array], dict[str, Array]]:
             learner, total = carry
             indices, advantage, key = draw
             rows = minibatch.take(batch, indices)._replace(advantage=advantage)
-            grad, seen = minibatch.mean_over_tiles(partial(self._gradient, state.policy, unravel, learner), rows, key)
+            grad, seen = minibatch.mean_over_tiles(
+                partial(self._gradient, state.policy, unravel, learner), rows, key
+            )
             grad, kl = shards.mean((grad, seen["kl"]))
             learner = descent.step(learner, grad, kl, learning_rate)
-            return (learner, total + grad), seen | {"gradient_norm": jnp.linalg.norm(grad), "taken": ~learner.stopped}
+            return (learner, total + grad), seen | {
+                "gradient_norm": jnp.linalg.norm(grad),
+                "taken": ~learner.stopped,
+            }
 
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
             key_shuffle, key_loss = jax.random.split(key)
-            indices = minibatch.shuffled_indices(key_shuffle, rows, config.minibatch_size // shards.devices)
+            indices = minibatch.shuffled_indices(
+                key_shuffle, rows, config.minibatch_size // shards.devices
+            )
             advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
             if config.normalize_advantages == "minibatch":
-                normalize = jax.vmap(partial(losses.normalize_advantage, axis_name=shards.axis_name))
+                normalize = jax.vmap(
+                    partial(losses.normalize_advantage, axis_name=shards.axis_name)
+                )
                 advantage = normalize(advantage, weight=weight)
             draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
-            (learner, total), seen = jax.lax.scan(one_minibatch, (learner, jnp.zeros_like(flat)), draws)
+            (learner, total), seen = jax.lax.scan(
+                one_minibatch, (learner, jnp.zeros_like(flat)), draws
+            )
             return learner, seen | {"batch_gradient_norm": jnp.linalg.norm(total / len(indices))}
 
         learner = Learner(flat, state.optimizer, state.proximal, jnp.zeros((), bool))
         learner, seen = jax.lax.scan(one_epoch, learner, jax.random.split(key, config.num_epochs))
-        learner = learner._replace(params=outer_loop.outer_step(flat, learner.params, config.outer_step_size))
+        learner = learner._replace(
+            params=outer_loop.outer_step(flat, learner.params, config.outer_step_size)
+        )
         # A thousand rows tell how far the policy has moved, and cost nothing beside the epochs.
         probe = jax.tree.map(lambda leaf: leaf[:: -(-rows // 1024)], batch)
         policy = state.policy._replace(params=unravel(learner.params))
-        moved = self._apply(policy, probe.observation)[0].log_prob(probe.sample) - probe.log_probability
+        moved = (
+            self._apply(policy, probe.observation)[0].log_prob(probe.sample) - probe.log_probability
+        )
         kl = losses.kl_estimators(moved)[1].mean()
-        metrics = outer_loop.update_metrics(seen, kl, config.num_envs * config.num_steps, config.minibatch_size)
-        metrics["explained_variance"] = Mean.of(losses.explained_variance(batch.value, batch.target))
+        metrics = outer_loop.update_metrics(
+            seen, kl, config.num_envs * config.num_steps, config.minibatch_size
+        )
+        metrics["explained_variance"] = Mean.of(
+            losses.explained_variance(batch.value, batch.target)
+        )
         return learner, metrics | {"learning_rate": Mean.of(learning_rate)}
 
-    def _gradient(self, policy: Policy, unravel: Any, learner: Learner, rows: Batch, key: Key) -> tuple[Array, dict]:
+    def _gradient(
+        self, policy: Policy, unravel: Any, learner: Learner, rows: Batch, key: Key
+    ) -> tuple[Array, dict]:
         """Of the loss, with respect to the parameters as one vector: (gradient, diagnostics)."""
         anchor = rows.log_probability
         if learner.proximal is not None:
             proximal = policy._replace(params=unravel(learner.proximal.mean))
             anchor = self._apply(proximal, rows.observation)[0].log_prob(rows.sample)
         params = unravel(learner.params)
-        grad, seen = jax.grad(self._loss, has_aux=True)(params, policy.observation_moments, rows, anchor, key)
+        grad, seen = jax.grad(self._loss, has_aux=True)(
+            params, policy.observation_moments, rows, anchor, key
+        )
         return ravel_pytree(grad)[0], seen
 
     def _loss(
-        self, params: PyTree, observation_moments: Moments | None, rows: Batch, anchor: Array, key: Key
+        self,
+        params: PyTree,
+        observation_moments: Moments | None,
+        rows: Batch,
+        anchor: Array,
+        key: Key,
     ) -> tuple[Array, dict[str, Array]]:
         """policy loss + c_v · value loss − c_e · entropy, each a mean over the rows; and diagnostics.
 
@@ -408,10 +459,23 @@ class PPO:
         distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
-        policy_loss = mean(losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon))
-        value_loss = mean(losses.clipped_value_loss(value, rows.value, rows.target, config.value_clip_epsilon))
+        policy_loss = mean(
+            losses.clipped_surrogate(log_probability, anchor, advantage, config.clip_epsilon)
+        )
+        value_loss = mean(
+            losses.clipped_value_loss(value, rows.value, rows.target, config.value_clip_epsilon)
+        )
         entropy = mean(distribution.entropy(key))
-        loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
-        seen = {"loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        loss = (
+            policy_loss
+            + config.value_coefficient * value_loss
+            - config.entropy_coefficient * entropy
+        )
+        seen = {
+            "loss": loss,
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+        }
         log_ratio = log_probability - rows.log_probability
         return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)

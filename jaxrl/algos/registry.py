@@ -28,7 +28,14 @@ from jaxrl.types import Agent, Algorithm
 RESERVED = frozenset(
     (
         *("env", "env_options", "tuned", "over"),
-        *("scale_from", "scale_rule", "seed", "num_seeds", "num_evaluations", "evaluation_episodes"),
+        *(
+            "scale_from",
+            "scale_rule",
+            "seed",
+            "num_seeds",
+            "num_evaluations",
+            "evaluation_episodes",
+        ),
         *("modes", "measures", "init_from"),
         *("devices", "mesh", "folder", "overwrite", "sinks", "quiet", "deterministic", "profile"),
         *("trust", "imports", "coordinator", "processes", "process_id", "distributed", "help"),
@@ -48,7 +55,11 @@ class AlgorithmSpec(NamedTuple):
 def algorithm_names() -> list[str]:
     """Every algorithm: the modules of `jaxrl.algos` but this one."""
     package = importlib.import_module("jaxrl.algos")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name != "registry")
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.name != "registry"
+    )
 
 
 def load(name: str) -> AlgorithmSpec:
@@ -92,7 +103,9 @@ def check_factory(found: Any, path: str) -> None:
     """Refuse what is no `def NAME(env, config: Config, …) -> Algorithm`, where Config is a dataclass with defaults."""
     hints = type_hints(found) if inspect.isfunction(found) else {}
     config = hints.get("config")
-    if hints.get("return") is not Algorithm or not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+    if hints.get("return") is not Algorithm or not (
+        isinstance(config, type) and dataclasses.is_dataclass(config)
+    ):
         raise JaxrlError(
             f"algorithm {path!r} is {what_is(found)}, but must be a function that says what it takes and makes: "
             "def NAME(env: Environment, config: Config) -> Algorithm, where Config is a dataclass."

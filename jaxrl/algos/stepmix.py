@@ -133,7 +133,9 @@ def stepmix(
         step=learner.step,
         policy=lambda state: state.plan.policy,
         agent=agent,
-        budget=Budget("transitions", samples, config.total_steps // samples, {"episodes": config.num_envs}),
+        budget=Budget(
+            "transitions", samples, config.total_steps // samples, {"episodes": config.num_envs}
+        ),
     )
 
 
@@ -144,7 +146,9 @@ def stepmix_agent(env: Environment, config: StepMixConfig) -> Agent:
     """
     del config
     if not isinstance(env, TabularMDP):
-        raise JaxrlError(f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}.")
+        raise JaxrlError(
+            f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}."
+        )
     mdp = env
 
     def init(key: Key) -> Mixture:
@@ -187,7 +191,11 @@ class StepMix:
 
     def init(self, key: Key) -> StepMixState:
         """The baseline and the constraint, the dataset's counts or none, and the first plan."""
-        data = None if self.dataset is None else tabular.count(self.dataset, *self.env.rewards.shape[1:])
+        data = (
+            None
+            if self.dataset is None
+            else tabular.count(self.dataset, *self.env.rewards.shape[1:])
+        )
         problem = make_problem(self.env, self.config, self.baseline, data)
         counts = jnp.zeros(self.env.transitions.shape, jnp.int32) if data is None else data
         visits = jnp.sum(counts, axis=-1)
@@ -210,7 +218,9 @@ class StepMix:
     def plan(self, problem: Problem, counts: Array, key: Key) -> Plan:
         """The boldest policy that all counts so far certify."""
         env, config, horizon = self.env, self.config, self.env.horizon
-        prefixes = jnp.arange(horizon + 1) if config.method == "stepmix" else jnp.array([0, horizon])
+        prefixes = (
+            jnp.arange(horizon + 1) if config.method == "stepmix" else jnp.array([0, horizon])
+        )
         priority = jax.random.uniform(key, (horizon, env.rewards.shape[-1]), env.rewards.dtype)
         candidates = Candidates(problem.baseline, prefixes, priority)
         known: dict[str, Any] = {"know_rewards": config.know_rewards}
@@ -263,7 +273,9 @@ class StepMix:
         return {name: Mean.of(value) for name, value in seen.items()}
 
 
-def make_problem(env: TabularMDP, config: StepMixConfig, baseline: Array | None, counts: Array | None) -> Problem:
+def make_problem(
+    env: TabularMDP, config: StepMixConfig, baseline: Array | None, counts: Array | None
+) -> Problem:
     """Baseline, exact values and the constraint. With the `counts` of a dataset the baseline is learnt from them."""
     best = tabular.optimal(env.transitions, env.rewards)
     if counts is not None:
@@ -300,24 +312,41 @@ _certificates = jax.jit(jax.vmap(certificate.certify, in_axes=(None, None, None,
 
 
 def check_problem(
-    env: TabularMDP, config: StepMixConfig, baseline: Array | None = None, dataset: TabularEpisodes | None = None
+    env: TabularMDP,
+    config: StepMixConfig,
+    baseline: Array | None = None,
+    dataset: TabularEpisodes | None = None,
 ) -> None:
     """Refuse a constraint that cannot be met. Traced numbers pass: they were checked before they were traced."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((env, config, baseline, dataset))):
+    if any(
+        isinstance(leaf, jax.core.Tracer)
+        for leaf in jax.tree.leaves((env, config, baseline, dataset))
+    ):
         return
-    check_mdp(*(np.asarray(leaf, np.float64) for leaf in (env.transitions, env.rewards, env.initial)))
+    check_mdp(
+        *(np.asarray(leaf, np.float64) for leaf in (env.transitions, env.rewards, env.initial))
+    )
     check_range("baseline_action", config.baseline_action, 0, env.rewards.shape[-1] - 1)
     if baseline is not None:
         check_policy(baseline, env)
     if config.constraint == "relative":
-        check_range("constraint_level (a share of the baseline's expected return)", config.constraint_level, 0, 1)
+        check_range(
+            "constraint_level (a share of the baseline's expected return)",
+            config.constraint_level,
+            0,
+            1,
+        )
     count = max(np.size(leaf) for leaf in jax.tree.leaves(config))
-    swept: Any = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf, np.float32), count), config)
+    swept: Any = jax.tree.map(
+        lambda leaf: np.broadcast_to(np.asarray(leaf, np.float32), count), config
+    )
     counts = None
     if dataset is not None:
         check_episodes(dataset, env)
         if config.constraint == "relative":
-            raise JaxrlError("with a dataset the constraint must be absolute: its baseline's return is not known.")
+            raise JaxrlError(
+                "with a dataset the constraint must be absolute: its baseline's return is not known."
+            )
         if config.bound == "anchored":
             raise JaxrlError(
                 "with a dataset --bound must be kl: the anchored bounds hold for a baseline that was "
@@ -334,4 +363,6 @@ def check_problem(
         levels = (needed, swept.failure_probability, swept.bonus_scale)
         found = jax.device_get(_certificates(counts, env.rewards, env.initial, *levels))
         for index, level in enumerate(needed):
-            certificate.check_certificate(found.lower[index], found.factor[index], level, dataset.actions.shape[1])
+            certificate.check_certificate(
+                found.lower[index], found.factor[index], level, dataset.actions.shape[1]
+            )

@@ -18,7 +18,9 @@ class Canvas:
     Points, radii and sides are in world units, widths of lines in pixels.
     """
 
-    def __init__(self, width: int, height: int, background: str, origin: Point = (0, 0), unit: float = 1.0):
+    def __init__(
+        self, width: int, height: int, background: str, origin: Point = (0, 0), unit: float = 1.0
+    ):
         self._size = (width, height)
         self._origin = np.asarray(origin, np.float64) * OVERSAMPLE
         self._unit = unit * OVERSAMPLE
@@ -47,7 +49,9 @@ class Canvas:
         """A filled polygon."""
         self._pen.polygon([self._at(point) for point in points], colour)
 
-    def box(self, centre: Point, width: float, height: float, colour: str, radius: float = 0.0) -> None:
+    def box(
+        self, centre: Point, width: float, height: float, colour: str, radius: float = 0.0
+    ) -> None:
         """A rectangle with rounded corners."""
         left, top = self._at((centre[0] - width / 2, centre[1] + height / 2))
         right, bottom = self._at((centre[0] + width / 2, centre[1] - height / 2))

@@ -89,7 +89,14 @@ def _draw_car(canvas: Canvas, position: float) -> None:
     def on_car(along: float, above: float) -> tuple[float, float]:
         return position + along * cosine - above * sine, base + along * sine + above * cosine
 
-    body = [(-0.085, 0.03), (0.085, 0.03), (0.085, 0.065), (0.04, 0.07), (0.025, 0.105), (-0.04, 0.105)]
+    body = [
+        (-0.085, 0.03),
+        (0.085, 0.03),
+        (0.085, 0.065),
+        (0.04, 0.07),
+        (0.025, 0.105),
+        (-0.04, 0.105),
+    ]
     canvas.polygon([on_car(*corner) for corner in [*body, (-0.055, 0.07), (-0.085, 0.065)]], LIMB)
     for wheel in (-0.047, 0.047):
         canvas.circle(on_car(wheel, 0.03), 0.027, BODY)

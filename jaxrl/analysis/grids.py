@@ -13,7 +13,14 @@ SIZE = 300  # pixels a side; the grid is centred
 FLOOR = "#12161C"
 CELL = "#1A2029"
 
-PLAYER, FRIEND, ENEMY, SHOT, PRIZE, BRICK = "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#E69F00", "#009E73"
+PLAYER, FRIEND, ENEMY, SHOT, PRIZE, BRICK = (
+    "#56B4E9",
+    "#F0E442",
+    "#D55E00",
+    "#CC79A7",
+    "#E69F00",
+    "#009E73",
+)
 GAUGE, TAIL, TRAIL = "#3E8FD0", "#2F6F9F", "#59636E"
 
 # MinAtar's channels: a colour each, and what lies on top of what (first beneath, the player last).
@@ -56,7 +63,9 @@ def draw_grid(environment_id: str, grid: np.ndarray) -> Image.Image:
             for channel in order:
                 amount = grid[row, column, channel]
                 if amount > 0:
-                    canvas.box(centre, 1 - 3 * gap, 1 - 3 * gap, _blend(colours[channel], amount), 0.18)
+                    canvas.box(
+                        centre, 1 - 3 * gap, 1 - 3 * gap, _blend(colours[channel], amount), 0.18
+                    )
     return canvas.image()
 
 
@@ -71,4 +80,6 @@ def _colours(channels: int) -> tuple[str, ...]:
 def _blend(colour: str, amount: float) -> str:
     """A colour at `amount` (0 to 1) over an empty cell."""
     front, back = (np.array(ImageColor.getrgb(name)) for name in (colour, CELL))
-    return "#" + "".join(f"{value:02X}" for value in np.rint(back + amount * (front - back)).astype(int))
+    return "#" + "".join(
+        f"{value:02X}" for value in np.rint(back + amount * (front - back)).astype(int)
+    )

@@ -43,11 +43,17 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], thin: bool) -> None:
     """Bands beneath single seeds (where `thin`) beneath means; the first curve lies on top."""
     for depth, curve in enumerate(reversed(curves)):
         middle, low, high = intervals(curve.scores)
-        axes.fill_between(curve.transitions, low, high, color=curve.colour, alpha=0.16, lw=0, zorder=2)
+        axes.fill_between(
+            curve.transitions, low, high, color=curve.colour, alpha=0.16, lw=0, zorder=2
+        )
         if thin and 1 < curve.scores.shape[1] <= FEW_SEEDS:
-            axes.plot(curve.transitions, curve.scores, color=curve.colour, lw=0.6, alpha=0.35, zorder=3)
+            axes.plot(
+                curve.transitions, curve.scores, color=curve.colour, lw=0.6, alpha=0.35, zorder=3
+            )
         marker = "o" if len(middle) == 1 else None
-        axes.plot(curve.transitions, middle, color=curve.colour, lw=1.9, marker=marker, zorder=4 + depth)
+        axes.plot(
+            curve.transitions, middle, color=curve.colour, lw=1.9, marker=marker, zorder=4 + depth
+        )
     transitions_axis(axes, max(curve.transitions.max() for curve in curves))
     axes.margins(y=0.06)
     axes.set_ylim(axes.get_ylim())
@@ -64,8 +70,20 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
         axes.plot(positions[order], middle[order], color=FAINT, lw=1.4, zorder=2)
     axes.vlines(positions, low, high, color=PALETTE[0], lw=2.2, zorder=3)
     if final.shape[1] > 1:
-        axes.plot(positions, final, color=PALETTE[0], ls="", marker="o", ms=3.2, mew=0, alpha=0.35, zorder=2)
-    axes.plot(positions, middle, color=PALETTE[0], ls="", marker="o", ms=7, mec="white", mew=1.2, zorder=4)
+        axes.plot(
+            positions,
+            final,
+            color=PALETTE[0],
+            ls="",
+            marker="o",
+            ms=3.2,
+            mew=0,
+            alpha=0.35,
+            zorder=2,
+        )
+    axes.plot(
+        positions, middle, color=PALETTE[0], ls="", marker="o", ms=7, mec="white", mew=1.2, zorder=4
+    )
     axes.set_xscale(scale)
     axes.minorticks_off()
     axes.set_xticks(positions, [short_number(value) for value in values])
@@ -106,7 +124,8 @@ def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
 def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:
     """One task, two lanes: our dot with its interval above, the published diamond below, each in words."""
     score, low, high, published = (
-        np.nan if row.get(key) is None else float(row[key]) for key in ("score", "low", "high", "published")
+        np.nan if row.get(key) is None else float(row[key])
+        for key in ("score", "low", "high", "published")
     )
     interval = f"  [{short_number(low)}, {short_number(high)}]" if np.isfinite(low + high) else ""
     source = f"  {row['source']}" if row.get("source") else ""
@@ -115,12 +134,21 @@ def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:
     axes.plot(score, ours, color=PALETTE[0], marker="o", ms=7.5, mec="white", mew=1.2, zorder=4)
     lanes = [(ours, short_number(score) + interval, PALETTE[0])]
     if np.isfinite(published):
-        axes.plot(published, -0.45, color=PALETTE[1], marker="D", mfc="white", mew=1.5, ms=5.5, zorder=4)
+        axes.plot(
+            published, -0.45, color=PALETTE[1], marker="D", mfc="white", mew=1.5, ms=5.5, zorder=4
+        )
         lanes.append((-0.45, short_number(published) + source, PALETTE[1]))
     for height, words, colour in lanes:
         axes.axhline(height, color="#EAEEF2", lw=1.0, zorder=1)
-        axes.text(1.03, height, words, color=colour, va="center", transform=axes.get_yaxis_transform())
-    axes.set(ylim=(-1, 1), yticks=[0], yticklabels=[row["task"]], xlim=_window(score, low, high, published))
+        axes.text(
+            1.03, height, words, color=colour, va="center", transform=axes.get_yaxis_transform()
+        )
+    axes.set(
+        ylim=(-1, 1),
+        yticks=[0],
+        yticklabels=[row["task"]],
+        xlim=_window(score, low, high, published),
+    )
     axes.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
     axes.locator_params(axis="x", nbins=4)
     axes.grid(False)

@@ -39,8 +39,13 @@ def plot_learning_curve(run: Run, path: str | Path) -> Path:
         curves = [Curve(run.modes[0], transitions, returns[:, 0], PALETTE[0])]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
-        labels = [", ".join(f"{name} {short_number(value)}" for name, value in s.items()) for s in settings]
-        curves = [Curve(label, transitions, returns[:, h], colours[h]) for h, label in enumerate(labels)]
+        labels = [
+            ", ".join(f"{name} {short_number(value)}" for name, value in s.items())
+            for s in settings
+        ]
+        curves = [
+            Curve(label, transitions, returns[:, h], colours[h]) for h, label in enumerate(labels)
+        ]
     with styled():
         figure = new_figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
         axes = figure.add_subplot()
@@ -51,7 +56,9 @@ def plot_learning_curve(run: Run, path: str | Path) -> Path:
         return save_figure(figure, path)
 
 
-def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str] | None = None) -> Path:
+def plot_comparison(
+    runs: Sequence[Run], path: str | Path, labels: Sequence[str] | None = None
+) -> Path:
     """Evaluation returns of several runs, each in its first mode, one pair of axes for each environment.
 
     `labels` names each run; runs with one label share its colour. By default they are the algorithms'
@@ -61,7 +68,9 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str]
     labels = _labels(runs, labels)
     names = list(dict.fromkeys(labels))
     if len(names) > len(PALETTE):
-        raise ValueError(f"{len(names)} labels are given, but only {len(PALETTE)} colours can be told apart.")
+        raise ValueError(
+            f"{len(names)} labels are given, but only {len(PALETTE)} colours can be told apart."
+        )
     colours = dict(zip(names, PALETTE, strict=False))
     panels: dict[str, list[Curve]] = {}
     for run, label in zip(runs, labels, strict=True):
@@ -77,10 +86,14 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, labels: Sequence[str]
 def plot_sweep(run: Run, path: str | Path) -> Path:
     """The last evaluation's return, in its first mode, against the swept values: dots, or a heat map for two."""
     if not run.sweep:
-        raise ValueError(f"{run.folder}: the run swept nothing, so there is nothing to plot it against.")
+        raise ValueError(
+            f"{run.folder}: the run swept nothing, so there is nothing to plot it against."
+        )
     if len(run.sweep) > 2:
         names = ", ".join(run.sweep)
-        raise ValueError(f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}.")
+        raise ValueError(
+            f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}."
+        )
     transitions, final = _transitions(run), run.returns()[-1]
     note = f"after {count_label(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
     with styled():
@@ -98,7 +111,9 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     and "source" (where that number was published).
     """
     if not rows:
-        raise ValueError("there are no rows to plot: give a dict with at least task and score for each task.")
+        raise ValueError(
+            "there are no rows to plot: give a dict with at least task and score for each task."
+        )
     for row in rows:
         missing = [key for key in ("task", "score") if row.get(key) is None]
         if missing:
@@ -128,7 +143,9 @@ def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:
         raise ValueError("there are no runs to compare.")
     for run in runs:
         if len(run.settings) > 1:
-            raise ValueError(f"{run.folder} is a sweep of {len(run.settings)} settings: use plot_sweep.")
+            raise ValueError(
+                f"{run.folder} is a sweep of {len(run.settings)} settings: use plot_sweep."
+            )
     if labels is not None:
         if len(labels) != len(runs):
             raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs.")
@@ -163,7 +180,9 @@ def _one_panel(environment: str, curves: Sequence[Curve], note: str) -> Any:
     return figure
 
 
-def _many_panels(panels: Mapping[str, Sequence[Curve]], colours: Mapping[str, str], note: str) -> Any:
+def _many_panels(
+    panels: Mapping[str, Sequence[Curve]], colours: Mapping[str, str], note: str
+) -> Any:
     """Small multiples, an environment each, under one legend."""
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
@@ -177,6 +196,8 @@ def _many_panels(panels: Mapping[str, Sequence[Curve]], colours: Mapping[str, st
         if place + columns < len(panels):
             axes.set_xlabel("")
     handles = [Line2D([], [], color=colour, lw=2.2, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), labelcolor=INK)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(len(handles), 5), labelcolor=INK
+    )
     figure.supxlabel(note, fontsize=8.5, color=MUTED)
     return figure

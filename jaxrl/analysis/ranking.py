@@ -38,7 +38,11 @@ def order(scores: np.ndarray) -> list[int]:
 
     def key(index: int) -> tuple[int, float, int]:
         finite = scores[index][np.isfinite(scores[index])]
-        return len(scores[index]) - finite.size, -interquartile_mean(finite) if finite.size else 0.0, index
+        return (
+            len(scores[index]) - finite.size,
+            -interquartile_mean(finite) if finite.size else 0.0,
+            index,
+        )
 
     return sorted(range(len(scores)), key=key)
 

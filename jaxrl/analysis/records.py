@@ -60,7 +60,9 @@ def read_description(path: Path, required: Iterable[str] = ()) -> dict[str, Any]
     """config.json, with the fields that are `required`; those that are there have their types."""
     description = read_json(path)
     if not isinstance(description, dict):
-        raise ValueError(f"{path} is damaged: it holds a {type(description).__name__}, not an object.")
+        raise ValueError(
+            f"{path} is damaged: it holds a {type(description).__name__}, not an object."
+        )
     missing = [name for name in required if name not in description]
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(map(repr, missing))}.")
@@ -103,13 +105,21 @@ def read_evaluations(path: Path) -> dict[str, np.ndarray]:
 
 def modes_of(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     """The modes whose evaluations `arrays` holds, in their order: policies are ranked by the first."""
-    names = [name for name in arrays if name.endswith((RETURNS, LENGTHS)) and not name.startswith(MEASURE)]
+    names = [
+        name
+        for name in arrays
+        if name.endswith((RETURNS, LENGTHS)) and not name.startswith(MEASURE)
+    ]
     return tuple(dict.fromkeys(name.rpartition("_")[0] for name in names))
 
 
 def measures_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What was measured besides, [K, H, S, ...], by name."""
-    return {name.removeprefix(MEASURE): values for name, values in arrays.items() if name.startswith(MEASURE)}
+    return {
+        name.removeprefix(MEASURE): values
+        for name, values in arrays.items()
+        if name.startswith(MEASURE)
+    }
 
 
 def ranking_returns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -120,7 +130,9 @@ def ranking_returns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 def is_mode(text: str) -> bool:
     """Whether `text` is a mode as evaluations are kept under: "deterministic", or "target=3600" if it is steered."""
     name, _, _ = text.partition("=")
-    return re.fullmatch(f"{NAME}(={NUMBER})?", text) is not None and not f"{name}_".startswith(MEASURE)
+    return re.fullmatch(f"{NAME}(={NUMBER})?", text) is not None and not f"{name}_".startswith(
+        MEASURE
+    )
 
 
 def check_manifest(manifest: Any, iteration: int) -> None:
@@ -129,19 +141,28 @@ def check_manifest(manifest: Any, iteration: int) -> None:
         raise ValueError(f"manifest.json holds a {type(manifest).__name__}, not an object")
     for name, (is_right, what) in MANIFEST.items():
         if not is_right(manifest.get(name)):
-            raise ValueError(f"{name} of manifest.json is {_short(manifest.get(name))}, but must be {what}")
+            raise ValueError(
+                f"{name} of manifest.json is {_short(manifest.get(name))}, but must be {what}"
+            )
     if problem := _wrong_field(manifest, LOGS):
         raise ValueError(f"manifest.json: {problem}")
     numbers = list(range(len(manifest.get("logs", []))))
-    if any(sorted({row[mark] for row in manifest["leaves"] if mark in row}) != numbers for mark in ("log", "counts")):
+    if any(
+        sorted({row[mark] for row in manifest["leaves"] if mark in row}) != numbers
+        for mark in ("log", "counts")
+    ):
         raise ValueError("manifest.json: logs and leaves are not of the same logs")
     if manifest["iteration"] != iteration:
-        raise ValueError(f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}")
+        raise ValueError(
+            f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}"
+        )
     metadata = manifest["metadata"]
     if problem := _wrong_field(metadata, METADATA):
         raise ValueError(f"metadata of manifest.json: {problem}")
     if _shape(metadata.get("scores")) != _shape(metadata.get("iterations")):
-        raise ValueError("metadata of manifest.json: scores and iterations are not of the same members")
+        raise ValueError(
+            "metadata of manifest.json: scores and iterations are not of the same members"
+        )
 
 
 def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
@@ -217,7 +238,11 @@ def _is_deep(value: Any) -> bool:
     """Whether lists and objects are nested too deep."""
     level = [value]
     for _ in range(MOST_LEVELS):
-        held = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        held = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
         level = [item for items in held for item in items]
     return bool(level)
 
@@ -235,11 +260,16 @@ def _is_object(value: Any) -> bool:
 
 
 def _is_sweep(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(values, list) and values for values in value.values())
+    return isinstance(value, dict) and all(
+        isinstance(values, list) and values for values in value.values()
+    )
 
 
 def _is_layout(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[a-z]+=[0-9]+(,[a-z]+=[0-9]+)*", value) is not None
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"[a-z]+=[0-9]+(,[a-z]+=[0-9]+)*", value) is not None
+    )
 
 
 def _is_duration(value: Any) -> bool:
@@ -261,7 +291,9 @@ def _are_counts(value: Any) -> bool:
 
 
 def _are_scores(value: Any) -> bool:
-    return _shape(value) is not None and all(isinstance(score, float) for row in value for score in row)
+    return _shape(value) is not None and all(
+        isinstance(score, float) for row in value for score in row
+    )
 
 
 def _are_iterations(value: Any) -> bool:
@@ -354,5 +386,8 @@ MANIFEST: dict[str, Field] = {
     "sha256": (_is_text, "a checksum"),
 }
 LOGS: dict[str, Field] = {
-    "logs": (_are_logs, "a list with the segments of each log: sha256, bytes and pieces [slot, end, first, last]"),
+    "logs": (
+        _are_logs,
+        "a list with the segments of each log: sha256, bytes and pieces [slot, end, first, last]",
+    ),
 }

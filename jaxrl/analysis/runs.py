@@ -86,14 +86,18 @@ class Run:
         if mode is None:
             mode = self.modes[0]
         if mode not in self.modes:
-            raise ValueError(f"{self.folder} was not evaluated in mode {mode!r}. There are: {', '.join(self.modes)}.")
+            raise ValueError(
+                f"{self.folder} was not evaluated in mode {mode!r}. There are: {', '.join(self.modes)}."
+            )
         return self.evaluations[mode + RETURNS].mean(axis=-1, dtype=np.float64)
 
     def measure(self, name: str) -> np.ndarray:
         """A measure of one's own at each evaluation, [K, H, S, ...]; NaN for members that had diverged."""
         found = measures_of(self.evaluations)
         if name not in found:
-            raise ValueError(f"{self.folder}: no measure {name!r}. There are: {', '.join(sorted(found)) or 'none'}.")
+            raise ValueError(
+                f"{self.folder}: no measure {name!r}. There are: {', '.join(sorted(found)) or 'none'}."
+            )
         return found[name]
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +105,9 @@ class Run:
         rows = [row for row in self.metrics if name in row and "transitions" in row]
         if not rows:
             known = sorted({key for row in self.metrics for key in row})
-            raise ValueError(f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}.")
+            raise ValueError(
+                f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}."
+            )
         transitions = np.array([row["transitions"] for row in rows], np.int64)
         return transitions, np.array([row[name] for row in rows], np.float64)
 
@@ -114,7 +120,9 @@ def load_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder. A run folder holds {CONFIG}, {METRICS} and {EVALUATIONS}.")
+        raise ValueError(
+            f"{folder} is no folder. A run folder holds {CONFIG}, {METRICS} and {EVALUATIONS}."
+        )
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} is no run folder: {CONFIG} is missing.")
     metrics = read_rows(folder / METRICS)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-CHUNK = 1 << 22  # resampled scores held at once: bounds memory, whatever the number of runs and repetitions
+CHUNK = (
+    1 << 22
+)  # resampled scores held at once: bounds memory, whatever the number of runs and repetitions
 
 
 class Summary(NamedTuple):
@@ -65,7 +67,9 @@ def bootstrap_interval(
     """
     scores = _runs_by_tasks(scores)
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence:g}, but must lie between 0 and 1, for example 0.95.")
+        raise ValueError(
+            f"confidence is {confidence:g}, but must lie between 0 and 1, for example 0.95."
+        )
     if repetitions < 1:
         raise ValueError(f"repetitions is {repetitions}, but must be at least 1.")
     runs, tasks = scores.shape
@@ -84,12 +88,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def mean_interval(scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0) -> tuple[float, float]:
+def mean_interval(
+    scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """`bootstrap_interval` of the mean, for example of the returns [episodes] of one policy."""
     return bootstrap_interval(scores, np.mean, confidence, repetitions, seed)
 
 
-def summarize(scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0) -> Summary:
+def summarize(
+    scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0
+) -> Summary:
     """Mean, interquartile mean and the latter's bootstrap interval of scores [runs] or [runs, tasks]."""
     scores = _runs_by_tasks(scores)
     low, high = bootstrap_interval(scores, interquartile_mean, confidence, repetitions, seed)

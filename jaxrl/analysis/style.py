@@ -86,7 +86,9 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as .png, .pdf or .svg; the same figure gives the same bytes."""
     path = Path(path)
     if path.suffix not in STAMPS:
-        raise ValueError(f"cannot draw {path.name!r}: choose a file name that ends in {', '.join(STAMPS)}.")
+        raise ValueError(
+            f"cannot draw {path.name!r}: choose a file name that ends in {', '.join(STAMPS)}."
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], metadata=STAMPS[path.suffix])
     return write_bytes(path, buffer.getvalue())

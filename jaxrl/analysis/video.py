@@ -52,9 +52,15 @@ def draw_frames(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarr
         raise ValueError(
             f"cannot draw {environment_id!r}. What can be drawn: {', '.join(CONTROL)}, and any environment "
             f"whose observations are grids, given as 'observation' [T, H, W] or [T, H, W, C]; got "
-            + (f"one of shape {shape}." if "observation" in frames else f"the keys {sorted(frames)}.")
+            + (
+                f"one of shape {shape}."
+                if "observation" in frames
+                else f"the keys {sorted(frames)}."
+            )
         )
-    return [np.asarray(draw_grid(environment_id, grid)) for grid in np.asarray(frames["observation"])]
+    return [
+        np.asarray(draw_grid(environment_id, grid)) for grid in np.asarray(frames["observation"])
+    ]
 
 
 def pace(seconds: float) -> tuple[int, float]:
@@ -66,7 +72,9 @@ def pace(seconds: float) -> tuple[int, float]:
     return every, min(max(1.0, 1 / (every * seconds)), FASTEST)
 
 
-def caption(images: Sequence[np.ndarray], returns: Any, title: str = "", every: int = 1) -> list[np.ndarray]:
+def caption(
+    images: Sequence[np.ndarray], returns: Any, title: str = "", every: int = 1
+) -> list[np.ndarray]:
     """A strip beneath every image: the title (where there is room), the step from 0, the return so far.
 
     Args:
@@ -82,7 +90,9 @@ def caption(images: Sequence[np.ndarray], returns: Any, title: str = "", every: 
         raise ValueError(f"{len(returns)} returns were given for {len(images)} images.")
     background, words, numbers = STRIP_COLOURS
     font = ImageFont.load_default(size=13)
-    totals = [f"return {round(float(total), 1) + 0.0:.1f}" for total in returns]  # + 0.0: no return -0.0
+    totals = [
+        f"return {round(float(total), 1) + 0.0:.1f}" for total in returns
+    ]  # + 0.0: no return -0.0
     steps = [f"step {every * index}" for index in range(len(images))]
     captioned = []
     for image, step, total in zip(images, steps, totals, strict=True):
@@ -98,7 +108,9 @@ def caption(images: Sequence[np.ndarray], returns: Any, title: str = "", every: 
     return captioned
 
 
-def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second: float = FRAMES_PER_SECOND) -> Path:
+def write_gif(
+    images: Sequence[np.ndarray], path: str | Path, frames_per_second: float = FRAMES_PER_SECOND
+) -> Path:
     """Write images uint8 [height, width, 3] as a looping GIF; the same images give the same bytes.
 
     GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most that
@@ -110,13 +122,17 @@ def write_gif(images: Sequence[np.ndarray], path: str | Path, frames_per_second:
     if len(shapes) > 1:
         raise ValueError(f"the images have different shapes: {sorted(shapes)}.")
     if not 1 <= frames_per_second <= FASTEST:
-        raise ValueError(f"frames_per_second is {frames_per_second:g}, but must lie between 1 and {FASTEST}.")
+        raise ValueError(
+            f"frames_per_second is {frames_per_second:g}, but must lie between 1 and {FASTEST}."
+        )
     pictures = [Image.fromarray(image) for image in images]
     palette = _palette(pictures)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     duration = 10 * round(100 / frames_per_second)
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0
+    )
     return write_bytes(path, buffer.getvalue())
 
 
@@ -133,7 +149,9 @@ def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     kept = sorted(counts, key=lambda colour: (-counts[colour], colour))
     colours = [part for colour in kept[:256] for part in colour]
     if len(kept) > 256:
-        others = Image.fromarray(np.array([sorted(kept[128:])], np.uint8)).quantize(128, Image.Quantize.MEDIANCUT)
+        others = Image.fromarray(np.array([sorted(kept[128:])], np.uint8)).quantize(
+            128, Image.Quantize.MEDIANCUT
+        )
         colours[3 * 128 :] = others.getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours)
@@ -145,9 +163,13 @@ def _draw_control(environment_id: str, frames: Mapping[str, Any]) -> list[np.nda
     picture, fields = CONTROL[environment_id]
     missing = [field for field in fields if field not in frames]
     if missing:
-        raise ValueError(f"drawing {environment_id} needs {' and '.join(missing)}; got {sorted(frames)}.")
+        raise ValueError(
+            f"drawing {environment_id} needs {' and '.join(missing)}; got {sorted(frames)}."
+        )
     columns = [np.asarray(frames[field], np.float64) for field in fields]
     if any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
         shapes = ", ".join(f"{f} {column.shape}" for f, column in zip(fields, columns, strict=True))
-        raise ValueError(f"drawing {environment_id} needs one number a step, [T] each; got {shapes}.")
+        raise ValueError(
+            f"drawing {environment_id} needs one number a step, [T] each; got {shapes}."
+        )
     return [np.asarray(picture(*map(float, values))) for values in zip(*columns, strict=True)]

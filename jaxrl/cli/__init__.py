@@ -76,7 +76,9 @@ def _run(name: str, words: list[str]) -> int:
     except JaxrlError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         return 2
-    except SystemExit as stop:  # how the parser ends: after --help, or after it has printed what is wrong
+    except (
+        SystemExit
+    ) as stop:  # how the parser ends: after --help, or after it has printed what is wrong
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has left; what it did not read is nobody's loss.
@@ -108,7 +110,11 @@ def prepare_process() -> None:
     """What must be in the environment before JAX is imported: devices, and the cache of compiled programs."""
     # A core a device: twice as fast on two as both cores behind every small matrix product (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
         os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
     home = os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache"))

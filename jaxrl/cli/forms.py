@@ -25,8 +25,16 @@ def choose_parts(config: Any, prog: str, words: Sequence[str]) -> Any:
         fields = [(name, str, dataclasses.field(default=part)) for name, part in usual.items()]
         early: Any = dataclasses.make_dataclass("Parts", fields)
         asked, _ = tyro.cli(early, prog=prog, args=words, return_unknown_args=True, add_help=False)
-        known = {each.setting.name: each.setting.family for each in possible(config) if each.setting.family}
-        named = {name: part for name, part in vars(asked).items() if ":" in part or part in known[name].names()}
+        known = {
+            each.setting.name: each.setting.family
+            for each in possible(config)
+            if each.setting.family
+        }
+        named = {
+            name: part
+            for name, part in vars(asked).items()
+            if ":" in part or part in known[name].names()
+        }
         config = override(config, named)
         if chosen(config).keys() == usual.keys():
             return config
@@ -55,7 +63,10 @@ def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
 
 
 def _form(config: Any, prefix: str) -> Any:
-    hints, docs = typing.get_type_hints(type(config), include_extras=True), field_docs(config.__class__)
+    hints, docs = (
+        typing.get_type_hints(type(config), include_extras=True),
+        field_docs(config.__class__),
+    )
     kinds: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
@@ -66,11 +77,16 @@ def _form(config: Any, prefix: str) -> Any:
             kinds[name] = _choice(family, value, text)
             name = f"{name}_{type(value).__name__}"  # of the group of its own options
         elif not dataclasses.is_dataclass(value):
-            values[name], kinds[name] = value, Annotated[hints[field.name], tyro.conf.arg(help=text or None)]
+            values[name], kinds[name] = (
+                value,
+                Annotated[hints[field.name], tyro.conf.arg(help=text or None)],
+            )
         if dataclasses.is_dataclass(value) and dataclasses.fields(value):
             values[name] = _form(value, prefix + metadata.get("prefix", ""))
             kinds[name] = Annotated[type(values[name]), tyro.conf.OmitArgPrefixes]
-    made = dataclasses.make_dataclass(type(config).__name__, kinds.items(), frozen=True, kw_only=True)
+    made = dataclasses.make_dataclass(
+        type(config).__name__, kinds.items(), frozen=True, kw_only=True
+    )
     made.__doc__ = type(config).__doc__
     return made(**values)
 
@@ -78,7 +94,10 @@ def _form(config: Any, prefix: str) -> Any:
 def _choice(family: Family, current: Any, text: str) -> Any:
     """The type of the option that chooses a part."""
     members = family.members(current)
-    lines = [f"{name}: {(inspect.getdoc(type(each)) or '').partition(chr(10))[0]}" for name, each in members.items()]
+    lines = [
+        f"{name}: {(inspect.getdoc(type(each)) or '').partition(chr(10))[0]}"
+        for name, each in members.items()
+    ]
     about = "\n".join([text, *lines, "Or package.module:Name."])
     return Annotated[Literal[tuple(members)], tyro.conf.arg(help=about)]
 
@@ -101,7 +120,12 @@ def field_docs(config_class: type) -> dict[str, str]:
             continue
         try:
             (statement,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-        except (OSError, TypeError, SyntaxError, ValueError):  # a class without a source, made in a console
+        except (
+            OSError,
+            TypeError,
+            SyntaxError,
+            ValueError,
+        ):  # a class without a source, made in a console
             continue
         body = statement.body if isinstance(statement, ast.ClassDef) else []
         for field, following in zip(body, body[1:], strict=False):

@@ -25,8 +25,12 @@ MOST = 2**63 - 1
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 
 # Values of an option that may be given several times, or several values at once: they add up.
-Assignments = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")]
-Modes = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME[=NUMBER]")]
+Assignments = Annotated[
+    tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE ...")
+]
+Modes = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME[=NUMBER]")
+]
 Sinks = tuple[Literal["tensorboard", "wandb"], ...]
 
 rules = ConstructorRegistry()
@@ -187,7 +191,10 @@ def read_value(text: str) -> Any:
     """A value written on the command line: JSON where it is JSON, else the text itself."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, or numbers and brackets beyond what Python reads
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no JSON, or numbers and brackets beyond what Python reads
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 

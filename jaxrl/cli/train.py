@@ -101,7 +101,9 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
     given = _parse(kind, config, prog, rest, about)
-    note = f"tuned settings for {given.env}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
+    note = f"tuned settings for {given.env}: " + ", ".join(
+        f"{name}={value}" for name, value in settings.items()
+    )
     with distributed.joined(given.processes):
         return _start(algorithm, given, note if settings else None)
 
@@ -116,7 +118,9 @@ def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: s
     )
     generic: Any = kind
     command = generic[type(default.config), type(default.scaling)]
-    read = functools.partial(options.parse, command, prog, words, default=default, description=about)
+    read = functools.partial(
+        options.parse, command, prog, words, default=default, description=about
+    )
     given, unknown = read(return_unknown_args=True)
     if unknown:
         forms.refuse_unchosen(config, unknown)
@@ -135,7 +139,9 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         run=given.run,
         sweep=given.swept(),
         environment_options=options.values("--env-options", given.env_options),
-        trust=given.trust.also(given.env, algorithm, *chosen(given.config).values(), *given.run.measures),
+        trust=given.trust.also(
+            given.env, algorithm, *chosen(given.config).values(), *given.run.measures
+        ),
     )
     result = loop.train(
         experiment,
@@ -161,14 +167,18 @@ def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
     if not words or words[0].startswith("-"):
         raise JaxrlError(f"name an algorithm first: {usage}. Algorithms: {names}.")
     if len(words) > 1 and not words[1].startswith("-"):
-        raise JaxrlError(f"{words[1]!r} is not an option. Is it the environment? Write --env {words[1]}.")
+        raise JaxrlError(
+            f"{words[1]!r} is not an option. Is it the environment? Write --env {words[1]}."
+        )
     return words[0], words[1:]
 
 
 def _unasked(config: Any) -> Any:
     """`config` with a budget that can be told from one that the user types."""
     found = budget_field(config)
-    return replace_leaves(config, {found[0]: Unasked(_value(config, found[0]))}) if found else config
+    return (
+        replace_leaves(config, {found[0]: Unasked(_value(config, found[0]))}) if found else config
+    )
 
 
 def _long_enough(config: Any, console: Console) -> Any:
@@ -185,7 +195,9 @@ def _long_enough(config: Any, console: Console) -> Any:
         num_envs, num_steps = _value(config, "num_envs"), _value(config, "num_steps")
         needed = max(needed, FEWEST_ITERATIONS * num_envs * num_steps)
         if needed > budget:
-            console.note(f"{name} is {needed:,}: {FEWEST_ITERATIONS} iterations of {num_envs} environments")
+            console.note(
+                f"{name} is {needed:,}: {FEWEST_ITERATIONS} iterations of {num_envs} environments"
+            )
     return replace_leaves(config, {name: needed})
 
 
@@ -201,5 +213,7 @@ def read_sweep(given: tuple[tuple[str, ...], ...]) -> dict[str, list[float]]:
         try:
             found[name] = [float(value) for value in text.split(",")]
         except ValueError:
-            raise JaxrlError(f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3.") from None
+            raise JaxrlError(
+                f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3."
+            ) from None
     return found

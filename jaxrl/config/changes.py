@@ -40,7 +40,9 @@ def replace_leaves(config: Any, values: dict[str, Any]) -> Any:
     return config
 
 
-def without_unchosen(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> dict[str, Any]:
+def without_unchosen(
+    config: Any, changes: dict[str, Any], gate: Gate | None = None
+) -> dict[str, Any]:
     """`changes` without options of parts that they do not choose, where these are at their defaults.
 
     Run folders held them once: `starts: "fresh"` and, for the other case, `pool_size: 1024`.
@@ -49,9 +51,13 @@ def without_unchosen(config: Any, changes: dict[str, Any], gate: Gate | None = N
     known, usual = field_names(config), {}
     if not rest.keys() <= known.keys():
         usual = {
-            each.setting.name: json_value(each.setting) for each in possible(config) if each.setting.name not in known
+            each.setting.name: json_value(each.setting)
+            for each in possible(config)
+            if each.setting.name not in known
         }
-    return {name: value for name, value in changes.items() if name not in usual or value != usual[name]}
+    return {
+        name: value for name, value in changes.items() if name not in usual or value != usual[name]
+    }
 
 
 def no_such_option(config: Any, name: str) -> JaxrlError:
@@ -61,7 +67,9 @@ def no_such_option(config: Any, name: str) -> JaxrlError:
     for option in everything:
         if option.setting.name == name:
             # The first of the parts on the way to it that is another one.
-            part = next(part for part, member in option.choices.items() if found.get(part) != member)
+            part = next(
+                part for part, member in option.choices.items() if found.get(part) != member
+            )
             has[part].add(option.choices[part])
     for part, members in has.items():
         if members:
@@ -71,7 +79,9 @@ def no_such_option(config: Any, name: str) -> JaxrlError:
     return unknown(f"option of {type(config).__name__}", name, names)
 
 
-def _choose(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> tuple[Any, dict[str, Any]]:
+def _choose(
+    config: Any, changes: dict[str, Any], gate: Gate | None = None
+) -> tuple[Any, dict[str, Any]]:
     """`config` with the parts that `changes` name, and the other changes. A part may bring parts of its own."""
     rest = dict(changes)
     while named := [each for each in settings(config) if each.family and each.name in rest]:
@@ -87,7 +97,9 @@ def _part(setting: Setting, value: Any, gate: Gate | None) -> Any:
         return value
     if not isinstance(value, str):
         names = ", ".join(family.names())
-        raise JaxrlError(f"{setting.name} is {value!r}, but must be a name: {names}, or package.module:Name.")
+        raise JaxrlError(
+            f"{setting.name} is {value!r}, but must be a name: {names}, or package.module:Name."
+        )
     if gate is not None and ":" in value:
         gate(setting.name, value)
     found = family.load(value)
@@ -111,6 +123,10 @@ def _coerce(name: str, value: Any, old: Any) -> Any:
     if isinstance(old, float) and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError, OverflowError):  # of the last: a whole number beyond every float
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ):  # of the last: a whole number beyond every float
             raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
     return value

@@ -69,18 +69,26 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     if origin is typing.Literal:
         check_choice(name, value, parts)
         return
-    kinds = [part for part in parts if part is not type(None)] if origin in (types.UnionType, typing.Union) else [hint]
+    kinds = (
+        [part for part in parts if part is not type(None)]
+        if origin in (types.UnionType, typing.Union)
+        else [hint]
+    )
     if value is None and len(kinds) < len(parts):
         return
     if not any(_is_of(value, kind) for kind in kinds):
         or_none = " or None" if len(kinds) < len(parts) and origin is not tuple else ""
-        raise JaxrlError(f"{name} is {value!r}, but must be {' or '.join(map(_in_words, kinds))}{or_none}.")
+        raise JaxrlError(
+            f"{name} is {value!r}, but must be {' or '.join(map(_in_words, kinds))}{or_none}."
+        )
 
 
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of one plain kind; a whole number is a number too."""
     if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(entry, typing.get_args(kind)[0]) for entry in value)
+        return isinstance(value, tuple) and all(
+            _is_of(entry, typing.get_args(kind)[0]) for entry in value
+        )
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     numbers = {int: (int, np.integer), float: (int, float, np.number)}

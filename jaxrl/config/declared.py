@@ -42,7 +42,9 @@ def _take_flat_names(cls: Any) -> None:
     def init(self: Any, *values: Any, **given: Any) -> None:
         # This runs whenever JAX rebuilds a configuration, which gives every field what it is to hold.
         flat = {name: given.pop(name) for name in given.keys() - own}
-        flat |= {name: given.pop(name) for name in parts & given.keys() if isinstance(given[name], str)}
+        flat |= {
+            name: given.pop(name) for name in parts & given.keys() if isinstance(given[name], str)
+        }
         plain_init(self, *values, **given)
         if flat:
             changed = replace_leaves(self, flat)
@@ -78,7 +80,9 @@ def check_names(config_class: type, found: Iterable[Possible]) -> None:
     known: dict[str, list[Possible]] = {}
     for each in found:
         for other in known.setdefault(each.setting.name, []):
-            if all(other.choices.get(part, member) == member for part, member in each.choices.items()):
+            if all(
+                other.choices.get(part, member) == member for part, member in each.choices.items()
+            ):
                 places = f"{_place(config_class, other)} and {_place(config_class, each)}"
                 raise JaxrlError(
                     f"{places} are both called {each.setting.name}: give the field that holds one of them a prefix, "

@@ -49,10 +49,16 @@ class Family:
     def check(self, found: Any, path: str) -> None:
         """Refuse what is no configuration of this family."""
         base = self.base.__name__
-        if not (isinstance(found, type) and issubclass(found, self.base) and found is not self.base):
-            raise JaxrlError(f"{self.kind} {path!r} is {what_is(found)}, but must be a class that derives from {base}.")
+        if not (
+            isinstance(found, type) and issubclass(found, self.base) and found is not self.base
+        ):
+            raise JaxrlError(
+                f"{self.kind} {path!r} is {what_is(found)}, but must be a class that derives from {base}."
+            )
         if "_flax_dataclass" not in vars(found):
-            raise JaxrlError(f"{self.kind} {path!r} needs the decorator @jaxrl.config.configuration.")
+            raise JaxrlError(
+                f"{self.kind} {path!r} needs the decorator @jaxrl.config.configuration."
+            )
         check_defaults(found, f"{self.kind} {path!r}")
 
 

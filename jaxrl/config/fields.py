@@ -10,7 +10,9 @@ from flax import struct
 from jaxrl.config.family import Family
 
 
-def number(default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
+def number(
+    default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> Any:
     """A sweepable number in [low, high], or in (low, high] with `open_low`."""
     return struct.field(default=default, metadata={"range": (low, high, open_low)})
 
@@ -25,9 +27,13 @@ def budget(default: int, unit: Literal["transitions", "gradient steps", "episode
     return struct.field(pytree_node=False, default=default, metadata={"size": 1, "budget": unit})
 
 
-def option(default: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
+def option(
+    default: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> Any:
     """A choice (checked against its Literal annotation), a switch, or a number as in `number`; static."""
-    return struct.field(pytree_node=False, default=default, metadata={"static_range": (low, high, open_low)})
+    return struct.field(
+        pytree_node=False, default=default, metadata={"static_range": (low, high, open_low)}
+    )
 
 
 def nested(default: Any, prefix: str = "") -> Any:
@@ -41,4 +47,6 @@ def part(family: Family, default: str, prefix: str = "") -> Any:
     Written flat the field is the name, and the options of the chosen part, whose names begin with `prefix`, stand
     beside it: `starts="pool", pool_size=64`.
     """
-    return struct.field(default=family.load(default)(), metadata={"family": family, "prefix": prefix})
+    return struct.field(
+        default=family.load(default)(), metadata={"family": family, "prefix": prefix}
+    )

@@ -25,9 +25,15 @@ def import_factory(kind: str, path: str, check: Callable[[Any, str], None]) -> A
     missing = object()
     found = getattr(module, name, missing)
     if found is missing:
-        names = [each for each, value in vars(module).items() if not each.startswith("_") and _passes(check, value)]
+        names = [
+            each
+            for each, value in vars(module).items()
+            if not each.startswith("_") and _passes(check, value)
+        ]
         if not names:
-            raise JaxrlError(f"{kind} {path!r}: {module_name} has no {name!r}, nor any other {kind}.")
+            raise JaxrlError(
+                f"{kind} {path!r}: {module_name} has no {name!r}, nor any other {kind}."
+            )
         raise unknown(f"{kind} in {module_name}", name, names)
     check(found, path)
     return found
@@ -36,16 +42,23 @@ def import_factory(kind: str, path: str, check: Callable[[Any, str], None]) -> A
 def _import_module(kind: str, path: str, name: str) -> types.ModuleType:
     """The module called `name`; the working folder is searched for it as well, after everything that is installed."""
     parts = name.split(".")
-    advice = "Write 'package.module:Factory', of what is installed or lies in the folder you work in."
+    advice = (
+        "Write 'package.module:Factory', of what is installed or lies in the folder you work in."
+    )
     if not all(part.isidentifier() for part in parts):
-        raise JaxrlError(f"cannot import {kind} {path!r}: {name!r} is no name of a module. {advice}")
+        raise JaxrlError(
+            f"cannot import {kind} {path!r}: {name!r} is no name of a module. {advice}"
+        )
     with contextlib.suppress(OSError):  # a working folder that was removed
         folder = os.getcwd()
         if not {folder, ""} & set(sys.path):
             sys.path.append(folder)
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # the module is somebody's program, and may raise whatever it likes
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the module is somebody's program, and may raise whatever it likes
         parents = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         if isinstance(error, ModuleNotFoundError) and error.name in parents:
             raise JaxrlError(f"cannot import {kind} {path!r}: {error}. {advice}") from error
@@ -78,6 +91,10 @@ def what_is(found: Any) -> str:
         annotation = found.__annotations__.get("return", inspect.Signature.empty)
         if annotation is inspect.Signature.empty:
             return f"the function {found.__name__} without a return annotation"
-        shown = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", annotation)
+        shown = (
+            annotation
+            if isinstance(annotation, str)
+            else getattr(annotation, "__name__", annotation)
+        )
         return f"the function {found.__name__} -> {shown}"
     return f"of type {type(found).__name__}"

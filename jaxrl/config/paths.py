@@ -55,7 +55,11 @@ def possible(config: Any) -> list[Possible]:
 
 
 def _possible(
-    config: Any, prefix: str, path: tuple[str, ...], choices: dict[str, str], inside: tuple[Family, ...]
+    config: Any,
+    prefix: str,
+    path: tuple[str, ...],
+    choices: dict[str, str],
+    inside: tuple[Family, ...],
 ) -> Iterator[Possible]:
     for field in dataclasses.fields(config):
         value, here = getattr(config, field.name), (*path, field.name)
@@ -93,7 +97,11 @@ def sweepable(config: Any) -> list[str]:
 
 def sizes(config: Any) -> list[str]:
     """Names of the single whole numbers."""
-    return [each.name for each in settings(config) if "size" in each.field.metadata and isinstance(each.value, int)]
+    return [
+        each.name
+        for each in settings(config)
+        if "size" in each.field.metadata and isinstance(each.value, int)
+    ]
 
 
 def budget_field(config: Any) -> tuple[str, str] | None:
@@ -122,7 +130,11 @@ def inputs_of(config: Any, field: str, inputs: dict[str, Any]) -> dict[str, Any]
     """Of inputs by flat name, those that the part in a field of `config` is made with, by its own names for them."""
     (part,) = (each for each in settings(config) if each.path == (field,))
     asked = inspect.signature(part.value.make).parameters.values()
-    found = {name.removeprefix(part.prefix): value for name, value in inputs.items() if name.startswith(part.prefix)}
+    found = {
+        name.removeprefix(part.prefix): value
+        for name, value in inputs.items()
+        if name.startswith(part.prefix)
+    }
     if any(each.kind is each.VAR_KEYWORD for each in asked):
         return found
     return {each.name: found[each.name] for each in asked if each.name in found}

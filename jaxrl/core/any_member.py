@@ -19,6 +19,8 @@ def any_member(needed: Array) -> Array:
 
 
 @any_member.def_vmap
-def _any_member_of_axis(axis_size: int, in_batched: list[bool], needed: Array) -> tuple[Array, bool]:
+def _any_member_of_axis(
+    axis_size: int, in_batched: list[bool], needed: Array
+) -> tuple[Array, bool]:
     del axis_size, in_batched
     return any_member(jnp.any(needed)), False

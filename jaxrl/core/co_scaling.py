@@ -10,7 +10,12 @@ from jaxrl.errors import JaxrlError, check_choice, check_positive_int
 
 Config = TypeVar("Config")
 
-SCALED = ("num_envs", "num_steps", "minibatch_size", "learning_rate")  # what co_scale reads or changes
+SCALED = (
+    "num_envs",
+    "num_steps",
+    "minibatch_size",
+    "learning_rate",
+)  # what co_scale reads or changes
 RULES = {
     "R1": "minibatch_size and learning_rate stay; an iteration takes c times as many gradient steps",
     "R2": "minibatch_size times c, learning_rate stays",
@@ -54,12 +59,16 @@ def co_scale(config: Config, scale_from: int, rule: str) -> Config:
     if rule == "R5":
         return _replace(config, num_steps=_shorter(old.num_steps, factor))
     gain = {"R2": 1.0, "R3": math.sqrt(factor), "R4": float(factor)}[rule]
-    return _replace(config, minibatch_size=factor * old.minibatch_size, learning_rate=gain * old.learning_rate)
+    return _replace(
+        config, minibatch_size=factor * old.minibatch_size, learning_rate=gain * old.learning_rate
+    )
 
 
 def _shorter(num_steps: int, factor: int) -> int:
     if num_steps % factor:
-        raise JaxrlError(f"num_steps is {num_steps}, but scale_rule R5 divides it by num_envs / scale_from = {factor}.")
+        raise JaxrlError(
+            f"num_steps is {num_steps}, but scale_rule R5 divides it by num_envs / scale_from = {factor}."
+        )
     return num_steps // factor
 
 

@@ -93,7 +93,9 @@ class MultiCategorical:
     def sample(self, key: PRNGKey) -> Array:
         """A draw, int32 [..., len(nvec)]."""
         keys = jax.random.split(key, len(self.nvec))
-        return jnp.stack([factor.sample(k) for factor, k in zip(self.factors, keys, strict=True)], axis=-1)
+        return jnp.stack(
+            [factor.sample(k) for factor, k in zip(self.factors, keys, strict=True)], axis=-1
+        )
 
     def mode(self) -> Array:
         """The likeliest action, int32 [..., len(nvec)]."""
@@ -194,7 +196,9 @@ class TanhNormal:
     def entropy(self, key: PRNGKey | None = None) -> Array:
         """−log p(tanh u) of one draw, [...], for want of a closed form: unbiased, as are its gradients."""
         if key is None:
-            raise ValueError("TanhNormal has no closed-form entropy; entropy(key) estimates it from a draw.")
+            raise ValueError(
+                "TanhNormal has no closed-form entropy; entropy(key) estimates it from a draw."
+            )
         return -self.log_prob(self.sample(key))
 
     def kl(self, other: TanhNormal) -> Array:

@@ -43,12 +43,16 @@ class FlatOptimizer(NamedTuple):
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Global-norm clipping, then Adam's direction; `step` applies the learning rate, which may be traced."""
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5)
+        )
 
     def init(self, params: Array) -> Learner:
         """Before the first step."""
         proximal = None if self.center_of_mass is None else ewma_init(params)
-        optimizer = self.optimizer.init(params) if self.own is None else self.own.init(self.unravel(params))
+        optimizer = (
+            self.optimizer.init(params) if self.own is None else self.own.init(self.unravel(params))
+        )
         return Learner(params, optimizer, proximal, jnp.zeros((), bool))
 
     def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
@@ -60,7 +64,9 @@ class FlatOptimizer(NamedTuple):
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
         stopped = learner.stopped | (kl > self.target_kl)
-        return select_tree(stopped, learner, Learner(params, optimizer, proximal, stopped))._replace(stopped=stopped)
+        return select_tree(
+            stopped, learner, Learner(params, optimizer, proximal, stopped)
+        )._replace(stopped=stopped)
 
     def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
         """(parameters, state of the optimiser) after one step."""

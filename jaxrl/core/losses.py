@@ -30,7 +30,9 @@ def clipped_surrogate(
     return -jnp.minimum(ratio * advantage, clipped_ratio * advantage)
 
 
-def clipped_value_loss(value: Array, old_value: Array, target: Array, clip_epsilon: Numeric) -> Array:
+def clipped_value_loss(
+    value: Array, old_value: Array, target: Array, clip_epsilon: Numeric
+) -> Array:
     """Half the squared error, pessimistic about moving further than ε from the old value.  [B] each → [B].
 
         L = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
@@ -81,7 +83,9 @@ def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | N
     return weight / jnp.maximum(Shards(axis_name).mean(jnp.mean(weight)), 1e-8)
 
 
-def ratio_diagnostics(log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None) -> dict[str, Array]:
+def ratio_diagnostics(
+    log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None
+) -> dict[str, Array]:
     """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
     return {
         "kl": weighted_mean(kl_estimators(log_ratio)[1], weight),
@@ -110,7 +114,9 @@ def explained_variance(value: Array, target: Array) -> Array:
     return jnp.where(varies, 1.0 - unexplained, 0.0)
 
 
-def normalize_advantage(advantage: Array, axis_name: str | None = None, weight: Array | None = None) -> Array:
+def normalize_advantage(
+    advantage: Array, axis_name: str | None = None, weight: Array | None = None
+) -> Array:
     """(A − mean) / (standard deviation + 1e-8) over all elements, and over the devices of `axis_name`.
 
     Devices must hold equally many elements. With weights, both are weighted: what weighs nothing does not matter to the

@@ -106,7 +106,12 @@ def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size:
     batch = num_envs * num_steps
     text = f"num_envs * num_steps = {num_envs} * {num_steps} = {batch}"
     if batch % minibatch_size:
-        divisors = {size for k in range(1, math.isqrt(batch) + 1) if batch % k == 0 for size in (k, batch // k)}
+        divisors = {
+            size
+            for k in range(1, math.isqrt(batch) + 1)
+            if batch % k == 0
+            for size in (k, batch // k)
+        }
         near = sorted(sorted(divisors, key=lambda size: abs(math.log(size / minibatch_size)))[:3])
         raise JaxrlError(
             f"minibatch_size is {minibatch_size}, but must divide {text}. Nearest that do: {', '.join(map(str, near))}."

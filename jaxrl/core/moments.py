@@ -31,7 +31,10 @@ def init(shape: tuple[int, ...]) -> Moments:
 
 
 def update(
-    moments: Moments, batch: Array, axis_name: str | None = None, maximum_count: Numeric | None = None
+    moments: Moments,
+    batch: Array,
+    axis_name: str | None = None,
+    maximum_count: Numeric | None = None,
 ) -> Moments:
     """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
 
@@ -59,7 +62,9 @@ def update(
     return Moments(mean, variance, jnp.minimum(count + batch_count, maximum_count))
 
 
-def _batch_moments(batch: Array, event_ndim: int, axis_name: str | None) -> tuple[Array, Array, float]:
+def _batch_moments(
+    batch: Array, event_ndim: int, axis_name: str | None
+) -> tuple[Array, Array, float]:
     """Mean, variance and number of the samples in `batch` on all devices of `axis_name`."""
     axes = tuple(range(batch.ndim - event_ndim))
     count = math.prod(batch.shape[: len(axes)])
@@ -74,7 +79,11 @@ def _batch_moments(batch: Array, event_ndim: int, axis_name: str | None) -> tupl
     deviation = batch - jnp.broadcast_to(guess, batch.shape)
     # The guess is rounded at the size of the data, and its error only at the size of the deviations.
     error = mean(deviation)
-    return guess + error, jnp.maximum(mean(jnp.square(deviation)) - jnp.square(error), 0.0), float(count)
+    return (
+        guess + error,
+        jnp.maximum(mean(jnp.square(deviation)) - jnp.square(error), 0.0),
+        float(count),
+    )
 
 
 def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
@@ -85,7 +94,9 @@ def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
     return jnp.clip((x - mean) * scale, -clip, clip)
 
 
-def discounted_returns(running: Array, reward: Array, done: Array, gamma: Numeric) -> tuple[Array, Array]:
+def discounted_returns(
+    running: Array, reward: Array, done: Array, gamma: Numeric
+) -> tuple[Array, Array]:
     """The discounted sum of *past* rewards, whose standard deviation scales rewards.
 
         R_t = γ R_{t−1} + r_t,   then R_t ← 0 where done_t

@@ -71,7 +71,9 @@ def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size
     return Mean(trace, signal)
 
 
-def update_metrics(seen: dict[str, Array], kl: Array, batch_size: int, minibatch_size: int) -> Metrics:
+def update_metrics(
+    seen: dict[str, Array], kl: Array, batch_size: int, minibatch_size: int
+) -> Metrics:
     """The metrics of one outer step, from what its gradient steps saw, [epochs, minibatches], and how far it went.
 
     kl_to_previous: KL(π_k ‖ π_{k+1}), nats.  gradient_steps: how many were taken.  data_to_divergence: transitions

@@ -38,7 +38,9 @@ def _check(terminated: Array, truncated: Array, *arrays: Array) -> None:
     chex.assert_type([terminated, truncated], bool)
 
 
-def successor_values(value: Array, last_value: Array, truncated: Array, final_value: Array) -> Array:
+def successor_values(
+    value: Array, last_value: Array, truncated: Array, final_value: Array
+) -> Array:
     """The value of the state that each action really led to.
 
         V'_t = V(final observation_t)   where truncated
@@ -87,7 +89,12 @@ def gae(
 
 
 def lambda_returns(
-    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma: Numeric, lambda_: Numeric
+    reward: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma: Numeric,
+    lambda_: Numeric,
 ) -> Array:
     """TD(λ) targets, [T, ...]: the λ-weighted mean of all n-step returns.
 

@@ -32,7 +32,11 @@ def init(num_envs: int) -> RewardScaler:
 
 
 def scale(
-    scaler: RewardScaler | None, reward: Array, ended: Array, gamma: Numeric, axis_name: str | None = None
+    scaler: RewardScaler | None,
+    reward: Array,
+    ended: Array,
+    gamma: Numeric,
+    axis_name: str | None = None,
 ) -> tuple[RewardScaler | None, Array]:
     """The scaler renewed by the rewards [T, N] of all devices of `axis_name`, and these over the deviation before.
 

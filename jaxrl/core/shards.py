@@ -30,12 +30,18 @@ class Shards(NamedTuple):
 
     def own(self, key: Key) -> Key:
         """A key of this shard's own, from one that all shards hold; the key itself if there is one shard."""
-        return key if self.axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+        return (
+            key
+            if self.axis_name is None
+            else jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+        )
 
     def split(self, name: str, total: int) -> int:
         """How many of `total` each shard holds; refuses what does not divide."""
         if total % self.devices:
-            raise JaxrlError(f"{name} is {total}, but must be a multiple of the {self.devices} devices that share it.")
+            raise JaxrlError(
+                f"{name} is {total}, but must be a multiple of the {self.devices} devices that share it."
+            )
         return total // self.devices
 
 

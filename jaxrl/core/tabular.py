@@ -41,15 +41,21 @@ class TabularEpisodes(NamedTuple):
 
 def evaluate_policy(transitions: Array, rewards: Array, policy: Array) -> Values:
     """Q_h = r_h + p_h V_{h+1},  V_h(s) = Σ_a π_h(a|s) Q_h(s, a),  V_H = 0."""
-    return _backward(transitions, rewards, policy, lambda action_value, row: jnp.sum(row * action_value, axis=-1))
+    return _backward(
+        transitions, rewards, policy, lambda action_value, row: jnp.sum(row * action_value, axis=-1)
+    )
 
 
 def optimal(transitions: Array, rewards: Array) -> Values:
     """Q*_h = r_h + p_h V*_{h+1},  V*_h(s) = max_a Q*_h(s, a),  V*_H = 0."""
-    return _backward(transitions, rewards, rewards, lambda action_value, row: jnp.max(action_value, axis=-1))
+    return _backward(
+        transitions, rewards, rewards, lambda action_value, row: jnp.max(action_value, axis=-1)
+    )
 
 
-def _backward(transitions: Array, rewards: Array, rows: Array, reduce: Callable[[Array, Array], Array]) -> Values:
+def _backward(
+    transitions: Array, rewards: Array, rows: Array, reduce: Callable[[Array, Array], Array]
+) -> Values:
     """Backward induction; `reduce(Q_h, rows_h)` makes V_h of it."""
 
     def one_step(following: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Values]:
@@ -62,18 +68,24 @@ def _backward(transitions: Array, rewards: Array, rows: Array, reduce: Callable[
     return jax.lax.scan(one_step, last, (transitions, rewards, rows), reverse=True)[1]
 
 
-def expected_return(transitions: Array, rewards: Array, initial: Array, policy: Array | Mixture) -> Array:
+def expected_return(
+    transitions: Array, rewards: Array, initial: Array, policy: Array | Mixture
+) -> Array:
     """V^π = Σ_s initial(s) V_0^π(s), []. That of a mixture is the mixture of the two."""
     if isinstance(policy, Mixture):
         pair = jnp.stack([policy.bold, policy.cautious])
-        bold, cautious = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))(pair)
+        bold, cautious = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))(
+            pair
+        )
         return policy.weight * bold + (1.0 - policy.weight) * cautious
     return jnp.sum(initial * evaluate_policy(transitions, rewards, policy).state[0])
 
 
 def greedy(action_values: Array) -> Array:
     """Uniform over the actions of the greatest value, [..., A]."""
-    best = (action_values == jnp.max(action_values, axis=-1, keepdims=True)).astype(action_values.dtype)
+    best = (action_values == jnp.max(action_values, axis=-1, keepdims=True)).astype(
+        action_values.dtype
+    )
     return best / jnp.sum(best, axis=-1, keepdims=True)
 
 
@@ -116,7 +128,9 @@ def draw_index(probabilities: Array, uniform: Array) -> Array:
     return jnp.minimum(index, jnp.sum(cumulative < total, axis=-1, dtype=jnp.int32))
 
 
-def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int) -> TabularEpisodes:
+def play(
+    transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int
+) -> TabularEpisodes:
     """`num_episodes` independent episodes; every random number of them is drawn at once."""
     horizon = len(transitions)
     uniform = jax.random.uniform(key, (2 * horizon + 2, num_episodes), transitions.dtype)
@@ -130,7 +144,12 @@ def play(transitions: Array, initial: Array, policy: Mixture, key: Key, num_epis
         return successor, (action, successor)
 
     first = draw_index(jnp.broadcast_to(initial, (num_episodes, *initial.shape)), uniform[1])
-    steps = (transitions, policy.bold, policy.cautious, uniform[2:].reshape(horizon, 2, num_episodes))
+    steps = (
+        transitions,
+        policy.bold,
+        policy.cautious,
+        uniform[2:].reshape(horizon, 2, num_episodes),
+    )
     _, (actions, successors) = jax.lax.scan(one_step, first, steps)
     return TabularEpisodes(jnp.concatenate([first[None], successors]), actions)
 

@@ -30,7 +30,11 @@ def strip_weak_types(tree: PyTree) -> PyTree:
     def strip(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
         # A key outside of jit has no such attribute.
-        return jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
+        return (
+            jax.lax.convert_element_type(leaf, leaf.dtype)
+            if getattr(leaf, "weak_type", False)
+            else leaf
+        )
 
     return jax.tree.map(strip, tree)
 

@@ -27,7 +27,9 @@ def init(observation: PyTree, slots: int) -> tuple[PyTree, Array]:
     return buffer, jnp.zeros(jax.tree.leaves(observation)[0].shape[0], jnp.int32)
 
 
-def store(carry: tuple[PyTree, Array], final_observation: PyTree, truncated: Array) -> tuple[PyTree, Array]:
+def store(
+    carry: tuple[PyTree, Array], final_observation: PyTree, truncated: Array
+) -> tuple[PyTree, Array]:
     """Put the truncated rows of `final_observation` [N, ...] into their next free slots."""
     buffer, count = carry
     slots = jax.tree.leaves(buffer)[0].shape[0]

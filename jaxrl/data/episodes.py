@@ -22,7 +22,9 @@ class RecordedEpisodes(TabularEpisodes):
     def read(cls, path: PathLike, env: Environment) -> RecordedEpisodes:
         """The episodes in a file, if they are ones of `env`."""
         found = cls(*(_whole_numbers(name, array) for name, array in _load(path).items()))
-        if isinstance(env, TabularMDP):  # of other environments the algorithm has its own word to say
+        if isinstance(
+            env, TabularMDP
+        ):  # of other environments the algorithm has its own word to say
             check_episodes(found, env)  # before larger numbers than int32 holds become others
         return cls(*(jnp.asarray(array, jnp.int32) for array in found))
 
@@ -37,12 +39,18 @@ def _load(path: PathLike) -> dict[str, np.ndarray]:
     except (JaxrlError, OSError):  # of the latter the caller has its own word to say
         raise
     except KeyError as error:
-        raise JaxrlError(f"it should be an .npz file of states and actions, but {error.args[0]}.") from error
+        raise JaxrlError(
+            f"it should be an .npz file of states and actions, but {error.args[0]}."
+        ) from error
     except Exception as error:  # zipfile, zlib and NumPy each have their own
-        raise JaxrlError(f"it should be an .npz file of states and actions, but {error}.") from error
+        raise JaxrlError(
+            f"it should be an .npz file of states and actions, but {error}."
+        ) from error
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> Any:
     if array.dtype.kind not in "iu" or array.ndim != 2:
-        raise JaxrlError(f"{name} is {array.dtype}{list(array.shape)}, not whole numbers [steps, episodes].")
+        raise JaxrlError(
+            f"{name} is {array.dtype}{list(array.shape)}, not whole numbers [steps, episodes]."
+        )
     return array

@@ -29,17 +29,26 @@ def check_environment(name: str, env: Environment) -> None:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise JaxrlError(f"{name}: reset or step fails when it is traced: {reason}") from error
     space = env.observation_space
-    for what, seen in (("reset returns an observation", observation), ("step returns an observation", timestep[0])):
+    for what, seen in (
+        ("reset returns an observation", observation),
+        ("step returns an observation", timestep[0]),
+    ):
         _check_array(name, what, seen, space.shape, space.dtype)
     _check_array(name, "step returns a reward", timestep[1], (), jnp.float32)
     _check_array(name, "step returns terminated", timestep[2], (), jnp.bool_)
     if sorted(timestep[3]) != sorted(env.info):
-        raise JaxrlError(f"{name}: step reports {sorted(timestep[3])}, but `info` names {sorted(env.info)}.")
+        raise JaxrlError(
+            f"{name}: step reports {sorted(timestep[3])}, but `info` names {sorted(env.info)}."
+        )
     for reported, value in timestep[3].items():
         _check_array(name, f"step reports {reported}", value, (), jnp.float32)
     before, after = (_layout(tree) for tree in (state, successor))
     if before != after:
-        old, new = next(pair for pair in zip(before + [None], after + [None], strict=False) if pair[0] != pair[1])
+        old, new = next(
+            pair
+            for pair in zip(before + [None], after + [None], strict=False)
+            if pair[0] != pair[1]
+        )
         raise JaxrlError(f"{name}: the state changes from reset to step: {old} becomes {new}.")
 
 
@@ -62,7 +71,9 @@ def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, tu
 
 def _check_array(name: str, what: str, seen: Any, shape: tuple[int, ...], dtype: Any) -> None:
     promised = f"{jnp.dtype(dtype).name}{list(shape)}"
-    found = f"{seen.dtype.name}{list(seen.shape)}" if hasattr(seen, "dtype") else type(seen).__name__
+    found = (
+        f"{seen.dtype.name}{list(seen.shape)}" if hasattr(seen, "dtype") else type(seen).__name__
+    )
     if found != promised:
         raise JaxrlError(f"{name}: {what} of type {found}, but it must be {promised}.")
 
@@ -70,4 +81,7 @@ def _check_array(name: str, what: str, seen: Any, shape: tuple[int, ...], dtype:
 def _layout(tree: PyTree) -> list[str]:
     """The path, type and shape of every leaf, as text."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [f"state{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}" for path, leaf in leaves]
+    return [
+        f"state{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}"
+        for path, leaf in leaves
+    ]

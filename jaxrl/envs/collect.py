@@ -63,17 +63,26 @@ def collect(
         state, memory, finals, episodes = carry
         key_act, key_env = jax.random.split(key)
         view = state.view
-        action, memory, extras = act(begin_memory(view.first, initial_memory, memory), view, key_act)
+        action, memory, extras = act(
+            begin_memory(view.first, initial_memory, memory), view, key_act
+        )
         state, seen = vector.step(state, action, key_env)
         episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen))
         final = critic_reads(memory, final_view(seen))
         if in_slots:
             finals, final = truncation.store(finals, final, seen.truncated), ()
-        return (state, memory, finals, episodes), (seen._replace(final_observation=()), view.first, extras, final)
+        return (state, memory, finals, episodes), (
+            seen._replace(final_observation=()),
+            view.first,
+            extras,
+            final,
+        )
 
     finals: Any = truncation.init(critic_reads(memory, state.view), slots) if in_slots else ()
     carry = (state, memory, finals, no_episodes(vector))
-    carry, (transition, first, extras, final) = jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
+    carry, (transition, first, extras, final) = jax.lax.scan(
+        one_step, carry, jax.random.split(key, num_steps)
+    )
     state, memory, finals, episodes = carry
     rollout = Rollout(transition, first, extras, finals[0] if in_slots else final)
     return state, memory, rollout, jax.tree.map(jnp.sum, episodes)
@@ -84,7 +93,9 @@ def final_view(seen: Transition) -> View:
     return View(seen.final_observation, seen.reward, seen.action, jnp.zeros_like(seen.terminated))
 
 
-def bootstrap(rollout: Rollout, values: Array, last_value: Array, value: Callable[[PyTree], Array]) -> Array:
+def bootstrap(
+    rollout: Rollout, values: Array, last_value: Array, value: Callable[[PyTree], Array]
+) -> Array:
     """The values of the states that actions led to, before any reset, [T, N].
 
     `values` [T, N] are those of the states acted in, `last_value` [N] of those after the rollout; `value` is the critic

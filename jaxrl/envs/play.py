@@ -49,7 +49,12 @@ class Episodes(NamedTuple):
 
 
 def play_begin(
-    env: Environment, agent: Agent, policy: PyTree, key: Key, num_episodes: int, start: tuple | None = None
+    env: Environment,
+    agent: Agent,
+    policy: PyTree,
+    key: Key,
+    num_episodes: int,
+    start: tuple | None = None,
 ) -> Play:
     """Episodes at their beginning: the environment's own resets, or the `start` (states, observations), [E, ...]."""
     key, key_reset = jax.random.split(key)
@@ -73,13 +78,18 @@ def play_step(env: Environment, play: Play, act: Act) -> tuple[Play, Timestep]:
     num_episodes = len(play.running)
     key, key_act, key_env = jax.random.split(play.key, 3)
     action, memory = jax.vmap(act)(play.memory, play.view, jax.random.split(key_act, num_episodes))
-    state, timestep = jax.vmap(env.step)(jax.random.split(key_env, num_episodes), play.state, action)
+    state, timestep = jax.vmap(env.step)(
+        jax.random.split(key_env, num_episodes), play.state, action
+    )
     following = Play(
         time=play.time + 1,
         key=key,
         state=state,
         view=View(
-            timestep.observation, timestep.reward, action.astype(play.view.action.dtype), jnp.zeros_like(play.running)
+            timestep.observation,
+            timestep.reward,
+            action.astype(play.view.action.dtype),
+            jnp.zeros_like(play.running),
         ),
         memory=memory,
         running=play.running & ~timestep.terminated,
@@ -98,12 +108,18 @@ def play_advance(env: Environment, play: Play, act: Act, num_steps: Array | int)
     """At most `num_steps` steps, which may be traced; fewer where all episodes end before."""
     end = play.time + num_steps
     return jax.lax.while_loop(
-        lambda play: (play.time < end) & ~is_over(env, play), lambda play: play_step(env, play, act)[0], play
+        lambda play: (play.time < end) & ~is_over(env, play),
+        lambda play: play_step(env, play, act)[0],
+        play,
     )
 
 
 def play_and_keep(
-    env: Environment, play: Play, act: Act, num_steps: int, keep: Callable[[Play, Play, Timestep], Any]
+    env: Environment,
+    play: Play,
+    act: Act,
+    num_steps: int,
+    keep: Callable[[Play, Play, Timestep], Any],
 ) -> tuple[Play, PyTree]:
     """`num_steps` steps, over or not, and `keep(before, after, timestep)` of each, leaves [T, ...]."""
 
@@ -114,7 +130,9 @@ def play_and_keep(
     return jax.lax.scan(one_step, play, None, num_steps)
 
 
-def play(env: Environment, agent: Agent, policy: PyTree, key: Key, num_episodes: int, mode: str) -> Episodes:
+def play(
+    env: Environment, agent: Agent, policy: PyTree, key: Key, num_episodes: int, mode: str
+) -> Episodes:
     """Whole episodes at once: `num_episodes` of them, for at most the environment's horizon."""
     begun = play_begin(env, agent, policy, key, num_episodes)
     return episodes(play_advance(env, begun, partial(agent.modes[mode].act, policy), env.horizon))

@@ -75,7 +75,9 @@ def register(environment_id: str, factory: Factory) -> None:
     suite = _owners().get(environment_id)
     if environment_id in _registered or suite is not None:
         owner = f"by the suite {suite.SUITE!r}" if suite else "by an earlier call"
-        raise errors.JaxrlError(f"environment {environment_id!r} is already registered {owner}; pick another id.")
+        raise errors.JaxrlError(
+            f"environment {environment_id!r} is already registered {owner}; pick another id."
+        )
     _registered[environment_id] = factory
 
 
@@ -93,7 +95,9 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
         raise errors.JaxrlError(
             f"{environment_id!r} made a {type(environment).__name__}, but must make a jaxrl.envs.api.Environment."
         )
-    if environment_id not in _owners():  # the suites' own are held against the contract by the tests
+    if (
+        environment_id not in _owners()
+    ):  # the suites' own are held against the contract by the tests
         check_environment(environment_id, environment)
     _made[id(environment)] = weakref.ref(environment), environment_id, kwargs
     weakref.finalize(environment, _made.pop, id(environment), None)
@@ -136,7 +140,9 @@ def describe(environment_id: str) -> Description:
     spec = getattr(suite, "SPECS", {}).get(environment_id)
     if spec is None:
         environment = make(environment_id)
-        spec = EnvironmentSpec(environment.observation_space, environment.action_space, environment.horizon)
+        spec = EnvironmentSpec(
+            environment.observation_space, environment.action_space, environment.horizon
+        )
     return Description(environment_id, suite.SUITE if suite else "registered", spec)
 
 
@@ -148,7 +154,11 @@ def evaluation_episodes(environment_id: str) -> int:
 def requirements(environment_id: str) -> tuple[str, ...]:
     """The distributions behind an environment, on whose versions its numbers depend; () if there are none."""
     package = getattr(_owners().get(environment_id), "REQUIRES", None)
-    return () if package is None else tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
+    return (
+        ()
+        if package is None
+        else tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
+    )
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
@@ -165,9 +175,13 @@ def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> 
             _check_type(name, value, named[name].default)
         elif not takes_any:
             if not named:
-                raise errors.JaxrlError(f"{environment_id} takes no options, but was given {name!r}.")
+                raise errors.JaxrlError(
+                    f"{environment_id} takes no options, but was given {name!r}."
+                )
             raise errors.unknown(f"option of {environment_id}", name, named)
-    needed = [name for name, each in named.items() if each.default is each.empty and name not in kwargs]
+    needed = [
+        name for name, each in named.items() if each.default is each.empty and name not in kwargs
+    ]
     if needed:
         raise errors.JaxrlError(f"{environment_id} needs a value for {', '.join(needed)}.")
     return _call(environment_id, factory, kwargs)
@@ -180,7 +194,10 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     elif isinstance(default, numbers.Real):
         # Python may also hand over arrays, of as many environments or of one.
         is_array = hasattr(value, "dtype") and value.dtype.kind in "iuf"
-        fits, kind = is_array or (isinstance(value, numbers.Real) and not isinstance(value, bool)), "a number"
+        fits, kind = (
+            is_array or (isinstance(value, numbers.Real) and not isinstance(value, bool)),
+            "a number",
+        )
     elif isinstance(default, str):
         fits, kind = isinstance(value, str), "text"
     else:
@@ -197,7 +214,9 @@ def _call(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Envi
         raise
     except (TypeError, ValueError) as error:
         options = ", ".join(f"{name}={value!r}" for name, value in kwargs.items()) or "no options"
-        raise errors.JaxrlError(f"{environment_id} cannot be made with {options}: {error}") from error
+        raise errors.JaxrlError(
+            f"{environment_id} cannot be made with {options}: {error}"
+        ) from error
 
 
 def _made_by_suite(environment_id: str, kwargs: dict[str, Any]) -> Environment:
@@ -236,7 +255,9 @@ def _owners() -> dict[str, ModuleType]:
         for environment_id in (*suite.IDS, *getattr(suite, "REFUSED", {})):
             if environment_id in owners:
                 both = f"{owners[environment_id].SUITE} and {suite.SUITE}"
-                raise errors.JaxrlError(f"environment {environment_id!r} is claimed by two suites: {both}.")
+                raise errors.JaxrlError(
+                    f"environment {environment_id!r} is claimed by two suites: {both}."
+                )
             owners[environment_id] = suite
     return owners
 
@@ -244,7 +265,9 @@ def _owners() -> dict[str, ModuleType]:
 def _check_id(environment_id: Any) -> None:
     """Refuse ids that are not strings with something in them."""
     if not isinstance(environment_id, str) or not environment_id.strip():
-        raise errors.JaxrlError(f"environment id is {environment_id!r}, but must be a non-empty string.")
+        raise errors.JaxrlError(
+            f"environment id is {environment_id!r}, but must be a non-empty string."
+        )
 
 
 def _suite_of(environment_id: str) -> ModuleType:
@@ -254,7 +277,9 @@ def _suite_of(environment_id: str) -> ModuleType:
         raise errors.unknown("environment", environment_id, sum(environment_ids().values(), []))
     reason = getattr(suite, "REFUSED", {}).get(environment_id)
     if reason is not None:
-        raise errors.JaxrlError(f"{environment_id} is known to {suite.SUITE} but not served: {reason}.")
+        raise errors.JaxrlError(
+            f"{environment_id} is known to {suite.SUITE} but not served: {reason}."
+        )
     command = missing(suite)
     if command is not None:
         raise errors.JaxrlError(f"{environment_id} needs the package {suite.REQUIRES!r}: {command}")

@@ -66,7 +66,9 @@ class VectorEnv(struct.PyTreeNode):
         """Begin every environment at step 0 of its own episode."""
         key_starts, key_draw, key_limit = jax.random.split(key, 3)
         first_of_all = jnp.ones(self.num_envs, bool)
-        starts, draw = self.starts.draw(self.starts.init(key_starts, self.num_envs), key_draw, first_of_all, None, None)
+        starts, draw = self.starts.draw(
+            self.starts.init(key_starts, self.num_envs), key_draw, first_of_all, None, None
+        )
         limit = draw.limit
         if self.stagger:
             limit = jax.random.randint(key_limit, limit.shape, 1, limit + 1)
@@ -136,7 +138,9 @@ class VectorEnv(struct.PyTreeNode):
         return following, transition
 
 
-def make_vector(env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None) -> VectorEnv:
+def make_vector(
+    env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None
+) -> VectorEnv:
     """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not.
 
     `inputs` are what was read from disk, by flat name: the start distribution is given its own.
@@ -175,4 +179,6 @@ def no_episodes(vector_env: VectorEnv) -> Metrics:
     """What `episode_metrics` are before the first step: nothing, row by row."""
     nothing = Mean(jnp.zeros(vector_env.num_envs), jnp.zeros(vector_env.num_envs))
     reported = (f"env_{name}" for name in vector_env.env.info)
-    return dict.fromkeys(("episode_return", "episode_length", "truncated_fraction", *reported), nothing)
+    return dict.fromkeys(
+        ("episode_return", "episode_length", "truncated_fraction", *reported), nothing
+    )

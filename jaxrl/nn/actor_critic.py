@@ -95,7 +95,9 @@ class ActorCritic(nn.Module):
             if config.state_dependent_std:
                 self.log_std_head = head(size, POLICY_GAIN, config.compute_dtype)
             elif config.train_std:
-                self.log_std = self.param("log_std", nn.initializers.constant(config.initial_log_std), (size,))
+                self.log_std = self.param(
+                    "log_std", nn.initializers.constant(config.initial_log_std), (size,)
+                )
         elif isinstance(space, MultiDiscrete):
             self.policy_head = head(sum(space.nvec), POLICY_GAIN, config.compute_dtype)
         else:
@@ -128,7 +130,9 @@ class ActorCritic(nn.Module):
         else:
             log_std = jnp.full_like(output, self.config.initial_log_std)
         log_std = jnp.clip(log_std, *LOG_STD_RANGE)
-        return TanhNormal(output, log_std) if self.config.squash_actions else Normal(output, log_std)
+        return (
+            TanhNormal(output, log_std) if self.config.squash_actions else Normal(output, log_std)
+        )
 
 
 def scale_action(action: Array, space: Space, squash: bool) -> Array:
@@ -142,14 +146,19 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     if not isinstance(space, Box):
         return action
     action = action.reshape(*action.shape[:-1], *space.shape)
-    low, high = (np.broadcast_to(np.asarray(bound, np.float32), space.shape) for bound in (space.low, space.high))
+    low, high = (
+        np.broadcast_to(np.asarray(bound, np.float32), space.shape)
+        for bound in (space.low, space.high)
+    )
     bounded = np.isfinite(low) & np.isfinite(high)
     first, last = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     center, half = 0.5 * (first + last), 0.5 * (last - first)
     unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
     # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is an error here.
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
-    scaled = center.reshape(lift) + half.reshape(lift) * jnp.where(bounded.reshape(lift), unit, action)
+    scaled = center.reshape(lift) + half.reshape(lift) * jnp.where(
+        bounded.reshape(lift), unit, action
+    )
     return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
 
 
@@ -157,18 +166,30 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
     """Refuse layers that do not fit the spaces."""
     shape = list(observation_space.shape)
     if not isinstance(observation_space, Box):
-        raise JaxrlError(f"observations are {observation_space}, but a network needs a Box: encode them as one-hot.")
+        raise JaxrlError(
+            f"observations are {observation_space}, but a network needs a Box: encode them as one-hot."
+        )
     if config.torso == "cnn" and len(shape) != 3:
-        raise JaxrlError(f"torso=cnn needs observations [height, width, channels], but they are {shape}: use mlp.")
+        raise JaxrlError(
+            f"torso=cnn needs observations [height, width, channels], but they are {shape}: use mlp."
+        )
     for name in ("squash_actions", "state_dependent_std"):
         if getattr(config, name) and not isinstance(action_space, Box):
-            raise JaxrlError(f"{name} is for continuous actions, but this environment has {action_space}.")
+            raise JaxrlError(
+                f"{name} is for continuous actions, but this environment has {action_space}."
+            )
     if not config.train_std and not isinstance(action_space, Box):
-        raise JaxrlError(f"train_std=False is for continuous actions, but this environment has {action_space}.")
+        raise JaxrlError(
+            f"train_std=False is for continuous actions, but this environment has {action_space}."
+        )
     if config.state_dependent_std and not config.train_std:
-        raise JaxrlError("state_dependent_std is True and train_std is False, but a deviation that depends is learned.")
+        raise JaxrlError(
+            "state_dependent_std is True and train_std is False, but a deviation that depends is learned."
+        )
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
-        raise JaxrlError(f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}.")
+        raise JaxrlError(
+            f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}."
+        )
 
 
 KINDS = {"actor-critic": NetworkConfig}

@@ -35,29 +35,45 @@ def orthogonal(scale: float) -> Callable[..., Array]:
     initializer = nn.initializers.orthogonal(scale)
 
     def initialize(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        def from_data(data: Array) -> Array:  # the checker of reused keys cannot follow keys through the mapping
-            return initializer(jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape, dtype)
+        def from_data(
+            data: Array,
+        ) -> Array:  # the checker of reused keys cannot follow keys through the mapping
+            return initializer(
+                jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape, dtype
+            )
 
         return jax.custom_batching.sequential_vmap(from_data)(jax.random.key_data(key))
 
     return initialize
 
 
-def _cast(inputs: Array, kernel: Array, bias: Array, *, dtype: Any, **_: Any) -> tuple[Array, Array, Array]:
+def _cast(
+    inputs: Array, kernel: Array, bias: Array, *, dtype: Any, **_: Any
+) -> tuple[Array, Array, Array]:
     """The operands of a product in `dtype`; the bias as it is, because a gradient is summed in its type."""
     return inputs.astype(dtype), kernel.astype(dtype), bias
 
 
-def dense(width: int, scale: float, name: str | None = None, compute_dtype: str = "float32") -> nn.Dense:
+def dense(
+    width: int, scale: float, name: str | None = None, compute_dtype: str = "float32"
+) -> nn.Dense:
     """A linear layer with orthogonal weights of gain `scale` and zero bias, as PPO is usually initialised."""
-    return nn.Dense(width, dtype=compute_dtype, promote_dtype=_cast, kernel_init=orthogonal(scale), name=name)
+    return nn.Dense(
+        width, dtype=compute_dtype, promote_dtype=_cast, kernel_init=orthogonal(scale), name=name
+    )
 
 
 def head(width: int, scale: float, compute_dtype: str = "float32") -> nn.Dense:
     """A linear layer as `dense`, but for its outputs: float32 sums of products, never rounded to `compute_dtype`."""
     product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
     kernel_init = orthogonal(scale)
-    return nn.Dense(width, dtype=compute_dtype, promote_dtype=_cast, dot_general=product, kernel_init=kernel_init)
+    return nn.Dense(
+        width,
+        dtype=compute_dtype,
+        promote_dtype=_cast,
+        dot_general=product,
+        kernel_init=kernel_init,
+    )
 
 
 class MLP(nn.Module):
@@ -97,13 +113,21 @@ class GridCNN(nn.Module):
         grid = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
         kernel_init = orthogonal(np.sqrt(2))
         kinds: dict[str, Any] = {"dtype": self.compute_dtype, "promote_dtype": _cast}
-        features = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=kernel_init, **kinds)(grid)
-        features = ACTIVATIONS[self.activation](features.astype(self.compute_dtype)).reshape(*batch_shape, -1)
+        features = nn.Conv(
+            self.channels, (3, 3), padding="VALID", kernel_init=kernel_init, **kinds
+        )(grid)
+        features = ACTIVATIONS[self.activation](features.astype(self.compute_dtype)).reshape(
+            *batch_shape, -1
+        )
         return MLP(self.hidden_sizes, self.activation, compute_dtype=self.compute_dtype)(features)
 
 
 def make_torso(
-    kind: str, hidden_sizes: Sequence[int], activation: str, event_ndim: int, compute_dtype: str = "float32"
+    kind: str,
+    hidden_sizes: Sequence[int],
+    activation: str,
+    event_ndim: int,
+    compute_dtype: str = "float32",
 ) -> nn.Module:
     """The torso named by `kind` ("mlp" or "cnn") for observations with `event_ndim` axes."""
     if kind == "cnn":

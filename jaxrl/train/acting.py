@@ -34,9 +34,21 @@ class LoadedAgent:
     """
 
     def __init__(
-        self, env: Environment, agent: Agent, policy: PyTree, mode: str, num_envs: int | None = None, seed: int = 0
+        self,
+        env: Environment,
+        agent: Agent,
+        policy: PyTree,
+        mode: str,
+        num_envs: int | None = None,
+        seed: int = 0,
     ) -> None:
-        self.env, self.agent, self.policy, self.mode, self.num_envs = env, agent, policy, mode, num_envs
+        self.env, self.agent, self.policy, self.mode, self.num_envs = (
+            env,
+            agent,
+            policy,
+            mode,
+            num_envs,
+        )
         self._batch = () if num_envs is None else (num_envs,)
         act = agent.modes[mode].act
         if num_envs is not None:
@@ -60,7 +72,9 @@ class LoadedAgent:
             return
         marked = np.asarray(where, bool)
         if self.num_envs is None or marked.shape != self._batch:
-            raise JaxrlError(f"where is of shape {marked.shape}, but must mark each environment: {self._batch}.")
+            raise JaxrlError(
+                f"where is of shape {marked.shape}, but must mark each environment: {self._batch}."
+            )
         self._memory = select_rows(jnp.asarray(marked), begun, self._memory)
         self._action = np.where(marked.reshape(-1, *(1 for _ in space.shape)), action, self._action)
         self._first = self._first | marked
@@ -79,7 +93,9 @@ class LoadedAgent:
             )
         rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
         seen = shown.astype(space.dtype), rewards, self._action, self._first
-        action, self._memory = self._act(self.policy, self._memory, seen, self._key, np.uint32(self._count))
+        action, self._memory = self._act(
+            self.policy, self._memory, seen, self._key, np.uint32(self._count)
+        )
         self._count += 1
         self._first = np.zeros(self._batch, bool)
         self._action = np.asarray(action)
@@ -87,11 +103,19 @@ class LoadedAgent:
 
     def _repeated(self, memory: PyTree) -> PyTree:
         """One environment's memory for each of them."""
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*self._batch, *jnp.shape(leaf))), memory)
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (*self._batch, *jnp.shape(leaf))), memory
+        )
 
 
 def _act(
-    act: Any, batch: tuple[int, ...], policy: PyTree, memory: PyTree, seen: tuple, key: Key, count: Array
+    act: Any,
+    batch: tuple[int, ...],
+    policy: PyTree,
+    memory: PyTree,
+    seen: tuple,
+    key: Key,
+    count: Array,
 ) -> tuple[Array, PyTree]:
     """The actions of `batch` environments at step `count`, each with a key of its own; `seen` are a View's fields."""
     key = jax.random.fold_in(key, count)
@@ -121,4 +145,6 @@ def load(
     saved = open_policy(Path(folder), checkpoint, member=member, modes=asked, trust=trust)
     agent = saved.agent
     chosen = choose(saved.experiment.run.modes, agent.modes, saved.experiment.algorithm)[0]
-    return LoadedAgent(saved.env, agent, steered(agent, saved.policies, chosen), chosen.name, num_envs, seed)
+    return LoadedAgent(
+        saved.env, agent, steered(agent, saved.policies, chosen), chosen.name, num_envs, seed
+    )

@@ -52,7 +52,9 @@ def train(
     name, options = (env, {}) if isinstance(env, str) else name_of(env)
     usual = default_config(algorithm, name)[0]
     if config is not None and not isinstance(config, type(usual)):
-        raise JaxrlError(f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}.")
+        raise JaxrlError(
+            f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}."
+        )
     experiment = Experiment(
         algorithm=algorithm,
         environment=name,
@@ -63,7 +65,14 @@ def train(
         trust=trust,
     )
     console = Console(quiet=not progress)
-    return loop.train(experiment, folder, overwrite=overwrite, sinks=tuple(sinks), console=console, callbacks=callbacks)
+    return loop.train(
+        experiment,
+        folder,
+        overwrite=overwrite,
+        sinks=tuple(sinks),
+        console=console,
+        callbacks=callbacks,
+    )
 
 
 def resume(

@@ -23,7 +23,9 @@ class Best:
     `abstract_policies` are [H, S, ...], or [...] for a single member.
     """
 
-    def __init__(self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree
+    ) -> None:
         state_arrays.refuse_logs(abstract_policies)
         self.checkpoints, self.shape = checkpoints, shape
         self.scores = np.full(shape, -np.inf)
@@ -37,7 +39,9 @@ class Best:
             if scores.shape != shape:
                 differs = f"it holds {scores.shape} members, where this run has {shape}"
             if differs:
-                text = f"{checkpoints.path}/best-… is of another run ({differs}); a new one is begun"
+                text = (
+                    f"{checkpoints.path}/best-… is of another run ({differs}); a new one is begun"
+                )
                 warnings.warn(text, RunWarning, stacklevel=2)
                 distributed.on_first_process(checkpoints.set_aside_best)
             else:
@@ -45,16 +49,23 @@ class Best:
                 self.iterations = np.asarray(metadata["iterations"], np.int64).reshape(shape)
         resuming.check_seen(int(self.iterations.sum()), "best checkpoints")
 
-    def offer(self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]) -> None:
+    def offer(
+        self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]
+    ) -> None:
         """Keep the policies of those members whose scores [H, S] are at least as good as ever before, and save them."""
         better = improved(scores, self.scores)
         if self._policies is None:
-            better = np.ones(self.shape, bool)  # something must be kept, of members that diverged at once too
+            better = np.ones(
+                self.shape, bool
+            )  # something must be kept, of members that diverged at once too
         if not better.any():
             return
         rows, values = state_arrays.host_leaves(policies)
         if self._policies is not None:
-            values = [self._choose(better, new, old) for new, old in zip(values, self._policies, strict=True)]
+            values = [
+                self._choose(better, new, old)
+                for new, old in zip(values, self._policies, strict=True)
+            ]
         self.scores = np.where(better, scores, self.scores)
         self.iterations = np.where(better, iteration, self.iterations)
         self._policies = values

@@ -32,8 +32,12 @@ def build(experiment: Experiment) -> Program:
     env = make(experiment.environment, **experiment.environment_options)
     num_settings = len(experiment.settings())
     splits = "shards" in inspect.signature(spec.factory).parameters
-    shared = layout.choose(experiment.config, num_settings * run.num_seeds, run.devices, tuple(run.mesh), splits)
-    read = read_inputs(spec.factory, experiment.config, experiment.environment, env, experiment.trust)
+    shared = layout.choose(
+        experiment.config, num_settings * run.num_seeds, run.devices, tuple(run.mesh), splits
+    )
+    read = read_inputs(
+        spec.factory, experiment.config, experiment.environment, env, experiment.trust
+    )
     if read and agent_beside(spec.factory) is None:
         raise no_agent(spec.factory, f"this run reads {' and '.join(read)}")
     assert run.evaluation_episodes is not None
@@ -52,7 +56,9 @@ def build(experiment: Experiment) -> Program:
     )
     if run.init_from:
         if program.algorithm.begin_from is None:
-            raise JaxrlError(f"{experiment.algorithm} cannot begin from another run's policy: leave out init_from.")
+            raise JaxrlError(
+                f"{experiment.algorithm} cannot begin from another run's policy: leave out init_from."
+            )
         read["init_from"] = read_first_policies(experiment, program.player)
         program.first_policies = read["init_from"].value
     program.checksums = {name: each.sha256 for name, each in read.items()}
@@ -76,18 +82,27 @@ def check_policies(program: Program, algorithm: str) -> None:
 def _leaves(tree: PyTree) -> list[str]:
     """The path, type and shape of every leaf, as text."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [f"policy{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}" for path, leaf in leaves]
+    return [
+        f"policy{jax.tree_util.keystr(path)} {leaf.dtype.name}{list(leaf.shape)}"
+        for path, leaf in leaves
+    ]
 
 
 def reopen(
-    folder: Path | str, old: dict[str, Any], changes: dict[str, Any], sharing: dict[str, Any] | None, trust: Trust
+    folder: Path | str,
+    old: dict[str, Any],
+    changes: dict[str, Any],
+    sharing: dict[str, Any] | None,
+    trust: Trust,
 ) -> tuple[Experiment, Program]:
     """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`.
 
     Of a run that was begun from another one, `changes` may say where that has moved to.
     """
     run = old.get("run", {})
-    moved = {name: value for name, value in changes.items() if name == "init_from" and run.get(name)}
+    moved = {
+        name: value for name, value in changes.items() if name == "init_from" and run.get(name)
+    }
     described = old | {"run": run | (sharing or {}) | moved}
     changes = {name: value for name, value in changes.items() if name not in moved}
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
@@ -102,4 +117,6 @@ def reopen(
         if sharing is not None:
             raise
         anew = f"jaxrl resume {folder} --devices {len(jax.devices())}"
-        raise LayoutError(f"{error} The run was begun so; share it in another way: {anew}") from error
+        raise LayoutError(
+            f"{error} The run was begun so; share it in another way: {anew}"
+        ) from error

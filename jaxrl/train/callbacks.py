@@ -42,7 +42,11 @@ class Steering:
 
     def saved(self) -> dict[str, Any]:
         """As a checkpoint keeps it: plain data. A float32 is exact as the float of JSON."""
-        leaves = None if self.env is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.env)]
+        leaves = (
+            None
+            if self.env is None
+            else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.env)]
+        )
         return {"numbers": dict(self.numbers), "env": leaves}
 
     @staticmethod
@@ -51,7 +55,10 @@ class Steering:
         if saved.get("env") is None:
             return Steering(dict(saved.get("numbers", {})))
         leaves, structure = jax.tree.flatten(env)
-        values = [jnp.asarray(value, jnp.asarray(leaf).dtype) for value, leaf in zip(saved["env"], leaves, strict=True)]
+        values = [
+            jnp.asarray(value, jnp.asarray(leaf).dtype)
+            for value, leaf in zip(saved["env"], leaves, strict=True)
+        ]
         return Steering(dict(saved["numbers"]), jax.tree.unflatten(structure, values))
 
 
@@ -115,7 +122,9 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
 
 def names_of(callbacks: Sequence[Callback]) -> list[str]:
     """What callbacks are called."""
-    return [getattr(callback, "__qualname__", type(callback).__qualname__) for callback in callbacks]
+    return [
+        getattr(callback, "__qualname__", type(callback).__qualname__) for callback in callbacks
+    ]
 
 
 def _shapes(env: Environment) -> PyTree:

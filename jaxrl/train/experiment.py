@@ -80,11 +80,16 @@ class Experiment:
     run: RunSettings = field(default_factory=RunSettings)
     sweep: dict[str, list[float]] = field(default_factory=dict)
     environment_options: dict[str, Any] = field(default_factory=dict)
-    trust: Trust = NOBODY  # whose code the run folders that it reads may name; no part of what is run
+    trust: Trust = (
+        NOBODY  # whose code the run folders that it reads may name; no part of what is run
+    )
 
     def settings(self) -> list[dict[str, float]]:
         """The swept combinations in order; one empty combination without a sweep."""
-        return [dict(zip(self.sweep, values, strict=True)) for values in itertools.product(*self.sweep.values())]
+        return [
+            dict(zip(self.sweep, values, strict=True))
+            for values in itertools.product(*self.sweep.values())
+        ]
 
     def changed(self, settings: dict[str, Any]) -> Experiment:
         """The same with some settings of the configuration replaced, by flat name."""
@@ -102,14 +107,18 @@ class Experiment:
     def restricted(self, settings: list[int], seeds: list[int]) -> Experiment:
         """Some members, by their positions: settings that are a sweep again, and one of the seeds or all of them."""
         chosen = [self.settings()[index] for index in settings]
-        sweep = {name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep}
+        sweep = {
+            name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep
+        }
         run = dataclasses.replace(self.run, seed=self.run.seed + seeds[0], num_seeds=len(seeds))
         return dataclasses.replace(self, sweep=sweep, run=run)
 
     def swept_config(self) -> Any:
         """The configuration, with an array [H] of the settings' values for each number that is swept."""
         settings = self.settings()
-        swept = {name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep}
+        swept = {
+            name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep
+        }
         return replace_leaves(self.config, swept)
 
     def check(self) -> RunSettings:
@@ -125,7 +134,9 @@ class Experiment:
         run = self.run
         check_types(run)
         if run.evaluation_episodes is None:
-            run = dataclasses.replace(run, evaluation_episodes=evaluation_episodes(self.environment))
+            run = dataclasses.replace(
+                run, evaluation_episodes=evaluation_episodes(self.environment)
+            )
         for name in ("num_seeds", "num_evaluations", "evaluation_episodes"):
             check_positive_int(name, getattr(run, name))
         if not 0 <= run.seed < 2**31 - run.num_seeds:
@@ -142,9 +153,13 @@ class Experiment:
             for value in values:
                 check_type(f"{name} (swept)", value, float)
                 if not np.isfinite(_as_float32(value)):
-                    raise JaxrlError(f"the sweep of {name} has the value {value!r}, but must be of finite numbers.")
+                    raise JaxrlError(
+                        f"the sweep of {name} has the value {value!r}, but must be of finite numbers."
+                    )
             if len(set(map(np.float32, values))) < len(values):
-                raise JaxrlError(f"the sweep of {name} has a value twice: {', '.join(map(str, values))}.")
+                raise JaxrlError(
+                    f"the sweep of {name} has a value twice: {', '.join(map(str, values))}."
+                )
 
     def description(self) -> dict[str, Any]:
         """Plain data that `from_description` reads back."""
@@ -159,14 +174,18 @@ class Experiment:
         }
 
     @staticmethod
-    def from_description(description: dict[str, Any], folder: Path | str, trust: Trust = NOBODY) -> Experiment:
+    def from_description(
+        description: dict[str, Any], folder: Path | str, trust: Trust = NOBODY
+    ) -> Experiment:
         """The experiment that a run folder describes, if what it names may be imported."""
         trust.check(description, folder)
         with described_by(folder):
             return Experiment._from_description(description, folder, trust)
 
     @staticmethod
-    def _from_description(description: dict[str, Any], folder: Path | str, trust: Trust) -> Experiment:
+    def _from_description(
+        description: dict[str, Any], folder: Path | str, trust: Trust
+    ) -> Experiment:
         if description.get("format") != FORMAT:
             raise JaxrlError(
                 f"{folder} was written by another version of jaxrl (format {description.get('format', 1)} in its "
@@ -217,7 +236,9 @@ def _as_float32(value: float) -> np.float32:
         return np.float32(np.inf)
 
 
-def default_config(algorithm: str, environment: str, use_tuned: bool = True) -> tuple[Any, dict[str, Any]]:
+def default_config(
+    algorithm: str, environment: str, use_tuned: bool = True
+) -> tuple[Any, dict[str, Any]]:
     """An algorithm's configuration for an environment, and the tuned settings that went into it."""
     settings = tuned(algorithm, environment) if use_tuned else {}
     return override(load(algorithm).config_class(), settings), settings
@@ -225,10 +246,16 @@ def default_config(algorithm: str, environment: str, use_tuned: bool = True) -> 
 
 def versions(environment: str = "") -> dict[str, str]:
     """What the numbers of a run depend on besides its configuration."""
-    packages = dict.fromkeys(("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment)))
+    packages = dict.fromkeys(
+        ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment))
+    )
     found = {name: importlib.metadata.version(name) for name in packages}
     # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by itself.
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
+    flags = [
+        flag
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+        if "host_platform_device_count" not in flag
+    ]
     return {
         "jaxrl": jaxrl.__version__,
         "python": platform.python_version(),

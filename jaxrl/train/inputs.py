@@ -72,7 +72,9 @@ def kinds_of(function: Callable) -> Iterator[tuple[str, Any]]:
                 yield name, kind
 
 
-def read_inputs(factory: Callable, config: Any, environment: str, env: Environment, trust: Trust) -> dict[str, Input]:
+def read_inputs(
+    factory: Callable, config: Any, environment: str, env: Environment, trust: Trust
+) -> dict[str, Input]:
     """The arguments of `factory`, and of the parts of `config`, that it names paths for, read."""
     found = {}
     values = {each.name: each.value for each in settings(config)}
@@ -83,13 +85,17 @@ def read_inputs(factory: Callable, config: Any, environment: str, env: Environme
         for argument, kind in kinds_of(maker):
             name = prefix + argument
             if name not in values:
-                raise JaxrlError(f"{who} needs {name}, but there is no option of that name in its configuration.")
+                raise JaxrlError(
+                    f"{who} needs {name}, but there is no option of that name in its configuration."
+                )
             if path := values[name]:
                 check_type(name, path, str)
                 source = Source(name, Path(path), environment, env, trust)
                 found[name] = read_actor(source) if kind is Actor else _read(kind, source)
             elif inspect.signature(maker).parameters[argument].default is inspect.Parameter.empty:
-                raise JaxrlError(f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH.")
+                raise JaxrlError(
+                    f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH."
+                )
     return found
 
 
@@ -116,7 +122,9 @@ def _read(kind: Any, source: Source) -> Input:
             raise JaxrlError(f"there is no such file{where}.") from error
         except OSError as error:
             raise JaxrlError(f"it cannot be read: {error.strerror or error}.") from error
-        except Exception as error:  # the type is somebody's, and its reader may raise whatever it likes
+        except (
+            Exception
+        ) as error:  # the type is somebody's, and its reader may raise whatever it likes
             raise JaxrlError(f"reading it failed: {type(error).__name__}: {error}") from error
         _check_arrays(value)
     return Input(value, checksum(value))
@@ -128,7 +136,9 @@ def _check_arrays(value: PyTree) -> None:
     for path, leaf in leaves:
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not (jnp.issubdtype(kind, np.number) or jnp.issubdtype(kind, np.bool_)):
-            raise JaxrlError(f"it holds {kind} at {jax.tree_util.keystr(path)}, but must hold arrays of numbers.")
+            raise JaxrlError(
+                f"it holds {kind} at {jax.tree_util.keystr(path)}, but must hold arrays of numbers."
+            )
     if leaves and not any(np.size(leaf) for _, leaf in leaves):
         raise JaxrlError("there is nothing in it.")
 
@@ -141,12 +151,16 @@ def read_actor(source: Source) -> Input:
         _refuse_circle(source)
         trained_on = description.get("environment")
         if trained_on != source.environment:
-            raise JaxrlError(f"it is a policy for {trained_on}, but the environment is {source.environment}.")
+            raise JaxrlError(
+                f"it is a policy for {trained_on}, but the environment is {source.environment}."
+            )
         saved = open_policy(folder, "best", trust=source.trust)
         for what in ("observation_space", "action_space"):
             theirs, ours = str(getattr(saved.env, what)), str(getattr(source.env, what))
             if theirs != ours:  # as options of one environment may make them
-                raise JaxrlError(f"it is a policy for the {what} {theirs}, but the environment's is {ours}.")
+                raise JaxrlError(
+                    f"it is a policy for the {what} {theirs}, but the environment's is {ours}."
+                )
     described = {part: description.get(part) for part in ("algorithm", "config")}
     actor = Actor(saved.policies, saved.agent)
     return Input(actor, checksum(actor, described))
@@ -163,17 +177,25 @@ def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Inp
     saved = last_policies(folder, experiment.trust)
     trained_on = saved.experiment.environment
     if trained_on != experiment.environment:
-        raise JaxrlError(f"it is a run of {trained_on}, but the environment is {experiment.environment}.")
+        raise JaxrlError(
+            f"it is a run of {trained_on}, but the environment is {experiment.environment}."
+        )
     policies, theirs, ours = saved.policies, saved.player.population, player.population
     if theirs.shape == (1, 1) and ours.is_population:
-        policies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies)
+        policies = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies
+        )
     elif theirs.shape != ours.shape:
         counts = "{} settings and {} seeds".format
         text = f"it is a run of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
         raise JaxrlError(f"{text}. Begin from as many, or from a single policy.")
-    shapes = [jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())]
+    shapes = [
+        jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())
+    ]
     if shapes[0] != shapes[1]:
-        raise JaxrlError("it is a run whose policies have other shapes than this run's: use its algorithm and sizes.")
+        raise JaxrlError(
+            "it is a run whose policies have other shapes than this run's: use its algorithm and sizes."
+        )
     return Input(policies, checksum(policies))
 
 

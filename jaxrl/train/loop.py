@@ -52,8 +52,12 @@ class Result(NamedTuple):
     evaluated_iteration: int
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
-    returns: dict[str, np.ndarray]  # of the last evaluation, [H, S, E] by mode, the one that ranks policies first
-    reference_scores: tuple[float, float] | None  # of a random and of an expert policy, where the environment has them
+    returns: dict[
+        str, np.ndarray
+    ]  # of the last evaluation, [H, S, E] by mode, the one that ranks policies first
+    reference_scores: (
+        tuple[float, float] | None
+    )  # of a random and of an expert policy, where the environment has them
     steps_per_second: float  # transitions of all members, while training
     compile_seconds: float
 
@@ -97,7 +101,9 @@ def train(
     description = resuming.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
-    distributed.on_first_process(lambda: run_folder.check_free(path, overwrite))  # before anything is touched
+    distributed.on_first_process(
+        lambda: run_folder.check_free(path, overwrite)
+    )  # before anything is touched
     with locked(path):
         distributed.on_first_process(lambda: run_folder.create(path, description, overwrite))
         runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
@@ -144,16 +150,26 @@ def resume(
         if text := resuming.note(old, new):
             (console or Console(quiet=True)).note(text)
         quiet = Console(quiet=True)
-        runner = Runner(experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering)
+        runner = Runner(
+            experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering
+        )
         return runner.run(begun.state, begun.iteration, begun.metadata.get("seconds", 0.0))
 
 
-def _begin(checkpoints: Checkpoints, program: Program, old: dict[str, Any], new: dict[str, Any], force: bool) -> Begun:
+def _begin(
+    checkpoints: Checkpoints,
+    program: Program,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    force: bool,
+) -> Begun:
     """Where a run goes on: its folder checked first, then brought back to that moment."""
     folder = checkpoints.path.parent
     resuming.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
-        raise JaxrlError("num_envs and num_steps cannot change in a run: its iterations would count other transitions.")
+        raise JaxrlError(
+            "num_envs and num_steps cannot change in a run: its iterations would count other transitions."
+        )
     begun = _newest(checkpoints, program)
     kept = begun.iteration if checkpoints.iterations() else -1
 
@@ -174,7 +190,9 @@ def _newest(checkpoints: Checkpoints, program: Program) -> Begun:
     restored = checkpoints.restore_latest(program.abstract_state())
     resuming.check_seen(restored.iteration, "checkpoints")
     for problem in restored.problems:
-        warnings.warn(f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4)
+        warnings.warn(
+            f"{problem}; going on from iteration {restored.iteration}", RunWarning, stacklevel=4
+        )
     return Begun(program.place(restored.state), restored.iteration, restored.metadata)
 
 
@@ -189,7 +207,9 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
                 f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install 'jaxrl[track]'"
             )
     if profiled and distributed.are_several():
-        raise JaxrlError("--profile measures a run in one process: leave out --coordinator or --distributed.")
+        raise JaxrlError(
+            "--profile measures a run in one process: leave out --coordinator or --distributed."
+        )
 
 
 class Runner:
@@ -206,7 +226,12 @@ class Runner:
         callbacks: Sequence[Callback] = (),
         steering: Steering | None = None,
     ) -> None:
-        self.experiment, self.program, self.folder, self.console = experiment, program, folder, console
+        self.experiment, self.program, self.folder, self.console = (
+            experiment,
+            program,
+            folder,
+            console,
+        )
         self.checkpoints = checkpoints or Checkpoints(folder)
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
@@ -232,16 +257,22 @@ class Runner:
         self.seconds = seconds
         self.evaluations = logs.load_evaluations(self.folder)
         self.metrics = logs.last_metrics(self.folder) if self.callbacks else {}
-        self.best = Best(self.checkpoints, self.program.shape, self.program.player.abstract_policies())
+        self.best = Best(
+            self.checkpoints, self.program.shape, self.program.player.abstract_policies()
+        )
         begun = set(np.asarray(self.evaluations.get("iteration", ())).tolist())
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:
-            self.console.note(f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first")
+            self.console.note(
+                f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first"
+            )
         sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
         with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
             self.lost = ~distributed.to_host(self.program.is_finite(state))
             if iteration < self.num_iterations and self.lost.all():
-                raise Diverged(f"the policy of iteration {iteration} is NaN or infinite before it is trained.")
+                raise Diverged(
+                    f"the policy of iteration {iteration} is NaN or infinite before it is trained."
+                )
             if distributed.max_over_processes(due and distributed.is_first()):
                 self.evaluate_and_save(state, iteration, bar)
             signal, _ = self._agreed(stop)
@@ -303,11 +334,15 @@ class Runner:
         self.trained_iterations += following - iteration
         self.seconds += elapsed
         means = self.metrics = {name: mean_of_pair(pair) for name, pair in metrics.items()}
-        broken = {name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()}
+        broken = {
+            name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()
+        }
         self._check_finite(state, broken, (iteration, following))
         transitions = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
-        self.sinks.write({"iteration": following, "transitions": transitions, "seconds": self.seconds, **means})
+        self.sinks.write(
+            {"iteration": following, "transitions": transitions, "seconds": self.seconds, **means}
+        )
         bar.update(following, episode_return=finite_mean(means.get("episode_return")))
         return state
 
@@ -321,7 +356,10 @@ class Runner:
         episodes = self.program.evaluate(policies, iteration, bar.evaluating)
         measured = self.program.measure(state, iteration)
         bar.exclude(self.program.compile_seconds - compiled)
-        row: dict[str, Any] = {"iteration": iteration, "transitions": iteration * self.samples_per_step}
+        row: dict[str, Any] = {
+            "iteration": iteration,
+            "transitions": iteration * self.samples_per_step,
+        }
         for mode, played in episodes.items():
             row[mode + RETURNS] = self._of_finite_members(np.asarray(played.returns))
             row[mode + LENGTHS] = played.lengths
@@ -329,11 +367,14 @@ class Runner:
             row[MEASURE + name] = self._of_finite_members(values)
         old = self.evaluations
         self.evaluations = {
-            name: np.append(old[name], [value], 0) if old else np.asarray([value]) for name, value in row.items()
+            name: np.append(old[name], [value], 0) if old else np.asarray([value])
+            for name, value in row.items()
         }
         self.save(state, iteration)
         ranking = ranking_returns(row)
-        self.best.offer(iteration, member_scores(ranking), self.program.whole(policies), self.description)
+        self.best.offer(
+            iteration, member_scores(ranking), self.program.whole(policies), self.description
+        )
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(ranking))
@@ -348,7 +389,9 @@ class Runner:
         if self.callbacks:
             found |= {"callbacks": names_of(self.callbacks), "steering": self.saved_steering}
         policies = self.program.whole(self.program.policies(state))
-        self.checkpoints.save(iteration, self.program.whole(state), found | description | vouched, policies)
+        self.checkpoints.save(
+            iteration, self.program.whole(state), found | description | vouched, policies
+        )
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, values: np.ndarray) -> np.ndarray:
@@ -361,14 +404,18 @@ class Runner:
         next_evaluation = min(point for point in self.evaluation_points if point > iteration)
         return min(next_evaluation, (iteration // self.row_length + 1) * self.row_length)
 
-    def _check_finite(self, state: PyTree, broken: dict[str, np.ndarray], between: tuple[int, int]) -> None:
+    def _check_finite(
+        self, state: PyTree, broken: dict[str, np.ndarray], between: tuple[int, int]
+    ) -> None:
         """Stop once no member is finite any more; warn when some are not.
 
         What was saved before is the last good state: nothing is saved that has not passed here, or as the first state.
         A policy can be the first to break: metrics are measured before the update that breaks it.
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
-        names = sorted((name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss")
+        names = sorted(
+            (name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss"
+        )
         lost = distributed.max_over_processes(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
@@ -378,14 +425,21 @@ class Runner:
                 f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
             )
         if np.any(lost & ~self.lost):
-            warnings.warn(f"{self._names(lost)} diverged {when}; the others go on", RunWarning, stacklevel=4)
+            warnings.warn(
+                f"{self._names(lost)} diverged {when}; the others go on", RunWarning, stacklevel=4
+            )
         self.lost = lost
 
     def _names(self, members: np.ndarray) -> str:
         """The marked members of a population by setting and seed: "learning_rate=0.1 seed=3, …"."""
         settings, seed = self.experiment.settings(), self.experiment.run.seed
         names = [
-            " ".join([*(f"{name}={value:g}" for name, value in settings[index].items()), f"seed={seed + offset}"])
+            " ".join(
+                [
+                    *(f"{name}={value:g}" for name, value in settings[index].items()),
+                    f"seed={seed + offset}",
+                ]
+            )
             for index, offset in np.argwhere(members)
         ]
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

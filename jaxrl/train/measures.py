@@ -65,7 +65,9 @@ def checked(name: str, found: object) -> Array | Mean:
         return arrays[0]
     total, count = arrays
     if total.shape != count.shape:
-        raise JaxrlError(f"measure {name!r} returns a Mean of shapes {total.shape} and {count.shape}: both must agree.")
+        raise JaxrlError(
+            f"measure {name!r} returns a Mean of shapes {total.shape} and {count.shape}: both must agree."
+        )
     return Mean(total, count)
 
 
@@ -76,5 +78,7 @@ def _float32(name: str, value: object) -> Array:
         text = f"measure {name!r} returns {what_is(value)}, but must return an array of float32, or a Mean"
         raise JaxrlError(f"{text}.") from error
     if array.dtype != jnp.float32:
-        raise JaxrlError(f"measure {name!r} returns {array.dtype}{list(array.shape)}, but must return float32.")
+        raise JaxrlError(
+            f"measure {name!r} returns {array.dtype}{list(array.shape)}, but must return float32."
+        )
     return array

@@ -33,7 +33,9 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals:
-            raise JaxrlError(f"{text!r} should be written name=value, as in --member {_example(experiment)}.")
+            raise JaxrlError(
+                f"{text!r} should be written name=value, as in --member {_example(experiment)}."
+            )
         if name != "seed" and name not in experiment.sweep:
             raise unknown("part of a member", name, [*experiment.sweep, "seed"])
         if name in asked:
@@ -45,7 +47,9 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
         for index, setting in enumerate(settings)
         if all(setting[name] == value for name, value in asked.items() if name != "seed")
     ]
-    return Members(chosen, [seeds.index(int(asked["seed"]))] if "seed" in asked else list(range(len(seeds))))
+    return Members(
+        chosen, [seeds.index(int(asked["seed"]))] if "seed" in asked else list(range(len(seeds)))
+    )
 
 
 def _value(name: str, text: str, allowed: Iterable[float]) -> float:
@@ -76,7 +80,10 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     experiment = experiment.changed(setting)
     words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
     if experiment.environment_options:
-        words += ["--env-options", *(f"{name}={value}" for name, value in experiment.environment_options.items())]
+        words += [
+            "--env-options",
+            *(f"{name}={value}" for name, value in experiment.environment_options.items()),
+        ]
     usual, _ = default_config(experiment.algorithm, experiment.environment)
     before, parts = chosen(usual), chosen(experiment.config)
     for name, part in parts.items():
@@ -84,7 +91,9 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     defaults = {each.name: each.value for each in settings(override(usual, parts))}
     for each in settings(experiment.config):
         if each.name not in parts:
-            words += _option(each.name, each.value, None if each.name in setting else defaults[each.name])
+            words += _option(
+                each.name, each.value, None if each.name in setting else defaults[each.name]
+            )
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)

@@ -44,30 +44,40 @@ def parse(text: str) -> Asked:
     name, equals, number = text.partition("=")
     name = name.strip().replace("-", "_")
     if not name:
-        raise JaxrlError(f"{text!r} should be written NAME or NAME=NUMBER, as in deterministic or target=3600.")
+        raise JaxrlError(
+            f"{text!r} should be written NAME or NAME=NUMBER, as in deterministic or target=3600."
+        )
     if not equals:
         return Asked(name)
     try:
         value = float(number)
     except ValueError:
-        raise JaxrlError(f"mode {text!r}: {number!r} is no number; write it as in {name}=3600.") from None
+        raise JaxrlError(
+            f"mode {text!r}: {number!r} is no number; write it as in {name}=3600."
+        ) from None
     with np.errstate(over="ignore"):
         if not math.isfinite(value) or not np.isfinite(np.float32(value)):
             raise JaxrlError(f"mode {text!r}: its number must be finite, as in {name}=3600.")
     return Asked(name, value)
 
 
-def choose(asked: Sequence[str], modes: Mapping[str, Steerable], algorithm: str) -> tuple[Asked, ...]:
+def choose(
+    asked: Sequence[str], modes: Mapping[str, Steerable], algorithm: str
+) -> tuple[Asked, ...]:
     """The modes to evaluate: those that were asked for, in that order, or all that the agent of `algorithm` has."""
     for name in modes:
         if "=" in name or not is_mode(name):
-            raise JaxrlError(f"{algorithm} has a mode {name!r}, but its name must be small letters, digits and '_'.")
+            raise JaxrlError(
+                f"{algorithm} has a mode {name!r}, but its name must be small letters, digits and '_'."
+            )
     chosen = tuple(map(parse, asked)) or tuple(map(Asked, modes))
     for index, each in enumerate(chosen):
         if each.name not in modes:
             raise unknown(f"mode of {algorithm}", each.name, modes)
         if each.number is not None and modes[each.name].steer is None:
-            raise JaxrlError(f"the mode {each.name} of {algorithm} takes no number: write {each.name}, not {each}.")
+            raise JaxrlError(
+                f"the mode {each.name} of {algorithm} takes no number: write {each.name}, not {each}."
+            )
         if each in chosen[:index]:
             raise JaxrlError(f"the mode {each} is given twice.")
     return chosen

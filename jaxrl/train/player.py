@@ -57,10 +57,15 @@ class Player:
         """Shapes, types and structure of the policies, [H, S, ...] or [...], without computing them."""
         shape = self.population.shape if self.population.is_population else ()
         policy = jax.eval_shape(lambda: self.agent().init(jax.random.key(0)))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape), leaf.dtype), policy)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape), leaf.dtype), policy
+        )
 
     def evaluate(
-        self, policies: PyTree, iteration: int, each_piece: Callable[[Asked, float], None] | None = None
+        self,
+        policies: PyTree,
+        iteration: int,
+        each_piece: Callable[[Asked, float], None] | None = None,
     ) -> dict[str, Episodes]:
         """Episodes of all policies in each mode, in their order, on the host: leaves [H, S, E].
 
@@ -70,7 +75,11 @@ class Player:
         return {str(mode): self._play(policies, iteration, mode, each_piece) for mode in self.modes}
 
     def _play(
-        self, policies: PyTree, iteration: int, mode: Asked, each_piece: Callable[[Asked, float], None] | None
+        self,
+        policies: PyTree,
+        iteration: int,
+        mode: Asked,
+        each_piece: Callable[[Asked, float], None] | None,
     ) -> Episodes:
         population, members = self.population, self.population.members
         number = np.float32(0.0 if mode.number is None else mode.number)
@@ -85,7 +94,9 @@ class Player:
             begun, compiled = time.perf_counter(), population.compile_seconds
             piece = {"play": (play, members), "steps": (np.int32(steps), P())}
             name = f"play {steered or mode.name}"
-            play, over = population.call(name, self._advance(mode), steering | piece, (members, members), donate="play")
+            play, over = population.call(
+                name, self._advance(mode), steering | piece, (members, members), donate="play"
+            )
             over = distributed.to_host(over)
             elapsed = time.perf_counter() - begun - (population.compile_seconds - compiled)
             if np.all(over):
@@ -100,13 +111,17 @@ class Player:
     def _derive(self, mode: str) -> Callable:
         """A member's key for its episodes in a mode: function(env, config, inputs, roots, iteration)."""
 
-        def derive(env: Environment, config: Any, inputs: PyTree, roots: Key, iteration: Array) -> Key:
+        def derive(
+            env: Environment, config: Any, inputs: PyTree, roots: Key, iteration: Array
+        ) -> Key:
             def one(env: Environment, config: Any, inputs: PyTree, root: Key) -> Key:
                 del env, config, inputs
                 if mode in FIRST_TWO:
                     both = jax.random.fold_in(jax.random.fold_in(root, EVALUATION), iteration)
                     return jax.random.split(both)[FIRST_TWO.index(mode)]
-                return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(mode.encode())), iteration)
+                return jax.random.fold_in(
+                    jax.random.fold_in(root, zlib.crc32(mode.encode())), iteration
+                )
 
             return self.population.over_members(one)(env, config, inputs, roots)
 
@@ -115,12 +130,18 @@ class Player:
     def _begin(self, mode: Asked) -> Callable:
         """Begins the episodes: function(env, config, inputs, (policies, number), keys)."""
 
-        def begin(env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], keys: Key) -> Play:
-            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Play:
+        def begin(
+            env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], keys: Key
+        ) -> Play:
+            def one(
+                env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]
+            ) -> Play:
                 del inputs
                 policy, key = member
                 agent = self.make_agent(env, config)
-                return play_begin(env, agent, steered(agent, policy, mode, policies[1]), key, self.num_episodes)
+                return play_begin(
+                    env, agent, steered(agent, policy, mode, policies[1]), key, self.num_episodes
+                )
 
             return self.population.over_members(one)(env, config, inputs, (policies[0], keys))
 
@@ -130,9 +151,16 @@ class Player:
         """Plays on: function(env, config, inputs, (policies, number), play, steps) -> (play, whether it is over)."""
 
         def advance(
-            env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], play: Play, steps: Array
+            env: Environment,
+            config: Any,
+            inputs: PyTree,
+            policies: tuple[PyTree, Array],
+            play: Play,
+            steps: Array,
         ) -> tuple[Play, Array]:
-            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Play]) -> tuple[Play, Array]:
+            def one(
+                env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Play]
+            ) -> tuple[Play, Array]:
                 del inputs
                 policy, play = member
                 agent = self.make_agent(env, config)
@@ -156,7 +184,9 @@ def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> P
     seeds = experiment.seeds()
     if evaluation_seed is not None:
         seeds = [evaluation_seed + index for index in range(len(seeds))]
-    population = Population(env, experiment.swept_config(), {}, (len(experiment.settings()), len(seeds)))
+    population = Population(
+        env, experiment.swept_config(), {}, (len(experiment.settings()), len(seeds))
+    )
     make_agent, num_episodes = load(experiment.algorithm).agent, run.evaluation_episodes
     chosen = choose(run.modes, make_agent(env, experiment.config).modes, experiment.algorithm)
     assert num_episodes is not None

@@ -51,7 +51,9 @@ class Population:
         self.compile_seconds = 0.0
         self.env = self.everywhere(strip_weak_types(jax.tree.map(jnp.asarray, env)))
         self.inputs = self.everywhere(jax.tree.map(jnp.asarray, inputs))
-        self.first_config = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32).reshape(-1)[0], config)
+        self.first_config = jax.tree.map(
+            lambda value: jnp.asarray(value, jnp.float32).reshape(-1)[0], config
+        )
         self.config = self._spread_config(config)
         self.compiled = {} if compiled is None else compiled
 
@@ -85,7 +87,9 @@ class Population:
 
         def pad(leaf: Array) -> Array:
             rows = jnp.swapaxes(leaf, 0, 1).reshape(self.size, *leaf.shape[2:])
-            return jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
+            return (
+                jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
+            )
 
         specs = self.members if specs is None else specs
         shardings = jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
@@ -110,7 +114,9 @@ class Population:
         everywhere = jax.NamedSharding(self.mesh, P())
         if everywhere.is_fully_addressable:
             return jax.device_put(tree, everywhere)
-        return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)  # device_put cannot spread keys so far
+        return jax.jit(lambda tree: tree, out_shardings=everywhere)(
+            tree
+        )  # device_put cannot spread keys so far
 
     def call(
         self,
@@ -147,10 +153,14 @@ class Population:
         leaves = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), env, self.env)
         return self.everywhere(leaves), self._spread_config(config)
 
-    def shapes_of(self, function: Callable, arguments: dict[str, tuple[PyTree, PyTree]], output: PyTree) -> PyTree:
+    def shapes_of(
+        self, function: Callable, arguments: dict[str, tuple[PyTree, PyTree]], output: PyTree
+    ) -> PyTree:
         """Shapes, types and structure of what `call` would return, without computing it."""
         spread = self.spread(function, [spec for _, spec in arguments.values()], output)
-        return jax.eval_shape(spread, self.env, self.config, self.inputs, *(value for value, _ in arguments.values()))
+        return jax.eval_shape(
+            spread, self.env, self.config, self.inputs, *(value for value, _ in arguments.values())
+        )
 
     def spread(self, function: Callable, arguments: list[PyTree], output: PyTree) -> Callable:
         """`function(env, config, inputs, *arguments)` as it runs on each device."""
@@ -158,7 +168,9 @@ class Population:
             return function
         config = self.members if self.is_flat else P()
         specs = (P(), config, P(), *arguments)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=output, check_vma=False)
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=specs, out_specs=output, check_vma=False
+        )
 
     def over_members(self, function: Callable) -> Callable:
         """Map `function(env, config, inputs, x)` over all members, which share environment and inputs."""
@@ -174,17 +186,25 @@ class Population:
 
         def leaf(value: Any) -> Array:
             value = jnp.asarray(value, jnp.float32)
-            return jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
+            return (
+                jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
+            )
 
         spread = jax.tree.map(leaf, config)
         if not self.is_flat:
             return self.everywhere(spread)
-        return self.deal(jax.tree.map(lambda value: jnp.broadcast_to(value[:, None], self.shape), spread))
+        return self.deal(
+            jax.tree.map(lambda value: jnp.broadcast_to(value[:, None], self.shape), spread)
+        )
 
     def keys(self, seeds: list[int]) -> Key:
         """Root keys of the members as they lie on the devices. A seed has the same key whatever it is run with."""
         # By their data: a key that is stacked or reshaped counts as used.
         data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
-        data = jnp.broadcast_to(data, (*self.shape, *data.shape[1:])) if self.is_population else data[0]
+        data = (
+            jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
+            if self.is_population
+            else data[0]
+        )
         keys = jax.random.wrap_key_data(data)
         return self.deal(keys) if self.is_flat else self.everywhere(keys)

@@ -56,16 +56,22 @@ class Program:
         layout: Layout = ONE_DEVICE,
         measures: dict[str, Measure] | None = None,
     ) -> None:
-        self.factory = functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
+        self.factory = (
+            functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
+        )
         self.config = config
         inputs = inputs or {}
         self.algorithm = self.factory(env, config, **inputs)  # which checks everything
-        self.population = Population(env, config, inputs, (num_settings, len(seeds)), layout, compiled)
+        self.population = Population(
+            env, config, inputs, (num_settings, len(seeds)), layout, compiled
+        )
         self._keys = self.population.keys(seeds)
         agent_of = make_agent or (lambda env, config: self.factory(env, config, **inputs).agent)
         self.player = Player(self.population, agent_of, self._keys, num_episodes, modes)
         self.checksums: dict[str, str] = {}  # of the inputs as they were read
-        self.first_policies: PyTree | None = None  # [H, S, ...] or [...], of another run that this one begins from
+        self.first_policies: PyTree | None = (
+            None  # [H, S, ...] or [...], of another run that this one begins from
+        )
         self._steered: tuple[Environment, Any] | None = None
         self.measures = measures or {}
         self.measured = self._shapes_measured()  # which checks them
@@ -99,7 +105,9 @@ class Program:
         first = self.first_policies
         policies = population.deal(first) if population.is_flat else population.everywhere(first)
         arguments = {"state": (state, self._state_spec), "policies": (policies, population.members)}
-        return population.call("begin_from", self._begin_from, arguments, self._state_spec, donate="state")
+        return population.call(
+            "begin_from", self._begin_from, arguments, self._state_spec, donate="state"
+        )
 
     def abstract_policies(self) -> PyTree:
         """Shapes, types and structure of the policies of first states, [H, S, ...] or [...], without computing them."""
@@ -136,7 +144,9 @@ class Program:
 
         def placed(spec: P, shapes: PyTree) -> PyTree:
             sharding = jax.NamedSharding(mesh, spec)
-            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+            )
 
         return jax.tree.map(placed, self._state_spec, shapes)
 
@@ -149,7 +159,9 @@ class Program:
         output = (self._state_spec, self.population.members)
         chunk = self.population.spread(self._chunk, [self._state_spec, P()], output)
         population = self.population
-        return jax.make_jaxpr(chunk)(population.env, population.config, population.inputs, state, np.int32(1))
+        return jax.make_jaxpr(chunk)(
+            population.env, population.config, population.inputs, state, np.int32(1)
+        )
 
     def whole(self, state: PyTree) -> PyTree:
         """A state, or policies, as they are saved: [H, S, ...], without what fills up devices."""
@@ -160,7 +172,9 @@ class Program:
         arguments = {"state": (state, self._state_spec), "iterations": (np.int32(iterations), P())}
         output = (self._state_spec, self.population.members)
         steered = self._steered
-        state, metrics = self.population.call("chunk", self._chunk, arguments, output, donate="state", instead=steered)
+        state, metrics = self.population.call(
+            "chunk", self._chunk, arguments, output, donate="state", instead=steered
+        )
         return state, self.population.gather(metrics)
 
     def steer(self, steering: Steering) -> None:
@@ -174,7 +188,10 @@ class Program:
         return self.population.call("policies", self._policies, arguments, self.population.members)
 
     def evaluate(
-        self, policies: PyTree, iteration: int, each_piece: Callable[[Asked, float], None] | None = None
+        self,
+        policies: PyTree,
+        iteration: int,
+        each_piece: Callable[[Asked, float], None] | None = None,
     ) -> dict[str, Episodes]:
         """Episodes of the policies in each mode, on the host; leaves [H, S, E]. See `Player.evaluate`."""
         return self.player.evaluate(policies, iteration, each_piece)
@@ -184,7 +201,9 @@ class Program:
         found = {}
         for name, shape in self.measured.items():
             arguments = self._to_measure(state) | {"iteration": (np.int32(iteration), P())}
-            values = self.population.call(f"measure {name}", self._measure(name), arguments, self.population.members)
+            values = self.population.call(
+                f"measure {name}", self._measure(name), arguments, self.population.members
+            )
             values = distributed.to_host(self.population.gather(values))
             values = mean_of_pair(values) if isinstance(values, Mean) else values
             found[name] = np.asarray(values, np.float32).reshape(*self.shape, *shape)
@@ -193,7 +212,9 @@ class Program:
     def is_finite(self, state: PyTree) -> Array:
         """Whether every number of a member's policy is finite: bool [H, S], or []."""
         arguments = {"state": (state, self._state_spec)}
-        finite = self.population.call("is_finite", self._is_finite, arguments, self.population.members)
+        finite = self.population.call(
+            "is_finite", self._is_finite, arguments, self.population.members
+        )
         return self.population.gather(finite)
 
     @functools.cached_property
@@ -210,8 +231,12 @@ class Program:
 
         return self.population.over_members(one)(env, config, inputs, keys)
 
-    def _begin_from(self, env: Environment, config: Any, inputs: PyTree, state: PyTree, policies: PyTree) -> PyTree:
-        def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, PyTree]) -> PyTree:
+    def _begin_from(
+        self, env: Environment, config: Any, inputs: PyTree, state: PyTree, policies: PyTree
+    ) -> PyTree:
+        def one(
+            env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, PyTree]
+        ) -> PyTree:
             begin = self.factory(env, config, **inputs).begin_from
             assert begin is not None
             return begin(*member)
@@ -225,15 +250,29 @@ class Program:
         """A measure of all members: function(env, config, inputs, state, roots, iteration)."""
 
         def measure(
-            env: Environment, config: Any, inputs: PyTree, state: PyTree, roots: Key, iteration: Array
+            env: Environment,
+            config: Any,
+            inputs: PyTree,
+            state: PyTree,
+            roots: Key,
+            iteration: Array,
         ) -> Array | Mean:
-            def one(env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]) -> Array | Mean:
+            def one(
+                env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]
+            ) -> Array | Mean:
                 state, root = member
                 key = jax.random.fold_in(jax.random.fold_in(root, stream(name)), iteration)
-                return checked(name, self.measures[name](self.factory(env, config, **inputs), state, inputs, key))
+                return checked(
+                    name,
+                    self.measures[name](self.factory(env, config, **inputs), state, inputs, key),
+                )
 
             found = self.population.over_members(one)(env, config, inputs, (state, roots))
-            return jax.lax.psum(found, ENV) if isinstance(found, Mean) and self.layout.env > 1 else found
+            return (
+                jax.lax.psum(found, ENV)
+                if isinstance(found, Mean) and self.layout.env > 1
+                else found
+            )
 
         return measure
 
@@ -252,7 +291,9 @@ class Program:
     def _chunk(
         self, env: Environment, config: Any, inputs: PyTree, state: PyTree, iterations: Array
     ) -> tuple[PyTree, Metrics]:
-        def one(env: Environment, config: Any, inputs: PyTree, state: PyTree) -> tuple[PyTree, Metrics]:
+        def one(
+            env: Environment, config: Any, inputs: PyTree, state: PyTree
+        ) -> tuple[PyTree, Metrics]:
             return self.factory(env, config, **inputs).step(state)
 
         step = self.population.over_members(one)
@@ -280,7 +321,11 @@ class Program:
     def _is_finite(self, env: Environment, config: Any, inputs: PyTree, state: PyTree) -> Array:
         def one(env: Environment, config: Any, inputs: PyTree, state: PyTree) -> Array:
             leaves = jax.tree.leaves(self.factory(env, config, **inputs).policy(state))
-            finite = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+            finite = [
+                jnp.all(jnp.isfinite(leaf))
+                for leaf in leaves
+                if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            ]
             return functools.reduce(jnp.logical_and, finite, jnp.ones((), bool))
 
         return self.population.over_members(one)(env, config, inputs, state)

@@ -31,8 +31,16 @@ FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
 def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
     """What config.json says of a run."""
     budget = program.algorithm.budget
-    counted = {"unit": budget.unit, "samples_per_step": budget.per_step, "num_iterations": budget.steps}
-    found = {"layout": str(program.layout), "versions": versions(experiment.environment), "inputs": program.checksums}
+    counted = {
+        "unit": budget.unit,
+        "samples_per_step": budget.per_step,
+        "num_iterations": budget.steps,
+    }
+    found = {
+        "layout": str(program.layout),
+        "versions": versions(experiment.environment),
+        "inputs": program.checksums,
+    }
     return experiment.description() | counted | found
 
 
@@ -42,7 +50,11 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
     read = old.get("inputs", {})
     # The same content in another place is the same input.
-    same = [name for name, held in new["inputs"].items() if read.get(name) == held and name in new["config"]]
+    same = [
+        name
+        for name, held in new["inputs"].items()
+        if read.get(name) == held and name in new["config"]
+    ]
     kept |= {name: new["config"][name] for name in same}
     run = dict(old["run"])
     if read.get("init_from") and read["init_from"] == new["inputs"].get("init_from"):
@@ -51,7 +63,9 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     gone = [name for name in read if name not in new["inputs"]]
     if gone:
         begun_with = f"{gone[0]} = {_path(old, gone[0])}"
-        raise JaxrlError(f"the run in {folder} was begun with {begun_with}, and goes on with the same alone.")
+        raise JaxrlError(
+            f"the run in {folder} was begun with {begun_with}, and goes on with the same alone."
+        )
     inputs = [name for name, held in new["inputs"].items() if read.get(name, "") not in ("", held)]
     if inputs:
         name = inputs[0]
@@ -62,7 +76,9 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
         )
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
-        raise JaxrlError(f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway.")
+        raise JaxrlError(
+            f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway."
+        )
 
 
 def _path(description: dict[str, Any], name: str) -> Any:
@@ -71,12 +87,19 @@ def _path(description: dict[str, Any], name: str) -> Any:
 
 
 def steering(
-    folder: Path | str, saved: dict[str, Any], callbacks: Sequence[Callback], env: Environment, force: bool
+    folder: Path | str,
+    saved: dict[str, Any],
+    callbacks: Sequence[Callback],
+    env: Environment,
+    force: bool,
 ) -> Steering:
     """What callbacks had set when a checkpoint was saved; a run goes on with callbacks of the same names."""
     before, now = saved.get("callbacks", []), names_of(callbacks)
     if saved and before != now and not force:
-        had, given = (f"the callbacks {', '.join(names)}" if names else "no callbacks" for names in (before, now))
+        had, given = (
+            f"the callbacks {', '.join(names)}" if names else "no callbacks"
+            for names in (before, now)
+        )
         raise JaxrlError(
             f"the run in {folder} was trained with {had}, and would go on with {given}: give it the same "
             "(jaxrl.resume(folder, callbacks=[…])), or force it."
@@ -90,10 +113,16 @@ def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
     if known is None or checksum(known) == checksum(description):
         return []
     earlier = {step.get("before") for step in description.get("history", ())}
-    return [] if checksum(known) in earlier else run_folder.differences(fixed(known), fixed(description))
+    return (
+        []
+        if checksum(known) in earlier
+        else run_folder.differences(fixed(known), fixed(description))
+    )
 
 
-def check_unedited(folder: Path | str, description: dict[str, Any], vouched: dict[str, Any], force: bool) -> None:
+def check_unedited(
+    folder: Path | str, description: dict[str, Any], vouched: dict[str, Any], force: bool
+) -> None:
     """Refuse to train on from a config.json that was edited by hand, unless forced to."""
     found = edited(description, vouched)
     if found and not force:
@@ -118,7 +147,10 @@ def rewind(folder: Path | str, iteration: int, vouched: dict[str, Any]) -> None:
     Without a checkpoint (-1) there can be no records yet: those that there are have lost theirs, and are kept.
     """
     said = _lost_checkpoints(folder, iteration, vouched)
-    said += [f"{text}; going on without" for text in (logs.lost(folder, vouched, iteration) if vouched else ())]
+    said += [
+        f"{text}; going on without"
+        for text in (logs.lost(folder, vouched, iteration) if vouched else ())
+    ]
     if iteration < 0:
         kept: list[Path | None] = [*logs.set_aside_records(folder)]
     else:
@@ -137,16 +169,24 @@ def _lost_checkpoints(folder: Path | str, iteration: int, vouched: dict[str, Any
         evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
     except JaxrlError:  # which is said elsewhere
         evaluated = -1
-    if evaluated > iteration and not said:  # an evaluation is written after the checkpoint of its iteration
+    if (
+        evaluated > iteration and not said
+    ):  # an evaluation is written after the checkpoint of its iteration
         since = f"going on from iteration {iteration}" if iteration >= 0 else "the run begins again"
         said.append(f"{checkpoints.path} has lost the checkpoint of iteration {evaluated}: {since}")
     if vouched.get("evaluated") and not checkpoints.has_best():
-        said.append(f"{checkpoints.path} has no best-… any more: the best policy is sought among those to come")
+        said.append(
+            f"{checkpoints.path} has no best-… any more: the best policy is sought among those to come"
+        )
     return said
 
 
 def rewrite(
-    folder: Path | str, old: dict[str, Any], new: dict[str, Any], iteration: int, vouched: dict[str, Any]
+    folder: Path | str,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    iteration: int,
+    vouched: dict[str, Any],
 ) -> None:
     """Write down what has changed, by hand or by this command, and since which iteration."""
     steps = [
@@ -155,11 +195,17 @@ def rewrite(
     ]
     history = list(old.get("history", ()))
     history += [
-        {"iteration": iteration, "changes": changes, "before": checksum(before)} for changes, before in steps if changes
+        {"iteration": iteration, "changes": changes, "before": checksum(before)}
+        for changes, before in steps
+        if changes
     ]
     if any(line.startswith("run.evaluation_episodes:") for changes, _ in steps for line in changes):
         for path in logs.set_aside_records(folder, [EVALUATIONS]):
-            warnings.warn(f"evaluations of as many episodes as before are kept as {path}", RunWarning, stacklevel=3)
+            warnings.warn(
+                f"evaluations of as many episodes as before are kept as {path}",
+                RunWarning,
+                stacklevel=3,
+            )
     new = new | ({"history": history} if history else {})
     if run_folder.differences(old, new):
         run_folder.write_description(folder, new)
@@ -189,12 +235,16 @@ def _named(measured: dict[str, tuple[int, ...]]) -> str:
 def check_seen(number: int, what: str) -> None:
     """Refuse to go on where the processes read different things in the run folder."""
     if distributed.max_over_processes(number) != -distributed.max_over_processes(-number):
-        raise JaxrlError(f"the processes see different {what}: the run folder must be on a file system that all share.")
+        raise JaxrlError(
+            f"the processes see different {what}: the run folder must be on a file system that all share."
+        )
 
 
 def fixed(description: dict[str, Any]) -> dict[str, Any]:
     """What must not change: all but the devices."""
-    run = {name: value for name, value in description.get("run", {}).items() if name not in FREE_OF_RUN}
+    run = {
+        name: value for name, value in description.get("run", {}).items() if name not in FREE_OF_RUN
+    }
     plain: dict[str, Any] = run_folder.plain(description | {"run": run})
     return {name: value for name, value in plain.items() if name not in FREE}
 

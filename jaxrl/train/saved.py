@@ -52,7 +52,11 @@ class Saved(NamedTuple):
 
 
 def load_policy(
-    folder: Path | str, checkpoint: str = "best", *, member: Sequence[str] = (), trust: Trust = NOBODY
+    folder: Path | str,
+    checkpoint: str = "best",
+    *,
+    member: Sequence[str] = (),
+    trust: Trust = NOBODY,
 ) -> tuple[Environment, Agent, PyTree]:
     """The environment, the agent and a trained policy of a run folder, for use from Python.
 
@@ -68,7 +72,9 @@ def load_policy(
 def agent_of(experiment: Experiment) -> Agent:
     """The agent of an experiment without a sweep; the same one for the same settings."""
     described = experiment.description()
-    parts = (json.dumps(described[name], sort_keys=True) for name in ("environment_options", "config"))
+    parts = (
+        json.dumps(described[name], sort_keys=True) for name in ("environment_options", "config")
+    )
     return _agent(experiment.algorithm, experiment.environment, *parts)
 
 
@@ -85,7 +91,12 @@ def experiment_of(folder: Path | str, trust: Trust = NOBODY) -> Experiment:
 
 
 def open_policy(
-    folder: Path, checkpoint: str, *, member: Sequence[str] = (), modes: Sequence[str] = (), trust: Trust = NOBODY
+    folder: Path,
+    checkpoint: str,
+    *,
+    member: Sequence[str] = (),
+    modes: Sequence[str] = (),
+    trust: Trust = NOBODY,
 ) -> Saved:
     """The policy of one member: of the best of those that `member` describes, with a word about which that is."""
     experiment, player, restored = _restore(folder, checkpoint, modes, trust)
@@ -148,7 +159,9 @@ def _rows(policies: PyTree, found: Members) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[settings][:, seeds], policies)
 
 
-def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) -> tuple[Experiment, Player, Restored]:
+def _restore(
+    folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust
+) -> tuple[Experiment, Player, Restored]:
     """A run's experiment, what plays its policies, on one device, and those of its best or last checkpoint.
 
     The experiment is to be evaluated in `modes`, where some are given.
@@ -156,7 +169,9 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
     check_choice("checkpoint", checkpoint, ("best", "last"))
     description = read_description(folder)
     experiment = Experiment.from_description(description, folder, trust)
-    experiment = dataclasses.replace(experiment, run=dataclasses.replace(experiment.run, devices=1, mesh=()))
+    experiment = dataclasses.replace(
+        experiment, run=dataclasses.replace(experiment.run, devices=1, mesh=())
+    )
     checkpoints = Checkpoints(folder)
     # Said first: it may be the reason why what follows fails.
     said = _say_edited(folder, description, checkpoints.vouched())
@@ -165,7 +180,9 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
         abstract_policies = player.abstract_policies()
     if modes:  # apart from the run's own: what is wrong with them is not wrong with the folder
         choose(modes, player.agent().modes, experiment.algorithm)
-        experiment = dataclasses.replace(experiment, run=dataclasses.replace(experiment.run, modes=tuple(modes)))
+        experiment = dataclasses.replace(
+            experiment, run=dataclasses.replace(experiment.run, modes=tuple(modes))
+        )
     if checkpoint == "best":
         restored = checkpoints.restore_best(abstract_policies)
         if np.shape(restored.metadata.get("scores", ())) != player.population.shape:
@@ -174,7 +191,9 @@ def _restore(folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust) 
     else:
         restored = checkpoints.restore_latest_policies(abstract_policies)
     for problem in restored.problems:
-        warnings.warn(f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4)
+        warnings.warn(
+            f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4
+        )
     if checkpoint == "last" and not restored.problems:
         _warn_of_later_records(folder, restored.iteration)
     if not said:
@@ -213,12 +232,17 @@ def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     except JaxrlError as error:
         evaluations, why = {}, str(error)
     if evaluations and ranking_returns(evaluations).shape[1:3] != shape:
-        evaluations, why = {}, f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} seeds"
+        evaluations, why = (
+            {},
+            f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} seeds",
+        )
     if evaluations:
         return member_scores(ranking_returns(evaluations)[-1])
     kept = Checkpoints(folder).best()
     scores = np.asarray(kept[0].get("scores", ()) if kept else (), np.float64)
     if scores.shape != shape:
         raise JaxrlError(f"{why}, so its best member is not known. Name one: --member.")
-    warnings.warn(f"{why}; members are ranked by their best evaluations instead", RunWarning, stacklevel=4)
+    warnings.warn(
+        f"{why}; members are ranked by their best evaluations instead", RunWarning, stacklevel=4
+    )
     return scores

@@ -33,7 +33,9 @@ class StopSignals:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         # Not through sys.stderr, which may be in the middle of a write.
-        os.write(2, b"\nstopping once the iterations under way are done and saved; again: stop at once\n")
+        os.write(
+            2, b"\nstopping once the iterations under way are done and saved; again: stop at once\n"
+        )
         self._restore()
 
     def _restore(self) -> None:

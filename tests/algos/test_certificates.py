@@ -100,14 +100,18 @@ def play(case, key):
     """The rounds of one member: what was certified, the exact expected returns, and the metrics."""
     numbers = {"return_low": case.low, "return_high": case.high, "drift": case.drift}
     config, env = dataclasses.replace(CONFIG, **numbers), Pay(case.base, case.gain, case.length)
-    baseline = actor(lambda observation, key: (jax.random.uniform(key) < case.works).astype(jnp.int32))
+    baseline = actor(
+        lambda observation, key: (jax.random.uniform(key) < case.works).astype(jnp.int32)
+    )
     algorithm = deep_stepmix(env, config, baseline=baseline)
     network = config.network.make(env.observation_space, env.action_space)
     step = jnp.arange(HORIZON)
 
     def body(state, _):
         params, plan = algorithm.policy(state).params, state.vector.plan
-        learner = jax.nn.softmax(network.apply(params, jnp.eye(HORIZON, HORIZON + 1))[0].logits)[:, 1]
+        learner = jax.nn.softmax(network.apply(params, jnp.eye(HORIZON, HORIZON + 1))[0].logits)[
+            :, 1
+        ]
 
         def value(handover):
             works = jnp.where(step < handover, case.works, learner)
@@ -130,7 +134,8 @@ def played():
         program = jax.jit(jax.vmap(play), compiler_options=LIGHT)
         found = jax.device_get(program(members, jax.random.split(jax.random.key(0), len(cases))))
     return {
-        name: jax.tree.map(lambda leaf, row=row: leaf[2 * row : 2 * row + 2], found) for row, name in enumerate(ALL)
+        name: jax.tree.map(lambda leaf, row=row: leaf[2 * row : 2 * row + 2], found)
+        for row, name in enumerate(ALL)
     }
 
 
@@ -194,7 +199,10 @@ def guided(env, **numbers):
 )
 def test_episodes_outside_the_range(low, earned, expected):
     env = Pay(steps(0), steps(0), HORIZON)
-    assert bool(guided(env, return_low=low, return_high=4.0).outside(jnp.array([earned]))[0]) == expected
+    assert (
+        bool(guided(env, return_low=low, return_high=4.0).outside(jnp.array([earned]))[0])
+        == expected
+    )
 
 
 class LongPay(Pay):

@@ -39,7 +39,9 @@ class Wages(Environment):
         return jnp.zeros((), jnp.int32), self.observe(jnp.zeros((), jnp.int32))
 
     def step(self, key, state, action):
-        return state + 1, Timestep(self.observe(state + 1), action.astype(jnp.float32), jnp.zeros((), bool))
+        return state + 1, Timestep(
+            self.observe(state + 1), action.astype(jnp.float32), jnp.zeros((), bool)
+        )
 
     def observe(self, step):
         return (jnp.arange(HORIZON + 1) == step).astype(jnp.float32)
@@ -116,7 +118,10 @@ def test_a_baseline_remembers_its_episode_and_is_shown_what_was_done_in_it():
 def test_the_baseline_acts_in_the_mode_that_is_asked_for():
     mode = {"deterministic": 1, "stochastic": 0}
     both = actor(lambda observation, key: jnp.int32(0)).agent
-    modes = {name: feed_forward(lambda policy, observation, key, of=of: jnp.int32(of)) for name, of in mode.items()}
+    modes = {
+        name: feed_forward(lambda policy, observation, key, of=of: jnp.int32(of))
+        for name, of in mode.items()
+    }
     baseline = Actor((), dataclasses.replace(both, modes=modes))
     for name, expected in mode.items():
         vector = guided(dataclasses.replace(CONFIG, baseline_mode=name), baseline=baseline)
@@ -160,7 +165,9 @@ def slow_plan(config, state, rounds):
 @pytest.mark.parametrize("drift", [0.05, float("inf")])
 @pytest.mark.parametrize("low", [0.0, -2.0, 1.5])
 def test_a_plan_is_what_a_slow_loop_finds(drift, low):
-    config = dataclasses.replace(CONFIG, drift=drift, return_low=low, num_steps=HORIZON, constraint_level=0.7)
+    config = dataclasses.replace(
+        CONFIG, drift=drift, return_low=low, num_steps=HORIZON, constraint_level=0.7
+    )
     rng, count = np.random.default_rng(0), 4000
     handover = rng.choice([4, 6, 8], count, p=[0.3, 0.4, 0.3]).astype(np.int32)
     pay = rng.random((count, HORIZON)) < np.where(np.arange(HORIZON) < handover[:, None], 0.95, 0.6)
@@ -205,28 +212,45 @@ def trained():
         network = CONFIG.network.make(Wages().observation_space, Wages().action_space)
         works = jax.nn.softmax(network.apply(policy.params, observations)[0].logits)[:, 1]
         # The baseline earns 0.6 a step, the learner what it works.
-        value = [jnp.where(jnp.arange(HORIZON) < step, 0.6, works).sum() for step in (choice.bold, choice.cautious)]
+        value = [
+            jnp.where(jnp.arange(HORIZON) < step, 0.6, works).sum()
+            for step in (choice.bold, choice.cautious)
+        ]
         value = choice.weight * value[0] + (1 - choice.weight) * value[1]
         after, metrics = algorithm.step(state)
-        return after, (value, choice, {name: mean.sum / mean.count for name, mean in metrics.items()})
+        return after, (
+            value,
+            choice,
+            {name: mean.sum / mean.count for name, mean in metrics.items()},
+        )
 
     def run(key):
         return jax.lax.scan(body, algorithm.init(key), None, length=algorithm.budget.steps)[1]
 
     with jax.debug_key_reuse(False):
-        return jax.jit(jax.vmap(run), compiler_options=LIGHT)(jax.random.split(jax.random.key(0), 3))
+        return jax.jit(jax.vmap(run), compiler_options=LIGHT)(
+            jax.random.split(jax.random.key(0), 3)
+        )
 
 
 def test_no_round_is_below_the_constraint_and_the_learner_takes_over():
     value, choice, metrics = trained()
     assert np.min(value) >= 0.9 * 0.6 * HORIZON
-    assert np.all(np.asarray(choice.cautious)[:, -1] == 0), "in the end the learner acts from the first step"
+    assert np.all(np.asarray(choice.cautious)[:, -1] == 0), (
+        "in the end the learner acts from the first step"
+    )
     assert np.all(np.asarray(value)[:, -1] > 0.99 * HORIZON)
-    assert np.all(np.asarray(choice.cautious)[:, 0] == HORIZON), "in the beginning the baseline acts"
-    assert np.any((np.asarray(choice.bold) > 0) & (np.asarray(choice.bold) < HORIZON)), "and between them, both"
+    assert np.all(np.asarray(choice.cautious)[:, 0] == HORIZON), (
+        "in the beginning the baseline acts"
+    )
+    assert np.any((np.asarray(choice.bold) > 0) & (np.asarray(choice.bold) < HORIZON)), (
+        "and between them, both"
+    )
     assert np.all(np.asarray(value) >= np.asarray(metrics["lower_bound"]) - 1e-3)
     assert not np.any(metrics["outside_range"])
-    assert np.all(np.abs(np.asarray(metrics["round_return"]) - value) < 0.2), "4,096 episodes tell it that well"
+    assert np.all(np.abs(np.asarray(metrics["round_return"]) - value) < 0.2), (
+        "4,096 episodes tell it that well"
+    )
 
 
 def test_what_the_baseline_did_does_not_move_the_learner():
@@ -247,9 +271,13 @@ def test_what_the_baseline_did_does_not_move_the_learner():
     @functools.partial(jax.jit, compiler_options=LIGHT)
     def gradient(rows):
         loss = functools.partial(learned._loss, key=jax.random.key(0))
-        return jax.grad(lambda params: loss(params, None, rows, rows.log_probability)[0])(state.policy.params)
+        return jax.grad(lambda params: loss(params, None, rows, rows.log_probability)[0])(
+            state.policy.params
+        )
 
-    for found, expected in zip(*map(jax.tree.leaves, (gradient(rows), gradient(mine))), strict=True):
+    for found, expected in zip(
+        *map(jax.tree.leaves, (gradient(rows), gradient(mine))), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert isinstance(state.policy, Policy)
 
@@ -258,9 +286,17 @@ def test_what_the_baseline_did_does_not_move_the_learner():
     ("settings", "baseline", "message"),
     [
         ({}, None, "give a run folder, --baseline"),
-        ({"return_high": float("inf")}, WORKER, "return_high=inf: give what no episode can fall below"),
+        (
+            {"return_high": float("inf")},
+            WORKER,
+            "return_high=inf: give what no episode can fall below",
+        ),
         ({"return_low": 9.0}, WORKER, "return_low=9 and return_high=8"),
-        ({"constraint_level": 1.2}, WORKER, r"constraint_level .a share of the baseline's return. is 1.2"),
+        (
+            {"constraint_level": 1.2},
+            WORKER,
+            r"constraint_level .a share of the baseline's return. is 1.2",
+        ),
         ({"num_prefixes": 9}, WORKER, "num_prefixes is 9, but an episode has 8 steps"),
         ({"starts": "pool"}, WORKER, "no --starts pool"),
         ({"stagger": True}, WORKER, "--stagger"),
@@ -284,15 +320,50 @@ def test_the_defaults_fit_the_usual_horizons(horizon):
     minibatch.check_sizes(config.total_steps, config.num_envs, horizon, config.minibatch_size)
 
 
-TINY = ["--num-envs", "4", "--minibatch-size", "16", "--hidden-sizes", "4", "--num-epochs", "1", "--quiet"]
+TINY = [
+    "--num-envs",
+    "4",
+    "--minibatch-size",
+    "16",
+    "--hidden-sizes",
+    "4",
+    "--num-epochs",
+    "1",
+    "--quiet",
+]
 EVALUATE = ["--num-evaluations", "1", "--evaluation-episodes", "2"]
 
 
 def test_the_baseline_is_a_run_folder(tmp_path, capsys):
     baseline, folder = str(tmp_path / "baseline"), tmp_path / "run"
     probe = ["--env", "probe/two-lengths", *EVALUATE, *TINY]
-    assert main(["train", "ppo", *probe, "--num-steps", "8", "--total-steps", "64", "--folder", baseline]) == 0
-    deep = ["train", "deep_stepmix", *probe, "--return-low", "-9", "--return-high", "9", "--total-steps", "400"]
+    assert (
+        main(
+            [
+                "train",
+                "ppo",
+                *probe,
+                "--num-steps",
+                "8",
+                "--total-steps",
+                "64",
+                "--folder",
+                baseline,
+            ]
+        )
+        == 0
+    )
+    deep = [
+        "train",
+        "deep_stepmix",
+        *probe,
+        "--return-low",
+        "-9",
+        "--return-high",
+        "9",
+        "--total-steps",
+        "400",
+    ]
     assert main([*deep, "--baseline", baseline, "--folder", str(folder)]) == 0
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert -9 <= last["baseline_lower_bound"] <= last["baseline_upper_bound"] <= 9
@@ -301,6 +372,9 @@ def test_the_baseline_is_a_run_folder(tmp_path, capsys):
 
     elsewhere = [text.replace("two-lengths", "action-reward") for text in deep]
     assert main([*elsewhere, "--baseline", baseline]) != 0
-    assert "a policy for probe/two-lengths, but the environment is probe/action-reward" in capsys.readouterr().err
+    assert (
+        "a policy for probe/two-lengths, but the environment is probe/action-reward"
+        in capsys.readouterr().err
+    )
     assert main([*deep, "--baseline", str(tmp_path / "nowhere")]) != 0
     assert "nowhere" in capsys.readouterr().err

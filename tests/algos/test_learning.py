@@ -34,7 +34,9 @@ def learned(environment_id):
     @functools.partial(jax.jit, compiler_options=CHEAP)
     def train(key):
         state = algorithm.init(key)
-        state = jax.lax.fori_loop(0, algorithm.budget.steps, lambda _, state: algorithm.step(state)[0], state)
+        state = jax.lax.fori_loop(
+            0, algorithm.budget.steps, lambda _, state: algorithm.step(state)[0], state
+        )
         return algorithm.policy(state)
 
     return environment, train(jax.random.key(0))
@@ -82,7 +84,10 @@ def greedy(environment_id, observations):
     [
         ("probe/action-reward", [[0]]),
         ("probe/observation-action", [[-1], [1]]),
-        ("probe/multi-discrete-action", [[i, 1 - i, j == 0, j == 1, j == 2] for i in (0, 1) for j in (0, 1, 2)]),
+        (
+            "probe/multi-discrete-action",
+            [[i, 1 - i, j == 0, j == 1, j == 2] for i in (0, 1) for j in (0, 1, 2)],
+        ),
     ],
 )
 def test_the_greedy_action_is_optimal(environment_id, observations):
@@ -93,4 +98,6 @@ def test_the_greedy_action_is_optimal(environment_id, observations):
 
 
 def test_the_greedy_continuous_action_is_near_the_optimum():
-    assert float(greedy("probe/continuous-action", jnp.zeros((1, 1)))[0, 0]) == pytest.approx(0.5, abs=0.1)
+    assert float(greedy("probe/continuous-action", jnp.zeros((1, 1)))[0, 0]) == pytest.approx(
+        0.5, abs=0.1
+    )

@@ -21,7 +21,16 @@ from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NetworkConfig, PolicyNetworkConfig
 from jaxrl.nn.optimizers import OptimizerConfig
 from jaxrl.types import View
-from tests.algos.walk import NUM_ITERATIONS, WHOLE, Walk, learner, make_config, step, trained, with_key
+from tests.algos.walk import (
+    NUM_ITERATIONS,
+    WHOLE,
+    Walk,
+    learner,
+    make_config,
+    step,
+    trained,
+    with_key,
+)
 
 
 def mean(pair):
@@ -73,7 +82,9 @@ def test_acting_uses_the_moments_and_changes_nothing():
     act, value = jax.jit(algorithm.agent.modes["deterministic"].act), jax.jit(algorithm.agent.value)
     for position in (-1.0, 0.0, 1.0):
         observation = Walk().observe(jnp.float32(position))
-        scaled = (observation - before.observation_moments.mean) / np.sqrt(before.observation_moments.variance)
+        scaled = (observation - before.observation_moments.mean) / np.sqrt(
+            before.observation_moments.variance
+        )
         distribution, expected = learner(make_config()).network.apply(before.params, scaled)
         view = View(observation, jnp.float32(9.0), jnp.int32(1), jnp.ones((), bool))
         action, memory = act(state.policy, (), view, jax.random.key(0))
@@ -86,7 +97,9 @@ def test_the_state_keeps_its_structure_and_holds_no_weak_types():
     _, history = trained()
     first, last = history[0][0], history[-1][0]
     assert jax.tree.structure(first) == jax.tree.structure(last)
-    kinds = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), state) for state in (first, last)]
+    kinds = [
+        jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), state) for state in (first, last)
+    ]
     assert kinds[0] == kinds[1]
     for state in (first._replace(key=None), last._replace(key=None)):
         weak = [
@@ -109,7 +122,13 @@ def test_it_runs_where_reused_keys_are_errors():
 def test_one_compilation_serves_every_number():
     state, _ = trained()
     compiled = step._cache_size()
-    changes = {"learning_rate": 0.5, "gamma": 0.5, "gae_lambda": 0.1, "clip_epsilon": 0.3, "max_grad_norm": 7.0}
+    changes = {
+        "learning_rate": 0.5,
+        "gamma": 0.5,
+        "gae_lambda": 0.1,
+        "clip_epsilon": 0.3,
+        "max_grad_norm": 7.0,
+    }
     changes |= {"value_clip_epsilon": 0.1, "entropy_coefficient": 0.5, "value_coefficient": 0.1}
     for seed, (name, value) in enumerate(changes.items()):
         step(make_config(**{name: value}), with_key(state, seed))
@@ -117,11 +136,15 @@ def test_one_compilation_serves_every_number():
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 10_000_000, 35_000_000, NUM_ITERATIONS - 1])
-def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the_31_transitions(iteration):
+def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the_31_transitions(
+    iteration,
+):
     assert NUM_ITERATIONS * WHOLE > 35_000_000 * WHOLE > 2**31
     state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
     following, metrics = step(make_config(learning_rate=0.01), state)
-    np.testing.assert_allclose(mean(metrics["learning_rate"]), 0.01 * (1 - iteration / NUM_ITERATIONS), atol=2e-9)
+    np.testing.assert_allclose(
+        mean(metrics["learning_rate"]), 0.01 * (1 - iteration / NUM_ITERATIONS), atol=2e-9
+    )
     assert int(following.iteration) == iteration + 1
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(following.policy))
 
@@ -149,19 +172,25 @@ def test_target_kl_stops_the_iteration_at_the_step_that_exceeds_it():
     assert float(metrics["taken"].count) == 8 and 1 <= float(metrics["taken"].sum) < 8
     # The optimiser counts the steps that were taken; Adam's first is of size one.
     assert int(following.optimizer[1].count) == float(metrics["taken"].sum) == 1
-    deltas = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), following.policy.params, state.policy.params)
+    deltas = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), following.policy.params, state.policy.params
+    )
     assert 0.0 < max(jax.tree.leaves(deltas)) <= 0.3 * (1 + 1e-5)
 
 
 def test_a_policy_that_stays_close_takes_every_step():
     state, _ = trained()
-    following, metrics = step(make_config(learning_rate=1e-4, **many_minibatches()), with_key(state, 0))
+    following, metrics = step(
+        make_config(learning_rate=1e-4, **many_minibatches()), with_key(state, 0)
+    )
     assert mean(metrics["taken"]) == 1.0 and int(following.optimizer[1].count) == 8
     assert 0.0 < mean(metrics["kl"]) < 0.02 and mean(metrics["first_ratio_error"]) < 1e-6
 
 
 def test_the_number_of_iterations_is_what_the_budget_holds():
-    algorithm = ppo(Walk(), PPOConfig(total_steps=1000, num_envs=4, num_steps=16, minibatch_size=32))
+    algorithm = ppo(
+        Walk(), PPOConfig(total_steps=1000, num_envs=4, num_steps=16, minibatch_size=32)
+    )
     assert algorithm.budget == ("transitions", 64, 15, {"gradient steps": 4 * 2})
 
 
@@ -191,17 +220,28 @@ REFUSED = [
     ({"clip_epsilon": 0.0}, r"clip_epsilon is 0, but must lie in \(0, inf\]"),
     ({"max_grad_norm": 0.0}, "max_grad_norm is 0"),
     ({"target_kl": 0.0}, "target_kl is 0"),
-    ({"normalize_advantages": "batches"}, "unknown normalize_advantages 'batches'. Did you mean batch"),
+    (
+        {"normalize_advantages": "batches"},
+        "unknown normalize_advantages 'batches'. Did you mean batch",
+    ),
     ({"starts": "frsh"}, "unknown starts 'frsh'. Did you mean fresh"),
     ({"scale_rewards": 1}, "scale_rewards is 1, but must be True or False"),
     ({"network": NetworkConfig(hidden_sizes=(8, 0))}, "hidden_sizes is 0"),
-    ({"network": NetworkConfig(activation="tanhh")}, "unknown activation 'tanhh'. Did you mean tanh"),
-    ({"network": NetworkConfig(torso="cnn")}, r"torso=cnn needs observations \[height, width, channels\]"),
+    (
+        {"network": NetworkConfig(activation="tanhh")},
+        "unknown activation 'tanhh'. Did you mean tanh",
+    ),
+    (
+        {"network": NetworkConfig(torso="cnn")},
+        r"torso=cnn needs observations \[height, width, channels\]",
+    ),
     ({"network": NetworkConfig(squash_actions=True)}, "squash_actions is for continuous actions"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "text"), REFUSED, ids=[str(changes)[:50] for changes, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("changes", "text"), REFUSED, ids=[str(changes)[:50] for changes, _ in REFUSED]
+)
 def test_bad_configurations_are_refused_before_anything_is_traced(changes, text):
     sizes = {"total_steps": 640, "num_envs": 4, "num_steps": 16, "minibatch_size": 32}
     with pytest.raises(JaxrlError, match=text):
@@ -246,7 +286,10 @@ def test_a_run_begins_from_another_ones_policy_with_everything_else_fresh():
     begun = algorithm.begin_from(first, policy)
     jax.tree.map(np.testing.assert_array_equal, begun.policy, policy)
     assert begun.policy.observation_moments.count == 3 * WHOLE
-    rest = {field: getattr(first, field) for field in ("optimizer", "reward_scaler", "vector", "iteration")}
+    rest = {
+        field: getattr(first, field)
+        for field in ("optimizer", "reward_scaler", "vector", "iteration")
+    }
     for field, expected in rest.items():
         jax.tree.map(assert_equal, getattr(begun, field), expected)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(begun.optimizer))
@@ -261,7 +304,9 @@ def test_a_run_begins_from_another_ones_policy_with_everything_else_fresh():
 
 def assert_equal(one, other):
     is_key = jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
-    np.testing.assert_array_equal(*((jax.random.key_data(each) if is_key else each) for each in (one, other)))
+    np.testing.assert_array_equal(
+        *((jax.random.key_data(each) if is_key else each) for each in (one, other))
+    )
 
 
 def kinds_of(state):
@@ -272,7 +317,9 @@ def test_an_agents_first_policy_is_what_training_begins_with():
     algorithm = ppo(Walk(), make_config())
     key_params = jax.random.split(jax.random.key(3), 3)[0]  # as PPO.init splits its own
     own = ppo_agent(Walk(), make_config()).init(key_params)
-    jax.tree.map(np.testing.assert_array_equal, own, algorithm.policy(algorithm.init(jax.random.key(3))))
+    jax.tree.map(
+        np.testing.assert_array_equal, own, algorithm.policy(algorithm.init(jax.random.key(3)))
+    )
 
 
 class Twice(nn.Module):
@@ -313,7 +360,12 @@ class FrozenValueConfig(OptimizerConfig):
 def test_a_network_and_an_optimizer_of_ones_own_given_live_and_by_name():
     sizes = {"num_envs": 4, "num_steps": 8, "minibatch_size": 16, "num_epochs": 1}
     env = Walk()
-    live = ppo(env, PPOConfig(**sizes), network=Twice(env.action_space.n), optimizer=FrozenValueConfig().make())
+    live = ppo(
+        env,
+        PPOConfig(**sizes),
+        network=Twice(env.action_space.n),
+        optimizer=FrozenValueConfig().make(),
+    )
     named = ppo(env, PPOConfig(**sizes, network=TwiceConfig(), optimizer=FrozenValueConfig()))
     states = []
     for algorithm in (live, named):
@@ -322,7 +374,10 @@ def test_a_network_and_an_optimizer_of_ones_own_given_live_and_by_name():
     jax.tree.map(np.testing.assert_array_equal, states[0][1].policy, states[1][1].policy)
     before, after = (state.policy.params["params"] for state in states[0])
     jax.tree.map(np.testing.assert_array_equal, before["value_layer"], after["value_layer"])
-    assert np.abs(np.asarray(before["policy_layer"]["kernel"]) - after["policy_layer"]["kernel"]).max() > 0
+    assert (
+        np.abs(np.asarray(before["policy_layer"]["kernel"]) - after["policy_layer"]["kernel"]).max()
+        > 0
+    )
     assert set(before) == {"policy_layer", "value_layer"}
 
 
@@ -334,21 +389,28 @@ def test_what_an_optimizer_of_ones_own_makes_idle_is_refused():
 
 def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():
     config = PPOConfig(optimizer=FrozenValueConfig(step_size=0.5))
-    assert "step_size" in sweepable(config) and override(config, {"step_size": 0.2}).optimizer.step_size == 0.2
+    assert (
+        "step_size" in sweepable(config)
+        and override(config, {"step_size": 0.2}).optimizer.step_size == 0.2
+    )
 
 
 @pytest.mark.parametrize(("compute_dtype", "rounds"), [("float32", False), ("bfloat16", True)])
 def test_the_network_computes_in_the_type_that_is_asked_for(compute_dtype, rounds):
-    algorithm = ppo(Walk(), make_config(network=NetworkConfig(hidden_sizes=(4,), compute_dtype=compute_dtype)))
+    algorithm = ppo(
+        Walk(), make_config(network=NetworkConfig(hidden_sizes=(4,), compute_dtype=compute_dtype))
+    )
     program = jax.make_jaxpr(algorithm.step)(jax.eval_shape(algorithm.init, jax.random.key(0)))
     assert ("bf16[" in str(program)) == rounds
 
 
 def test_staggered_environments_are_granted_different_first_episodes():
     limits = [
-        jax.jit(ppo(Walk(), PPOConfig(num_envs=32, num_steps=4, minibatch_size=64, stagger=stagger)).init)(
-            jax.random.key(0)
-        ).vector.limit
+        jax.jit(
+            ppo(
+                Walk(), PPOConfig(num_envs=32, num_steps=4, minibatch_size=64, stagger=stagger)
+            ).init
+        )(jax.random.key(0)).vector.limit
         for stagger in (False, True)
     ]
     assert len(np.unique(limits[0])) == 1 < len(np.unique(limits[1]))

@@ -40,7 +40,9 @@ def seen():
     state, _ = trained()
     rollout = jax.device_get(rollout_of(make_config(), with_key(state, 7)))
     rng = np.random.default_rng(0)
-    moved = jax.tree.map(lambda leaf: leaf + np.float32(0.15) * rng.normal(size=leaf.shape), state.policy.params)
+    moved = jax.tree.map(
+        lambda leaf: leaf + np.float32(0.15) * rng.normal(size=leaf.shape), state.policy.params
+    )
     moved = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), moved)
     return rollout, state.policy._replace(params=moved)
 
@@ -51,11 +53,19 @@ def seen():
 def network(params, moments, observation):
     """(log-probabilities [..., 3], value [...]); of NumPy arrays or of traced ones."""
     mean, variance = np.asarray(moments.mean, np.float64), np.asarray(moments.variance, np.float64)
-    inputs = np.clip((np.asarray(observation, np.float64) - mean) / np.sqrt(variance + 1e-8), -10, 10)
-    xp, layers, outputs = (jnp if isinstance(jax.tree.leaves(params)[0], jax.core.Tracer) else np), params["params"], []
+    inputs = np.clip(
+        (np.asarray(observation, np.float64) - mean) / np.sqrt(variance + 1e-8), -10, 10
+    )
+    xp, layers, outputs = (
+        (jnp if isinstance(jax.tree.leaves(params)[0], jax.core.Tracer) else np),
+        params["params"],
+        [],
+    )
     for torso, head in (("actor_torso", "policy_head"), ("critic_torso", "value_head")):
         first, last = layers[torso]["Dense_0"], layers[head]
-        outputs.append(xp.tanh(inputs @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"])
+        outputs.append(
+            xp.tanh(inputs @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
+        )
     logits, value = outputs
     return logits - xp.log(xp.exp(logits).sum(-1, keepdims=True)), value[..., 0]
 
@@ -72,7 +82,11 @@ def successors(rollout):
 
 def advantages(policy, scaler, rollout, gamma=0.99, gae_lambda=0.95):
     """GAE, with V(the observation that the action led to) at time limits."""
-    params, moments, position = double(policy.params), policy.observation_moments, successors(rollout)
+    params, moments, position = (
+        double(policy.params),
+        policy.observation_moments,
+        successors(rollout),
+    )
     value = network(params, moments, rollout.observation)[1]
     next_value = network(params, moments, np.stack([200.0 + 50.0 * position, position**2], -1))[1]
     reward = rollout.reward / np.sqrt(float(scaler.moments.variance) + 1e-8)
@@ -95,7 +109,9 @@ def terms(params, moments, rollout, advantage, old, config):
     target = advantage + old_value
     weight = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     weight = advantage if config.normalize_advantages == "none" else weight
-    policy_loss = -xp.minimum(ratio * weight, xp.clip(ratio, 1 - epsilon, 1 + epsilon) * weight).mean()
+    policy_loss = -xp.minimum(
+        ratio * weight, xp.clip(ratio, 1 - epsilon, 1 + epsilon) * weight
+    ).mean()
     clipped = old_value + xp.clip(value - old_value, -value_epsilon, value_epsilon)
     value_loss = 0.5 * xp.maximum((value - target) ** 2, (clipped - target) ** 2).mean()
     entropy = -(xp.exp(log_probabilities) * log_probabilities).sum(-1).mean()
@@ -128,9 +144,13 @@ def test_advantages_bootstrap_from_the_observation_before_the_reset():
     config = make_config(normalize_advantages="none")
     batch, _ = loss_of(config, state.policy, state.reward_scaler, rollout)
     advantage, expected_next = advantages(state.policy, state.reward_scaler, rollout)
-    np.testing.assert_allclose(next_value[rollout.truncated], expected_next[rollout.truncated], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        next_value[rollout.truncated], expected_next[rollout.truncated], rtol=1e-4, atol=1e-4
+    )
     np.testing.assert_allclose(batch.advantage, advantage.ravel(), rtol=1e-4, atol=2e-4)
-    np.testing.assert_allclose(batch.target, (advantage + rollout.value).ravel(), rtol=1e-4, atol=2e-4)
+    np.testing.assert_allclose(
+        batch.target, (advantage + rollout.value).ravel(), rtol=1e-4, atol=2e-4
+    )
     after_reset = np.concatenate([rollout.value[1:], np.zeros((1, NUM_ENVS), np.float32)])
     assert np.abs(next_value - after_reset)[:-1][rollout.truncated[:-1]].max() > 0.01
 
@@ -145,13 +165,17 @@ def test_the_loss_of_a_policy_that_has_moved_agrees_with_the_formulas(mode, valu
     advantage, _ = advantages(state.policy, state.reward_scaler, rollout)
     old = rollout.log_probability.astype(np.float64), rollout.value.astype(np.float64)
     moments = state.policy.observation_moments
-    policy_loss, value_loss, entropy, ratio = terms(double(moved.params), moments, rollout, advantage, old, config)
+    policy_loss, value_loss, entropy, ratio = terms(
+        double(moved.params), moments, rollout, advantage, old, config
+    )
     tolerance = {"rtol": 1e-4, "atol": 2e-5}
     np.testing.assert_allclose(found["policy_loss"], policy_loss, **tolerance)
     np.testing.assert_allclose(found["value_loss"], value_loss, **tolerance)
     np.testing.assert_allclose(found["entropy"], entropy, **tolerance)
     np.testing.assert_allclose(found["kl"], (ratio - 1 - np.log(ratio)).mean(), **tolerance)
-    np.testing.assert_allclose(found["clip_fraction"], (np.abs(ratio - 1) > 0.2).mean(), **tolerance)
+    np.testing.assert_allclose(
+        found["clip_fraction"], (np.abs(ratio - 1) > 0.2).mean(), **tolerance
+    )
     np.testing.assert_allclose(found["ratio_error"], np.abs(ratio - 1).mean(), **tolerance)
     np.testing.assert_allclose(loss, policy_loss + 0.5 * value_loss - 0.01 * entropy, **tolerance)
     assert 0.0 < found["clip_fraction"] < 1.0

@@ -50,7 +50,9 @@ def test_every_field_of_a_configuration_is_documented(name):
     statements = ast.parse(inspect.getsource(registry.load(name).config_class)).body[0].body
     for field, following in zip(statements, [*statements[1:], None], strict=True):
         if isinstance(field, ast.AnnAssign) and field.target.id != "network":
-            assert isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant), field.target.id
+            assert isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant), (
+                field.target.id
+            )
 
 
 def test_ppo_loads_by_name():
@@ -103,16 +105,27 @@ def test_an_algorithm_of_ones_own_is_loaded(somebodys, monkeypatch):
     assert (name, factory, config_class) == ("somebodys:mine", mine, Settings)
     with pytest.raises(AssertionError, match="called before it was checked"):
         agent(None, Settings())  # there is none beside it: it is that of the algorithm
-    monkeypatch.setattr(sys.modules[__name__], "mine_agent", lambda env, config: (env, config), raising=False)
+    monkeypatch.setattr(
+        sys.modules[__name__], "mine_agent", lambda env, config: (env, config), raising=False
+    )
     assert registry.load("somebodys:mine").agent("env", "config") == ("env", "config")
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("somebodys:without_config", "is the function without_config -> Algorithm, but must be a function"),
-        ("somebodys:with_a_dict", "is the function with_a_dict -> Algorithm, but must be a function"),
-        ("somebodys:untold", "is the function untold without a return annotation, but must be a function"),
+        (
+            "somebodys:without_config",
+            "is the function without_config -> Algorithm, but must be a function",
+        ),
+        (
+            "somebodys:with_a_dict",
+            "is the function with_a_dict -> Algorithm, but must be a function",
+        ),
+        (
+            "somebodys:untold",
+            "is the function untold without a return annotation, but must be a function",
+        ),
         ("somebodys:Settings", "is the class Settings, but must be a function"),
         ("somebodys:demanding", "Demanding.rate needs a default"),
         ("somebodys:mime", "unknown algorithm in somebodys 'mime'. Did you mean mine"),
@@ -128,19 +141,25 @@ def test_what_is_no_algorithm_is_refused_before_it_is_called(somebodys, name, te
 
 def test_override_replaces_fields_by_flat_name():
     config = override(PPOConfig(), CHANGES)
-    assert config.learning_rate == 0.01 and config.target_kl == 0.02 and config.scale_rewards is True
+    assert (
+        config.learning_rate == 0.01 and config.target_kl == 0.02 and config.scale_rewards is True
+    )
     assert config.network.hidden_sizes == (16, 8, 4) and config.network.activation == "relu"
     assert config.gamma == PPOConfig().gamma and config.network.torso == "mlp"
     assert PPOConfig().network.hidden_sizes == (64, 64)
 
 
 def test_override_takes_what_json_can_hold():
-    config = override(PPOConfig(), {"hidden_sizes": [3, 2], "max_grad_norm": "inf", "learning_rate": 1})
+    config = override(
+        PPOConfig(), {"hidden_sizes": [3, 2], "max_grad_norm": "inf", "learning_rate": 1}
+    )
     assert config.network.hidden_sizes == (3, 2) and config.max_grad_norm == math.inf
     assert type(config.learning_rate) is float
 
 
-@pytest.mark.parametrize("config", [PPOConfig(), override(PPOConfig(), CHANGES)], ids=["defaults", "changed"])
+@pytest.mark.parametrize(
+    "config", [PPOConfig(), override(PPOConfig(), CHANGES)], ids=["defaults", "changed"]
+)
 def test_a_configuration_survives_json(config):
     text = json.dumps(flatten(config), allow_nan=False)
     again = override(PPOConfig(), json.loads(text))
@@ -150,12 +169,20 @@ def test_a_configuration_survives_json(config):
 def test_flatten_names_every_field():
     flat = flatten(PPOConfig())
     assert list(flat) == list(field_names(PPOConfig())) and flat["network"] == "actor-critic"
-    assert flat["value_clip_epsilon"] == "inf" and flat["hidden_sizes"] == [64, 64] and flat["target_kl"] is None
+    assert (
+        flat["value_clip_epsilon"] == "inf"
+        and flat["hidden_sizes"] == [64, 64]
+        and flat["target_kl"] is None
+    )
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("learning_rates", "learning_rate"), ("hidden_size", "hidden_sizes")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("learning_rates", "learning_rate"), ("hidden_size", "hidden_sizes")]
+)
 def test_an_unknown_option_is_refused_with_the_nearest(name, nearest):
-    with pytest.raises(JaxrlError, match=f"unknown option of PPOConfig '{name}'. Did you mean {nearest}"):
+    with pytest.raises(
+        JaxrlError, match=f"unknown option of PPOConfig '{name}'. Did you mean {nearest}"
+    ):
         override(PPOConfig(), {name: 1})
 
 

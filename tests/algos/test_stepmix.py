@@ -47,14 +47,20 @@ class Run(NamedTuple):
 def run(config, members, episodes, seeds):
     """Runs on the hub, side by side in one program."""
     env, count = make("tabular/hub"), len(members)
-    levels, scales = (jnp.repeat(jnp.asarray(column, jnp.float32), seeds) for column in zip(*members, strict=True))
+    levels, scales = (
+        jnp.repeat(jnp.asarray(column, jnp.float32), seeds) for column in zip(*members, strict=True)
+    )
 
     def member(level, scale, key):
-        algorithm = stepmix(env, dataclasses.replace(config, constraint_level=level, bonus_scale=scale))
+        algorithm = stepmix(
+            env, dataclasses.replace(config, constraint_level=level, bonus_scale=scale)
+        )
 
         def body(state, _):
             state, metrics = algorithm.step(state)
-            return state, tuple(metrics[name].sum for name in ("expected_return", "violation", "optimistic_share"))
+            return state, tuple(
+                metrics[name].sum for name in ("expected_return", "violation", "optimistic_share")
+            )
 
         return jax.lax.scan(body, algorithm.init(key), None, length=episodes)
 
@@ -62,7 +68,9 @@ def run(config, members, episodes, seeds):
         keys = jnp.tile(jax.random.split(jax.random.key(1), seeds), count)
         compiled = jax.jit(jax.vmap(member), compiler_options=LIGHT)
         state, seen = jax.device_get(compiled(levels, scales, keys))
-    return Run(state, *(np.asarray(each, np.float64).reshape(count, seeds, episodes) for each in seen))
+    return Run(
+        state, *(np.asarray(each, np.float64).reshape(count, seeds, episodes) for each in seen)
+    )
 
 
 def hub(method, *members):
@@ -95,7 +103,10 @@ def test_regret_is_sublinear_and_ordered_as_the_methods():
         ends[method], growth[method] = curve[-1], curve[-1] / curve[len(curve) // 2 - 1]
     assert ends["stepmix"] < ends["epsmix"] < ends["switch"]
     assert growth["stepmix"] < 1.25 and growth["switch"] == pytest.approx(2.0, abs=0.01)
-    assert hub("stepmix", BOLD).optimistic[..., -300:].mean() > 0.97 and hub("switch", BOLD).optimistic.max() == 0.0
+    assert (
+        hub("stepmix", BOLD).optimistic[..., -300:].mean() > 0.97
+        and hub("switch", BOLD).optimistic.max() == 0.0
+    )
 
 
 @pytest.mark.slow
@@ -126,7 +137,9 @@ def test_without_a_constraint_it_is_optimism_on_the_same_path():
 
 
 def test_a_constraint_above_the_baseline_is_never_certified_and_the_baseline_played():
-    config = dataclasses.replace(HUB, known_baseline_value=True, constraint="absolute", constraint_level=2.6)
+    config = dataclasses.replace(
+        HUB, known_baseline_value=True, constraint="absolute", constraint_level=2.6
+    )
     learner = StepMix(make("tabular/hub"), config)  # which `stepmix` would refuse
     state = learner.init(jax.random.key(0))
     plan = learner.plan(state.problem, state.counts + 1000, jax.random.key(1))
@@ -135,38 +148,58 @@ def test_a_constraint_above_the_baseline_is_never_certified_and_the_baseline_pla
 
 
 def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says():
-    config = dataclasses.replace(HUB, method="epsmix", known_baseline_value=True, know_rewards=False, num_envs=4000)
+    config = dataclasses.replace(
+        HUB, method="epsmix", known_baseline_value=True, know_rewards=False, num_envs=4000
+    )
     learner = StepMix(make("tabular/hub"), config)
     state = learner.init(jax.random.key(0))
     plan = state.plan
     assert 0.0 < float(plan.choice.weight) < 1.0
     assert float(plan.choice.lower) == pytest.approx(2.25 + ROUNDING * 5, abs=2e-6)
-    alone = tabular.expected_return(learner.env.transitions, learner.env.rewards, learner.env.initial, plan.policy.bold)
-    assert float(alone) < 2.25 < float(plan.value)  # what is drawn may earn less; what is chosen does not
+    alone = tabular.expected_return(
+        learner.env.transitions, learner.env.rewards, learner.env.initial, plan.policy.bold
+    )
+    assert (
+        float(alone) < 2.25 < float(plan.value)
+    )  # what is drawn may earn less; what is chosen does not
     _, metrics = learner.step(state)
     expected = float(plan.value)
     assert float(metrics["threshold"].sum) == 2.25
-    assert float(metrics["episode_return"].sum) == pytest.approx(expected, abs=4 * 2.5 / np.sqrt(4000))
+    assert float(metrics["episode_return"].sum) == pytest.approx(
+        expected, abs=4 * 2.5 / np.sqrt(4000)
+    )
     assert float(metrics["violation"].sum) == 0.0
 
-    coins, observation = jax.random.split(jax.random.key(3), 4000), learner.env.reset(jax.random.key(0))[1]
+    coins, observation = (
+        jax.random.split(jax.random.key(3), 4000),
+        learner.env.reset(jax.random.key(0))[1],
+    )
     agent = stepmix_agent(learner.env, config)
     act = agent.modes["stochastic"].act
     view = View.at_start(observation, learner.env.action_space)
-    _, bold = jax.vmap(act, in_axes=(None, None, None, 0))(plan.policy, agent.memory(plan.policy), view, coins)
+    _, bold = jax.vmap(act, in_axes=(None, None, None, 0))(
+        plan.policy, agent.memory(plan.policy), view, coins
+    )
     weight = float(plan.policy.weight)
-    assert float(bold.mean()) == pytest.approx(weight, abs=4 * np.sqrt(weight * (1 - weight) / 4000))
+    assert float(bold.mean()) == pytest.approx(
+        weight, abs=4 * np.sqrt(weight * (1 - weight) / 4000)
+    )
     later = jnp.eye(10)[0].at[6].set(1.0)  # state 0 at step 1: what was drawn at step 0 stays
     view = view._replace(observation=later, first=jnp.zeros((), bool))
     for remembered in (True, False):
         coins = jax.random.split(jax.random.key(0), 100)  # of which some would fall either way
-        _, kept = jax.vmap(act, in_axes=(None, None, None, 0))(plan.policy, jnp.asarray(remembered), view, coins)
+        _, kept = jax.vmap(act, in_axes=(None, None, None, 0))(
+            plan.policy, jnp.asarray(remembered), view, coins
+        )
         np.testing.assert_array_equal(kept, remembered)
 
 
 @pytest.mark.slow
 def test_planning_when_counts_double_is_as_safe_and_plans_less():
-    rare, always = run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 3000, 4), hub("stepmix", BOLD)
+    rare, always = (
+        run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 3000, 4),
+        hub("stepmix", BOLD),
+    )
     assert rare.violations.sum() == 0
     assert ((np.diff(rare.returns[0]) != 0).sum(-1) < 1500).all()
     assert rare.regret[..., -1].mean() < 1.5 * always.regret[..., -1].mean()
@@ -187,7 +220,9 @@ def test_mdps_seeds_and_levels_are_axes_of_one_program():
 
     def final(env, level, key):
         algorithm = stepmix(env, StepMixConfig(constraint_level=level, bonus_scale=0.05))
-        return jax.lax.fori_loop(0, 20, lambda _, state: algorithm.step(state)[0], algorithm.init(key))
+        return jax.lax.fori_loop(
+            0, 20, lambda _, state: algorithm.step(state)[0], algorithm.init(key)
+        )
 
     over = jax.vmap(jax.vmap(jax.vmap(final, (None, None, 0)), (None, 0, None)), (0, None, None))
     with jax.debug_key_reuse(False):
@@ -211,15 +246,21 @@ def test_offline_data_give_the_baseline_and_warm_counts_or_are_refused():
     program = Program(stepmix, env, config, seeds=[0, 1], inputs={"dataset": episodes})
     state, metrics = program.chunk(program.init(), 50)
     assert (np.asarray(state.counts[0]).sum((1, 2, 3, 4)) == 5 * (3000 + 50)).all()
-    assert np.asarray(metrics["violation"].sum).sum() == 0 and np.asarray(state.problem.baseline_value).min() > 1.822
+    assert (
+        np.asarray(metrics["violation"].sum).sum() == 0
+        and np.asarray(state.problem.baseline_value).min() > 1.822
+    )
     with pytest.raises(
-        JaxrlError, match="10 episodes show that the baseline .* the constraint is 1.822; about [0-9,]+ "
+        JaxrlError,
+        match="10 episodes show that the baseline .* the constraint is 1.822; about [0-9,]+ ",
     ):
         stepmix(env, config, dataset=behaviour_episodes(10)[1])
     with pytest.raises(JaxrlError, match="with a dataset the constraint must be absolute"):
         stepmix(env, HUB, dataset=episodes)
     with pytest.raises(JaxrlError, match="holds no episodes"):
-        stepmix(env, config, dataset=TabularEpisodes(episodes.states[:, :0], episodes.actions[:, :0]))
+        stepmix(
+            env, config, dataset=TabularEpisodes(episodes.states[:, :0], episodes.actions[:, :0])
+        )
 
 
 def test_bad_input_is_refused_by_name():
@@ -230,10 +271,22 @@ def test_bad_input_is_refused_by_name():
 
     for config, message in [
         (given(constraint_level=-1.0), "constraint_level is -1, but must lie in"),
-        (given(constraint_level=1.2), r"constraint_level \(a share of the baseline's expected return\) is 1.2"),
-        (given(constraint="absolute", constraint_level=3.0), "constraint is 3, but the baseline, .*, earns 2.5"),
-        (given(constraint="absolute", constraint_level=4.0), "constraint is 4, but no policy earns more than 3.655"),
-        (given(constraint="absolute", constraint_level=np.array([1.0, 3.0])), "constraint is 3, but the baseline"),
+        (
+            given(constraint_level=1.2),
+            r"constraint_level \(a share of the baseline's expected return\) is 1.2",
+        ),
+        (
+            given(constraint="absolute", constraint_level=3.0),
+            "constraint is 3, but the baseline, .*, earns 2.5",
+        ),
+        (
+            given(constraint="absolute", constraint_level=4.0),
+            "constraint is 4, but no policy earns more than 3.655",
+        ),
+        (
+            given(constraint="absolute", constraint_level=np.array([1.0, 3.0])),
+            "constraint is 3, but the baseline",
+        ),
         (given(failure_probability=0.0), r"failure_probability is 0, but must lie in \(0, 1\]"),
         (given(method="stepmax"), "unknown method 'stepmax'. Did you mean stepmix or epsmix"),
         (given(baseline_action=5), r"baseline_action is 5, but must lie in \[0, 4\]"),
@@ -242,7 +295,10 @@ def test_bad_input_is_refused_by_name():
     ]:
         with pytest.raises(JaxrlError, match=message):
             stepmix(env, config)
-    with pytest.raises(JaxrlError, match=r"needs an environment of arrays \(`jaxrl envs tabular`\), not ActionReward"):
+    with pytest.raises(
+        JaxrlError,
+        match=r"needs an environment of arrays \(`jaxrl envs tabular`\), not ActionReward",
+    ):
         stepmix(ActionReward(), HUB)
     with pytest.raises(JaxrlError, match=r"baseline\[0, 0\] sums to 5"):
         stepmix(env, HUB, baseline=np.ones((5, 5, 5)))

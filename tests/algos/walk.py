@@ -17,7 +17,9 @@ from jaxrl.types import Box, Discrete, Timestep
 
 NUM_STEPS, NUM_ENVS, NUM_ITERATIONS = 16, 4, 40_000_000
 WHOLE = NUM_STEPS * NUM_ENVS
-CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+CHEAP = {
+    "xla_backend_optimization_level": 0
+}  # these programs run a handful of times: compile them fast
 
 
 class Walk(Environment):
@@ -67,7 +69,12 @@ def make_config(**changes):
 def learner(config, env=None):
     env = env or Walk()
     vector = VectorEnv(env, Fresh(env), config.num_envs)
-    return PPO(config, vector, ppo_agent(env, config), config.network.make(env.observation_space, env.action_space))
+    return PPO(
+        config,
+        vector,
+        ppo_agent(env, config),
+        config.network.make(env.observation_space, env.action_space),
+    )
 
 
 @functools.partial(jax.jit, compiler_options=CHEAP)
@@ -102,11 +109,19 @@ def with_key(state, seed):
 @functools.cache
 def trained(iterations=3):
     """A state whose normalisers have seen something, the states before it, and what those saw."""
-    state, history = jax.jit(learner(make_config()).init, compiler_options=CHEAP)(jax.random.key(0)), []
+    state, history = (
+        jax.jit(learner(make_config()).init, compiler_options=CHEAP)(jax.random.key(0)),
+        [],
+    )
     for seed in range(iterations):
         rollout = rollout_of(make_config(), with_key(state, seed))
         following, metrics = step(make_config(), with_key(state, seed))
         history.append((state, jax.device_get(rollout), jax.device_get(metrics)))
         state = following
-    fresh = learner(make_config()).descent(state.policy.params).init(ravel_pytree(state.policy.params)[0]).optimizer
+    fresh = (
+        learner(make_config())
+        .descent(state.policy.params)
+        .init(ravel_pytree(state.policy.params)[0])
+        .optimizer
+    )
     return state._replace(optimizer=fresh), history

@@ -16,8 +16,22 @@ from jaxrl.analysis.style import count_label, save_figure, short_number, spread,
 from tests.analysis.test_runs import PER_EPISODE, write_run
 
 ROWS = [
-    {"task": "CartPole-v1", "score": 500.0, "low": 499.0, "high": 500.0, "published": 500, "source": "X"},
-    {"task": "Pendulum-v1", "score": -151.0, "low": None, "high": None, "published": None, "source": None},
+    {
+        "task": "CartPole-v1",
+        "score": 500.0,
+        "low": 499.0,
+        "high": 500.0,
+        "published": 500,
+        "source": "X",
+    },
+    {
+        "task": "Pendulum-v1",
+        "score": -151.0,
+        "low": None,
+        "high": None,
+        "published": None,
+        "source": None,
+    },
 ]
 
 
@@ -53,7 +67,9 @@ def test_figures_are_drawn_and_reproducible(figures, tmp_path):
         assert coloured > 0.0003, f"{name} shows no colour"
         assert plot(tmp_path / "again.png").read_bytes() == path.read_bytes(), name
     assert dict(matplotlib.rcParams) == before
-    assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == sorted(figures)  # no leftovers
+    assert sorted(p.stem for p in (tmp_path / "figures").iterdir()) == sorted(
+        figures
+    )  # no leftovers
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg"])
@@ -86,12 +102,20 @@ def test_a_seed_that_failed_leaves_a_gap(tmp_path):
 def test_where_swept_values_go():
     assert _positions([1e-4, 1e-3, 1e-2])[1] == "log"
     assert _positions([0.1, 0.2, 0.3])[1] == "linear"
-    np.testing.assert_array_equal(_positions([0.999, 0.9, 0.99, 0.995])[0], [3, 0, 1, 2])  # crowded: by rank
+    np.testing.assert_array_equal(
+        _positions([0.999, 0.9, 0.99, 0.995])[0], [3, 0, 1, 2]
+    )  # crowded: by rank
     np.testing.assert_array_equal(_positions([True, False])[0], [0, 1])
 
 
 def test_numbers_in_words():
-    assert [count_label(n) for n in (0, 500, 100_000, 2_500_000, 1e9)] == ["0", "500", "100k", "2.5M", "1B"]
+    assert [count_label(n) for n in (0, 500, 100_000, 2_500_000, 1e9)] == [
+        "0",
+        "500",
+        "100k",
+        "2.5M",
+        "1B",
+    ]
     assert [short_number(v) for v in (3e-4, 0.999, 1234.5, -2.0, "relu", True)] == [
         "3e-4", "0.999", "1234", "\N{MINUS SIGN}2", "relu", "True",
     ]  # fmt: skip
@@ -114,9 +138,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_the_caption_says_which_of_several_modes_is_drawn(tmp_path, monkeypatch):
     captions, ends = [], []
     monkeypatch.setattr(plots, "headline", lambda axes, title, note="": captions.append(note))
-    monkeypatch.setattr(plots, "label_ends", lambda axes, curves: ends.append([label for _, label, _ in curves]))
+    monkeypatch.setattr(
+        plots, "label_ends", lambda axes, curves: ends.append([label for _, label, _ in curves])
+    )
     two = load_run(write_run(tmp_path / "two"))
-    steered = load_run(write_run(tmp_path / "steered", algorithm="dt", names=["target=9_returns", "target=9_lengths"]))
+    steered = load_run(
+        write_run(
+            tmp_path / "steered", algorithm="dt", names=["target=9_returns", "target=9_lengths"]
+        )
+    )
     swept = load_run(write_run(tmp_path / "swept", {"rate": [1, 2]}, (2, 2, 2, 2)))
     plot_learning_curve(two, tmp_path / "a.png")
     plot_learning_curve(steered, tmp_path / "a.png")
@@ -125,7 +155,12 @@ def test_the_caption_says_which_of_several_modes_is_drawn(tmp_path, monkeypatch)
     plot_comparison([two, steered], tmp_path / "a.png")
     says = [caption.partition("deterministic mode; ")[1] != "" for caption in captions]
     assert says == [True, False, True, True, False], captions
-    assert ends == [["deterministic"], ["target=9"], ["a", "b"], ["ppo, deterministic", "dt, target=9"]]
+    assert ends == [
+        ["deterministic"],
+        ["target=9"],
+        ["a", "b"],
+        ["ppo, deterministic", "dt, target=9"],
+    ]
 
 
 def test_refusals(tmp_path):

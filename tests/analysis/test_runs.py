@@ -8,18 +8,41 @@ import pytest
 
 from jaxrl.analysis.runs import load_run
 
-PER_EPISODE = ("deterministic_returns", "stochastic_returns", "deterministic_lengths", "stochastic_lengths")
+PER_EPISODE = (
+    "deterministic_returns",
+    "stochastic_returns",
+    "deterministic_lengths",
+    "stochastic_lengths",
+)
 
 
 def write_run(
-    folder, sweep=None, shape=(3, 1, 4, 5), algorithm="ppo", environment="CartPole-v1", scale=1.0, *, names=PER_EPISODE
+    folder,
+    sweep=None,
+    shape=(3, 1, 4, 5),
+    algorithm="ppo",
+    environment="CartPole-v1",
+    scale=1.0,
+    *,
+    names=PER_EPISODE,
 ):
     """A run folder with evaluations of shape [K, H, S, E]; returns its path. Shared with test_plots."""
     folder.mkdir(parents=True)
-    config = {"algorithm": algorithm, "environment": environment, "config": {}, "sweep": sweep or {}}
+    config = {
+        "algorithm": algorithm,
+        "environment": environment,
+        "config": {},
+        "sweep": sweep or {},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     rows = [
-        {"iteration": i, "transitions": 1000 * i, "seconds": 0.5 * i, "loss": None if i == 0 else 1.5} for i in range(3)
+        {
+            "iteration": i,
+            "transitions": 1000 * i,
+            "seconds": 0.5 * i,
+            "loss": None if i == 0 else 1.5,
+        }
+        for i in range(3)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rise = np.arange(shape[0]).reshape(-1, 1, 1, 1) + np.arange(shape[1]).reshape(1, -1, 1, 1)
@@ -35,7 +58,9 @@ def test_reads_a_run(tmp_path):
     assert (run.name, run.algorithm, run.environment) == ("first", "ppo", "CartPole-v1")
     assert run.settings == [{}]
     assert run.returns().shape == (3, 1, 4)
-    np.testing.assert_allclose(run.returns(), run.evaluations["deterministic_returns"].mean(axis=-1))
+    np.testing.assert_allclose(
+        run.returns(), run.evaluations["deterministic_returns"].mean(axis=-1)
+    )
     transitions, loss = run.metric("loss")
     assert transitions.tolist() == [0, 1000, 2000]
     np.testing.assert_array_equal(loss, [np.nan, 1.5, 1.5])
@@ -57,7 +82,9 @@ def test_metrics_of_settings_and_seeds_keep_their_axes(tmp_path):
     assert np.isnan(values[:, :, 1]).all()
 
 
-@pytest.mark.parametrize("torn", ['{"iteration": 3, "transi', '{"iteration": 3, "name": "\N{EURO SIGN}'])
+@pytest.mark.parametrize(
+    "torn", ['{"iteration": 3, "transi', '{"iteration": 3, "name": "\N{EURO SIGN}']
+)
 def test_a_torn_last_line_is_left_out(tmp_path, torn):
     folder = write_run(tmp_path / "run")
     with (folder / "metrics.jsonl").open("ab") as file:
@@ -91,7 +118,9 @@ def test_settings_follow_the_axis(tmp_path):
     assert grid[0] == {"rate": 1, "clip": 0.1}
     assert grid[1] == {"rate": 1, "clip": 0.2}
     assert grid[-1] == {"rate": 2, "clip": 0.3}
-    beside = load_run(write_run(tmp_path / "beside", {"rate": [1, 2], "clip": [3, 4]}, (3, 2, 2, 2)))
+    beside = load_run(
+        write_run(tmp_path / "beside", {"rate": [1, 2], "clip": [3, 4]}, (3, 2, 2, 2))
+    )
     assert beside.settings == [{"rate": 1, "clip": 3}, {"rate": 2, "clip": 4}]
     wrong = load_run(write_run(tmp_path / "wrong", sweep, (3, 5, 2, 2)))
     with pytest.raises(ValueError, match=r"holds 5 settings, but the sweep of config.json has 6"):
@@ -104,7 +133,9 @@ def test_errors_say_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json is missing"):
         load_run(tmp_path)
     folder = write_run(tmp_path / "run")
-    with pytest.raises(ValueError, match="was not evaluated in mode 'greedy'. There are: deterministic, stochastic"):
+    with pytest.raises(
+        ValueError, match="was not evaluated in mode 'greedy'. There are: deterministic, stochastic"
+    ):
         load_run(folder).returns("greedy")
     np.savez(folder / "evaluations.npz", iteration=np.arange(2), transitions=np.arange(2))
     with pytest.raises(ValueError, match="lacks the returns of any mode"):
@@ -135,8 +166,14 @@ STRANGE = {
     "steered by nothing": ({"target=_returns": 0}, "'target=' is no name of a mode"),
     "without a name": ({"_returns": 0}, "'' is no name of a mode"),
     "of no mode": ({"wurst": np.zeros((3, 1, 4))}, "'wurst' is no array of evaluations"),
-    "a measure without a name": ({"measure_": np.zeros((3, 1, 4))}, "'measure_' is no array of evaluations"),
-    "a measure of other seeds": ({"measure_x": np.zeros((3, 1, 5))}, r"must begin with \(3, 1, 4\)"),
+    "a measure without a name": (
+        {"measure_": np.zeros((3, 1, 4))},
+        "'measure_' is no array of evaluations",
+    ),
+    "a measure of other seeds": (
+        {"measure_x": np.zeros((3, 1, 5))},
+        r"must begin with \(3, 1, 4\)",
+    ),
     "a measure of words": ({"measure_x": np.full((3, 1, 4), "x")}, "must be of numbers"),
 }
 
@@ -151,7 +188,10 @@ def test_arrays_that_are_none_of_evaluations(tmp_path, strange, words):
 
 def test_measures_lie_beside_the_modes(tmp_path):
     folder = write_run(tmp_path / "run")
-    measures = {"measure_bias": np.zeros((3, 1, 4)), "measure_x_returns": np.ones((3, 1, 4, 2, 7), np.int32)}
+    measures = {
+        "measure_bias": np.zeros((3, 1, 4)),
+        "measure_x_returns": np.ones((3, 1, 4, 2, 7), np.int32),
+    }
     np.savez(folder / "evaluations.npz", **measures, **dict(np.load(folder / "evaluations.npz")))
     run = load_run(folder)
     assert run.modes == ("deterministic", "stochastic")

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from jaxrl.analysis.statistics import bootstrap_interval, interquartile_mean, mean_interval, normalised, summarize
+from jaxrl.analysis.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    mean_interval,
+    normalised,
+    summarize,
+)
 
 
 def test_interquartile_mean_by_hand():
@@ -75,7 +81,9 @@ def test_many_scores_are_resampled_in_pieces(monkeypatch):
 
 def test_normalised_scores_by_hand():
     assert normalised(-20.0, -20.0, 80.0) == 0.0 and normalised(80.0, -20.0, 80.0) == 100.0
-    np.testing.assert_array_equal(normalised(np.array([5.0, 130.0, np.nan]), -20.0, 80.0), [25.0, 150.0, np.nan])
+    np.testing.assert_array_equal(
+        normalised(np.array([5.0, 130.0, np.nan]), -20.0, 80.0), [25.0, 150.0, np.nan]
+    )
     assert np.isnan(normalised(1.0, 2.0, 2.0))  # there is no scale
 
 

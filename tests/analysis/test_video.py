@@ -22,9 +22,13 @@ def colour_of(image, row, column, cells=10):
 
 
 def test_the_cart_moves_with_x_and_the_pole_leans_with_theta():
-    left, right, leaning = draw_frames("CartPole-v1", {"x": [-1.0, 1.0, 0.0], "theta": [0.0, 0.0, 0.3], "time": 0})
+    left, right, leaning = draw_frames(
+        "CartPole-v1", {"x": [-1.0, 1.0, 0.0], "theta": [0.0, 0.0, 0.3], "time": 0}
+    )
     assert left.shape == (200, 400, 3) and left.dtype == np.uint8
-    assert centre(right, BODY)[0] - centre(left, BODY)[0] == pytest.approx(148, abs=2)  # 74 pixels a metre
+    assert centre(right, BODY)[0] - centre(left, BODY)[0] == pytest.approx(
+        148, abs=2
+    )  # 74 pixels a metre
     assert centre(leaning, LIMB)[0] > centre(leaning, BODY)[0] + 5
 
 
@@ -85,7 +89,9 @@ def test_what_can_be_drawn():
 
 
 def test_refusals_name_what_can_be_drawn():
-    with pytest.raises(ValueError, match="cannot draw 'HalfCheetah'.*CartPole-v1.*shape \\(5, 17\\)"):
+    with pytest.raises(
+        ValueError, match="cannot draw 'HalfCheetah'.*CartPole-v1.*shape \\(5, 17\\)"
+    ):
         draw_frames("HalfCheetah", {"observation": np.zeros((5, 17))})
     with pytest.raises(ValueError, match=r"got the keys \['x'\]"):
         draw_frames("HalfCheetah", {"x": np.zeros(5)})
@@ -97,7 +103,9 @@ def test_refusals_name_what_can_be_drawn():
 
 def test_gif_is_whole_and_reproducible(tmp_path):
     position = np.linspace(-1.2, 0.5, 12)
-    images = caption(draw_frames("MountainCar-v0", {"position": position}), -np.arange(12.0), "MountainCar-v0")
+    images = caption(
+        draw_frames("MountainCar-v0", {"position": position}), -np.arange(12.0), "MountainCar-v0"
+    )
     assert images[0].shape == (260 + STRIP, 400, 3)
     assert (images[3][-STRIP:] != images[4][-STRIP:]).any()
     path = write_gif(images, tmp_path / "films" / "car.gif", frames_per_second=25)
@@ -115,7 +123,9 @@ def test_a_rare_thing_keeps_its_colour(tmp_path):
     observation = np.zeros((40, 10, 10, 4), bool)
     observation[np.arange(40), 0, np.arange(40) % 10, 0] = True
     observation[21, 5, 5, 1] = True
-    path = write_gif(draw_frames("Asterix-MinAtar", {"observation": observation}), tmp_path / "rare.gif")
+    path = write_gif(
+        draw_frames("Asterix-MinAtar", {"observation": observation}), tmp_path / "rare.gif"
+    )
     with Image.open(path) as film:
         film.seek(21)
         assert colour_of(np.asarray(film.convert("RGB")), 5, 5) == ImageColor.getrgb(ENEMY)
@@ -135,7 +145,15 @@ def test_gif_and_caption_errors(tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "every", "rate"),
-    [(0.05, 1, 20), (0.008, 4, 31.25), (0.015, 2, 33.3), (0.02, 2, 25), (0.04, 1, 25), (0.002, 17, 29.4), (5.0, 1, 1)],
+    [
+        (0.05, 1, 20),
+        (0.008, 4, 31.25),
+        (0.015, 2, 33.3),
+        (0.02, 2, 25),
+        (0.04, 1, 25),
+        (0.002, 17, 29.4),
+        (5.0, 1, 1),
+    ],
 )
 def test_a_film_lasts_as_long_as_what_it_shows(seconds, every, rate):
     assert pace(seconds) == (every, pytest.approx(rate, rel=0.01))
@@ -150,7 +168,10 @@ def test_a_caption_counts_the_steps_between_images():
 
 def test_a_small_thing_keeps_its_colour_before_a_wide_gradient(tmp_path):
     image = np.zeros((100, 400, 3), np.uint8)
-    image[..., 1], image[..., 2] = np.arange(100)[:, None], np.arange(400) // 4  # ten thousand colours
+    image[..., 1], image[..., 2] = (
+        np.arange(100)[:, None],
+        np.arange(400) // 4,
+    )  # ten thousand colours
     image[50:54, 50:54] = [200, 40, 30]
     with Image.open(write_gif([image], tmp_path / "film.gif")) as film:
         shown = np.asarray(film.convert("RGB")).astype(int)

@@ -28,7 +28,11 @@ def test_every_program_steps_all_environments(name):
     _, _, reward, ends = played(name)
     if name != "physics":  # which goes on after an end, without reward
         np.testing.assert_array_equal(reward, NUM_STEPS)
-    assert (reward > 0).all() and (ends >= NUM_STEPS // 70).all() and reward.shape == ends.shape == (NUM_ENVS,)
+    assert (
+        (reward > 0).all()
+        and (ends >= NUM_STEPS // 70).all()
+        and reward.shape == ends.shape == (NUM_ENVS,)
+    )
 
 
 def test_a_reset_on_every_step_gives_the_starts_of_the_bank():
@@ -56,21 +60,38 @@ def test_random_actions_are_spread_evenly():
 
 def test_the_record_of_a_size(monkeypatch):
     monkeypatch.setattr(
-        environments, "programs", lambda env, n: {name: all_of_them[name] for name in ("fresh", *BASELINES)}
+        environments,
+        "programs",
+        lambda env, n: {name: all_of_them[name] for name in ("fresh", *BASELINES)},
     )
     all_of_them = programs(make("CartPole-v1"), 2)
     row = environments.measure("CartPole-v1", 2, Arguments(repeats=2, seconds=0.001, clock="cpu"))
     rates = {name: found["samples"] for name, found in row["steps_per_second"].items()}
-    assert row["fresh_over"]["each"] == spread([rates["fresh"][k] / rates["each"][k] for k in range(2)])
-    assert 0.02 < row["ended"]["fresh"] < 0.1 and all(rate > 0 for found in rates.values() for rate in found)
+    assert row["fresh_over"]["each"] == spread(
+        [rates["fresh"][k] / rates["each"][k] for k in range(2)]
+    )
+    assert 0.02 < row["ended"]["fresh"] < 0.1 and all(
+        rate > 0 for found in rates.values() for rate in found
+    )
 
 
 def test_the_table_tells_rates_and_ratios():
     rates = {name: spread([1e6, 3e6, 2e6]) for name in ("physics", "fresh", *BASELINES)}
-    row = {"environment": "E", "num_envs": 1024, "steps_per_second": rates, "ended": {"fresh": 0.05}}
+    row = {
+        "environment": "E",
+        "num_envs": 1024,
+        "steps_per_second": rates,
+        "ended": {"fresh": 0.05},
+    }
     row["fresh_over"] = {name: spread([0.5, 0.25, 1.0]) for name in BASELINES}
     machine = {"processor": "a processor", "cores": 2}
-    shared = {"repeats": 3, "clock": "cpu", "device": "cpu", "machine": machine, "versions": {"jax": "1.2"}}
+    shared = {
+        "repeats": 3,
+        "clock": "cpu",
+        "device": "cpu",
+        "machine": machine,
+        "versions": {"jax": "1.2"},
+    }
     lines = text(shared | {"rows": [row]}).splitlines()
     assert "| E | 1,024 | 2M | 2M | 2M | 2M | 2M | 2M | 2M |" in lines
     assert any("| 0.50 [0.25, 1.00] |" in line and line.endswith("| 20.0 |") for line in lines)

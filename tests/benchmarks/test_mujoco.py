@@ -33,7 +33,11 @@ def test_what_is_unknown_is_refused_before_anything_starts():
 def test_random_actions_fill_the_bounds(num_envs, steps):
     actions = random_actions(num_envs, [-1.0, 0.0], [1.0, 0.5])
     assert actions.shape == (steps, num_envs, 2) and actions.dtype == np.float32
-    assert np.abs(actions[..., 0]).max() <= 1.0 and actions[..., 1].min() >= 0.0 and actions[..., 1].max() <= 0.5
+    assert (
+        np.abs(actions[..., 0]).max() <= 1.0
+        and actions[..., 1].min() >= 0.0
+        and actions[..., 1].max() <= 0.5
+    )
     assert actions.std(axis=(0, 1)) == pytest.approx(np.array([2.0, 0.5]) / 12**0.5, rel=0.1)
 
 
@@ -50,7 +54,11 @@ def test_a_contender_steps_what_it_says(name, monkeypatch, tmp_path):
 
 def test_settings_are_those_of_the_experiment_as_plain_data():
     reference, tuned = training_setting("reference"), training_setting("tuned")
-    assert (reference["num_envs"], reference["num_minibatches"], reference["value_clip_epsilon"]) == (1, 32, 0.2)
+    assert (
+        reference["num_envs"],
+        reference["num_minibatches"],
+        reference["value_clip_epsilon"],
+    ) == (1, 32, 0.2)
     assert tuned["num_envs"] > 1 and tuned["hidden_sizes"] == (64, 64)
     assert json.loads(json.dumps(tuned))["environment"] == "HalfCheetah-v5"
 
@@ -67,7 +75,9 @@ def test_a_row_of_training_has_the_rate_of_stepping_of_the_same_rounds(monkeypat
     Benchmark(Arguments(patience=7.0), lambda text: None, record, pythons).train("reference")
     assert set(asked) == {"jaxrl", "stepping"} and asked["stepping"].patience == 7.0
     assert asked["stepping"].setting["num_envs"] == asked["jaxrl"].setting["num_envs"] == 1
-    assert asked["stepping"].setting["backend"] == "mujoco" and "backend" not in asked["jaxrl"].setting
+    assert (
+        asked["stepping"].setting["backend"] == "mujoco" and "backend" not in asked["jaxrl"].setting
+    )
     assert record["versions"] == {"jaxrl_ppo": {"jax": "1"}, "mujoco_jaxrl": {"jax": "1"}}
     assert record["training"][0]["num_minibatches"] == 32
 
@@ -77,9 +87,17 @@ def record():
     def timed(*rates):
         return {"steps_per_second": spread(rates), "startup_seconds": 1.25}
 
-    systems = {"rollout": timed(50e3, 40e3), "jaxrl": timed(45e3, 40e3), "envpool": timed(30e3, 20e3)}
+    systems = {
+        "rollout": timed(50e3, 40e3),
+        "jaxrl": timed(45e3, 40e3),
+        "envpool": timed(30e3, 20e3),
+    }
     stepping = [
-        {"environment": "HalfCheetah-v5", "num_envs": 64, "systems": systems | {"mjx": {"error": "no answer"}}},
+        {
+            "environment": "HalfCheetah-v5",
+            "num_envs": 64,
+            "systems": systems | {"mjx": {"error": "no answer"}},
+        },
         {"environment": "HalfCheetah-v5", "num_envs": 512, "systems": systems},
         {"environment": "Ant-v5", "num_envs": 64, "systems": systems},
     ]

@@ -7,7 +7,16 @@ import subprocess
 import pytest
 
 from benchmarks import mutants
-from benchmarks.mutants import KILLED, MUTANTS, ONE_OF_A_KIND, READ_ELSEWHERE, SIZES, SURVIVES, mentions_in, try_mutant
+from benchmarks.mutants import (
+    KILLED,
+    MUTANTS,
+    ONE_OF_A_KIND,
+    READ_ELSEWHERE,
+    SIZES,
+    SURVIVES,
+    mentions_in,
+    try_mutant,
+)
 from benchmarks.mutated import with_config
 from jaxrl.algos.registry import load
 from jaxrl.config import possible
@@ -30,7 +39,11 @@ def test_an_option_is_dropped_however_the_configuration_is_given():
 
     changed = with_config(factory, 1, lambda config: config | {"gamma": 1.0})
     asked = {"gamma": 0.5, "rate": 3}
-    assert changed("env", asked) == changed("env", config=asked) == ("env", {"gamma": 1.0, "rate": 3}, None)
+    assert (
+        changed("env", asked)
+        == changed("env", config=asked)
+        == ("env", {"gamma": 1.0, "rate": 3}, None)
+    )
     assert changed("env", asked, shards=2)[2] == 2 and changed.__name__ == "factory"
 
 
@@ -49,12 +62,17 @@ def test_tests_are_found_by_the_word(tmp_path, monkeypatch):
     path.write_text(
         "def test_a():\n    f(gamma=1)\n\n@case('gamma')\ndef test_b():\n    pass\n\ndef test_c(gammas):\n    1\n"
     )
-    assert mentions_in(path, re.compile(r"\bgamma\b")) == ["test_it.py::test_a", "test_it.py::test_b"]
+    assert mentions_in(path, re.compile(r"\bgamma\b")) == [
+        "test_it.py::test_a",
+        "test_it.py::test_b",
+    ]
     path.write_text("CONFIG = {'gamma': 1}\n\ndef test_a():\n    f(CONFIG)\n")
     assert mentions_in(path, re.compile(r"\bgamma\b")) == ["test_it.py"]
 
 
-@pytest.mark.parametrize(("anyhow", "verdict"), [([], KILLED), (["a", "b"], SURVIVES), (["a"], KILLED)])
+@pytest.mark.parametrize(
+    ("anyhow", "verdict"), [([], KILLED), (["a", "b"], SURVIVES), (["a"], KILLED)]
+)
 def test_only_a_test_that_passes_without_the_mutation_kills(monkeypatch, anyhow, verdict):
     """Tests a and b fail under the mutation; those in `anyhow` fail without it too."""
 
@@ -78,5 +96,7 @@ def test_only_a_test_that_passes_without_the_mutation_kills(monkeypatch, anyhow,
 
 def test_tests_that_are_all_slow_are_told_from_tests_that_pass(monkeypatch):
     monkeypatch.setattr(mutants, "changes_parameters", lambda name: True)
-    monkeypatch.setattr(mutants.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 5, ""))
+    monkeypatch.setattr(
+        mutants.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 5, "")
+    )
     assert try_mutant("stepmix.replan", 1.0)["verdict"] == "ONLY SLOW TESTS"

@@ -10,7 +10,11 @@ from jaxrl.errors import JaxrlError
 
 def test_pairs_are_of_neighbours():
     found = compare([100.0, 200.0, 50.0], [99.0, 180.0, 52.0])
-    assert found["ratio"] == {"median": pytest.approx(0.99), "low": pytest.approx(0.945), "high": pytest.approx(1.015)}
+    assert found["ratio"] == {
+        "median": pytest.approx(0.99),
+        "low": pytest.approx(0.945),
+        "high": pytest.approx(1.015),
+    }
     assert found["verdict"] == "as fast" and found["pairs"][1] == {"old": 200.0, "new": 180.0}
     assert compare([100.0], [96.0])["verdict"] == "SLOWER"
 
@@ -19,7 +23,10 @@ def test_each_revision_runs_its_own_code_and_a_failure_is_told(tmp_path, monkeyp
     def pretend(jobs, repeats, begin, alternate):
         assert alternate and [job.code.name for job in jobs.values()] == ["0", "1"]
         assert jobs["new"].setting["num_envs"] == 64
-        return {"old": {"versions": {"jax": "1"}, "device": {"platform": "cpu", "kind": "cpu"}}, "new": {"error": "no"}}
+        return {
+            "old": {"versions": {"jax": "1"}, "device": {"platform": "cpu", "kind": "cpu"}},
+            "new": {"error": "no"},
+        }
 
     monkeypatch.setattr(pairs, "take_turns", pretend)
     revisions = [Revision(name, "c", "t", tmp_path / name) for name in "01"]

@@ -20,11 +20,23 @@ def result(*rates, **more):
 def record():
     bound = summary(
         [
-            {"rates": {"whole": 400.0, "256": 900.0}, "seconds": {"whole": 1.0, "256": 1.0}, "peak_bytes": 1},
-            {"rates": {"whole": 500.0, "256": 800.0}, "seconds": {"whole": 1.0, "256": 1.0}, "peak_bytes": 1},
+            {
+                "rates": {"whole": 400.0, "256": 900.0},
+                "seconds": {"whole": 1.0, "256": 1.0},
+                "peak_bytes": 1,
+            },
+            {
+                "rates": {"whole": 500.0, "256": 800.0},
+                "seconds": {"whole": 1.0, "256": 1.0},
+                "peak_bytes": 1,
+            },
         ]
     )
-    small = {"jaxrl": result(200.0, 400.0), "rejax": result(100.0, 100.0), "bound": bound | {"startup_seconds": 4.0}}
+    small = {
+        "jaxrl": result(200.0, 400.0),
+        "rejax": result(100.0, 100.0),
+        "bound": bound | {"startup_seconds": 4.0},
+    }
     large = {"jaxrl": result(2e6, 2e6), "rejax": {"error": "killed"}}
     return {
         "settings": {"environment": "CartPole-v1"},
@@ -53,7 +65,9 @@ def test_what_cannot_be_installed_is_recorded(monkeypatch, tmp_path):
 
     monkeypatch.setattr(venvs, "python_of", refuse)
     missing = {}
-    pythons = venvs.interpreters({"jaxrl": None, "rejax": "rejax"}, tmp_path, missing, lambda _: None)
+    pythons = venvs.interpreters(
+        {"jaxrl": None, "rejax": "rejax"}, tmp_path, missing, lambda _: None
+    )
     assert list(pythons) == ["jaxrl"]
     assert missing == {"rejax": "cannot install rejax: no such version"}
 
@@ -63,7 +77,12 @@ def test_the_machine_is_described_and_not_named():
 
 
 def test_spread():
-    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "samples": [3.0, 1.0, 2.0]}
+    assert spread([3.0, 1.0, 2.0]) == {
+        "median": 2.0,
+        "min": 1.0,
+        "max": 3.0,
+        "samples": [3.0, 1.0, 2.0],
+    }
 
 
 def test_markdown_has_a_column_for_every_key():
@@ -99,7 +118,10 @@ def test_the_fastest_variant_counts(record):
 
 def test_the_text_holds_every_number_and_every_failure(record):
     lines = text(record).splitlines()
-    assert "| 4 | 128 | 300 [200, 400] | 100 | 850 [800, 900] | 3.00× [2.00×, 4.00×] | 36% [22%, 50%] |" in lines
+    assert (
+        "| 4 | 128 | 300 [200, 400] | 100 | 850 [800, 900] | 3.00× [2.00×, 4.00×] | 36% [22%, 50%] |"
+        in lines
+    )
     assert "| 1,024 | 16 | 2M | failed | – | – | – |" in lines
     assert "| 4 | 450 | **850** |" in lines
     assert "- sbx is missing: no such package" in lines

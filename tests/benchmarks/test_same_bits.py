@@ -66,7 +66,9 @@ def alter(folder, part):
     if part == "state":
         Checkpoints(folder).save(20, state() | {"weights": one_bit(state()["weights"])}, {})
     elif part == "policy":
-        Checkpoints(folder).save_best(10, state_arrays.host_leaves({"weights": one_bit(POLICY["weights"])}), {})
+        Checkpoints(folder).save_best(
+            10, state_arrays.host_leaves({"weights": one_bit(POLICY["weights"])}), {}
+        )
     elif part == "metrics":
         save_rows(folder, [ROWS[0], ROWS[1] | {"loss": float(np.nextafter(0.2, 1))}, ROWS[2]], 1.0)
     else:
@@ -91,7 +93,9 @@ def test_what_is_the_same_is_equal_whatever_the_clock_says(old, new):
 def test_one_bit_is_found(old, new, part):
     alter(new, part)
     parts = compare_runs(old, new)
-    assert {name: len(found.different) for name, found in parts.items()} == dict.fromkeys(PARTS, 0) | {part: 1}
+    assert {name: len(found.different) for name, found in parts.items()} == dict.fromkeys(
+        PARTS, 0
+    ) | {part: 1}
     assert 0 < parts[part].largest < 1e-6
     assert verdict(parts, 0.0) == DIFFERENT
     assert verdict(compare_runs(old, new, 1e-5), 1e-5) == "within 1e-05"
@@ -117,7 +121,9 @@ def test_another_shape_under_the_same_name_is_a_difference(old, new):
 
 
 def test_a_column_that_is_no_longer_there_is_a_difference(old, new):
-    save_evaluations(new, {"iteration": np.arange(2), "returns": EVALUATIONS["deterministic_returns"]})
+    save_evaluations(
+        new, {"iteration": np.arange(2), "returns": EVALUATIONS["deterministic_returns"]}
+    )
     assert verdict(compare_runs(old, new), 0.0) == DIFFERENT
 
 
@@ -146,9 +152,17 @@ def test_the_table_tells_what_did_not_run():
         "revisions": {"old": revision, "new": revision},
         "iterations": 20,
         "versions": {"jax": "1", "device": "cpu"},
-        "cases": {"StepMix": {"error": "1a2b: error: no such option", "verdict": same_bits.FAILED, "notes": []}},
+        "cases": {
+            "StepMix": {
+                "error": "1a2b: error: no such option",
+                "verdict": same_bits.FAILED,
+                "notes": [],
+            }
+        },
     }
-    assert "| StepMix | DID NOT RUN |" in text(record) and "- 1a2b: error: no such option" in text(record)
+    assert "| StepMix | DID NOT RUN |" in text(record) and "- 1a2b: error: no such option" in text(
+        record
+    )
     assert is_wrong(record["cases"]["StepMix"])
 
 
@@ -177,18 +191,33 @@ def test_copies_hold_a_commit_and_what_is_not_committed(tmp_path, monkeypatch):
     (tmp_path / "more.py").write_text("more")
     (tmp_path / "ignored").write_text("no")
     with copies("HEAD", WORKING_TREE) as (old, new):
-        assert (old.path / "code.py").read_text() == "old" and (new.path / "code.py").read_text() == "new"
-        assert sorted(path.name for path in new.path.iterdir()) == [".gitignore", "code.py", "more.py"]
-        assert new.label == f"{old.commit[:10]} with changes" and new.described()["commit"] == old.commit
+        assert (old.path / "code.py").read_text() == "old" and (
+            new.path / "code.py"
+        ).read_text() == "new"
+        assert sorted(path.name for path in new.path.iterdir()) == [
+            ".gitignore",
+            "code.py",
+            "more.py",
+        ]
+        assert (
+            new.label == f"{old.commit[:10]} with changes"
+            and new.described()["commit"] == old.commit
+        )
     assert not old.path.exists()
     with pytest.raises(JaxrlError, match="'nowhere' is no revision"):
         hash_of("nowhere")
 
 
-@pytest.mark.parametrize(("found", "status"), [(EQUAL, 0), ("within 1e-05", 0), (DIFFERENT, 1), (same_bits.FAILED, 1)])
+@pytest.mark.parametrize(
+    ("found", "status"), [(EQUAL, 0), ("within 1e-05", 0), (DIFFERENT, 1), (same_bits.FAILED, 1)]
+)
 def test_the_exit_status_says_whether_all_is_as_it_must_be(monkeypatch, tmp_path, found, status):
     case = {"error": "none", "verdict": found, "notes": []}
     revision = Revision("HEAD", "c", "t", tmp_path / "0")
-    monkeypatch.setattr(same_bits, "copies", lambda *names: contextlib.nullcontext((revision, revision)))
-    monkeypatch.setattr(same_bits, "compare_all", lambda bench, names, begin: dict.fromkeys(names, case))
+    monkeypatch.setattr(
+        same_bits, "copies", lambda *names: contextlib.nullcontext((revision, revision))
+    )
+    monkeypatch.setattr(
+        same_bits, "compare_all", lambda bench, names, begin: dict.fromkeys(names, case)
+    )
     assert same_bits.main(same_bits.Arguments("HEAD", cases=("StepMix",))) == status

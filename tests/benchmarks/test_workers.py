@@ -31,7 +31,9 @@ def fake(monkeypatch):
     def make(program, patience=60.0):
         popen = subprocess.Popen
         monkeypatch.setattr(
-            workers.subprocess, "Popen", lambda command, **rest: popen([sys.executable, "-c", program, "{}"], **rest)
+            workers.subprocess,
+            "Popen",
+            lambda command, **rest: popen([sys.executable, "-c", program, "{}"], **rest),
         )
         return workers.Worker(workers.Job(sys.executable, "unused", {}, patience))
 
@@ -121,7 +123,10 @@ def test_workers_take_turns_and_one_that_fails_is_left_out(log):
     assert "".join(order) == "abababa" and closed == ["b", "a"]
     assert said[:3] == ["a: compiles", "b: compiles", "a: round 1"]
     assert found["b"] == {"error": "killed"}
-    assert found["a"]["steps_per_second"]["samples"] == [10.0, 20.0, 30.0] and found["a"]["startup_seconds"] == 1.0
+    assert (
+        found["a"]["steps_per_second"]["samples"] == [10.0, 20.0, 30.0]
+        and found["a"]["startup_seconds"] == 1.0
+    )
 
 
 def test_every_second_round_may_go_backwards(log):
@@ -147,7 +152,9 @@ def test_the_bound_holds_the_products_and_no_others():
     networks = [bound.initial(jax.random.key(size), (4, 8, 8, size)) for size in (2, 1)]
     weights = jax.tree.map(lambda leaf: leaf[None], networks)
     rows = jnp.ones((32, 4))
-    jaxpr = str(jax.make_jaxpr(lambda *a: bound.products((2, 8, 32, 16), *a))(jnp.int32(3), weights, rows))
+    jaxpr = str(
+        jax.make_jaxpr(lambda *a: bound.products((2, 8, 32, 16), *a))(jnp.int32(3), weights, rows)
+    )
     # Two networks of three layers: forward in the rollout; forward, weight gradients and all but the first layer's
     # input gradients in the update.
     assert jaxpr.count("dot_general") == 2 * (3 + 3 + 3 + 2)
@@ -157,7 +164,9 @@ def test_the_bound_holds_the_products_and_no_others():
 def test_the_bound_differentiates_half_the_squared_output():
     network = bound.initial(jax.random.key(0), (4, 8, 8, 2))
     rows = jax.random.normal(jax.random.key(1), (5, 4))
-    expected = jax.grad(lambda network: 0.5 * jnp.sum(bound.forward(network, rows)[-1] ** 2))(network)
+    expected = jax.grad(lambda network: 0.5 * jnp.sum(bound.forward(network, rows)[-1] ** 2))(
+        network
+    )
     for ours, theirs in zip(bound.gradients(network, rows), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -165,7 +174,10 @@ def test_the_bound_differentiates_half_the_squared_output():
 def test_variants_of_the_bound_share_the_work_of_an_iteration():
     setting = SETTINGS | {"num_envs": 16, "num_steps": 128, "hidden_sizes": [8]}
     variants = bound.make(setting)
-    assert [variant.name for variant in variants if variant.name.endswith("× 1")] == ["whole × 1", "256 × 1"]
+    assert [variant.name for variant in variants if variant.name.endswith("× 1")] == [
+        "whole × 1",
+        "256 × 1",
+    ]
     assert {variant.steps for variant in variants} == {16 * 128 // 16}
     variants[0].train(2)
     with pytest.raises(ValueError, match="multiple of the 16"):
@@ -179,7 +191,9 @@ def test_the_settings_are_plain_data():
 def test_an_environment_is_made_once(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: ran.append(command) or subprocess.CompletedProcess([], 0)
+        subprocess,
+        "run",
+        lambda command, **_: ran.append(command) or subprocess.CompletedProcess([], 0),
     )
     assert python_of("rejax", tmp_path) == str(tmp_path / "rejax" / "bin" / "python")
     assert python_of("rejax", tmp_path) == str(tmp_path / "rejax" / "bin" / "python")
@@ -200,7 +214,10 @@ def test_a_failed_installation_says_why(tmp_path, monkeypatch):
 
 def test_uv_is_used_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    assert all(command[0] == "/bin/uv" for command in commands(tmp_path, tmp_path / "bin" / "python", ["a==1"]))
+    assert all(
+        command[0] == "/bin/uv"
+        for command in commands(tmp_path, tmp_path / "bin" / "python", ["a==1"])
+    )
 
 
 def test_the_last_line_of_an_empty_log(tmp_path):

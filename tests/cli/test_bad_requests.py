@@ -51,7 +51,10 @@ BAD_SETTINGS = {
     "--scale-from 3": ["scale_from is 3", "num_envs"],
     "--env-options": ["--env-options", "name=value"],
     "--env os:system": ["'os:system'", "function", "def make(...) -> Environment"],
-    "--env jaxrl.envs.registry:make_": ["unknown environment in jaxrl.envs.registry 'make_'", "make"],
+    "--env jaxrl.envs.registry:make_": [
+        "unknown environment in jaxrl.envs.registry 'make_'",
+        "make",
+    ],
     "--env this-is:it": ["this-is:it", "no name of a module", "package.module:Factory"],
     "--env :it": ["':it'", "package.module:Factory"],
     "--env CartPole-v1 --env-options gravity=low": ["gravity is 'low'", "number"],
@@ -60,7 +63,9 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize(("text", "named"), BAD_SETTINGS.items(), ids=list(BAD_SETTINGS))
-def test_a_bad_setting_is_one_message_before_anything_happens(ask, tmp_path, nothing_compiles, text, named):
+def test_a_bad_setting_is_one_message_before_anything_happens(
+    ask, tmp_path, nothing_compiles, text, named
+):
     folder = tmp_path / "new"
     status, output, errors = ask("train", "ppo", *ARGUMENTS, "--folder", folder, *text.split())
     assert (status, output) == (2, "")
@@ -119,14 +124,22 @@ def test_a_folder_that_holds_a_run_is_refused(ask, finished, nothing_compiles):
     before = (finished / "config.json").read_bytes()
     status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", finished)
     assert status == 2
-    assert "already holds a run" in errors and "--overwrite" in errors and f"jaxrl resume {finished}" in errors
+    assert (
+        "already holds a run" in errors
+        and "--overwrite" in errors
+        and f"jaxrl resume {finished}" in errors
+    )
     assert (finished / "config.json").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_is_named(ask, tmp_path, nothing_compiles):
     (tmp_path / "file").write_text("")
     status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "file" / "run")
-    assert status == 2 and f"{tmp_path / 'file' / 'run'}" in errors and "choose another folder" in errors
+    assert (
+        status == 2
+        and f"{tmp_path / 'file' / 'run'}" in errors
+        and "choose another folder" in errors
+    )
 
 
 def test_a_full_disk_is_named(ask, tmp_path, monkeypatch):

@@ -37,8 +37,19 @@ def probe(runs):
 @pytest.fixture(scope="module")
 def cartpole(runs):
     """A finished run on CartPole with another gravity."""
-    options = ["--env", "CartPole-v1", "--env-options", "gravity=9.0", "--env-options", "force_mag=9", "--no-tuned"]
-    assert cli.main(["train", "ppo", *options, *SIZES, "--folder", str(runs / "cartpole"), "--quiet"]) == 0
+    options = [
+        "--env",
+        "CartPole-v1",
+        "--env-options",
+        "gravity=9.0",
+        "--env-options",
+        "force_mag=9",
+        "--no-tuned",
+    ]
+    assert (
+        cli.main(["train", "ppo", *options, *SIZES, "--folder", str(runs / "cartpole"), "--quiet"])
+        == 0
+    )
     return runs / "cartpole"
 
 
@@ -46,7 +57,10 @@ def cartpole(runs):
 def sweep(runs):
     """A finished sweep of two settings by two seeds."""
     over = ["--over", "learning_rate=1e-3,1e-2", "--num-seeds", "2"]
-    assert cli.main(["sweep", "ppo", *ARGUMENTS, *over, "--folder", str(runs / "sweep"), "--quiet"]) == 0
+    assert (
+        cli.main(["sweep", "ppo", *ARGUMENTS, *over, "--folder", str(runs / "sweep"), "--quiet"])
+        == 0
+    )
     return runs / "sweep"
 
 
@@ -59,7 +73,9 @@ def test_train_reports_where_everything_is(run, tmp_path):
     output, errors = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run")
     assert errors == ""
     assert f"{tmp_path / 'run'}: iteration 0 of {ITERATIONS}" in output
-    assert re.search(r"deterministic \| +[\d.]+ \|", output) and re.search(r"stochastic +\| +[\d.]+ \|", output)
+    assert re.search(r"deterministic \| +[\d.]+ \|", output) and re.search(
+        r"stochastic +\| +[\d.]+ \|", output
+    )
     assert re.search(r"training +\S+ environment steps/s, compiled in [\d.]+ s", output)
     assert f"checkpoint    {tmp_path / 'run' / 'checkpoints' / f'{ITERATIONS:09d}'}" in output
     assert is_picture(tmp_path / "run" / "plots" / "learning_curve.png")
@@ -75,7 +91,17 @@ def test_train_without_a_folder_makes_one_that_says_what_it_is(run, tmp_path, mo
 
 def test_overwrite_begins_again(run, probe, tmp_path):
     shutil.copytree(probe, tmp_path / "run")
-    run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / "run", "--overwrite", "--seed", "3", "--quiet")
+    run(
+        "train",
+        "ppo",
+        *ARGUMENTS,
+        "--folder",
+        tmp_path / "run",
+        "--overwrite",
+        "--seed",
+        "3",
+        "--quiet",
+    )
     assert read_description(tmp_path / "run")["run"]["seed"] == 3
     assert len(read_metrics(tmp_path / "run")) == ITERATIONS
 
@@ -83,12 +109,28 @@ def test_overwrite_begins_again(run, probe, tmp_path):
 def test_environment_options_are_kept_with_the_run(cartpole):
     described = read_description(cartpole)
     assert described["environment_options"] == {"gravity": 9.0, "force_mag": 9}
-    assert load_evaluations(cartpole)["deterministic_returns"].shape == (len(POINTS), 1, 1, EPISODES)
+    assert load_evaluations(cartpole)["deterministic_returns"].shape == (
+        len(POINTS),
+        1,
+        1,
+        EPISODES,
+    )
 
 
 def test_an_environment_of_ones_own_by_its_import_path(run, probe, tmp_path):
-    run("train", "ppo", "--env", "jaxrl.envs.suites.probe:TwoLengths", *SIZES, "--folder", tmp_path / "run", "--quiet")
-    mine, same = (load_evaluations(folder)["stochastic_returns"] for folder in (tmp_path / "run", probe))
+    run(
+        "train",
+        "ppo",
+        "--env",
+        "jaxrl.envs.suites.probe:TwoLengths",
+        *SIZES,
+        "--folder",
+        tmp_path / "run",
+        "--quiet",
+    )
+    mine, same = (
+        load_evaluations(folder)["stochastic_returns"] for folder in (tmp_path / "run", probe)
+    )
     np.testing.assert_array_equal(mine, same)
     # A folder that names code is a stranger's until its owner says otherwise.
     evaluate = ("eval", tmp_path / "run", "--episodes=4")
@@ -103,10 +145,14 @@ def test_tuned_settings_are_the_defaults_unless_refused(run, tmp_path, monkeypat
     assert "(default: 0.0123)" in run("train", "ppo", "--env", PROBE, "--help")[0]
     assert "(default: 0.0123)" not in run("train", "ppo", "--help")[0]
     for flag, rate in (("--tuned", 0.0123), ("--no-tuned", 0.00025)):
-        output, _ = run("train", "ppo", *ARGUMENTS, "--folder", tmp_path / flag, flag, "--gamma", "0.9")
+        output, _ = run(
+            "train", "ppo", *ARGUMENTS, "--folder", tmp_path / flag, flag, "--gamma", "0.9"
+        )
         config = read_description(tmp_path / flag)["config"]
         assert (config["learning_rate"], config["gamma"]) == (rate, 0.9)
-        assert (f"tuned settings for {PROBE}: learning_rate=0.0123" in output) == (flag == "--tuned")
+        assert (f"tuned settings for {PROBE}: learning_rate=0.0123" in output) == (
+            flag == "--tuned"
+        )
 
 
 def test_sweep_trains_every_combination_at_once(run, sweep):
@@ -118,13 +164,17 @@ def test_sweep_trains_every_combination_at_once(run, sweep):
     output, _ = run("eval", sweep, "--episodes", "8")
     assert len(re.findall(r"\| +0\.001 \| (deterministic|stochastic) ", output)) == 2
     assert len(re.findall(r"\| +16 \| +2 \|", output)) == 4  # 8 episodes for each of 2 seeds
-    output, _ = run("eval", sweep, "--episodes=8", "--member=learning-rate=1e-3", "--member", "seed=1")
+    output, _ = run(
+        "eval", sweep, "--episodes=8", "--member=learning-rate=1e-3", "--member", "seed=1"
+    )
     assert len(re.findall(r"\| +8 \| +1 \|", output)) == 2  # both modes of one member
 
 
 def test_eval_gives_the_same_table_twice_and_another_with_another_seed(run, probe):
     def table(*options):
-        return " ".join(run("eval", probe, "--episodes", "64", *options)[0].split())  # a long title is folded
+        return " ".join(
+            run("eval", probe, "--episodes", "64", *options)[0].split()
+        )  # a long title is folded
 
     tables = [table("--seed", seed) for seed in (5, 5, 6)]
     assert tables[0] == tables[1] != tables[2]
@@ -138,7 +188,10 @@ def test_eval_in_some_modes(run, probe, cartpole, tmp_path):
     output, _ = run("eval", probe, "--episodes", "8", "--mode", "stochastic")
     assert re.findall(r"\| (deterministic|stochastic) +\|.*", output) == ["stochastic"]
     turned, _ = run("eval", probe, "--episodes=8", "--mode=stochastic", "--mode=deterministic")
-    assert re.findall(r"\| (deterministic|stochastic) +\|", turned) == ["stochastic", "deterministic"]
+    assert re.findall(r"\| (deterministic|stochastic) +\|", turned) == [
+        "stochastic",
+        "deterministic",
+    ]
     rows = [re.findall(r"\| (?:deterministic|stochastic) +\|.*", text) for text in (both, turned)]
     assert [line.split() for line in rows[0]] == [line.split() for line in reversed(rows[1])]
     for mode, words in (
@@ -148,7 +201,12 @@ def test_eval_in_some_modes(run, probe, cartpole, tmp_path):
     ):
         for command, folder in (("eval", probe), ("render", cartpole)):
             assert words in run(command, folder, "--mode", mode, status=2)[1]
-        assert words in run("train", "ppo", *ARGUMENTS, "--modes", mode, "--folder", tmp_path / "no", status=2)[1]
+        assert (
+            words
+            in run(
+                "train", "ppo", *ARGUMENTS, "--modes", mode, "--folder", tmp_path / "no", status=2
+            )[1]
+        )
     assert not (tmp_path / "no").exists()
 
 
@@ -156,7 +214,10 @@ def test_a_run_is_evaluated_in_the_modes_that_it_was_asked_for(run, tmp_path):
     folder = tmp_path / "run"
     modes = ["--modes", "stochastic", "deterministic"]
     output, _ = run("train", "ppo", *ARGUMENTS, *modes, "--folder", folder)
-    assert re.findall(r"\| (deterministic|stochastic) +\|", output) == ["stochastic", "deterministic"]
+    assert re.findall(r"\| (deterministic|stochastic) +\|", output) == [
+        "stochastic",
+        "deterministic",
+    ]
     assert read_description(folder)["run"]["modes"] == ["stochastic", "deterministic"]
     assert modes_of(load_evaluations(folder)) == ("stochastic", "deterministic")
     scores = load_evaluations(folder)["stochastic_returns"].mean(-1)
@@ -166,7 +227,11 @@ def test_a_run_is_evaluated_in_the_modes_that_it_was_asked_for(run, tmp_path):
 
 
 def test_plot_draws_one_run_several_or_a_sweep(run, probe, cartpole, sweep, tmp_path):
-    for folders, name in (([probe], "one.png"), ([probe, cartpole], "two.png"), ([sweep], "sweep.png")):
+    for folders, name in (
+        ([probe], "one.png"),
+        ([probe, cartpole], "two.png"),
+        ([sweep], "sweep.png"),
+    ):
         output, _ = run("plot", *folders, "--output", tmp_path / name)
         assert output == f"wrote {tmp_path / name}\n"
         assert is_picture(tmp_path / name)
@@ -179,7 +244,16 @@ def test_render_makes_a_film(run, cartpole):
     assert output == f"wrote {film}\n"
     with Image.open(film) as image:
         assert 2 <= image.n_frames <= 500
-    run("render", cartpole, "--seed", "1", "--mode", "stochastic", "--output", cartpole / "plots" / "other.gif")
+    run(
+        "render",
+        cartpole,
+        "--seed",
+        "1",
+        "--mode",
+        "stochastic",
+        "--output",
+        cartpole / "plots" / "other.gif",
+    )
     assert (cartpole / "plots" / "other.gif").read_bytes() != film.read_bytes()
 
 
@@ -188,7 +262,9 @@ def test_envs_lists_what_there_is(run):
     assert re.search(r"CartPole-v1 +\| +Box\(4\) float32 +\| +Discrete\(2\) +\| +500", output)
     assert "Pendulum" not in output
     output, _ = run("envs", "mujoco")  # a suite
-    assert re.search(r"Hopper-v5 +\| +Box\(11\) float32 +\| +Box\(3\) float32 +\| +1000 +\| +mujoco, mjx", output)
+    assert re.search(
+        r"Hopper-v5 +\| +Box\(11\) float32 +\| +Box\(3\) float32 +\| +1000 +\| +mujoco, mjx", output
+    )
     assert "CartPole-v1" not in output
 
 
@@ -196,10 +272,16 @@ def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
     monkeypatch.setattr(registry.suites()["brax"], "REQUIRES", "no_such_package")
     output, _ = run("envs", "brax/ant")
     assert "brax is not installed: pip install 'jaxrl[brax]'\n" in output
-    assert re.search(r"brax/ant +\| +Box\(27\) float32 +\| +Box\(8\) float32 +\| +1000 +\| +generalized, ", output)
+    assert re.search(
+        r"brax/ant +\| +Box\(27\) float32 +\| +Box\(8\) float32 +\| +1000 +\| +generalized, ",
+        output,
+    )
     monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
     output, _ = run("envs", "cart", "--suite", "gymnax")
-    assert "gymnax is not installed: pip install no_such_package\n" in output and "CartPole-v1" in output
+    assert (
+        "gymnax is not installed: pip install no_such_package\n" in output
+        and "CartPole-v1" in output
+    )
 
 
 def test_envs_of_one_suite_says_what_is_not_served(run):
@@ -238,10 +320,14 @@ def test_a_damaged_checkpoint_is_spoken_of_even_when_quiet(run, probe, tmp_path)
     (Checkpoints(folder).newest / "manifest.json").write_text("{")
     _, errors = run("eval", folder, "--checkpoint", "last", "--episodes", "4", "--quiet")
     assert errors.startswith("warning: ") and f"{ITERATIONS:09d} is damaged" in errors
-    assert f"going on from iteration {POINTS[-2]}\n" in (errors := run("resume", folder, "--quiet")[1])
+    assert f"going on from iteration {POINTS[-2]}\n" in (
+        errors := run("resume", folder, "--quiet")[1]
+    )
     assert "it is kept as" in errors
     assert run("resume", folder, "--quiet") == ("", "")
-    np.testing.assert_array_equal(*(load_evaluations(path)["stochastic_returns"] for path in (folder, probe)))
+    np.testing.assert_array_equal(
+        *(load_evaluations(path)["stochastic_returns"] for path in (folder, probe))
+    )
 
 
 def test_config_json_by_hand(run, probe, tmp_path):
@@ -275,18 +361,59 @@ def test_help_teaches(run):
 @pytest.mark.slow
 def test_a_run_of_many_environments_is_long_enough_to_be_one(tmp_path):
     """The default budget holds no iteration of so many; a budget that was given is kept, and refused if it is short."""
-    arguments = ["train", "ppo", "--env", PROBE, "--num-steps", "8", "--minibatch-size", "65536", "--no-tuned"]
-    arguments += ["--hidden-sizes", "4", "--num-epochs", "1", "--evaluation-episodes", "2", "--num-evaluations", "1"]
+    arguments = [
+        "train",
+        "ppo",
+        "--env",
+        PROBE,
+        "--num-steps",
+        "8",
+        "--minibatch-size",
+        "65536",
+        "--no-tuned",
+    ]
+    arguments += [
+        "--hidden-sizes",
+        "4",
+        "--num-epochs",
+        "1",
+        "--evaluation-episodes",
+        "2",
+        "--num-evaluations",
+        "1",
+    ]
     folder = tmp_path / "run"
     assert cli.main([*arguments, "--num-envs", "16384", "--folder", str(folder), "--quiet"]) == 0
     assert read_description(folder)["config"]["total_steps"] == 20 * 16384 * 8
-    assert cli.main([*arguments, "--num-envs", "16384", "--total-steps", "1000", "--folder", str(tmp_path / "no")]) == 2
+    assert (
+        cli.main(
+            [
+                *arguments,
+                "--num-envs",
+                "16384",
+                "--total-steps",
+                "1000",
+                "--folder",
+                str(tmp_path / "no"),
+            ]
+        )
+        == 2
+    )
 
 
 @pytest.mark.slow
 def test_scaling_rules_change_what_is_run(tmp_path):
     folder = tmp_path / "run"
-    scaled = ["--num-envs", "16", "--scale-from", "4", "--scale-rule", "R4", "--learning-rate", "0.001"]
+    scaled = [
+        "--num-envs",
+        "16",
+        "--scale-from",
+        "4",
+        "--scale-rule",
+        "R4",
+        "--learning-rate",
+        "0.001",
+    ]
     scaled += ["--total-steps", "1024", "--folder", str(folder), "--quiet"]
     assert cli.main(["train", "ppo", *ARGUMENTS, *scaled]) == 0
     config = read_description(folder)["config"]

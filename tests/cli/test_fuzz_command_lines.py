@@ -22,12 +22,46 @@ NEW, RUN = "new/run", "finished"  # the folder of a new run, and the copy of a f
 
 # How a value can be wrong for each kind of option. Of those in NO, every one is refused; of those in ODD some are.
 NO = {
-    "int": ["1.5", "1e-3", "abc", "", "nan", "inf", "-inf", "1e400", "9" * 40, "∞", "0x10", "1,000", "True"],
+    "int": [
+        "1.5",
+        "1e-3",
+        "abc",
+        "",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "9" * 40,
+        "∞",
+        "0x10",
+        "1,000",
+        "True",
+    ],
     "float": ["abc", "", "1,5", "🦊", "--", "1e", "nan"],
     "choice": ["wurst", "", "R6", "Best", "ключ"],
     "path": [""],
-    "sweep": ["gama=0.9", "gamma", "=1", "gamma=", "gamma=high", "num_envs=4,8", "gamma=0.9,,1", "ключ=1", "gamma=nan"],
-    "settings": ["gama=0.9", "gamma", "=1", "gamma=", "gamma=high", "gamma=nan", "gamma=[1]", "num_envs=1.5", "ключ=1"],
+    "sweep": [
+        "gama=0.9",
+        "gamma",
+        "=1",
+        "gamma=",
+        "gamma=high",
+        "num_envs=4,8",
+        "gamma=0.9,,1",
+        "ключ=1",
+        "gamma=nan",
+    ],
+    "settings": [
+        "gama=0.9",
+        "gamma",
+        "=1",
+        "gamma=",
+        "gamma=high",
+        "gamma=nan",
+        "gamma=[1]",
+        "num_envs=1.5",
+        "ключ=1",
+    ],
     "env-options": ["size", "size=3", "=3", "size=", "🦊=1", "environment_id=2"],
     "member": ["seed", "=2", "seed=", "seed=1,seed=2"],
     "env": [
@@ -95,7 +129,13 @@ SAVED = {"checkpoint": "choice", "seed": "int", "member": "member"}
 OPTIONS = {
     "train": TRAINING,
     "sweep": TRAINING | {"over": "sweep"},
-    "resume": {"set": "settings", "devices": "int", "mesh": "mesh", "sinks": "choice", "processes": "int"},
+    "resume": {
+        "set": "settings",
+        "devices": "int",
+        "mesh": "mesh",
+        "sinks": "choice",
+        "processes": "int",
+    },
     "eval": SAVED | {"episodes": "int"},
     "plot": {"output": "path"},
     "render": SAVED | {"output": "path"},
@@ -134,7 +174,11 @@ def spelt(option: str, value: str, chance: random.Random) -> list[str]:
 def misspelt(name: str, chance: random.Random) -> str:
     """The name with two letters exchanged, or one left out."""
     at = chance.randrange(len(name) - 1)
-    return name[:at] + name[at + 1] + name[at] + name[at + 2 :] if chance.random() < 0.5 else name[:at] + name[at + 1 :]
+    return (
+        name[:at] + name[at + 1] + name[at] + name[at + 2 :]
+        if chance.random() < 0.5
+        else name[:at] + name[at + 1 :]
+    )
 
 
 def values(chance: random.Random, command: str) -> Case:
@@ -148,7 +192,9 @@ def values(chance: random.Random, command: str) -> Case:
     elif kind != "int" and kind != "float":
         named += [value, repr(value)[1:-1], Path(value).name, value.rpartition(":")[2]]
         named += ["environment"] if kind == "env" and not value.strip() else []
-    return Case([*BASES[command], *spelt(option, value, chance)], tuple(filter(str.strip, named)), wrong)
+    return Case(
+        [*BASES[command], *spelt(option, value, chance)], tuple(filter(str.strip, named)), wrong
+    )
 
 
 def unknown_options(chance: random.Random, command: str) -> Case:
@@ -185,7 +231,9 @@ def repeated_options(chance: random.Random, command: str) -> Case:
 def words_of_position(chance: random.Random, command: str) -> Case:
     """Another word where the command, the algorithm, the folder or nothing belongs."""
     base, at = list(BASES[command]), chance.randrange(3)
-    word = chance.choice(["wurst", "жук", "os:system", "no.such:thing", "x" * 300, "a=b", "tra in", "🦊"])
+    word = chance.choice(
+        ["wurst", "жук", "os:system", "no.such:thing", "x" * 300, "a=b", "tra in", "🦊"]
+    )
     if at == 0:
         base[0] = word
     elif at == 1 and len(base) > 1:
@@ -196,7 +244,15 @@ def words_of_position(chance: random.Random, command: str) -> Case:
     return Case(base, (word,), wrong)
 
 
-MUTATIONS = [values, values, values, unknown_options, missing_values, repeated_options, words_of_position]
+MUTATIONS = [
+    values,
+    values,
+    values,
+    unknown_options,
+    missing_values,
+    repeated_options,
+    words_of_position,
+]
 
 
 def cases() -> Iterator[Case]:
@@ -255,7 +311,9 @@ def complaint(case: Case, status: int, message: str, before: dict, after: dict) 
     return None if before == after else f"left {set(after.items()) ^ set(before.items())}"
 
 
-def test_every_mistake_is_named_and_nothing_is_left_behind(finished, nothing_is_served, tmp_path, monkeypatch, capsys):
+def test_every_mistake_is_named_and_nothing_is_left_behind(
+    finished, nothing_is_served, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     faults, refusals, count, before = [], set(), 0, None
     for case in cases():
@@ -270,7 +328,9 @@ def test_every_mistake_is_named_and_nothing_is_left_behind(finished, nothing_is_
         message = capsys.readouterr().err + error
         after = contents(tmp_path)
         if fault := complaint(case, status, message, before, after):
-            faults.append(f"{[word[:60] for word in (*case.words[:2], '…', *case.words[-3:])]}: {fault}")
+            faults.append(
+                f"{[word[:60] for word in (*case.words[:2], '…', *case.words[-3:])]}: {fault}"
+            )
         if status == 2 and "error: served" not in message:
             refusals.add(message)
         if before != after:

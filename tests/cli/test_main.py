@@ -17,7 +17,12 @@ HIJACK = "raise SystemExit('a module of the working folder was imported')\n"
 def python(*words, folder, **environment) -> subprocess.CompletedProcess:
     command = [sys.executable, *words]
     return subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -31,9 +36,7 @@ def test_interrupted_where_there_is_nothing_to_save(run, monkeypatch):
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"]], ids=" ".join)
 def test_the_first_help_waits_for_nothing(words, tmp_path):
-    script = (
-        f"import sys; from jaxrl import cli; cli.main({words}); print('jax' in sys.modules, 'numpy' in sys.modules)"
-    )
+    script = f"import sys; from jaxrl import cli; cli.main({words}); print('jax' in sys.modules, 'numpy' in sys.modules)"
     assert python("-c", script, folder=tmp_path).stdout.endswith("False False\n")
 
 
@@ -50,7 +53,9 @@ def test_the_environment_is_prepared_before_jax_is_imported(monkeypatch, tmp_pat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     cli.prepare_process()
-    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ  # nowhere to keep it: compile every time, in silence
+    assert (
+        "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    )  # nowhere to keep it: compile every time, in silence
     assert os.environ["XLA_FLAGS"] == "--xla_one"
 
 
@@ -81,7 +86,14 @@ sys.exit(cli.main(sys.argv[1:]))
     [
         ["train", "ppo", "--env=probe/two-step", "--deterministic", "--folder=x"],
         ["train", "mine:algorithm", "--env=probe/two-step", "--deterministic", "--folder=x"],
-        ["sweep", "ppo", "--env=probe/two-step", "--over=gamma=0.9,1", "--deterministic", "--folder=x"],
+        [
+            "sweep",
+            "ppo",
+            "--env=probe/two-step",
+            "--over=gamma=0.9,1",
+            "--deterministic",
+            "--folder=x",
+        ],
         ["resume", "x", "--deterministic"],
     ],
     ids=["train", "an algorithm that computes when it is imported", "sweep", "resume"],
@@ -106,7 +118,9 @@ def strange_folder(tmp_path):
         (tmp_path / f"{name}.py").write_text(HIJACK)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text(HIJACK)
-    (tmp_path / "here.py").write_text("from jaxrl.envs.suites.probe import TwoStep\nclass Mine(TwoStep): pass\n")
+    (tmp_path / "here.py").write_text(
+        "from jaxrl.envs.suites.probe import TwoStep\nclass Mine(TwoStep): pass\n"
+    )
     (tmp_path / "broken.py").write_text("nothing_of_this_name\n")
     return tmp_path
 
@@ -115,7 +129,9 @@ def strange_folder(tmp_path):
 def test_the_working_folder_is_no_place_for_modules(strange_folder, start):
     words = ["-m", "jaxrl.cli"] if start == "-m" else [str(Path(sys.executable).with_name("jaxrl"))]
     if start == "-m":
-        (strange_folder / "jaxrl.py").unlink()  # Python itself looks for that one, before anything of ours runs
+        (
+            strange_folder / "jaxrl.py"
+        ).unlink()  # Python itself looks for that one, before anything of ours runs
     elif not Path(words[0]).exists():
         pytest.skip("the script is not installed")
     done = python(*words, "envs", "cart", folder=strange_folder)
@@ -126,7 +142,10 @@ def test_the_working_folder_is_no_place_for_modules(strange_folder, start):
     ("name", "says"),
     [
         ("here:Mine", "total_steps is 1,"),
-        ("broken:Mine", "error: importing broken failed: NameError: name 'nothing_of_this_name' is not defined"),
+        (
+            "broken:Mine",
+            "error: importing broken failed: NameError: name 'nothing_of_this_name' is not defined",
+        ),
         ("random:Mine", "unknown environment 'random:Mine'|random has no 'Mine'"),
     ],
 )

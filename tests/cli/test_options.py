@@ -15,7 +15,11 @@ from tests.train.tiny import PROBE
 def trained(monkeypatch):
     """Run `jaxrl train ppo …` up to the point where training would begin: the experiment, and loop.train's options."""
     seen = {}
-    monkeypatch.setattr(command.loop, "train", lambda experiment, folder, **given: seen.update(given, made=experiment))
+    monkeypatch.setattr(
+        command.loop,
+        "train",
+        lambda experiment, folder, **given: seen.update(given, made=experiment),
+    )
     monkeypatch.setattr(command.report, "finish", lambda *_: 0)
 
     def read(*words, name="train"):
@@ -44,7 +48,15 @@ def test_a_budget_that_nobody_gave_is_long_enough(trained):
 
 
 def test_every_whole_number_may_have_an_exponent(trained):
-    words = ["--num-envs=1e1", "--minibatch_size", "1.28e2", "--seed=1e2", "--num_seeds", "2e0", "--devices=1"]
+    words = [
+        "--num-envs=1e1",
+        "--minibatch_size",
+        "1.28e2",
+        "--seed=1e2",
+        "--num_seeds",
+        "2e0",
+        "--devices=1",
+    ]
     experiment = trained(*words, "--evaluation-episodes=1e1", "--hidden-sizes", "1e1", "2e1")
     assert (experiment.config.num_envs, experiment.config.minibatch_size) == (10, 128)
     assert experiment.config.network.hidden_sizes == (10, 20)
@@ -52,10 +64,14 @@ def test_every_whole_number_may_have_an_exponent(trained):
     assert experiment.run.evaluation_episodes == 10
 
 
-@pytest.mark.parametrize("flags", [["--env=CartPole-v1"], ["--env", "Acrobot-v1", "--env=CartPole-v1"]])
+@pytest.mark.parametrize(
+    "flags", [["--env=CartPole-v1"], ["--env", "Acrobot-v1", "--env=CartPole-v1"]]
+)
 def test_tuned_defaults_are_those_of_the_environment_that_is_run(trained, monkeypatch, flags):
     tuned = {"CartPole-v1": {"gamma": 0.5}, PROBE: {"gamma": 0.6}}
-    monkeypatch.setattr("jaxrl.train.experiment.tuned", lambda _, environment: tuned.get(environment, {}))
+    monkeypatch.setattr(
+        "jaxrl.train.experiment.tuned", lambda _, environment: tuned.get(environment, {})
+    )
     assert trained(*flags).config.gamma == 0.99  # --no-tuned
     for spelling in ("--tuned", "--no_tuned --tuned"):
         assert trained(*flags, *spelling.split()).config.gamma == 0.5
@@ -63,7 +79,15 @@ def test_tuned_defaults_are_those_of_the_environment_that_is_run(trained, monkey
 
 
 def test_values_that_are_spread_over_options_add_up(trained):
-    words = ["--over", "gamma=0.9,1", "clip-epsilon=0.1", "--quiet", "--over=gae_lambda=0.5", "--env_options", "a=x=y"]
+    words = [
+        "--over",
+        "gamma=0.9,1",
+        "clip-epsilon=0.1",
+        "--quiet",
+        "--over=gae_lambda=0.5",
+        "--env_options",
+        "a=x=y",
+    ]
     words += ["--env-options=b=2", "--env", "mine"]
     made = trained(*words, name="sweep")
     assert made.environment == "mine" and made.environment_options == {"a": "x=y", "b": 2}
@@ -79,13 +103,22 @@ def test_names_that_the_user_typed_are_trusted(trained):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("12", 12), ("-1", -1), ("1e6", 10**6), ("2.5e1", 25), ("9007199254740993", 9007199254740993), ("3.0", 3)],
+    [
+        ("12", 12),
+        ("-1", -1),
+        ("1e6", 10**6),
+        ("2.5e1", 25),
+        ("9007199254740993", 9007199254740993),
+        ("3.0", 3),
+    ],
 )
 def test_whole_numbers(text, number):
     assert whole_number(text) == number and type(whole_number(text)) is int
 
 
-@pytest.mark.parametrize("text", ["1.5", "1e-3", "nan", "inf", "-inf", "", "ten", "1e400", "1e30", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["1.5", "1e-3", "nan", "inf", "-inf", "", "ten", "1e400", "1e30", "9" * 5000]
+)
 def test_no_whole_numbers(text):
     with pytest.raises(ValueError, match="whole number"):
         whole_number(text)
@@ -110,7 +143,11 @@ def test_values_and_sweeps():
 
 def test_a_member_is_named_in_one_word_or_several():
     named = ("learning_rate=3e-3", "seed=2")
-    for given in ((("learning-rate=3e-3,seed=2",),), (named,), (("learning_rate=3e-3",), ("seed=2",))):
+    for given in (
+        (("learning-rate=3e-3,seed=2",),),
+        (named,),
+        (("learning_rate=3e-3",), ("seed=2",)),
+    ):
         assert member(given) == named
     assert member(()) == ()
 

@@ -49,7 +49,9 @@ def somebodys(monkeypatch):
 def made(monkeypatch):
     """Run `jaxrl train ppo …` up to the point where training would begin: the experiment."""
     seen = {}
-    monkeypatch.setattr(command.loop, "train", lambda experiment, folder, **_: seen.update(made=experiment))
+    monkeypatch.setattr(
+        command.loop, "train", lambda experiment, folder, **_: seen.update(made=experiment)
+    )
     monkeypatch.setattr(command.report, "finish", lambda *_: 0)
 
     def read(*words, name="train"):
@@ -76,17 +78,27 @@ def test_tuned_parts_are_the_defaults(made, monkeypatch):
     assert made("--starts", "fresh").config.starts == FreshConfig()
 
 
-@pytest.mark.parametrize("words", [["--pool-size", "64"], ["--pool-size=64"], ["--pool_size=64", "--starts", "fresh"]])
+@pytest.mark.parametrize(
+    "words", [["--pool-size", "64"], ["--pool-size=64"], ["--pool_size=64", "--starts", "fresh"]]
+)
 def test_an_option_of_another_part_is_refused(ask, nothing_compiles, words):
     status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", "unused", *words)
-    assert (status, errors) == (2, "error: pool_size is an option of starts=pool, but starts is fresh.")
+    assert (status, errors) == (
+        2,
+        "error: pool_size is an option of starts=pool, but starts is fresh.",
+    )
 
 
 def test_a_part_that_is_not_there_is_refused_with_those_that_are(ask, nothing_compiles):
-    status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", "unused", "--starts", "pol", "--pool-size=3")
+    status, _, errors = ask(
+        "train", "ppo", *ARGUMENTS, "--folder", "unused", "--starts", "pol", "--pool-size=3"
+    )
     assert status == 2 and "'pol'" in errors and "'fresh', 'pool'" in errors
     assert ask("train", "ppo", *ARGUMENTS, "--starts")[0] == 2
-    assert "cannot import starts 'no.such:Thing'" in ask("train", "ppo", *ARGUMENTS, "--starts=no.such:Thing")[2]
+    assert (
+        "cannot import starts 'no.such:Thing'"
+        in ask("train", "ppo", *ARGUMENTS, "--starts=no.such:Thing")[2]
+    )
 
 
 def test_the_help_lists_the_parts_and_the_options_of_the_chosen_one(run, somebodys):
@@ -96,7 +108,9 @@ def test_the_help_lists_the_parts_and_the_options_of_the_chosen_one(run, somebod
     usual = text()
     assert "--starts {fresh,pool} Where episodes begin. fresh: The environment's own reset" in usual
     assert "pool: A pool of resets, renewed every iteration and handed out in turn." in usual
-    assert "--pool-size" not in usual and "--pool-size INT Starts that the pool keeps." in text("--starts=pool")
+    assert "--pool-size" not in usual and "--pool-size INT Starts that the pool keeps." in text(
+        "--starts=pool"
+    )
     own = text("--starts", somebodys)
     assert "Somebody's start distribution." in own and "--lateness FLOAT" in own
 
@@ -104,7 +118,10 @@ def test_the_help_lists_the_parts_and_the_options_of_the_chosen_one(run, somebod
 def test_scaling_is_offered_where_there_is_something_to_scale(run, ask):
     assert "--scale-from" in run("train", "ppo", "--help")[0]
     assert "--scale-from" not in run("train", "stepmix", "--help")[0]
-    assert "Unrecognized options: --scale-from" in ask("train", "stepmix", "--env=tabular/paper", "--scale-from=3")[2]
+    assert (
+        "Unrecognized options: --scale-from"
+        in ask("train", "stepmix", "--env=tabular/paper", "--scale-from=3")[2]
+    )
 
 
 def flat(kind) -> set[str]:
@@ -130,10 +147,19 @@ def swept(tmp_path_factory):
     module = types.ModuleType("somebodys_starts")
     module.LateConfig = LateConfig
     folder = tmp_path_factory.mktemp("parts") / "swept"
-    words = ["--starts", "somebodys_starts:LateConfig", "--over", "lateness=0.25,0.75", "--num-seeds", "2"]
+    words = [
+        "--starts",
+        "somebodys_starts:LateConfig",
+        "--over",
+        "lateness=0.25,0.75",
+        "--num-seeds",
+        "2",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "somebodys_starts", module)
-        assert cli.main(["sweep", "ppo", *ARGUMENTS, *words, "--folder", str(folder), "--quiet"]) == 0
+        assert (
+            cli.main(["sweep", "ppo", *ARGUMENTS, *words, "--folder", str(folder), "--quiet"]) == 0
+        )
     return folder
 
 
@@ -141,11 +167,16 @@ def test_a_part_of_ones_own_is_swept_and_read_back_by_those_who_ask_for_it(swept
     described = read_description(swept)
     assert described["config"]["starts"] == somebodys and described["config"]["lateness"] == 0.5
     status, _, errors = ask("eval", swept, "--episodes", 4)
-    assert status == 2 and f"names its starts as '{somebodys}', which would be imported and run" in errors
+    assert (
+        status == 2
+        and f"names its starts as '{somebodys}', which would be imported and run" in errors
+    )
     assert f"--imports {somebodys}" in errors
     assert ask("resume", swept)[0] == 2
     for words in (["--imports", somebodys], ["--trust"]):
-        assert ask("eval", swept, "--episodes", 4, "--member", "lateness=0.75,seed=1", *words)[0] == 0
+        assert (
+            ask("eval", swept, "--episodes", 4, "--member", "lateness=0.75,seed=1", *words)[0] == 0
+        )
 
 
 def test_code_that_a_folder_names_is_not_imported_unasked(swept, tmp_path, ask, monkeypatch):
@@ -162,7 +193,11 @@ def test_code_that_a_folder_names_is_not_imported_unasked(swept, tmp_path, ask, 
 def test_the_command_of_a_member_names_its_part(somebodys):
     mine = experiment(starts=somebodys, lateness=0.75, sweep={"lateness": [0.25, 0.75]})
     words = members.command_of(mine, {"lateness": 0.25})
-    assert f"--starts {somebodys} " in words and " --lateness 0.25 " in words and "--pool-size" not in words
+    assert (
+        f"--starts {somebodys} " in words
+        and " --lateness 0.25 " in words
+        and "--pool-size" not in words
+    )
     pooled = members.command_of(experiment(starts="pool", pool_size=8), {})
     assert "--starts pool" in pooled and "--pool-size 8" in pooled
 
@@ -191,7 +226,9 @@ def test_settings_of_parts_are_changed_by_resume(run, tmp_path):
     folder = tmp_path / "run"
     run("train", "ppo", *ARGUMENTS, "--folder", folder, "--starts=pool", "--pool-size=8", "--quiet")
     described = Experiment.from_description(read_description(folder), folder, Trust())
-    assert described.changed({"pool_size": 16, "starts": "pool"}).config.starts == PoolConfig(pool_size=16)
+    assert described.changed({"pool_size": 16, "starts": "pool"}).config.starts == PoolConfig(
+        pool_size=16
+    )
     assert override(described.config, {"starts": "fresh"}).starts == FreshConfig()
     _, errors = run("resume", folder, "--set", "gamma=0.5", "starts=pool", status=2)
     assert "config.gamma: 0.99 -> 0.5" in errors and "pool" not in errors.replace(str(folder), "")

@@ -117,4 +117,14 @@ def test_sweepable_names_the_numbers():
 def test_field_names_are_flat_and_lead_to_their_field():
     names = field_names(Settings())
     assert names["rate"] == ("rate",) and names["widths"] == ("inner", "widths")
-    assert list(names) == ["rate", "anything", "count", "mode", "flag", "target", "offset", "widths", "scale"]
+    assert list(names) == [
+        "rate",
+        "anything",
+        "count",
+        "mode",
+        "flag",
+        "target",
+        "offset",
+        "widths",
+        "scale",
+    ]

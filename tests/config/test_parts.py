@@ -90,7 +90,9 @@ def test_a_part_is_written_flat_or_as_its_configuration():
     assert Settings(decay=0.5).credit == TraceConfig(decay=0.5)
     assert Settings(other_weight=2.0).other == WindowConfig(weight=2.0)
     assert Settings().replace(credit="window", length=3).credit == WindowConfig(length=3)
-    assert PPOConfig(num_envs=8, starts="pool", pool_size=64, hidden_sizes=(8,)).starts == PoolConfig(pool_size=64)
+    assert PPOConfig(
+        num_envs=8, starts="pool", pool_size=64, hidden_sizes=(8,)
+    ).starts == PoolConfig(pool_size=64)
 
 
 @pytest.mark.parametrize(
@@ -116,14 +118,22 @@ def test_flat_names_are_those_of_the_chosen_part():
     names = ["total_steps", "rate", "credit", "decay", "other", "other_length", "other_weight"]
     assert list(flatten(Settings())) == names
     assert sweepable(Settings(credit="window")) == ["rate", "weight", "other_weight"]
-    assert chosen(Settings(credit="blend")) == {"credit": "blend", "first": "trace", "other": "window"}
+    assert chosen(Settings(credit="blend")) == {
+        "credit": "blend",
+        "first": "trace",
+        "other": "window",
+    }
     assert env_sizes(Settings(other_length=3)) == {"other_length": 3}
-    assert env_sizes(PPOConfig()) == {} and env_sizes(PPOConfig(starts="pool")) == {"pool_size": 1024}
+    assert env_sizes(PPOConfig()) == {} and env_sizes(PPOConfig(starts="pool")) == {
+        "pool_size": 1024
+    }
 
 
 def test_a_part_that_stays_keeps_its_options_and_another_has_its_defaults():
     config = Settings(credit="window", length=3)
-    assert override(config, {"credit": "window", "weight": 2}).credit == WindowConfig(length=3, weight=2.0)
+    assert override(config, {"credit": "window", "weight": 2}).credit == WindowConfig(
+        length=3, weight=2.0
+    )
     assert override(config, {"credit": "trace"}).credit == TraceConfig()
     assert override(config, {"credit": WindowConfig()}).credit == WindowConfig()
 
@@ -136,7 +146,10 @@ def test_a_part_that_stays_keeps_its_options_and_another_has_its_defaults():
         ({"other_decay": 0.5}, "other_decay is an option of other=trace, but other is window."),
         ({"lenght": 3}, "unknown option of Settings 'lenght'. Did you mean length"),
         ({"credit": "windw"}, "unknown credit 'windw'. Did you mean window?"),
-        ({"credit": 5}, "credit is 5, but must be a name: trace, window, blend, or package.module:Name."),
+        (
+            {"credit": 5},
+            "credit is 5, but must be a name: trace, window, blend, or package.module:Name.",
+        ),
         ({"credit": {"window": 3}}, "credit is {'window': 3}, but must be a name"),
         ({"credit": "no.such:Credit"}, "cannot import credit 'no.such:Credit'"),
     ],
@@ -179,9 +192,14 @@ def test_a_name_may_mean_another_thing_in_each_of_two_choices_but_not_beside_the
 
     check_settings(Fine, RESERVED)
     assert Fine(credit="long").credit.length == 50
-    with pytest.raises(JaxrlError, match="length is an option of credit=long or credit=window, but credit is trace"):
+    with pytest.raises(
+        JaxrlError, match="length is an option of credit=long or credit=window, but credit is trace"
+    ):
         Fine(length=3)
-    with pytest.raises(JaxrlError, match=r"Clash.length and Clash.credit.length \(of credit=window\) are both called"):
+    with pytest.raises(
+        JaxrlError,
+        match=r"Clash.length and Clash.credit.length \(of credit=window\) are both called",
+    ):
         check_settings(Clash, RESERVED)
     check_settings(Settings, RESERVED)
 
@@ -225,8 +243,14 @@ def test_a_part_of_ones_own(somebodys):
     ("name", "text"),
     [
         ("somebodys:Bare", "'somebodys:Bare' needs the decorator @jaxrl.config.configuration"),
-        ("somebodys:Stranger", "is the class Stranger, but must be a class that derives from CreditConfig"),
-        ("somebodys:CreditConfig", "is the class CreditConfig, but must be a class that derives from CreditConfig"),
+        (
+            "somebodys:Stranger",
+            "is the class Stranger, but must be a class that derives from CreditConfig",
+        ),
+        (
+            "somebodys:CreditConfig",
+            "is the class CreditConfig, but must be a class that derives from CreditConfig",
+        ),
         ("somebodys:Mime", "unknown credit in somebodys 'Mime'. Did you mean Mine?"),
     ],
 )
@@ -254,14 +278,21 @@ def test_run_folders_of_before_held_options_of_parts_that_were_not_chosen():
     old = {"rate": 0.1, "credit": "trace", "length": 5, "weight": 1.0, "decay": 0.5}
     read = without_unchosen(Settings(), old)
     assert read == {"rate": 0.1, "credit": "trace", "decay": 0.5}
-    assert without_unchosen(Settings(), old | {"length": 6})["length"] == 6  # which `override` refuses
+    assert (
+        without_unchosen(Settings(), old | {"length": 6})["length"] == 6
+    )  # which `override` refuses
     assert without_unchosen(Settings(), old | {"wrong": 6})["wrong"] == 6
-    assert without_unchosen(PPOConfig(), {"starts": "pool", "pool_size": 64}) == {"starts": "pool", "pool_size": 64}
+    assert without_unchosen(PPOConfig(), {"starts": "pool", "pool_size": 64}) == {
+        "starts": "pool",
+        "pool_size": 64,
+    }
 
 
 def test_start_distributions_are_parts():
     env = make("probe/two-lengths")
-    assert isinstance(PPOConfig().starts, FreshConfig) and isinstance(PPOConfig().starts, StartsConfig)
+    assert isinstance(PPOConfig().starts, FreshConfig) and isinstance(
+        PPOConfig().starts, StartsConfig
+    )
     assert isinstance(FreshConfig().make(env, SINGLE), Fresh)
     assert PoolConfig(pool_size=10).make(env, Shards("env", 4)) == Pool(env, 3)
 
@@ -285,7 +316,9 @@ def toy(env, config: ToyConfig) -> Algorithm:
     def step(state):
         key, count = state
         numbers = {"decay": config.credit.decay, "weight": config.head.weight, "rate": config.rate}
-        return (key, count + config.credit.decay), {name: Mean.of(value) for name, value in numbers.items()}
+        return (key, count + config.credit.decay), {
+            name: Mean.of(value) for name, value in numbers.items()
+        }
 
     def act(policy, observation, key):
         return env.action_space.sample(key)
@@ -303,7 +336,9 @@ def toy(env, config: ToyConfig) -> Algorithm:
 def test_numbers_at_any_depth_are_swept_over_seeds_in_one_program():
     swept = {"decay": np.float32([0.1, 0.2, 0.3]), "head_weight": np.float32([1, 2, 3])}
     config = replace_leaves(ToyConfig(), swept)
-    program = Program(toy, make("probe/two-lengths"), config, [0, 1], num_settings=3, num_episodes=2)
+    program = Program(
+        toy, make("probe/two-lengths"), config, [0, 1], num_settings=3, num_episodes=2
+    )
     state, metrics = program.chunk(program.init(), 4)
     expected = np.repeat([[0.1], [0.2], [0.3]], 2, axis=1)
     np.testing.assert_allclose(metrics["decay"].sum / metrics["decay"].count, expected, rtol=1e-6)

@@ -30,15 +30,28 @@ TINY = {
     "known_baseline_value": True,
     "know_rewards": False,
 }
-CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+CHEAP = {
+    "xla_backend_optimization_level": 0
+}  # these programs run a handful of times: compile them fast
 ENVIRONMENTS = ("probe/two-lengths", "probe/continuous-action", "probe/multi-discrete-action")
 # Algorithms for environments of another kind.
 OWN = {"stepmix": ("tabular/paper",), "deep_stepmix": ("probe/two-lengths",)}
 # A constraint that binds nothing, so that the learner acts; and what is read from disk otherwise.
-UNBOUND = {"constraint": "absolute", "constraint_level": -20.0, "return_low": -20.0, "return_high": 20.0}
+UNBOUND = {
+    "constraint": "absolute",
+    "constraint_level": -20.0,
+    "return_low": -20.0,
+    "return_high": 20.0,
+}
 SETTINGS = {"deep_stepmix": UNBOUND}
-INPUTS = {"deep_stepmix": lambda env: {"baseline": actor(lambda observation, key: env.action_space.sample(key))}}
-CASES = [(name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)]
+INPUTS = {
+    "deep_stepmix": lambda env: {
+        "baseline": actor(lambda observation, key: env.action_space.sample(key))
+    }
+}
+CASES = [
+    (name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)
+]
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
 
@@ -95,7 +108,9 @@ class Compiled:
 
     def run(self, iterations, state=None):
         """(state, metrics) after so many iterations from `state`, or from the beginning."""
-        return self.chunk(self.config, copy(self.first) if state is None else state, jnp.int32(iterations))
+        return self.chunk(
+            self.config, copy(self.first) if state is None else state, jnp.int32(iterations)
+        )
 
 
 compiled = functools.cache(Compiled)
@@ -105,7 +120,9 @@ def bits(tree):
     """Every leaf as bytes, keys included."""
 
     def raw(leaf):
-        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return (
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        )
 
     return [np.asarray(raw(leaf)).tobytes() for leaf in jax.tree.leaves(tree)]
 
@@ -132,7 +149,9 @@ def abstract(function, *arguments):
 
 
 @each_case
-def test_the_agent_that_is_made_without_inputs_acts_with_the_policies_that_training_makes(name, environment_id):
+def test_the_agent_that_is_made_without_inputs_acts_with_the_policies_that_training_makes(
+    name, environment_id
+):
     case = compiled(name, environment_id)
     agent, algorithm, key = case.agent, case.algorithm, jax.random.key(0)
     assert isinstance(agent, Agent) and list(agent.modes) == list(algorithm.agent.modes) != []
@@ -157,7 +176,9 @@ def test_every_mode_keeps_the_memory_and_the_value_is_a_number(name, environment
     for mode in case.agent.modes.values():
         assert abstract(lambda *given, act=mode.act: act(*given)[1], *arguments) == memory
         if mode.steer is not None:
-            assert abstract(mode.steer, policy, jnp.float32(1.0)) == abstract(case.agent.init, jax.random.key(0))
+            assert abstract(mode.steer, policy, jnp.float32(1.0)) == abstract(
+                case.agent.init, jax.random.key(0)
+            )
     if case.agent.value is not None:
         value = jax.eval_shape(case.agent.value, *arguments)
         assert value.shape == () and value.dtype == jnp.float32
@@ -193,8 +214,14 @@ def test_a_run_begins_from_a_policy_that_was_trained_before(name, environment_id
         pytest.skip("it does not")
     policy = case.algorithm.policy(case.run(1)[0])
     begun = case.algorithm.begin_from(case.first, policy)
-    assert bits(case.algorithm.policy(begun)) == bits(policy) != bits(case.algorithm.policy(case.first))
-    assert jax.tree.structure(begun) == jax.tree.structure(case.first) and kinds(begun) == kinds(case.first)
+    assert (
+        bits(case.algorithm.policy(begun))
+        == bits(policy)
+        != bits(case.algorithm.policy(case.first))
+    )
+    assert jax.tree.structure(begun) == jax.tree.structure(case.first) and kinds(begun) == kinds(
+        case.first
+    )
 
 
 @each_case
@@ -214,7 +241,9 @@ def test_a_step_keeps_the_structure_types_and_shapes_of_the_state(name, environm
     assert jax.tree.structure(state) == jax.tree.structure(following)
     assert kinds(state) == kinds(following)
     leaves = jax.tree.leaves_with_path((state, following))
-    assert not [jax.tree_util.keystr(path) for path, leaf in leaves if getattr(leaf, "weak_type", False)]
+    assert not [
+        jax.tree_util.keystr(path) for path, leaf in leaves if getattr(leaf, "weak_type", False)
+    ]
 
 
 @each_case
@@ -279,7 +308,9 @@ def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(name, environment_i
     half, _ = case.run(2)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, half, {"seconds": 1.5})
-    restored = checkpoints.restore_latest(jax.eval_shape(case.make_init, case.config, jax.random.key(0)))
+    restored = checkpoints.restore_latest(
+        jax.eval_shape(case.make_init, case.config, jax.random.key(0))
+    )
     assert restored.iteration == 2 and bits(restored.state) == bits(half)
     resumed, _ = case.run(2, restored.state)
     assert jax.tree.structure(resumed) == jax.tree.structure(whole)
@@ -290,7 +321,9 @@ def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(name, environment_i
 @each_case
 def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environment_id):
     case = compiled(name, environment_id)
-    chunk = jax.jit(case.over_members(case.make_chunk, None), donate_argnums=1, compiler_options=CHEAP)
+    chunk = jax.jit(
+        case.over_members(case.make_chunk, None), donate_argnums=1, compiler_options=CHEAP
+    )
     init = jax.jit(case.over_members(case.make_init), compiler_options=CHEAP)
     factors, policies = jnp.array([1.0, 0.5]), []
     both = jax.tree.map(lambda number: jnp.broadcast_to(number, 2), case.config)
@@ -311,7 +344,9 @@ def test_seeds_and_settings_are_vmapped_axes_of_one_compilation(name, environmen
         np.testing.assert_allclose(found[0, 0], expected, rtol=1e-4, atol=1e-4)
     leaves = jax.tree.leaves(policies[0])
     assert any(not np.array_equal(leaf[0, 0], leaf[0, 1]) for leaf in leaves), "seeds must differ"
-    assert any(not np.array_equal(leaf[0, 0], leaf[1, 0]) for leaf in leaves), "settings must differ"
+    assert any(not np.array_equal(leaf[0, 0], leaf[1, 0]) for leaf in leaves), (
+        "settings must differ"
+    )
 
 
 @each_case
@@ -326,7 +361,9 @@ def test_the_policy_acts_for_one_environment_within_its_space(name, environment_
         assert jax.tree.structure(following) == jax.tree.structure(memory)
         assert actions.shape == (20, *space.shape) and actions.dtype == space.dtype
         if isinstance(space, Box):
-            assert np.all(np.asarray(actions) >= space.low) and np.all(np.asarray(actions) <= space.high)
+            assert np.all(np.asarray(actions) >= space.low) and np.all(
+                np.asarray(actions) <= space.high
+            )
         unique[mode] = len(np.unique(np.asarray(actions), axis=0))
     assert unique["deterministic"] == 1 and unique["stochastic"] > 1
 

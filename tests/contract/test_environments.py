@@ -11,7 +11,9 @@ from jaxrl.envs import registry
 from jaxrl.types import Box, Discrete, Timestep
 
 BATCH = 2
-CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+CHEAP = {
+    "xla_backend_optimization_level": 0
+}  # these programs run a handful of times: compile them fast
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +95,9 @@ def test_a_step_keeps_the_structure_of_the_state(environment_id):
 
 @each_environment
 def test_making_it_twice_gives_one_structure(environment_id):
-    assert jax.tree.structure(made(environment_id)) == jax.tree.structure(registry.make(environment_id))
+    assert jax.tree.structure(made(environment_id)) == jax.tree.structure(
+        registry.make(environment_id)
+    )
 
 
 @each_environment

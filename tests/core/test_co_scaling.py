@@ -9,7 +9,9 @@ from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
 
 # Tuned at 64 environments: 64 · 128 = 8192 transitions, 8 minibatches of 1024, 32 gradient steps an iteration.
-TUNED = PPOConfig(num_steps=128, minibatch_size=1024, num_epochs=4, learning_rate=1e-3, total_steps=10_000_000)
+TUNED = PPOConfig(
+    num_steps=128, minibatch_size=1024, num_epochs=4, learning_rate=1e-3, total_steps=10_000_000
+)
 
 
 def gradient_steps(config):
@@ -54,10 +56,15 @@ def test_swept_learning_rates_scale_each():
 def test_refuses_what_cannot_be_scaled():
     with pytest.raises(JaxrlError) as error:
         co_scale(TUNED.replace(num_envs=100), 64, "R1")
-    assert str(error.value) == ("scale_from is 64, but must divide num_envs, 100: scaling is by a whole number.")
+    assert str(error.value) == (
+        "scale_from is 64, but must divide num_envs, 100: scaling is by a whole number."
+    )
     with pytest.raises(JaxrlError, match="scale_from is 64, but must divide num_envs, 32"):
         co_scale(TUNED.replace(num_envs=32), 64, "R1")
-    with pytest.raises(JaxrlError, match="num_steps is 128, but scale_rule R5 divides it by num_envs / scale_from = 3"):
+    with pytest.raises(
+        JaxrlError,
+        match="num_steps is 128, but scale_rule R5 divides it by num_envs / scale_from = 3",
+    ):
         co_scale(TUNED.replace(num_envs=192), 64, "R5")
     for number in (0, -64, 64.0, True):
         with pytest.raises(JaxrlError, match="scale_from is .* whole number of at least 1"):
@@ -67,5 +74,7 @@ def test_refuses_what_cannot_be_scaled():
 def test_names_the_nearest_rule():
     with pytest.raises(JaxrlError, match="unknown scale_rule 'r1'. Did you mean R1"):
         co_scale(TUNED, 64, "r1")
-    with pytest.raises(JaxrlError, match="unknown scale_rule 'linear'. Choose one of: R1, R2, R3, R4, R5."):
+    with pytest.raises(
+        JaxrlError, match="unknown scale_rule 'linear'. Choose one of: R1, R2, R3, R4, R5."
+    ):
         co_scale(TUNED, 64, "linear")

@@ -75,7 +75,8 @@ def test_the_value_is_the_sum_rounded_and_the_remainder_what_is_missing():
 
 
 @pytest.mark.parametrize(
-    "terms", [[2.0**24, *[1.0] * 1000], [*[1.0] * 3, 1e20, *[1.0] * 4, -1e20], [1e20, 1.0, -1e20], []]
+    "terms",
+    [[2.0**24, *[1.0] * 1000], [*[1.0] * 3, 1e20, *[1.0] * 4, -1e20], [1e20, 1.0, -1e20], []],
 )
 def test_a_term_much_larger_or_smaller_than_the_sum_loses_nothing(terms):
     total = jax.jit(in_one_loop)(jnp.array(terms, jnp.float32))
@@ -121,7 +122,9 @@ def test_terms_that_are_products_of_the_same_program():
     )(left, right)
     products = left.astype(np.float64) * right
     for total in (fused, within):
-        assert (np.abs(total.value - exact(products)) <= bound(products) + EPS * np.abs(products).sum(0)).all()
+        assert (
+            np.abs(total.value - exact(products)) <= bound(products) + EPS * np.abs(products).sum(0)
+        ).all()
 
 
 @pytest.mark.parametrize("terms", [[1, np.inf, 2], [3e38, 3e38, 1], [-np.inf], [1, np.nan, 2]])

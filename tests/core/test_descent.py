@@ -14,7 +14,9 @@ def test_the_first_step_is_adams_along_the_clipped_gradient():
         descent = FlatOptimizer(max_grad_norm=norm)
         after = descent.step(descent.init(PARAMS), GRAD, NOTHING, RATE)
         scaled = np.array(expected)
-        np.testing.assert_allclose(after.params, PARAMS - 0.1 * scaled / (np.abs(scaled) + 1e-5), rtol=1e-5)
+        np.testing.assert_allclose(
+            after.params, PARAMS - 0.1 * scaled / (np.abs(scaled) + 1e-5), rtol=1e-5
+        )
         np.testing.assert_allclose(after.optimizer[1].mu, 0.1 * scaled, rtol=1e-5)
 
 

@@ -82,7 +82,9 @@ def test_categorical_by_hand():
     p = Categorical(jnp.log(jnp.array([0.5, 0.25, 0.25])) + 3.0)
     np.testing.assert_allclose(p.log_prob(jnp.int32(1)), np.log(0.25), rtol=1e-6)
     np.testing.assert_allclose(p.entropy(), 1.5 * np.log(2), rtol=1e-6)
-    np.testing.assert_allclose(p.kl(Categorical(jnp.zeros(3))), np.log(3) - 1.5 * np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(
+        p.kl(Categorical(jnp.zeros(3))), np.log(3) - 1.5 * np.log(2), rtol=1e-5
+    )
     assert p.mode() == 0
 
 
@@ -135,7 +137,9 @@ def test_categorical_gradient_is_one_hot_minus_probabilities():
     p, _ = pairs()["categorical"]
     x = jnp.array([2, 4])
     gradient = jax.grad(lambda logits: jnp.sum(Categorical(logits).log_prob(x)))(p.logits)
-    np.testing.assert_allclose(gradient, np.eye(5)[np.asarray(x)] - jax.nn.softmax(p.logits), atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, np.eye(5)[np.asarray(x)] - jax.nn.softmax(p.logits), atol=1e-6
+    )
 
 
 def test_a_column_of_actions_is_refused():
@@ -157,10 +161,14 @@ def test_multicategorical_is_a_product():
 def test_normal_by_hand():
     p = Normal(jnp.array([1.0, 2.0]), jnp.log(jnp.array([1.0, 2.0])))
     one_deviation_out = jnp.array([2.0, 0.0])
-    np.testing.assert_allclose(p.log_prob(one_deviation_out), -1 - np.log(2) - np.log(2 * np.pi), rtol=1e-6)
+    np.testing.assert_allclose(
+        p.log_prob(one_deviation_out), -1 - np.log(2) - np.log(2 * np.pi), rtol=1e-6
+    )
     np.testing.assert_allclose(p.entropy(), np.log(2) + 1 + np.log(2 * np.pi), rtol=1e-6)
     standard = Normal(jnp.zeros(2), jnp.zeros(2))
-    np.testing.assert_allclose(p.kl(standard), 0.5 * (1 + 1 - 1) + 0.5 * (4 + 4 - 1) - np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(
+        p.kl(standard), 0.5 * (1 + 1 - 1) + 0.5 * (4 + 4 - 1) - np.log(2), rtol=1e-6
+    )
 
 
 def test_normal_density_integrates_to_one():
@@ -216,11 +224,15 @@ def test_tanh_matches_float64_where_the_naive_form_still_works():
     u = np.linspace(-5, 5, 101)
     naive = -0.5 * u**2 - 0.5 * np.log(2 * np.pi) - np.log(1 - np.tanh(u) ** 2)
     p = TanhNormal(jnp.zeros((101, 1)), jnp.zeros(1))
-    np.testing.assert_allclose(p.log_prob(jnp.asarray(u[:, None], jnp.float32)), naive, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        p.log_prob(jnp.asarray(u[:, None], jnp.float32)), naive, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", [Normal, TanhNormal])
 def test_gradients_flow_through_continuous_draws(family):
     key = jax.random.key(6)
-    mean_gradient = jax.grad(lambda mean: jnp.sum(family(mean, jnp.zeros(2)).sample(key)))(jnp.zeros(2))
+    mean_gradient = jax.grad(lambda mean: jnp.sum(family(mean, jnp.zeros(2)).sample(key)))(
+        jnp.zeros(2)
+    )
     np.testing.assert_allclose(mean_gradient, [1, 1])

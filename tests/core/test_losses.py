@@ -33,7 +33,9 @@ def test_clipped_surrogate_by_hand():
 
 def test_clipped_surrogate_pulls_only_where_the_clip_does_not_hold():
     ratio, advantage = jnp.array([1.5, 1.5, 0.5, 0.5]), jnp.array([1.0, -1.0, 1.0, -1.0])
-    gradient = jax.grad(lambda x: jnp.sum(clipped_surrogate(x, jnp.zeros(4), advantage, 0.2)))(jnp.log(ratio))
+    gradient = jax.grad(lambda x: jnp.sum(clipped_surrogate(x, jnp.zeros(4), advantage, 0.2)))(
+        jnp.log(ratio)
+    )
     np.testing.assert_allclose(gradient, [0.0, 1.5, -0.5, 0.0], rtol=1e-6)
 
 
@@ -85,7 +87,9 @@ def test_clip_fraction_by_hand():
 
 
 def test_explained_variance():
-    value, target = np.random.default_rng(4).normal(size=(2, 4, 50)).astype(np.float32) + np.float32(7)
+    value, target = np.random.default_rng(4).normal(size=(2, 4, 50)).astype(
+        np.float32
+    ) + np.float32(7)
     by_definition = 1 - np.var(target - value) / np.var(target)
     np.testing.assert_allclose(explained_variance(value, target), by_definition, rtol=1e-4)
     assert explained_variance(target, target) == 1
@@ -128,9 +132,16 @@ def test_what_weighs_nothing_does_not_matter():
     weight = unit_weight(counts.astype(np.float32))
     np.testing.assert_allclose(weight, counts * 400 / counts.sum(), rtol=1e-6)
     alone = normalize_advantage(advantage[counts])
-    np.testing.assert_allclose(normalize_advantage(advantage, weight=weight)[counts], alone, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(weighted_mean(advantage, weight), advantage[counts].mean(), rtol=1e-5)
-    chosen, of_all = ratio_diagnostics(log_ratio[counts], 0.2), ratio_diagnostics(log_ratio, 0.2, weight)
+    np.testing.assert_allclose(
+        normalize_advantage(advantage, weight=weight)[counts], alone, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        weighted_mean(advantage, weight), advantage[counts].mean(), rtol=1e-5
+    )
+    chosen, of_all = (
+        ratio_diagnostics(log_ratio[counts], 0.2),
+        ratio_diagnostics(log_ratio, 0.2, weight),
+    )
     assert all(abs(chosen[name] - of_all[name]) < 1e-5 * max(1.0, chosen[name]) for name in chosen)
 
 

@@ -17,7 +17,9 @@ def test_an_epoch_visits_every_row_once(minibatch_size):
 
 
 def test_every_epoch_is_shuffled_anew():
-    first, second = (minibatch.shuffled_indices(key, 64, 16) for key in jax.random.split(jax.random.key(1)))
+    first, second = (
+        minibatch.shuffled_indices(key, 64, 16) for key in jax.random.split(jax.random.key(1))
+    )
     assert not np.array_equal(first, second)
     assert not np.array_equal(first.ravel(), np.arange(64))
 
@@ -40,7 +42,9 @@ def test_every_size_is_permuted_primes_too(size):
 def test_where_an_index_goes_and_where_its_neighbour_goes_are_independent(size, trials):
     """Counts of (place of 0, place of 1) by quarters of the permutation, against a random permutation's."""
     keys = jax.random.split(jax.random.key(5), trials)
-    places = np.asarray(jax.jit(jax.vmap(lambda key: jnp.argsort(minibatch.permutation(key, size))[:2]))(keys))
+    places = np.asarray(
+        jax.jit(jax.vmap(lambda key: jnp.argsort(minibatch.permutation(key, size))[:2]))(keys)
+    )
     quarter = places * 4 // size
     counts = np.zeros((4, 4))
     np.add.at(counts, (quarter[:, 0], quarter[:, 1]), 1)
@@ -51,7 +55,9 @@ def test_where_an_index_goes_and_where_its_neighbour_goes_are_independent(size, 
 
 
 def test_a_large_permutation_leaves_no_trace_of_order():
-    found = np.asarray(jax.jit(minibatch.permutation, static_argnums=1)(jax.random.key(0), 2**16)).astype(float)
+    found = np.asarray(
+        jax.jit(minibatch.permutation, static_argnums=1)(jax.random.key(0), 2**16)
+    ).astype(float)
     # Correlation with the identity, and of neighbours, is of the order of 1 / 256 for a random one.
     assert abs(np.corrcoef(found, np.arange(2**16))[0, 1]) < 0.02
     assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.02
@@ -67,7 +73,9 @@ def test_the_mean_over_tiles_is_the_mean_over_the_rows(monkeypatch):
         return {"gradient": (rows["x"] * rows["y"][:, None]).mean(0), "loss": rows["y"].mean()}
 
     found = minibatch.mean_over_tiles(means, rows, jax.random.key(1))
-    np.testing.assert_allclose(found["gradient"], (rows["x"] * rows["y"][:, None]).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["gradient"], (rows["x"] * rows["y"][:, None]).mean(0), rtol=1e-4
+    )
     np.testing.assert_allclose(found["loss"], 47.5)
 
 
@@ -102,14 +110,21 @@ def test_fitting_sizes_pass():
     ("minibatch_size", "nearest"),
     [(9, "8, 10, 12"), (50, "30, 40, 60"), (7, "5, 6, 8"), (10_000, "40, 60, 120")],
 )
-def test_a_minibatch_that_does_not_divide_is_refused_with_the_nearest_that_do(minibatch_size, nearest):
+def test_a_minibatch_that_does_not_divide_is_refused_with_the_nearest_that_do(
+    minibatch_size, nearest
+):
     with pytest.raises(JaxrlError) as error:
         minibatch.check_sizes(1000, 12, 10, minibatch_size)
-    given = f"minibatch_size is {minibatch_size}, but must divide num_envs * num_steps = 12 * 10 = 120."
+    given = (
+        f"minibatch_size is {minibatch_size}, but must divide num_envs * num_steps = 12 * 10 = 120."
+    )
     assert str(error.value) == f"{given} Nearest that do: {nearest}."
 
 
 def test_a_budget_smaller_than_one_iteration_is_refused():
     with pytest.raises(JaxrlError) as error:
         minibatch.check_sizes(119, 12, 10, 12)
-    assert str(error.value) == "total_steps is 119, but one iteration alone takes num_envs * num_steps = 12 * 10 = 120."
+    assert (
+        str(error.value)
+        == "total_steps is 119, but one iteration alone takes num_envs * num_steps = 12 * 10 = 120."
+    )

@@ -41,15 +41,21 @@ def test_batches_merge_into_the_moments_of_all(shape):
 
 def test_by_hand():
     running = update(moments.init(()), np.array([1.0, 3.0], np.float32))  # mean 2, variance 1
-    running = update(running, np.array([8.0, 8.0], np.float32))  # 1, 3, 8, 8: mean 5, squares 16 + 4 + 9 + 9
+    running = update(
+        running, np.array([8.0, 8.0], np.float32)
+    )  # 1, 3, 8, 8: mean 5, squares 16 + 4 + 9 + 9
     np.testing.assert_allclose(running, (5.0, 38 / 4, 4.0), rtol=1e-6)
-    np.testing.assert_allclose(moments.normalize(running, jnp.float32(8.0)), 3 / np.sqrt(9.5), rtol=1e-6)
+    np.testing.assert_allclose(
+        moments.normalize(running, jnp.float32(8.0)), 3 / np.sqrt(9.5), rtol=1e-6
+    )
 
 
 def test_variance_survives_a_large_offset():
     running, batches = moments.init((2,)), []
     for seed in range(20):
-        batches.append(1e6 + np.random.default_rng(seed).uniform(-1, 1, (16, 64, 2)).astype(np.float32))
+        batches.append(
+            1e6 + np.random.default_rng(seed).uniform(-1, 1, (16, 64, 2)).astype(np.float32)
+        )
         running = update(running, batches[-1])
     union = np.concatenate(batches).astype(np.float64)
     np.testing.assert_allclose(running.mean, union.mean((0, 1)), rtol=1e-7)

@@ -79,7 +79,16 @@ def test_n_step_returns_by_hand(eight_steps):
     reward, _, next_value, terminated, truncated = eight_steps
     target = n_step_returns(reward, next_value, terminated, truncated, 0.5, 2)
     # Two rewards and a quarter of V(two steps on), except at t = 2, 5, 7, which have one step left.
-    by_hand = [2 + 30 / 4, 2 + 1.5, 3, 4 + 2.5 + 60 / 4, 5 + 3 + 100 / 4, 6 + 50, 7 + 4 + 90 / 4, 8 + 45]
+    by_hand = [
+        2 + 30 / 4,
+        2 + 1.5,
+        3,
+        4 + 2.5 + 60 / 4,
+        5 + 3 + 100 / 4,
+        6 + 50,
+        7 + 4 + 90 / 4,
+        8 + 45,
+    ]
     np.testing.assert_allclose(target, by_hand, rtol=1e-6)
 
 
@@ -154,7 +163,11 @@ def test_values_that_must_not_be_read_may_be_nan():
     reward = value = np.ones(3, np.float32)
     next_value = np.array([1, np.nan, 1], np.float32)
     terminated, truncated = np.arange(3) == 1, np.zeros(3, bool)
-    assert np.all(np.isfinite(gae(reward, value, next_value, terminated, truncated, gamma=0.99, gae_lambda=0.95)))
+    assert np.all(
+        np.isfinite(
+            gae(reward, value, next_value, terminated, truncated, gamma=0.99, gae_lambda=0.95)
+        )
+    )
 
 
 def test_gamma_and_lambda_may_be_traced():
@@ -162,9 +175,13 @@ def test_gamma_and_lambda_may_be_traced():
     next_value = successor_values(value, last_value, truncated, final_value)
     arguments = reward, value, next_value, terminated, truncated
     gammas, lambdas = jnp.array([0.9, 0.99]), jnp.array([0.8, 0.95])
-    swept = jax.vmap(lambda gamma, lambda_: gae(*arguments, gamma=gamma, gae_lambda=lambda_))(gammas, lambdas)
+    swept = jax.vmap(lambda gamma, lambda_: gae(*arguments, gamma=gamma, gae_lambda=lambda_))(
+        gammas, lambdas
+    )
     for i, (gamma, lambda_) in enumerate([(0.9, 0.8), (0.99, 0.95)]):
-        np.testing.assert_allclose(swept[i], gae(*arguments, gamma=gamma, gae_lambda=lambda_), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            swept[i], gae(*arguments, gamma=gamma, gae_lambda=lambda_), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_trailing_axis_of_one_is_refused():

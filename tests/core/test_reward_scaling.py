@@ -16,7 +16,10 @@ scale = jax.jit(reward_scaling.scale)
 def rollouts(count):
     rng = np.random.default_rng(0)
     for _ in range(count):
-        yield rng.normal(2.0, 3.0, (NUM_STEPS, NUM_ENVS)).astype(np.float32), rng.random((NUM_STEPS, NUM_ENVS)) < 0.3
+        yield (
+            rng.normal(2.0, 3.0, (NUM_STEPS, NUM_ENVS)).astype(np.float32),
+            rng.random((NUM_STEPS, NUM_ENVS)) < 0.3,
+        )
 
 
 def test_agrees_with_a_loop_that_keeps_every_return():

@@ -19,7 +19,12 @@ def problem(seed=0):
     """(transitions, rewards, initial, policy), float64, random."""
     generator = np.random.default_rng(seed)
     rows = generator.dirichlet(np.ones(S), (H, S, A))
-    return rows, generator.random((H, S, A)), generator.dirichlet(np.ones(S)), generator.dirichlet(np.ones(A), (H, S))
+    return (
+        rows,
+        generator.random((H, S, A)),
+        generator.dirichlet(np.ones(S)),
+        generator.dirichlet(np.ones(A), (H, S)),
+    )
 
 
 def by_enumeration(transitions, rewards, initial, policy):
@@ -39,9 +44,13 @@ def by_enumeration(transitions, rewards, initial, policy):
 def test_the_expected_return_is_the_sum_over_trajectories():
     expected = by_enumeration(*problem())
     with jax.enable_x64(True):
-        assert float(tabular.expected_return(*map(jnp.asarray, problem()))) == pytest.approx(expected, abs=1e-12)
+        assert float(tabular.expected_return(*map(jnp.asarray, problem()))) == pytest.approx(
+            expected, abs=1e-12
+        )
     in_float32 = tabular.expected_return(*(jnp.asarray(each, jnp.float32) for each in problem()))
-    assert in_float32.dtype == jnp.float32 and float(in_float32) == pytest.approx(expected, abs=1e-6)
+    assert in_float32.dtype == jnp.float32 and float(in_float32) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_optimal_values_are_those_of_the_best_deterministic_policy():
@@ -53,21 +62,29 @@ def test_optimal_values_are_those_of_the_best_deterministic_policy():
     values = tabular.optimal(jnp.asarray(transitions), jnp.asarray(rewards))
     assert float(initial @ values.state[0]) == pytest.approx(best, abs=1e-6)
     greedy = tabular.greedy(values.action)
-    assert float(tabular.expected_return(*map(jnp.asarray, problem()[:3]), greedy)) == pytest.approx(best, abs=1e-6)
+    assert float(
+        tabular.expected_return(*map(jnp.asarray, problem()[:3]), greedy)
+    ) == pytest.approx(best, abs=1e-6)
 
 
 def test_a_mixture_earns_the_mixture():
     transitions, rewards, initial, policy = map(jnp.asarray, problem())
     other = jnp.flip(policy, -1)
-    one, two = (tabular.expected_return(transitions, rewards, initial, each) for each in (policy, other))
-    both = tabular.expected_return(transitions, rewards, initial, Mixture(policy, other, jnp.float32(0.3)))
+    one, two = (
+        tabular.expected_return(transitions, rewards, initial, each) for each in (policy, other)
+    )
+    both = tabular.expected_return(
+        transitions, rewards, initial, Mixture(policy, other, jnp.float32(0.3))
+    )
     np.testing.assert_allclose(both, 0.3 * one + 0.7 * two, rtol=1e-6)
 
 
 def test_policies_by_hand():
     q = jnp.array([[1.0, 1.0, 0.0]])
     np.testing.assert_allclose(tabular.greedy(q), [[0.5, 0.5, 0.0]])
-    np.testing.assert_allclose(tabular.break_ties(q, jnp.array([[0.1, 0.3, 0.9]])), [[0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(
+        tabular.break_ties(q, jnp.array([[0.1, 0.3, 0.9]])), [[0.0, 1.0, 0.0]]
+    )
     np.testing.assert_allclose(tabular.epsilon_soft(q, 0.3), [[0.45, 0.45, 0.1]])
     odds = np.array([np.e, np.e, 1.0])
     np.testing.assert_allclose(tabular.boltzmann(q, 1.0)[0], odds / odds.sum(), rtol=1e-6)
@@ -92,7 +109,9 @@ def test_episodes_follow_the_law_of_the_process_and_are_counted():
     assert episodes.states.shape == (H + 1, n) and episodes.actions.shape == (H, n)
     counts = np.asarray(tabular.count(episodes, S, A))
     assert counts.dtype == np.int32 and counts.sum() == n * H and (counts.sum((1, 2, 3)) == n).all()
-    np.testing.assert_allclose(np.bincount(episodes.states[0], minlength=S) / n, initial, atol=0.015)
+    np.testing.assert_allclose(
+        np.bincount(episodes.states[0], minlength=S) / n, initial, atol=0.015
+    )
     seen = counts / counts.sum(-1, keepdims=True)
     np.testing.assert_allclose(seen, transitions, atol=0.05)
     earned = (counts.sum(-1) * np.asarray(rewards)).sum() / n
@@ -103,9 +122,13 @@ def test_episodes_follow_the_law_of_the_process_and_are_counted():
 def test_a_mixture_is_one_policy_for_the_whole_episode():
     always = [jnp.zeros((H, S, A)).at[..., action].set(1.0) for action in range(2)]
     rows, _, initial, _ = (jnp.asarray(each, jnp.float32) for each in problem())
-    episodes = tabular.play(rows, initial, Mixture(*always, jnp.float32(0.25)), jax.random.key(1), 4000)
+    episodes = tabular.play(
+        rows, initial, Mixture(*always, jnp.float32(0.25)), jax.random.key(1), 4000
+    )
     assert np.ptp(np.asarray(episodes.actions), axis=0).max() == 0
-    assert float((episodes.actions[0] == 0).mean()) == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 4000))
+    assert float((episodes.actions[0] == 0).mean()) == pytest.approx(
+        0.25, abs=4 * np.sqrt(0.25 * 0.75 / 4000)
+    )
 
 
 def test_counting_by_hand():
@@ -123,5 +146,7 @@ def test_counting_is_that_of_a_loop(num_episodes):
     expected = np.zeros((4, 3, 2, 3), int)
     for h, n in np.ndindex(4, num_episodes):
         expected[h, states[h, n], actions[h, n], states[h + 1, n]] += 1
-    episodes = tabular.TabularEpisodes(jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32))
+    episodes = tabular.TabularEpisodes(
+        jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32)
+    )
     np.testing.assert_array_equal(tabular.count(episodes, 3, 2), expected)

@@ -22,7 +22,9 @@ def test_select_rows_chooses_whole_rows_of_every_leaf():
 
 
 def test_select_rows_keeps_the_types_of_the_running_state():
-    chosen = tree.select_rows(jnp.array([True]), jnp.array([1], jnp.int32), jnp.array([0.5], jnp.float32))
+    chosen = tree.select_rows(
+        jnp.array([True]), jnp.array([1], jnp.int32), jnp.array([0.5], jnp.float32)
+    )
     assert chosen.dtype == jnp.float32 and float(chosen[0]) == 1.0
     assert tree.select_rows(jnp.array([True]), jnp.array([True]), jnp.array([False])).dtype == bool
 
@@ -35,11 +37,20 @@ def test_select_rows_chooses_keys_too():
 
 
 def test_strip_weak_types_leaves_values_and_types_alone():
-    given = {"weak": jnp.asarray(1.5), "python": 2, "strong": jnp.float32(3), "key": jax.random.key(0)}
+    given = {
+        "weak": jnp.asarray(1.5),
+        "python": 2,
+        "strong": jnp.float32(3),
+        "key": jax.random.key(0),
+    }
     assert given["weak"].weak_type
     stripped = tree.strip_weak_types(given)
     assert not any(stripped[name].weak_type for name in ("weak", "python", "strong"))
-    assert (float(stripped["weak"]), int(stripped["python"]), float(stripped["strong"])) == (1.5, 2, 3.0)
+    assert (float(stripped["weak"]), int(stripped["python"]), float(stripped["strong"])) == (
+        1.5,
+        2,
+        3.0,
+    )
     assert stripped["python"].dtype == jnp.int32 and stripped["weak"].dtype == jnp.float32
     assert jnp.issubdtype(stripped["key"].dtype, jax.dtypes.prng_key)
 

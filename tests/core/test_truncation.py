@@ -38,7 +38,14 @@ def through_slots(empty, finals, truncated):
 @pytest.mark.parametrize(
     ("num_steps", "shortest", "longest"),
     [(12, 30, 40), (12, 12, 12), (12, 5, 5), (12, 3, 9), (12, 1, 4), (1, 7, 7)],
-    ids=["horizon beyond rollout", "equal", "several", "random limits", "every step can end", "one step"],
+    ids=[
+        "horizon beyond rollout",
+        "equal",
+        "several",
+        "random limits",
+        "every step can end",
+        "one step",
+    ],
 )
 def test_slots_give_what_a_dense_array_gives(num_steps, shortest, longest):
     rng = np.random.default_rng(num_steps + shortest)
@@ -62,7 +69,9 @@ def test_a_truncation_in_every_second_step_fills_the_slots_in_order():
     buffer, count = through_slots(empty, finals, truncated)
     np.testing.assert_array_equal(buffer[:, 0], [0.0, 2.0, 4.0])
     assert int(count[0]) == 3
-    np.testing.assert_array_equal(truncation.scatter(buffer + 10.0, jnp.asarray(truncated))[:, 0], [10, 0, 12, 0, 14])
+    np.testing.assert_array_equal(
+        truncation.scatter(buffer + 10.0, jnp.asarray(truncated))[:, 0], [10, 0, 12, 0, 14]
+    )
 
 
 def test_observations_are_kept_with_their_structure_and_types():

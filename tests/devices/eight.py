@@ -74,7 +74,11 @@ def assert_replicated(program: Program, state) -> None:
     """All that is not dealt out has the same bits on every device."""
     copies = 0
     for leaf in jax.tree.leaves(state):
-        data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        data = (
+            jax.random.key_data(leaf)
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
         assert len(data.addressable_shards) == program.layout.devices
         by_index: dict[str, set[bytes]] = {}
         for shard in data.addressable_shards:

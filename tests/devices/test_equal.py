@@ -36,7 +36,9 @@ def determined():
 @pytest.fixture(scope="module")
 def runs():
     """(state, metrics) of the same iterations, by the number of devices that shared them."""
-    return {devices: walks(devices).chunk(beginning(walks(devices)), ITERATIONS) for devices in (1, 8)}
+    return {
+        devices: walks(devices).chunk(beginning(walks(devices)), ITERATIONS) for devices in (1, 8)
+    }
 
 
 def test_eight_devices_end_in_the_state_of_one(runs):
@@ -49,7 +51,10 @@ def test_the_run_was_worth_comparing(runs):
     assert len(np.unique(positions)) == NUM_ENVS  # devices held different environments
     assert metrics["episode_return"].count > NUM_ENVS
     assert 0 < metrics["taken"].sum == metrics["taken"].count
-    moved = [np.abs(a - b).max() for a, b in zip(arrays(state.policy), arrays(walks(1).init().policy), strict=True)]
+    moved = [
+        np.abs(a - b).max()
+        for a, b in zip(arrays(state.policy), arrays(walks(1).init().policy), strict=True)
+    ]
     assert max(moved) > 1e-3
 
 
@@ -66,7 +71,9 @@ def test_a_missing_reduction_would_be_seen(runs, monkeypatch):
 def test_metrics_are_those_of_all_devices(runs):
     for name in set(runs[1][1]) - OWN:
         one, eight = (runs[devices][1][name] for devices in (1, 8))
-        np.testing.assert_allclose(eight.sum / eight.count, one.sum / one.count, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            eight.sum / eight.count, one.sum / one.count, rtol=1e-4, atol=1e-5, err_msg=name
+        )
     for name in ("episode_return", "episode_length"):
         assert runs[8][1][name].count == runs[1][1][name].count
 
@@ -81,7 +88,9 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_others(runs, devices, tmp_pa
     checkpoints.save(ITERATIONS, runs[8][0], {})
     restored = checkpoints.restore_latest(program.abstract_state())
     assert not restored.problems
-    for leaf, abstract in zip(jax.tree.leaves(restored.state), jax.tree.leaves(program.abstract_state()), strict=True):
+    for leaf, abstract in zip(
+        jax.tree.leaves(restored.state), jax.tree.leaves(program.abstract_state()), strict=True
+    ):
         assert leaf.sharding.num_devices == devices and leaf.shape == abstract.shape
     further, _ = program.chunk(restored.state, 2)
     same, _ = walks(8).chunk(copy(runs[8][0]), 2)

@@ -28,7 +28,10 @@ EVERYTHING = {
     "target_kl": 0.5,
     "ewma_center_of_mass": 2.0,
 }
-POPULATIONS = {"five seeds": {"num_seeds": 5}, "two settings": {"sweep": {"learning_rate": [1e-3, 1e-2]}}}
+POPULATIONS = {
+    "five seeds": {"num_seeds": 5},
+    "two settings": {"sweep": {"learning_rate": [1e-3, 1e-2]}},
+}
 SHAPES = {"five seeds": (1, 5), "two settings": (2, 1)}
 each_population = pytest.mark.parametrize("name", POPULATIONS)
 
@@ -42,7 +45,9 @@ def shared():
 @functools.cache
 def program(name, devices):
     made = experiment(**EVERYTHING, **POPULATIONS[name])
-    built = build(dataclasses.replace(made, run=dataclasses.replace(made.run, mesh=(f"seed={devices}",))))
+    built = build(
+        dataclasses.replace(made, run=dataclasses.replace(made.run, mesh=(f"seed={devices}",)))
+    )
     assert built.layout == Layout(seed=devices)
     return built
 
@@ -60,7 +65,9 @@ def run(name, devices):
 
 @each_population
 def test_they_begin_with_the_bits_of_one_device_and_end_within_its_rounding(name):
-    (first, state, metrics, _), (first_of_two, state_of_two, metrics_of_two, _) = (run(name, n) for n in (1, 2))
+    (first, state, metrics, _), (first_of_two, state_of_two, metrics_of_two, _) = (
+        run(name, n) for n in (1, 2)
+    )
     assert same_bits(first, first_of_two)
     assert jax.tree.structure(state) == jax.tree.structure(state_of_two)
     assert_close(state_of_two, state)
@@ -81,7 +88,10 @@ def test_they_are_evaluated_on_the_same_episodes(name):
     one, two = run(name, 1)[3], run(name, 2)[3]
     assert list(one) == list(two) == ["deterministic", "stochastic"]
     for mode, episodes in two.items():
-        assert isinstance(episodes.returns, np.ndarray) and episodes.returns.shape == (*SHAPES[name], EPISODES)
+        assert isinstance(episodes.returns, np.ndarray) and episodes.returns.shape == (
+            *SHAPES[name],
+            EPISODES,
+        )
         np.testing.assert_allclose(episodes.returns, one[mode].returns, rtol=1e-5)
         np.testing.assert_array_equal(episodes.lengths, one[mode].lengths)
 

@@ -23,7 +23,15 @@ from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, newest_state, records, same_bits, shared_compilations
 
 ITERATIONS = 48
-TRAIN = ["train", "ppo", *ARGUMENTS, "--total-steps", str(ITERATIONS * 32), "--num-evaluations", "12"]
+TRAIN = [
+    "train",
+    "ppo",
+    *ARGUMENTS,
+    "--total-steps",
+    str(ITERATIONS * 32),
+    "--num-evaluations",
+    "12",
+]
 FIRST_SLURM_PORT = 65536 - 4096  # of those that JAX derives from the number of a job
 PATIENCE = 240.0  # a busy machine compiles for a minute
 WELL_UNDER_A_MINUTE = 45.0
@@ -42,13 +50,24 @@ class Pair:
     """Two processes of the same command, but for what the `second` adds; both are killed at the end of the block."""
 
     def __init__(
-        self, arguments: list[str], devices: int = 1, slurm: bool = False, second: tuple[str, ...] = ()
+        self,
+        arguments: list[str],
+        devices: int = 1,
+        slurm: bool = False,
+        second: tuple[str, ...] = (),
     ) -> None:
         port = free_port()
         self.processes = []
         for index in (0, 1):
             settings = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
-            options = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-id", str(index)]
+            options = [
+                "--coordinator",
+                f"127.0.0.1:{port}",
+                "--processes",
+                "2",
+                "--process-id",
+                str(index),
+            ]
             if slurm:
                 options = ["--distributed"]
                 job = {"JOB_ID": port - FIRST_SLURM_PORT, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2}
@@ -131,7 +150,10 @@ def test_the_run_ends_in_the_bits_of_one_process_with_two_devices(disturbed, tmp
         assert cli.main(alone) == 0
         described = experiment_of(tmp_path / "alone")
         iteration, state = newest_state(folder, described)
-        assert (iteration, same_bits(state, newest_state(tmp_path / "alone", described)[1])) == (ITERATIONS, True)
+        assert (iteration, same_bits(state, newest_state(tmp_path / "alone", described)[1])) == (
+            ITERATIONS,
+            True,
+        )
     assert records(folder) == records(tmp_path / "alone")
     assert (folder / "plots" / "learning_curve.png").exists()
 
@@ -158,9 +180,13 @@ def test_processes_with_other_settings_are_refused_and_the_difference_is_named(t
 
 
 @pytest.mark.slow
-def test_a_population_over_processes_is_stopped_by_a_signal_to_either_and_outlives_the_first(tmp_path):
+def test_a_population_over_processes_is_stopped_by_a_signal_to_either_and_outlives_the_first(
+    tmp_path,
+):
     folder = tmp_path / "run"
-    with Pair([*TRAIN, "--num-seeds", "2", "--mesh", "env=2,seed=2", "--folder", str(folder)], devices=2) as pair:
+    with Pair(
+        [*TRAIN, "--num-seeds", "2", "--mesh", "env=2,seed=2", "--folder", str(folder)], devices=2
+    ) as pair:
         pair.wait_for_checkpoints(folder)
         pair.processes[1].send_signal(signal.SIGTERM)
         ends = pair.ends()

@@ -14,7 +14,15 @@ from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.types import View
 from tests.train.test_loop import Stopping
-from tests.train.tiny import ITERATIONS, PROBE, experiment, newest_state, records, same_bits, shared_compilations
+from tests.train.tiny import (
+    ITERATIONS,
+    PROBE,
+    experiment,
+    newest_state,
+    records,
+    same_bits,
+    shared_compilations,
+)
 
 STOP = 11
 
@@ -41,7 +49,9 @@ def test_on_the_same_devices_it_ends_in_the_same_bits(stopped, tmp_path, capsys)
     loop.train(on("env=4"), tmp_path / "whole")
     assert cli.main(["resume", str(stopped)]) == 0
     assert "devices were" not in capsys.readouterr().out
-    assert same_bits(newest_state(tmp_path / "whole", on("env=4")), newest_state(stopped, on("env=4")))
+    assert same_bits(
+        newest_state(tmp_path / "whole", on("env=4")), newest_state(stopped, on("env=4"))
+    )
     assert records(tmp_path / "whole") == records(stopped)
 
 
@@ -71,7 +81,9 @@ def test_a_run_from_before_devices_were_written_down_goes_on(stopped):
     del description["layout"], description["run"]["devices"], description["run"]["mesh"]
     path.write_text(json.dumps(description))
     assert loop.resume(stopped).iteration == ITERATIONS
-    assert read_description(stopped)["layout"] == "env=1,seed=1"  # what is chosen for so small a run
+    assert (
+        read_description(stopped)["layout"] == "env=1,seed=1"
+    )  # what is chosen for so small a run
 
 
 def test_how_many_devices_a_cpu_is_taken_for_is_no_difference(stopped, monkeypatch):
@@ -97,7 +109,10 @@ def test_too_few_devices_are_told_with_the_way_out(stopped, monkeypatch, capsys)
     assert "mesh env=4 needs 4 devices, but JAX sees 2 (cpu)" in error
     assert f"jaxrl resume {stopped} --devices 2" in error
     assert cli.main(["resume", str(stopped), "--devices", "3"]) == 2
-    assert "devices is 3, but JAX sees 2 (cpu)" in (error := capsys.readouterr().err) and "jaxrl resume" not in error
+    assert (
+        "devices is 3, but JAX sees 2 (cpu)" in (error := capsys.readouterr().err)
+        and "jaxrl resume" not in error
+    )
     assert cli.main(["resume", str(stopped), "--devices", "2"]) == 0
 
 
@@ -113,5 +128,7 @@ def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys
     assert (folder / "plots" / "episode.gif").stat().st_size > 0
     _, agent, policy = saved.load_policy(folder)
     view = View(np.zeros(4, np.float32), np.float32(0.0), np.int32(0), np.bool_(True))
-    action, _ = agent.modes["deterministic"].act(policy, agent.memory(policy), view, jax.random.key(0))
+    action, _ = agent.modes["deterministic"].act(
+        policy, agent.memory(policy), view, jax.random.key(0)
+    )
     assert action in (0, 1)

@@ -42,7 +42,13 @@ def learned():
     """(program, state, returns before, returns after) of the probe whose best action depends on the observation."""
     made = experiment(
         "probe/observation-action",
-        **{"total_steps": 50 * 256, "num_envs": 16, "num_steps": 16, "minibatch_size": 64, "num_epochs": 4},
+        **{
+            "total_steps": 50 * 256,
+            "num_envs": 16,
+            "num_steps": 16,
+            "minibatch_size": 64,
+            "num_epochs": 4,
+        },
         **{"learning_rate": 0.01, "entropy_coefficient": 0.0, "hidden_sizes": (16,)},
         **EVERYTHING,
     )
@@ -51,13 +57,20 @@ def learned():
     state = program.init()
     before = program.evaluate(program.policies(state), 0)["deterministic"].returns
     state, _ = program.chunk(state, program.algorithm.budget.steps)
-    return program, state, before, program.evaluate(program.policies(state), 50)["deterministic"].returns
+    return (
+        program,
+        state,
+        before,
+        program.evaluate(program.policies(state), 50)["deterministic"].returns,
+    )
 
 
 @pytest.fixture(scope="module")
 def population():
     """(program, state) of two settings and two seeds, each member shared by four devices."""
-    program = spread(experiment(**SIZES, sweep={"learning_rate": RATES}, num_seeds=2), "env=4,seed=2")
+    program = spread(
+        experiment(**SIZES, sweep={"learning_rate": RATES}, num_seeds=2), "env=4,seed=2"
+    )
     return program, program.chunk(program.init(), 3)[0]
 
 
@@ -83,10 +96,16 @@ def test_devices_draw_numbers_of_their_own(learned):
 
 def messages(program: Program) -> dict[int, int]:
     """How many messages the compiled chunk holds, by the loops around them: 3 is a gradient step's."""
-    lines = [line for line in program.population.compiled["chunk"].as_text().splitlines() if COLLECTIVE.search(line)]
+    lines = [
+        line
+        for line in program.population.compiled["chunk"].as_text().splitlines()
+        if COLLECTIVE.search(line)
+    ]
     assert {COLLECTIVE.search(line)[1] for line in lines} == {"all-reduce"}
     return dict(
-        collections.Counter(re.search('op_name="([^"]*)"', line)[1].split("/").count("while") for line in lines)
+        collections.Counter(
+            re.search('op_name="([^"]*)"', line)[1].split("/").count("while") for line in lines
+        )
     )
 
 
@@ -100,9 +119,13 @@ def test_a_gradient_step_sends_one_message(learned, population):
 
 def test_members_of_a_population_never_meet(population):
     groups = re.findall(
-        r"replica_groups=(\{\{.*?\}\}|mesh\S+ \{.*?\})", population[0].population.compiled["chunk"].as_text()
+        r"replica_groups=(\{\{.*?\}\}|mesh\S+ \{.*?\})",
+        population[0].population.compiled["chunk"].as_text(),
     )
-    assert set(groups) in ({"{{0,1,2,3},{4,5,6,7}}"}, {"mesh['seed'=2,'env'=4] {'env'}"})  # as jax 0.10 or 0.11 has it
+    assert set(groups) in (
+        {"{{0,1,2,3},{4,5,6,7}}"},
+        {"mesh['seed'=2,'env'=4] {'env'}"},
+    )  # as jax 0.10 or 0.11 has it
 
 
 @pytest.mark.slow

@@ -25,7 +25,11 @@ def test_counts_are_those_of_all_devices_and_the_same_on_each():
     counts = np.asarray(state.counts)
     assert counts.sum() == ITERATIONS * NUM_ENVS * 3
     for leaf in jax.tree.leaves(state):
-        data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        data = (
+            jax.random.key_data(leaf)
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
         assert len({np.asarray(shard.data).tobytes() for shard in data.addressable_shards}) == 1
     assert metrics["expected_return"].count == 8 * ITERATIONS
     assert len(np.unique(counts.sum(-1)[0, 0])) > 1  # devices drew episodes of their own

@@ -22,4 +22,6 @@ def counting(act: Callable[[Array, View, Key], Array], begin: int = 0) -> Actor:
         return act(count, view, key), count + 1
 
     modes = dict.fromkeys(MODES, Mode(act_and_count))
-    return Actor((), Agent(init=lambda key: (), modes=modes, memory=lambda policy: jnp.int32(begin)))
+    return Actor(
+        (), Agent(init=lambda key: (), modes=modes, memory=lambda policy: jnp.int32(begin))
+    )

@@ -19,7 +19,9 @@ def keys_may_be_reused():
 
 def step(q=1.0, observation=2.0, reward=3.0, terminated=False):
     after = AFTER | {"q": jnp.array([1.0, q])}
-    return guard(BEFORE, after, jnp.array([2.0, observation]), jnp.float32(reward), jnp.bool_(terminated))
+    return guard(
+        BEFORE, after, jnp.array([2.0, observation]), jnp.float32(reward), jnp.bool_(terminated)
+    )
 
 
 def test_a_sound_step_passes_through():

@@ -36,7 +36,9 @@ def decide(memory, view, key):
 
 
 @pytest.mark.parametrize("num_steps", [3, HORIZON + 1, 8 * HORIZON])
-@pytest.mark.parametrize(("name", "stagger"), [("fresh", False), ("fresh", True), ("own limits", True)])
+@pytest.mark.parametrize(
+    ("name", "stagger"), [("fresh", False), ("fresh", True), ("own limits", True)]
+)
 def test_the_next_value_is_that_of_the_state_before_any_reset(num_steps, name, stagger):
     """The world only grows older: the successor of (name, age) is (name, age + 1), truncated or not.
 
@@ -67,14 +69,20 @@ def test_the_next_value_is_that_of_the_state_before_any_reset(num_steps, name, s
 
 def count(memory, view, key):
     """Its memory counts the steps of the episode, from BEGIN on; it adds the memory, what it saw, and the value."""
-    return script(key), memory + 1, {"memory": memory, "view": view, "value": critic((memory, view))}
+    return (
+        script(key),
+        memory + 1,
+        {"memory": memory, "view": view, "value": critic((memory, view))},
+    )
 
 
 def critic(read):
     """The value of a view with a memory; no two of an episode have the same."""
     memory, view = read
     acted = 5.0 * view.action[..., 0] + 3.0 * view.action[..., 1]
-    return value(view.observation) + 10.0 * memory + 1000.0 * view.reward + acted - 2000.0 * view.first
+    return (
+        value(view.observation) + 10.0 * memory + 1000.0 * view.reward + acted - 2000.0 * view.first
+    )
 
 
 @functools.cache
@@ -94,7 +102,11 @@ def counted(name, num_steps):
             critic_reads=lambda memory, view: (memory, view),
         )
         last_value = critic((memory, state.view))
-        return state, memory, (rollout, bootstrap(rollout, rollout.extras["value"], last_value, critic))
+        return (
+            state,
+            memory,
+            (rollout, bootstrap(rollout, rollout.extras["value"], last_value, critic)),
+        )
 
     @functools.partial(jax.jit, compiler_options=CHEAP)
     def run(key):
@@ -116,7 +128,9 @@ def whole(name, num_steps=HORIZON + 1):
 def test_a_memory_is_carried_on_and_begins_again_with_each_episode(name):
     seen, first, extras = whole(name)
     ended = seen.terminated | seen.truncated
-    assert ended[HORIZON].any() and not ended[HORIZON].all(), "the first rollout cuts some episodes, and not others"
+    assert ended[HORIZON].any() and not ended[HORIZON].all(), (
+        "the first rollout cuts some episodes, and not others"
+    )
     np.testing.assert_array_equal(extras["memory"], BEGIN + seen.episode_length - 1)
     np.testing.assert_array_equal(first, seen.episode_length == 1)
     np.testing.assert_array_equal(first[1:], ended[:-1])
@@ -138,17 +152,26 @@ def test_a_policy_sees_what_its_last_action_in_the_episode_was_and_earned(name):
 
 @pytest.mark.parametrize(
     ("name", "num_steps", "kept"),
-    [("fresh", 3, 1), ("fresh", HORIZON + 1, HORIZON + 1), ("fresh", 8 * HORIZON, 8), ("own limits", 6, 6)],
+    [
+        ("fresh", 3, 1),
+        ("fresh", HORIZON + 1, HORIZON + 1),
+        ("fresh", 8 * HORIZON, 8),
+        ("own limits", 6, 6),
+    ],
 )
 def test_a_critic_that_reads_the_memory_and_the_view_bootstraps_exactly(name, num_steps, kept):
     """Of the successor it reads the memory after the action, the reward and the action: none of it of a new episode."""
     truncated = 0
     for rollout, next_value in counted(name, num_steps):
         seen, memory = rollout.transition, rollout.extras["memory"]
-        assert len(rollout.finals[0]) == kept  # one slot, the states of all steps, or a slot an episode
+        assert (
+            len(rollout.finals[0]) == kept
+        )  # one slot, the states of all steps, or a slot an episode
         successor = seen.observation + np.array([0.0, 1.0], np.float32)
         following = View(successor, seen.reward, seen.action, np.zeros_like(seen.terminated))
         running = ~seen.terminated
-        np.testing.assert_allclose(next_value[running], critic((memory + 1, following))[running], rtol=1e-6)
+        np.testing.assert_allclose(
+            next_value[running], critic((memory + 1, following))[running], rtol=1e-6
+        )
         truncated += seen.truncated.sum()
     assert truncated > 0

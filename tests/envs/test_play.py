@@ -23,7 +23,9 @@ from tests.envs.acting import counting
 from tests.envs.test_vector import HORIZON, Scripted
 
 EPISODES = 40
-CHEAP = {"xla_backend_optimization_level": 0}  # these programs run a handful of times: compile them fast
+CHEAP = {
+    "xla_backend_optimization_level": 0
+}  # these programs run a handful of times: compile them fast
 
 
 def earn(count, view, key):
@@ -46,7 +48,9 @@ def begin(num_episodes=EPISODES, start=None):
 @functools.partial(jax.jit, compiler_options=CHEAP)
 def advance(begun, num_steps):
     """One compilation for pieces of every length."""
-    return play_advance(Scripted(), begun, functools.partial(REMEMBERING.act, "stochastic"), num_steps)
+    return play_advance(
+        Scripted(), begun, functools.partial(REMEMBERING.act, "stochastic"), num_steps
+    )
 
 
 def raw(tree):
@@ -93,7 +97,12 @@ def test_episodes_begin_at_given_states():
 
 
 def keep(before, after, timestep):
-    return {"before": before.view, "running": before.running, "after": after.view, "reward": timestep.reward}
+    return {
+        "before": before.view,
+        "running": before.running,
+        "after": after.view,
+        "reward": timestep.reward,
+    }
 
 
 def test_what_is_kept_of_each_step_is_that_of_the_episodes_that_are_played():
@@ -105,11 +114,17 @@ def test_what_is_kept_of_each_step_is_that_of_the_episodes_that_are_played():
     assert (np.diff(kept["running"].astype(int), axis=0) <= 0).all(), "what is over stays over"
     earned = (kept["reward"].astype(np.float64) * kept["running"]).sum(0)
     np.testing.assert_allclose(returns, earned, rtol=1e-6)
-    np.testing.assert_array_equal(kept["before"].first, (np.arange(HORIZON) == 0)[:, None] & np.ones(EPISODES, bool))
-    np.testing.assert_array_equal(kept["before"].observation[..., 1], np.arange(HORIZON)[:, None] + np.zeros(EPISODES))
+    np.testing.assert_array_equal(
+        kept["before"].first, (np.arange(HORIZON) == 0)[:, None] & np.ones(EPISODES, bool)
+    )
+    np.testing.assert_array_equal(
+        kept["before"].observation[..., 1], np.arange(HORIZON)[:, None] + np.zeros(EPISODES)
+    )
     np.testing.assert_array_equal(kept["after"].reward, kept["reward"])
     for field in View._fields:
-        np.testing.assert_array_equal(getattr(kept["after"], field)[:-1], getattr(kept["before"], field)[1:])
+        np.testing.assert_array_equal(
+            getattr(kept["after"], field)[:-1], getattr(kept["before"], field)[1:]
+        )
 
 
 def test_the_view_is_that_of_a_vector_for_the_same_actions():
@@ -124,11 +139,18 @@ def test_the_view_is_that_of_a_vector_for_the_same_actions():
             return following, (state.view, seen)
 
         first = vector.init(jax.random.key(0))
-        views, seen = jax.lax.scan(step, first, (actions, jax.random.split(jax.random.key(1), HORIZON)))[1]
+        views, seen = jax.lax.scan(
+            step, first, (actions, jax.random.split(jax.random.key(1), HORIZON))
+        )[1]
         # Each episode finds its own row of actions by the number that it remembers.
         scripted = counting(lambda count, view, key: actions[count % HORIZON, count // HORIZON])
         begun = play_begin(
-            Scripted(), scripted.agent, (), jax.random.key(2), EPISODES, (first.env_state, first.observation)
+            Scripted(),
+            scripted.agent,
+            (),
+            jax.random.key(2),
+            EPISODES,
+            (first.env_state, first.observation),
         )
         begun = begun._replace(memory=HORIZON * jnp.arange(EPISODES, dtype=jnp.int32))
         act = functools.partial(scripted.act, "deterministic")
@@ -159,7 +181,9 @@ def ppo_case():
     config = PPOConfig(network=NetworkConfig(hidden_sizes=(8,)), normalize_observations=True)
     agent = ppo_agent(Walk(), config)
     policy = agent.init(jax.random.key(5))
-    moments = policy.observation_moments._replace(mean=jnp.array([200.0, 0.5]), variance=jnp.array([2000.0, 0.3]))
+    moments = policy.observation_moments._replace(
+        mean=jnp.array([200.0, 0.5]), variance=jnp.array([2000.0, 0.3])
+    )
     return Case(Walk(), Actor(policy._replace(observation_moments=moments), agent))
 
 
@@ -174,7 +198,12 @@ def stepmix_case():
 
 def counting_case():
     def act(count, view, key):
-        return jnp.stack([0.1 * count + view.reward, jnp.where(view.observation[0] + 0.1 * count > 1.0, 1.0, 0.0)])
+        return jnp.stack(
+            [
+                0.1 * count + view.reward,
+                jnp.where(view.observation[0] + 0.1 * count > 1.0, 1.0, 0.0),
+            ]
+        )
 
     return Case(Scripted(), counting(act, begin=3))
 
@@ -199,7 +228,9 @@ def test_two_episodes_in_a_vector_of_one_environment_are_the_same_two_played_alo
         own, memory = state.starts.key[0], jax.tree.map(lambda leaf: leaf[None], actor.memory)
         steps, options = 2 * env.horizon, {"initial_memory": actor.memory}
         _, _, rollout, _ = collect(vector, state, memory, act, steps, key_collect, **options)
-        start = jax.vmap(lambda number: env.reset(jax.random.fold_in(own, number)))(jnp.arange(2, dtype=jnp.uint32))
+        start = jax.vmap(lambda number: env.reset(jax.random.fold_in(own, number)))(
+            jnp.arange(2, dtype=jnp.uint32)
+        )
         begun = play_begin(env, actor.agent, actor.policy, jax.random.key(9), 2, start)
         played, kept = play_and_keep(env, begun, act_of_one, env.horizon, keep)
         return rollout.transition, kept, episodes(played)
@@ -211,7 +242,9 @@ def test_two_episodes_in_a_vector_of_one_environment_are_the_same_two_played_alo
         assert lengths[episode] == end - begin_
         assert returns[episode] == seen.episode_return[end - 1, 0]
         of_vector = jax.tree.map(lambda leaf, rows=slice(begin_, end): leaf[rows, 0], seen)
-        of_play = jax.tree.map(lambda leaf, row=episode, length=end - begin_: leaf[:length, row], kept)
+        of_play = jax.tree.map(
+            lambda leaf, row=episode, length=end - begin_: leaf[:length, row], kept
+        )
         np.testing.assert_array_equal(of_play["before"].observation, of_vector.observation)
         np.testing.assert_array_equal(of_play["after"].action, of_vector.action)
         np.testing.assert_array_equal(of_play["reward"], of_vector.reward)

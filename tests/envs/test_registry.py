@@ -67,7 +67,9 @@ def test_refuses_bad_registrations(environment_id, factory, message):
 
 
 def test_unknown_ids_name_the_nearest():
-    with pytest.raises(JaxrlError, match=r"unknown environment 'cartpole-v0'. Did you mean CartPole-v1"):
+    with pytest.raises(
+        JaxrlError, match=r"unknown environment 'cartpole-v0'. Did you mean CartPole-v1"
+    ):
         registry.make("cartpole-v0")
     with pytest.raises(JaxrlError, match="Did you mean mine"):
         registry.register("mine", TwoStep)
@@ -104,9 +106,18 @@ def untold(steps=2):
 def somebodys(monkeypatch):
     """A module of somebody's, `somebodys`, to import from."""
     module = types.ModuleType("somebodys")
-    vars(module).update(annotated=annotated, wrong=wrong, unresolved=unresolved, untold=untold, Mine=TwoStep)
-    module.partial, module.partial_of_untold = functools.partial(annotated, steps=3), functools.partial(untold)
-    module.partial_of_class, module.instance, module.text = functools.partial(TwoStep), TwoStep(), "text"
+    vars(module).update(
+        annotated=annotated, wrong=wrong, unresolved=unresolved, untold=untold, Mine=TwoStep
+    )
+    module.partial, module.partial_of_untold = (
+        functools.partial(annotated, steps=3),
+        functools.partial(untold),
+    )
+    module.partial_of_class, module.instance, module.text = (
+        functools.partial(TwoStep),
+        TwoStep(),
+        "text",
+    )
     module.Other = type("Other", (), {})
     monkeypatch.setitem(sys.modules, "somebodys", module)
 
@@ -146,7 +157,10 @@ def test_a_program_of_the_system_is_no_environment(monkeypatch):
     ("code", "text"),
     [
         ("1 / 0", "importing raising failed: ZeroDivisionError: division by zero"),
-        ("import no_such_module", "importing raising failed: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "import no_such_module",
+            "importing raising failed: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
         ("raise SystemExit(3)", "importing raising failed: SystemExit: 3"),
         ("def f(:", "importing raising failed: SyntaxError"),
     ],
@@ -195,7 +209,14 @@ def test_options_of_another_type_are_refused_by_name(options, text):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 2.0, "scale": 3}, {"size": np.int32(3)}, {"scale": np.ones(2)}, {"any_of": [1]}, {"on": False}]
+    "options",
+    [
+        {"size": 2.0, "scale": 3},
+        {"size": np.int32(3)},
+        {"scale": np.ones(2)},
+        {"any_of": [1]},
+        {"on": False},
+    ],
 )
 def test_options_that_fit_are_handed_on(options):
     registry.register("typed", typed)
@@ -225,7 +246,9 @@ def test_refuses_what_is_not_an_environment():
 
 def test_a_missing_third_party_is_named(monkeypatch):
     monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
-    with pytest.raises(JaxrlError, match="needs the package .no_such_package.: pip install no_such_package$"):
+    with pytest.raises(
+        JaxrlError, match="needs the package .no_such_package.: pip install no_such_package$"
+    ):
         registry.make("CartPole-v1")
     monkeypatch.setattr(registry.suites()["gymnax"], "EXTRA", "games", raising=False)
     with pytest.raises(JaxrlError, match=r"pip install 'jaxrl\[games\]'$"):

@@ -47,7 +47,9 @@ class Anywhere(Environment):
 def pool():
     """A compiled pool of 16: init, refresh, and draws under many keys at once."""
     starts = Pool(Anywhere(), POOL)
-    draw = jax.vmap(lambda *arguments: starts.draw(*arguments, None, None)[1], in_axes=(None, 0, None))
+    draw = jax.vmap(
+        lambda *arguments: starts.draw(*arguments, None, None)[1], in_axes=(None, 0, None)
+    )
     return jax.jit(functools.partial(starts.init, n=0)), jax.jit(starts.refresh), jax.jit(draw)
 
 
@@ -56,7 +58,9 @@ def draws(n, count=200):
     """`count` draws of `n` from one pool, leaves [count, n, ...], and the pool's observations."""
     init, _, draw = pool()
     state = init(jax.random.key(0))
-    return jax.device_get((draw(state, jax.random.split(jax.random.key(1), count), np.ones(n, bool)), state[1]))
+    return jax.device_get(
+        (draw(state, jax.random.split(jax.random.key(1), count), np.ones(n, bool)), state[1])
+    )
 
 
 def test_the_start_of_an_episode_is_the_environments_own_reset_whenever_it_is_made():
@@ -110,9 +114,13 @@ def test_banks_of_a_population_are_renewed_together():
         return bank.used
 
     ended = np.zeros((2, 3, 4), bool)
-    ended[0, 1, 2] = ended[1, 0, :] = ended[1, 2, 3] = True  # rows of index 2 end again: in (0, 1) and in (1, 0)
+    ended[0, 1, 2] = ended[1, 0, :] = ended[1, 2, 3] = (
+        True  # rows of index 2 end again: in (0, 1) and in (1, 0)
+    )
     expected = np.zeros_like(ended)
-    expected[0, 1, 2] = expected[1, 0, 2] = True  # (1, 2) is renewed with them, though its own row waited
+    expected[0, 1, 2] = expected[1, 0, 2] = (
+        True  # (1, 2) is renewed with them, though its own row waited
+    )
     keys = jax.random.split(jax.random.key(0), (2, 3))
     with jax.debug_key_reuse(False):
         np.testing.assert_array_equal(used(keys, ended), expected)
@@ -195,7 +203,9 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
     @jax.vmap
     def iteration(key):
         key_pool, key_draw = jax.random.split(key)
-        return starts.draw(starts.init(key_pool, 4), key_draw, jnp.ones(4, bool), None, None)[1].observation
+        return starts.draw(starts.init(key_pool, 4), key_draw, jnp.ones(4, bool), None, None)[
+            1
+        ].observation
 
     seen = np.asarray(iteration(jax.random.split(jax.random.key(4), 100))).reshape(-1, 2)
     np.testing.assert_allclose(seen.mean(0), 0.5, atol=0.1)
@@ -204,7 +214,9 @@ def test_pooled_starts_are_as_diverse_as_fresh_ones():
 
 @pytest.mark.parametrize("size", [0, -3, 2.5])
 def test_a_pool_without_rows_is_refused(size):
-    with pytest.raises(JaxrlError, match=f"pool_size is {size}, but must be a whole number of at least 1"):
+    with pytest.raises(
+        JaxrlError, match=f"pool_size is {size}, but must be a whole number of at least 1"
+    ):
         Pool(Anywhere(), size).init(jax.random.key(0), 4)
 
 
@@ -255,7 +267,9 @@ def test_a_distribution_is_told_how_the_episode_that_ended_went_and_where():
     """Rows 0 and 1 walk by 0.5 and 2 a step: time ends the one, its place the other. Two steps are granted."""
     vector = VectorEnv(Walls(), Remembering(Walls()), 2)
     state = jax.jit(vector.init)(jax.random.key(0))
-    np.testing.assert_array_equal(state.starts["origin"], -2)  # of the first episodes nothing is told
+    np.testing.assert_array_equal(
+        state.starts["origin"], -2
+    )  # of the first episodes nothing is told
     told, origins = [], []
     for key in jax.random.split(jax.random.key(1), 4):
         state, seen = jax.jit(vector.step)(state, jnp.array([0.5, 2.0]), key)
@@ -263,10 +277,14 @@ def test_a_distribution_is_told_how_the_episode_that_ended_went_and_where():
         origins.append(np.asarray(seen.origin))
     # Row 0: 0, 0.5, 1 | 1, 1.5, 2.    Row 1: 0, 2, 4 | 2, 4 | 2, 4.
     np.testing.assert_array_equal(told[0]["draws"], [1, 1])
-    np.testing.assert_array_equal([each["draws"] for each in told], [[1, 1], [2, 2], [2, 3], [3, 4]])
+    np.testing.assert_array_equal(
+        [each["draws"] for each in told], [[1, 1], [2, 2], [2, 3], [3, 4]]
+    )
     np.testing.assert_array_equal(told[1]["return"], [10.0, 40.0])
     np.testing.assert_array_equal(told[1]["length"], [2, 2])
-    np.testing.assert_array_equal(told[1]["ended_at"], [1.0, 4.0])  # before the reset, as is what follows
+    np.testing.assert_array_equal(
+        told[1]["ended_at"], [1.0, 4.0]
+    )  # before the reset, as is what follows
     np.testing.assert_array_equal(told[1]["final"], [1.0, 4.0])
     np.testing.assert_array_equal(told[3]["return"], [10.0, 20.0])
     np.testing.assert_array_equal(told[3]["length"], [2, 1])

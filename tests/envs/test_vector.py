@@ -65,7 +65,11 @@ class OwnLimits(struct.PyTreeNode):
         return state, Draw(env_state, observation, limit, 100 + limit)
 
 
-STARTS = {"fresh": Fresh(Scripted()), "pool": Pool(Scripted(), 8), "own limits": OwnLimits(Scripted())}
+STARTS = {
+    "fresh": Fresh(Scripted()),
+    "pool": Pool(Scripted(), 8),
+    "own limits": OwnLimits(Scripted()),
+}
 
 
 @functools.cache
@@ -113,7 +117,11 @@ def test_episodes_are_those_of_a_loop_over_single_environments(name):
 def test_the_script_holds_every_kind_of_end(name):
     _, states, _, seen = play(name)
     at_limit = states.clock + 1 == states.limit
-    assert (seen.terminated & at_limit).any() and (seen.terminated & ~at_limit).any() and seen.truncated.any()
+    assert (
+        (seen.terminated & at_limit).any()
+        and (seen.terminated & ~at_limit).any()
+        and seen.truncated.any()
+    )
 
 
 @each_start
@@ -134,7 +142,9 @@ def test_the_final_observation_is_of_the_old_episode_and_the_next_one_of_the_new
     np.testing.assert_array_equal(ages, states.observation[..., 1] + 1)
     np.testing.assert_array_equal(following.observation[ended][:, 1], 0.0)
     # A pool may hand a row to the episode after the one that it began.
-    assert (following.observation[ended][:, 0] != names[ended]).mean() >= (0.5 if name == "pool" else 1.0)
+    assert (following.observation[ended][:, 0] != names[ended]).mean() >= (
+        0.5 if name == "pool" else 1.0
+    )
     np.testing.assert_array_equal(following.observation[~ended], seen.final_observation[~ended])
     np.testing.assert_array_equal(following.env_state, following.observation)
 
@@ -175,7 +185,11 @@ def test_init_begins_every_environment_in_its_own_episode():
     state = jax.jit(VectorEnv(Scripted(), STARTS["fresh"], NUM_ENVS).init)(jax.random.key(0))
     assert len(set(state.observation[:, 0].tolist())) == NUM_ENVS
     np.testing.assert_array_equal(state.limit, HORIZON)
-    assert not state.clock.any() and not state.episode_return.any() and not state.return_remainder.any()
+    assert (
+        not state.clock.any()
+        and not state.episode_return.any()
+        and not state.return_remainder.any()
+    )
     assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves(state))
 
 
@@ -205,7 +219,9 @@ def test_staggered_first_episodes_end_at_times_spread_evenly_and_the_next_ones_a
     for row, limit in enumerate(limits):
         ends = np.flatnonzero(seen.truncated[:, row])
         np.testing.assert_array_equal(ends, range(limit - 1, 4 * HORIZON, HORIZON))
-        np.testing.assert_array_equal(seen.episode_length[ends, row], [limit] + [HORIZON] * (len(ends) - 1))
+        np.testing.assert_array_equal(
+            seen.episode_length[ends, row], [limit] + [HORIZON] * (len(ends) - 1)
+        )
     # Limits and not clocks are spread: every state knows its age.
     np.testing.assert_array_equal(seen.final_observation[..., 1], seen.episode_length)
 
@@ -216,7 +232,9 @@ def test_without_staggering_all_end_together():
     assert (seen.truncated.all(1) == seen.truncated.any(1)).all()
 
 
-@pytest.mark.parametrize("num_steps", [1, HORIZON - 1, HORIZON, HORIZON + 1, 2 * HORIZON, 3 * HORIZON - 2])
+@pytest.mark.parametrize(
+    "num_steps", [1, HORIZON - 1, HORIZON, HORIZON + 1, 2 * HORIZON, 3 * HORIZON - 2]
+)
 def test_staggering_adds_no_truncation_to_a_rollout(num_steps):
     """Only the first episode is short, and before it there is no other. The bound is reached."""
     vector, _, seen = play_on(stagger=True)
@@ -230,8 +248,12 @@ def test_nothing_counts_beyond_an_episode_but_the_banks_number_of_it():
     ended = seen.terminated | seen.truncated
     counts = {name: getattr(following, name) for name in ("clock", "limit", "origin")}
     assert all(leaf.dtype == np.int32 and leaf.max() <= HORIZON for leaf in counts.values())
-    assert following.episode_return.dtype == np.float32 and not following.episode_return[ended].any()
-    np.testing.assert_array_equal(following.starts.episode + following.starts.used, 1 + ended.cumsum(0))
+    assert (
+        following.episode_return.dtype == np.float32 and not following.episode_return[ended].any()
+    )
+    np.testing.assert_array_equal(
+        following.starts.episode + following.starts.used, 1 + ended.cumsum(0)
+    )
     assert following.starts.episode.dtype == np.uint32
 
 
@@ -253,7 +275,9 @@ def first_episode(env):
 
     def one_step(time, carry):
         state, _ = carry
-        state, seen = vector.step(state, jnp.zeros(2, jnp.int32), jax.random.fold_in(jax.random.key(1), time))
+        state, seen = vector.step(
+            state, jnp.zeros(2, jnp.int32), jax.random.fold_in(jax.random.key(1), time)
+        )
         return state, (seen.episode_return, seen.episode_length)
 
     begun = (vector.init(jax.random.key(0)), (jnp.zeros(2), jnp.zeros(2, jnp.int32)))
@@ -282,7 +306,9 @@ def test_episodes_of_two_lengths_are_counted_as_they_end():
         return state, (seen, episode_metrics(seen))
 
     keys = jax.random.split(jax.random.key(1), 60)
-    _, (seen, metrics) = jax.jit(lambda key, keys: jax.lax.scan(step, vector.init(key), keys))(jax.random.key(0), keys)
+    _, (seen, metrics) = jax.jit(lambda key, keys: jax.lax.scan(step, vector.init(key), keys))(
+        jax.random.key(0), keys
+    )
     ended = np.asarray(seen.terminated)
     lengths = np.asarray(seen.episode_length)[ended]
     assert set(lengths.tolist()) == {2, 10} and not np.asarray(seen.truncated).any()
@@ -308,7 +334,11 @@ def test_episode_metrics_count_only_what_ended():
         origin=jnp.full(3, -1),
     )
     metrics = jax.tree.map(lambda leaf: float(leaf.sum()), episode_metrics(seen))
-    assert metrics == {"episode_return": (10, 2), "episode_length": (7, 2), "truncated_fraction": (1, 2)}
+    assert metrics == {
+        "episode_return": (10, 2),
+        "episode_length": (7, 2),
+        "truncated_fraction": (1, 2),
+    }
 
 
 def test_a_step_in_which_nothing_ends_counts_nothing():

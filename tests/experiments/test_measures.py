@@ -43,23 +43,32 @@ def test_a_run_measures_the_regret_of_its_policy():
     views = jax.vmap(lambda state: View.at_start(state, env.action_space))(states)
     act = jax.vmap(agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
     actions, _ = act(policy, (), views, jax.random.key(0))
-    distances = np.sum(np.square(np.asarray(actions - env.optimal_action(states), np.float64)), axis=-1)
+    distances = np.sum(
+        np.square(np.asarray(actions - env.optimal_action(states), np.float64)), axis=-1
+    )
     assert measured[0, 1] == pytest.approx(distances.mean(), rel=1e-5)
 
 
 def test_a_round_is_measured_under_its_plan(measures):
-    env, config = make("CartPole-v1"), DeepStepMixConfig(num_envs=4, minibatch_size=1000, return_high=500.0)
+    env, config = (
+        make("CartPole-v1"),
+        DeepStepMixConfig(num_envs=4, minibatch_size=1000, return_high=500.0),
+    )
     falling = actor(lambda observation, key: jnp.int32(0))  # always to the left: some nine steps
     algorithm = deep_stepmix(env, config.replace(network=TINY), baseline=falling)
     state = algorithm.init(jax.random.key(0))
 
     @jax.jit
     def measure(choice, key):
-        planned = state._replace(vector=state.vector._replace(plan=state.vector.plan._replace(choice=choice)))
+        planned = state._replace(
+            vector=state.vector._replace(plan=state.vector.plan._replace(choice=choice))
+        )
         return measures.round_returns(algorithm, planned, {"baseline": falling}, key, episodes=64)
 
     first = state.vector.plan.choice
-    mean, error, handover = measure(first, jax.random.key(1))  # nothing is known yet: the baseline alone
+    mean, error, handover = measure(
+        first, jax.random.key(1)
+    )  # nothing is known yet: the baseline alone
     assert handover == 500 and 8 < mean < 11 and 0 < error < 0.3
     learner = first._replace(bold=jnp.int32(0), cautious=jnp.int32(500), weight=jnp.float32(1.0))
     mean, error, handover = measure(learner, jax.random.key(1))

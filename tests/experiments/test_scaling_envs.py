@@ -37,7 +37,9 @@ def script(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "BASE", 8)
     monkeypatch.setattr(
-        module, "BANDIT_CONFIG", module.BANDIT_CONFIG.replace(num_envs=8, minibatch_size=4, network=tiny)
+        module,
+        "BANDIT_CONFIG",
+        module.BANDIT_CONFIG.replace(num_envs=8, minibatch_size=4, network=tiny),
     )
     return module
 
@@ -49,7 +51,10 @@ def plateau(batch, seeds=4, iterations=150):
     states = fixed_states(512)
 
     def regret(state):
-        policy, key = algorithm.policy(state), jax.random.key(0)  # not read: the deterministic action is no draw
+        policy, key = (
+            algorithm.policy(state),
+            jax.random.key(0),
+        )  # not read: the deterministic action is no draw
         views = jax.vmap(lambda seen: View.at_start(seen, env.action_space))(states)
         act = jax.vmap(algorithm.agent.modes["deterministic"].act, in_axes=(None, None, 0, None))
         return env.gap(states, act(policy, (), views, key)[0])
@@ -75,15 +80,22 @@ def test_four_times_the_environments_lower_the_plateau():
 
 
 def tiny_budget(script, **changes):
-    budget = script.QUICK._replace(seeds=2, batches=(4, 16), plateau=4, released=4, factors=(4,), compared=4)
-    return budget._replace(environments=((2, ("R1",)), (8, ("R1", "R3"))), transitions=2048, episodes=2, **changes)
+    budget = script.QUICK._replace(
+        seeds=2, batches=(4, 16), plateau=4, released=4, factors=(4,), compared=4
+    )
+    return budget._replace(
+        environments=((2, ("R1",)), (8, ("R1", "R3"))), transitions=2048, episodes=2, **changes
+    )
 
 
 def test_cells_have_the_settings_of_their_names(script):
     cells = dict(script.bandit_cells(script.NORMAL._replace(factors=(4,))))
     configs = {name: cell.experiment.config for name, cell in cells.items()}
     assert configs["bandit/plateau/4096"].num_envs == 4096
-    assert configs["bandit/rules/4/R4"].minibatch_size == 4 * 4 and configs["bandit/rules/4/R4"].num_envs == 4 * 8
+    assert (
+        configs["bandit/rules/4/R4"].minibatch_size == 4 * 4
+        and configs["bandit/rules/4/R4"].num_envs == 4 * 8
+    )
     assert configs["bandit/rules/4/R4"].learning_rate == pytest.approx(4e-3)
     assert cells["bandit/sweep/learning_rate"].experiment.sweep["learning_rate"][1] == 1e-3
     assert configs["bandit/sweep/num_epochs/8"].num_epochs == 8
@@ -104,10 +116,14 @@ def test_every_budgets_settings_fit_ppo(script, monkeypatch):
             assert algorithm.budget.steps == cell.iterations, name
 
 
-def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, monkeypatch, tmp_path):
+def test_a_finished_cell_is_trained_again_only_if_its_settings_change(
+    script, monkeypatch, tmp_path
+):
     trained = []
     record = {"scores": []}
-    monkeypatch.setattr(script, "train_cell", lambda cell, *_: trained.append(cell.experiment.config) or record)
+    monkeypatch.setattr(
+        script, "train_cell", lambda cell, *_: trained.append(cell.experiment.config) or record
+    )
     path, results = tmp_path / "results.json", {"versions": {}, "cells": {}}
     cells = dict(script.bandit_cells(tiny_budget(script)))
     script.train_missing(cells, results, path, Console())
@@ -119,12 +135,16 @@ def test_a_finished_cell_is_trained_again_only_if_its_settings_change(script, mo
     script.train_missing(cells, older, path, Console())
     assert len(trained) == 7
     cell = cells["bandit/plateau/16"]
-    cells["bandit/plateau/16"] = cell._replace(experiment=cell.experiment.changed({"learning_rate": 0.5}))
+    cells["bandit/plateau/16"] = cell._replace(
+        experiment=cell.experiment.changed({"learning_rate": 0.5})
+    )
     script.train_missing(cells, json.loads(path.read_text()), path, Console())
     assert [config.learning_rate for config in trained[7:]] == [0.5]
 
 
-@pytest.mark.parametrize(("name", "budget"), [("scaling_envs", "NORMAL"), ("scaling_envs_quick", "QUICK")])
+@pytest.mark.parametrize(
+    ("name", "budget"), [("scaling_envs", "NORMAL"), ("scaling_envs_quick", "QUICK")]
+)
 def test_what_is_published_is_not_trained_again(script, monkeypatch, name, budget):
     monkeypatch.undo()  # of settings; the module is imported
     records = json.loads((ROOT / f"experiments/results/{name}.json").read_text())["cells"]
@@ -137,8 +157,12 @@ def test_what_is_published_is_not_trained_again(script, monkeypatch, name, budge
 def test_a_release_goes_on_from_the_plateaus_policy(script, tmp_path):
     cell = dict(script.bandit_cells(tiny_budget(script)))["bandit/release"]
     still = {"learning_rate": 0.0, "num_envs": 16, "ewma_center_of_mass": 3.0}
-    with jax.debug_key_reuse(False):  # which does not know that the loop consumes what it is donated
-        record = script.train_cell(cell._replace(releases={"still": still}), tmp_path / "release", Console(quiet=True))
+    with jax.debug_key_reuse(
+        False
+    ):  # which does not know that the loop consumes what it is donated
+        record = script.train_cell(
+            cell._replace(releases={"still": still}), tmp_path / "release", Console(quiet=True)
+        )
     assert np.shape(record["scores"]) == (5, 1, 2) and record["batch"] == 8
     released = record["releases"]["still"]
     assert released["iterations"] == [0, 1, 2, 3, 4] and released["batch"] == 16
@@ -155,24 +179,35 @@ def record_of(script, cell, regret, kl):
     late = {"kl_to_previous": [[kl] * 2] * settings, "gradient_steps": [[16.0] * 2] * settings}
     batch = config.num_envs * config.num_steps
     record = {"batch": batch, "iterations": [0, 2, 4], "scores": scores, "late": late}
-    releases = {name: dict(record, scores=scores * (1.0 if name == "continue" else 0.5)) for name in cell.releases}
+    releases = {
+        name: dict(record, scores=scores * (1.0 if name == "continue" else 0.5))
+        for name in cell.releases
+    }
     return script.shortened(script.plain(record | {"releases": releases})) | {"asked": cell.asked()}
 
 
 def test_tables_say_what_was_met(script, tmp_path):
-    report, figures = (importlib.import_module(name) for name in ("scaling_report", "scaling_figures"))
+    report, figures = (
+        importlib.import_module(name) for name in ("scaling_report", "scaling_figures")
+    )
     budget = script.NORMAL._replace(batches=(256, 512, 1024, 2048, 4096), factors=(4, 16))
     script.BASE = 1024
     cells = {}
     for name, cell in [*script.bandit_cells(budget), *script.minatar_cells(budget)]:
-        regret = 1.0 / np.sqrt(cell.experiment.config.num_envs) * (3.0 if name.endswith("R4") else 1.0)
+        regret = (
+            1.0 / np.sqrt(cell.experiment.config.num_envs) * (3.0 if name.endswith("R4") else 1.0)
+        )
         cells[name] = record_of(script, cell, regret, 0.01)
     found = {what: (value, bound) for what, value, _, bound in report.expectations(cells)}
     assert found["regret at B = 1024 / at 256"] == (pytest.approx(0.5, rel=1e-3), 0.8)
     assert found["released by outer step 0.5 / continued"] == (pytest.approx(0.5, rel=1e-3), 0.85)
-    assert found["largest / smallest KL of an iteration, B ≥ 1024, R1"][0] == pytest.approx(1.0, rel=1e-3)
+    assert found["largest / smallest KL of an iteration, B ≥ 1024, R1"][0] == pytest.approx(
+        1.0, rel=1e-3
+    )
     assert found["transitions a nat at B = 16384 / at 4096"][0] == pytest.approx(4.0, rel=1e-3)
-    assert found["regret of R4 / of R1 at 16 times the environments"][0] == pytest.approx(3.0, rel=1e-3)
+    assert found["regret of R4 / of R1 at 16 times the environments"][0] == pytest.approx(
+        3.0, rel=1e-3
+    )
 
     text = report.markdown(cells)
     assert "**not met**" not in text and text.count("| met |") == len(found) == 11

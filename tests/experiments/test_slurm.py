@@ -23,7 +23,9 @@ def submitted(folder: Path, status: int = 0) -> tuple[int, list[list[str]]]:
         stub.write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\nexit {code}\n')
         stub.chmod(0o755)
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
-    job = subprocess.run([SCRIPT], cwd=folder, env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"}, check=False)
+    job = subprocess.run(
+        [SCRIPT], cwd=folder, env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"}, check=False
+    )
     return job.returncode, [line.split() for line in log.read_text().splitlines()]
 
 
@@ -38,7 +40,9 @@ def test_it_trains_with_options_that_exist(tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(command.distributed, "joined", join)
-    monkeypatch.setattr(command.loop, "train", lambda experiment, folder, **_: trained.append((experiment, folder)))
+    monkeypatch.setattr(
+        command.loop, "train", lambda experiment, folder, **_: trained.append((experiment, folder))
+    )
     monkeypatch.setattr(command.report, "finish", lambda *_: 0)
     assert cli.main(arguments) == 0
     [(experiment, folder)] = trained
@@ -52,5 +56,12 @@ def test_it_goes_on_with_what_is_there_and_comes_back_when_stopped(tmp_path, sta
     (tmp_path / "runs" / "slurm-7" / "config.json").write_text("{}")
     ended, run = submitted(tmp_path, status)
     assert ended == status
-    assert run[0] == ["srun", "--kill-on-bad-exit=1", "jaxrl", "resume", "runs/slurm-7", "--distributed"]
+    assert run[0] == [
+        "srun",
+        "--kill-on-bad-exit=1",
+        "jaxrl",
+        "resume",
+        "runs/slurm-7",
+        "--distributed",
+    ]
     assert run[1:] == ([["scontrol", "requeue", "7"]] if again else [])

@@ -14,7 +14,19 @@ LENGTH = 5
 CLONING = f"{OUTSIDE}.cloning:cloning"
 CLONE = ["train", CLONING, *LEVERS, "--env-options", "shown=True", "--num-evaluations", "2"]
 CLONE += ["--evaluation-episodes", "8", "--modes", "target=5", "target=0", "--quiet"]
-PPO = ["train", "ppo", *LEVERS, "--num-envs", "4", "--num-steps", "10", "--minibatch-size", "20", "--num-epochs", "1"]
+PPO = [
+    "train",
+    "ppo",
+    *LEVERS,
+    "--num-envs",
+    "4",
+    "--num-steps",
+    "10",
+    "--minibatch-size",
+    "20",
+    "--num-epochs",
+    "1",
+]
 PPO += ["--hidden-sizes", "4", "--num-evaluations", "1", "--evaluation-episodes", "8", "--quiet"]
 PPO += ["--modes", "deterministic"]
 FAILURES = ["--starts", f"{OUTSIDE}.failures:FailuresConfig"]

@@ -59,14 +59,18 @@ def test_it_is_trained_and_its_policy_used_elsewhere_without_its_input(
     assert (described["unit"], described["num_iterations"]) == ("gradient steps", 24)
     assert list(described["inputs"]) == ["dataset"]
     evaluated = load_evaluations(whole)
-    assert np.all(evaluated["target=5_returns"][-1] == LENGTH) and np.all(evaluated["target=0_returns"][-1] == 0)
+    assert np.all(evaluated["target=5_returns"][-1] == LENGTH) and np.all(
+        evaluated["target=0_returns"][-1] == 0
+    )
 
     dataset.rename(tmp_path / "away.npz")
     monkeypatch.chdir("/")
     modes = ["--mode", "target=0", "--mode", "target=5"]
     found = returns_of(run("eval", whole, "--episodes", 8, *modes, *ALLOW)[0])
     assert found == {"target=0": 0.0, "target=5": LENGTH}
-    assert sorted(compiled) == ["begin target=", "keys target", "play target="], "one for both numbers"
+    assert sorted(compiled) == ["begin target=", "keys target", "play target="], (
+        "one for both numbers"
+    )
 
     run("render", whole, *ALLOW, "--mode", "target=0")
     with Image.open(whole / "plots" / "episode.gif") as film:
@@ -76,7 +80,10 @@ def test_it_is_trained_and_its_policy_used_elsewhere_without_its_input(
 
     env, agent, policy = load_policy(whole, trust=TRUST)
     first = View.at_start(env.reset(jax.random.key(0))[1], env.action_space)
-    assert isinstance(env, Levers) and abs(agent.value(policy, (), first, jax.random.key(1)) - LENGTH / 2) < 0.5
+    assert (
+        isinstance(env, Levers)
+        and abs(agent.value(policy, (), first, jax.random.key(1)) - LENGTH / 2) < 0.5
+    )
     assert float(policy.aim) == LENGTH, "the best that was recorded"
 
 
@@ -91,25 +98,45 @@ def test_it_goes_on_where_it_was_stopped(run, whole, stopped, dataset, tmp_path)
     assert same_bits(newest_state(whole, experiment), newest_state(halves, experiment))
     assert records(whole) == records(halves)
     (step,) = read_description(halves)["history"]
-    assert step["changes"] == [f"config.dataset: {json.dumps(str(dataset))} -> {json.dumps(str(moved))}"]
+    assert step["changes"] == [
+        f"config.dataset: {json.dumps(str(dataset))} -> {json.dumps(str(moved))}"
+    ]
 
 
 def test_numbers_of_one_of_its_networks_are_swept(run, dataset, tmp_path):
-    words = ["sweep", *CLONE[1:], "--dataset", dataset, "--num-seeds", 2, "--devices", 1, "--modes", "target=5"]
+    words = [
+        "sweep",
+        *CLONE[1:],
+        "--dataset",
+        dataset,
+        "--num-seeds",
+        2,
+        "--devices",
+        1,
+        "--modes",
+        "target=5",
+    ]
     folder = tmp_path / "swept"
     run(*words, "--over", "actor_learning_rate=0,0.05", "--total-steps", 240, "--folder", folder)
     assert load_evaluations(folder)["target=5_returns"].shape == (3, 2, 2, 8)
     last = read_metrics(folder)[-1]
     actor, critic = np.asarray(last["actor_loss"]), np.asarray(last["critic_loss"])
     assert actor.shape == (2, 2) and np.all(actor[1] < 0.5 * actor[0])
-    np.testing.assert_allclose(critic[0], critic[1], rtol=1e-5, err_msg="the other network's number is its own")
+    np.testing.assert_allclose(
+        critic[0], critic[1], rtol=1e-5, err_msg="the other network's number is its own"
+    )
     run("plot", folder)
     assert (folder / "plots" / "sweep.png").exists()
 
 
 def test_its_help_shows_both_networks(run):
     text = " ".join(run("train", CLONING, "--help")[0].replace("│", " ").split())
-    for words in ("Cloning of recorded actions", "--actor-width INT", "--critic-learning-rate FLOAT", "--dataset STR"):
+    for words in (
+        "Cloning of recorded actions",
+        "--actor-width INT",
+        "--critic-learning-rate FLOAT",
+        "--dataset STR",
+    ):
         assert words in text
     assert "--over takes any of: actor_learning_rate, critic_learning_rate." in " ".join(
         run("sweep", CLONING, *LEVERS, "--help")[0].replace("│", " ").split()

@@ -16,7 +16,15 @@ from tests.extension.conftest import LENGTH, LEVERS, OUTSIDE
 from tests.extension.outside.levers import Levers
 from tests.extension.outside.recalling import RecallingConfig, recalling_agent
 
-WORDS = ["train", f"{OUTSIDE}.recalling:recalling", *LEVERS, "--num-evaluations", 1, "--evaluation-episodes", 400]
+WORDS = [
+    "train",
+    f"{OUTSIDE}.recalling:recalling",
+    *LEVERS,
+    "--num-evaluations",
+    1,
+    "--evaluation-episodes",
+    400,
+]
 WORDS += ["--modes", "deterministic"]
 BEST, BLIND = LENGTH - 0.5, LENGTH / 2
 
@@ -45,9 +53,13 @@ def test_the_view_is_of_the_step_before_in_training_and_in_evaluation():
     @jax.jit
     def run():
         vector = VectorEnv(env, Fresh(env), 4, stagger=True)
-        rollout = collect(vector, vector.init(jax.random.key(1)), (), act, 4 * LENGTH, jax.random.key(2))[2]
+        rollout = collect(
+            vector, vector.init(jax.random.key(1)), (), act, 4 * LENGTH, jax.random.key(2)
+        )[2]
         begun = play_begin(env, agent, policy, jax.random.key(3), 4)
-        kept = play_and_keep(env, begun, act_of_one, LENGTH, lambda before, after, step: (before.view, step.reward))[1]
+        kept = play_and_keep(
+            env, begun, act_of_one, LENGTH, lambda before, after, step: (before.view, step.reward)
+        )[1]
         return rollout.extras, rollout.transition, *kept
 
     trained, seen, played, earned = jax.device_get(run())
@@ -56,7 +68,9 @@ def test_the_view_is_of_the_step_before_in_training_and_in_evaluation():
     np.testing.assert_array_equal(trained.first[1:], ended[:-1])
     np.testing.assert_array_equal(trained.reward[1:], np.where(ended, 0.0, seen.reward)[:-1])
     np.testing.assert_array_equal(trained.action[1:], np.where(ended, 0, seen.action)[:-1])
-    np.testing.assert_array_equal(played.first, (np.arange(LENGTH) == 0)[:, None] & np.ones(4, bool))
+    np.testing.assert_array_equal(
+        played.first, (np.arange(LENGTH) == 0)[:, None] & np.ones(4, bool)
+    )
     np.testing.assert_array_equal(played.reward[1:], earned[:-1])
     assert not played.reward[0].any() and played.action[1:].any()
     for field, one, other in zip(View._fields, trained, played, strict=True):

@@ -16,13 +16,25 @@ DATASETS = {
         {"observation": np.zeros((20, 3), np.float32)},
         ["observations of shape (3,), but the environment's are (2,)"],
     ),
-    "of another type": ({"action": np.zeros(20)}, ["actions are float64, but must be whole numbers"]),
-    "of another environment": ({"action": np.full(20, 4)}, ["the action 4, but the environment's are Discrete(2)"]),
-    "without an array": ({"earned": None}, ["reading it failed: KeyError", "earned is not a file in the archive"]),
+    "of another type": (
+        {"action": np.zeros(20)},
+        ["actions are float64, but must be whole numbers"],
+    ),
+    "of another environment": (
+        {"action": np.full(20, 4)},
+        ["the action 4, but the environment's are Discrete(2)"],
+    ),
+    "without an array": (
+        {"earned": None},
+        ["reading it failed: KeyError", "earned is not a file in the archive"],
+    ),
     "no archive": (b"text", ["reading it failed: "]),
     "missing": (None, ["there is no such file"]),
     "a folder": ({}, ["it cannot be read: Is a directory"]),
-    "of unequal lengths": ({"earned": np.zeros(7, np.float32)}, ["it has 20 observations, 20 actions and 7 returns"]),
+    "of unequal lengths": (
+        {"earned": np.zeros(7, np.float32)},
+        ["it has 20 observations, 20 actions and 7 returns"],
+    ),
     "not finite": ({"earned": np.full(20, np.nan, np.float32)}, ["its earned are not finite"]),
 }
 
@@ -56,7 +68,10 @@ REQUESTS = {
         [*PPO, *FAILURES, "--bank", "BANK", "--env", PROBE],
         ["bank is BANK: it is a bank for Levers, but the environment is TwoLengths"],
     ),
-    "an input of starts that are not chosen": ([*PPO, "--bank", "BANK"], ["Unrecognized options: --bank"]),
+    "an input of starts that are not chosen": (
+        [*PPO, "--bank", "BANK"],
+        ["Unrecognized options: --bank"],
+    ),
     "a mode that the agent has not": (
         [*CLONE, "--dataset", "DATA", "--modes", "tarket=3"],
         [f"unknown mode of {CLONING} 'tarket'. Did you mean target"],
@@ -67,7 +82,10 @@ REQUESTS = {
     ),
     "two options of one name": (
         ["train", f"{OUTSIDE}.twice:twice", *LEVERS],
-        ["TwiceConfig.actor.width and TwiceConfig.critic.width are both called width", 'prefix="critic_"'],
+        [
+            "TwiceConfig.actor.width and TwiceConfig.critic.width are both called width",
+            'prefix="critic_"',
+        ],
     ),
     "a policy that holds a log": (
         ["train", f"{OUTSIDE}.hoarding:hoarding", *LEVERS],
@@ -84,19 +102,30 @@ REQUESTS = {
     ),
     "a policy that is not the agent's": (
         ["train", f"{OUTSIDE}.hoarding:withholding", *LEVERS],
-        ["not what its agent's init makes: policy['weight'] float32[] where that has policy['weight'] float32[2]"],
+        [
+            "not what its agent's init makes: policy['weight'] float32[] where that has policy['weight'] float32[2]"
+        ],
     ),
     "an input without an agent beside the algorithm": (
         ["train", f"{OUTSIDE}.hoarding:deserting", *LEVERS, "--dataset", "DATA"],
-        ["deserting needs deserting_agent(env: Environment, config: CloningConfig) -> Agent beside it", "'dataset'"],
+        [
+            "deserting needs deserting_agent(env: Environment, config: CloningConfig) -> Agent beside it",
+            "'dataset'",
+        ],
     ),
     "an agent that needs an input": (
         ["train", f"{OUTSIDE}.hoarding:clinging", *LEVERS, "--dataset", "DATA"],
-        ["clinging needs clinging_agent(env: Environment, config: CloningConfig) -> Agent beside it", "'dataset'"],
+        [
+            "clinging needs clinging_agent(env: Environment, config: CloningConfig) -> Agent beside it",
+            "'dataset'",
+        ],
     ),
     "an input of starts without an agent beside the algorithm": (
         ["train", f"{OUTSIDE}.hoarding:leaning", *LEVERS, *FAILURES, "--bank", "BANK"],
-        ["leaning needs leaning_agent(env: Environment, config: LeaningConfig) -> Agent", "this run reads bank"],
+        [
+            "leaning needs leaning_agent(env: Environment, config: LeaningConfig) -> Agent",
+            "this run reads bank",
+        ],
     ),
     "a sweep over a size of a network": (
         ["sweep", *CLONE[1:], "--dataset", "DATA", "--over", "actor_width=4,8"],
@@ -109,7 +138,9 @@ REQUESTS = {
 @pytest.mark.parametrize(("words", "named"), REQUESTS.values(), ids=list(REQUESTS))
 def test_a_request_that_cannot_be_served(ask, dataset, bank, tmp_path, words, named):
     paths = {"DATA": str(dataset), "BANK": str(bank)}
-    status, output, errors = ask(*(paths.get(word, word) for word in words), "--folder", tmp_path / "run")
+    status, output, errors = ask(
+        *(paths.get(word, word) for word in words), "--folder", tmp_path / "run"
+    )
     assert (status, output) == (2, "") and not (tmp_path / "run").exists()
     expected = [text.replace("BANK", str(bank)) for text in named]
     assert [text for text in expected if text not in errors] == [], errors
@@ -143,9 +174,15 @@ def test_an_input_that_has_changed_since_the_run_began(begun, ask, dataset, noth
 def test_a_mode_that_the_agent_of_a_run_has_not(begun, ask, nothing_compiles):
     for command in ("eval", "render"):
         status, _, errors = ask(command, begun, *ALLOW, "--mode", "stochastic")
-        assert status == 2 and f"unknown mode of {CLONING} 'stochastic'. Choose one of: deterministic, target" in errors
+        assert (
+            status == 2
+            and f"unknown mode of {CLONING} 'stochastic'. Choose one of: deterministic, target"
+            in errors
+        )
     status, _, errors = ask("eval", begun)
-    assert status == 2 and "names its environment as" in errors and f"--imports {LEVERS[1]}" in errors
+    assert (
+        status == 2 and "names its environment as" in errors and f"--imports {LEVERS[1]}" in errors
+    )
 
 
 @pytest.mark.usefixtures("nothing_compiles")

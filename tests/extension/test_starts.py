@@ -21,13 +21,17 @@ WORDS = [*PPO, *FAILURES, "--total-steps", str(40 * ITERATIONS)]
 ALLOW = [word for name in (FAILURES[1], LEVERS[1]) for word in ("--imports", name)]
 
 
-def test_ppo_begins_where_it_fails_and_goes_on_where_it_was_stopped(run, stopped, bank, tmp_path, monkeypatch):
+def test_ppo_begins_where_it_fails_and_goes_on_where_it_was_stopped(
+    run, stopped, bank, tmp_path, monkeypatch
+):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     run(*WORDS, "--bank", bank, "--folder", whole)
     _, state = newest_state(whole, experiment_of(whole, Trust(True)))
     known = state.vector.starts
     played, failed = np.asarray(known.played), np.asarray(known.failed)
-    assert failed[NEITHER] == played[NEITHER] > 2 * max(played[:NEITHER]), "it comes more often than both others"
+    assert failed[NEITHER] == played[NEITHER] > 2 * max(played[:NEITHER]), (
+        "it comes more often than both others"
+    )
     assert np.all(failed[:NEITHER] <= played[:NEITHER]) and known.known.all()
     places, seen = known.ended
     np.testing.assert_array_equal(places.good, NEITHER)

@@ -9,7 +9,13 @@ import pytest
 
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import LOG_STD_RANGE, ActorCritic, NetworkConfig, check_network, scale_action
+from jaxrl.nn.actor_critic import (
+    LOG_STD_RANGE,
+    ActorCritic,
+    NetworkConfig,
+    check_network,
+    scale_action,
+)
 from jaxrl.types import Box, Discrete, MultiDiscrete
 
 ACTIONS = {
@@ -25,7 +31,9 @@ each_action = pytest.mark.parametrize("action", ACTIONS)
 
 def network_of(action, torso="mlp", **settings):
     space = ACTIONS[action][0]
-    return ActorCritic(NetworkConfig(torso=torso, **SMALL, **settings), space, len(OBSERVATIONS[torso].shape))
+    return ActorCritic(
+        NetworkConfig(torso=torso, **SMALL, **settings), space, len(OBSERVATIONS[torso].shape)
+    )
 
 
 @functools.cache
@@ -49,7 +57,15 @@ def test_every_space_and_torso_gives_a_distribution_and_a_value(action, torso, s
         (distribution, value), params = network.init_with_output(key, observation)
         sample = distribution.sample(key)
         alone = network.apply(params, observation, method="value")
-        return distribution, sample, distribution.mode(), distribution.log_prob(sample), value, alone, params
+        return (
+            distribution,
+            sample,
+            distribution.mode(),
+            distribution.log_prob(sample),
+            value,
+            alone,
+            params,
+        )
 
     for batch in ((), (2, 3)):
         observation = jnp.zeros((*batch, *space.shape), space.dtype)
@@ -70,15 +86,21 @@ def test_the_critic_alone_gives_the_same_value(shared):
 @pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
 def test_the_policy_loss_reaches_the_critics_torso_only_where_it_is_shared(shared):
     network, params, observation, _ = initialised("discrete", shared_torso=shared)
-    grad = jax.jit(jax.grad(lambda params: jnp.sum(network.apply(params, observation)[0].logits ** 2)))(params)
+    grad = jax.jit(
+        jax.grad(lambda params: jnp.sum(network.apply(params, observation)[0].logits ** 2))
+    )(params)
     torsos = [name for name in grad["params"] if name.endswith("torso")]
     assert any(bool(leaf.any()) for leaf in jax.tree.leaves(grad["params"]["actor_torso"]))
-    assert torsos == ["actor_torso"] if shared else sorted(torsos) == ["actor_torso", "critic_torso"]
+    assert (
+        torsos == ["actor_torso"] if shared else sorted(torsos) == ["actor_torso", "critic_torso"]
+    )
     if not shared:
         assert not any(bool(leaf.any()) for leaf in jax.tree.leaves(grad["params"]["critic_torso"]))
 
 
-@pytest.mark.parametrize(("action", "entropy"), [("discrete", np.log(5)), ("multi-discrete", np.log(6))])
+@pytest.mark.parametrize(
+    ("action", "entropy"), [("discrete", np.log(5)), ("multi-discrete", np.log(6))]
+)
 def test_the_first_policy_is_nearly_uniform_whatever_it_sees(action, entropy):
     _, _, _, (distribution, _) = initialised(action)
     np.testing.assert_allclose(distribution.entropy(), entropy, atol=1e-3)
@@ -86,22 +108,30 @@ def test_the_first_policy_is_nearly_uniform_whatever_it_sees(action, entropy):
 
 @pytest.mark.parametrize("initial_log_std", [0.0, -1.5])
 @pytest.mark.parametrize("dependent", [False, True], ids=["one deviation", "state-dependent"])
-def test_the_first_continuous_policy_is_centred_with_the_deviation_asked_for(initial_log_std, dependent):
+def test_the_first_continuous_policy_is_centred_with_the_deviation_asked_for(
+    initial_log_std, dependent
+):
     settings = {"initial_log_std": initial_log_std, "state_dependent_std": dependent}
     _, _, _, (distribution, _) = initialised("continuous", **settings)
     assert float(jnp.abs(distribution.mean).max()) < 0.1
-    np.testing.assert_allclose(distribution.log_std, initial_log_std, atol=0.1 if dependent else 1e-6)
+    np.testing.assert_allclose(
+        distribution.log_std, initial_log_std, atol=0.1 if dependent else 1e-6
+    )
     assert (float(distribution.log_std.std()) > 0.0) == dependent
 
 
 def test_one_deviation_is_a_parameter_and_a_state_dependent_one_is_a_head():
-    plain, dependent = (initialised("continuous", state_dependent_std=flag)[1]["params"] for flag in (False, True))
+    plain, dependent = (
+        initialised("continuous", state_dependent_std=flag)[1]["params"] for flag in (False, True)
+    )
     assert plain["log_std"].shape == (3,) and "log_std_head" not in plain
     assert dependent["log_std_head"]["kernel"].shape == (8, 3) and "log_std" not in dependent
 
 
 def test_a_deviation_that_is_not_trained_is_no_parameter_and_stays():
-    _, params, _, (distribution, _) = initialised("continuous", train_std=False, initial_log_std=-1.25)
+    _, params, _, (distribution, _) = initialised(
+        "continuous", train_std=False, initial_log_std=-1.25
+    )
     assert not [name for name in params["params"] if name.startswith("log_std")]
     np.testing.assert_array_equal(distribution.log_std, np.full((32, 3), -1.25, np.float32))
 
@@ -137,13 +167,17 @@ def test_boolean_observations_are_numbers():
 def test_unit_actions_span_the_bounds(squash):
     space = Box((0.0, -4.0), (1.0, 4.0), (2,))
     samples = jnp.array([[-20.0, -20.0], [0.0, 0.0], [20.0, 20.0]])
-    np.testing.assert_allclose(scale_action(samples, space, squash), [[0, -4], [0.5, 0], [1, 4]], atol=1e-6)
+    np.testing.assert_allclose(
+        scale_action(samples, space, squash), [[0, -4], [0.5, 0], [1, 4]], atol=1e-6
+    )
 
 
 def test_clipping_is_linear_inside_and_tanh_is_not():
     space = Box(-2.0, 2.0, (1,))
     sample = jnp.array([[-1.5], [-0.5], [0.25], [1.0]])
-    np.testing.assert_allclose(scale_action(sample, space, False)[:, 0], [-2.0, -1.0, 0.5, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        scale_action(sample, space, False)[:, 0], [-2.0, -1.0, 0.5, 2.0], rtol=1e-6
+    )
     np.testing.assert_allclose(scale_action(sample, space, True), 2.0 * np.tanh(sample), rtol=1e-5)
 
 
@@ -168,7 +202,9 @@ def test_actions_take_the_shape_and_type_of_their_space():
     np.testing.assert_allclose(row_major.ravel(), np.linspace(-1, 1, 6), atol=1e-6)
 
 
-@pytest.mark.parametrize(("space", "sample"), [(Discrete(3), [2]), (MultiDiscrete((2, 3)), [[1, 2]])])
+@pytest.mark.parametrize(
+    ("space", "sample"), [(Discrete(3), [2]), (MultiDiscrete((2, 3)), [[1, 2]])]
+)
 def test_whole_numbers_pass_through(space, sample):
     sample = jnp.array(sample, jnp.int32)
     assert scale_action(sample, space, False) is sample
@@ -186,15 +222,23 @@ def test_a_cnn_without_a_grid_is_refused(shape):
 @pytest.mark.parametrize("name", ["squash_actions", "state_dependent_std"])
 @pytest.mark.parametrize("space", [Discrete(2), MultiDiscrete((2, 3))])
 def test_continuous_options_are_refused_for_discrete_actions(name, space):
-    with pytest.raises(JaxrlError, match=f"{name} is for continuous actions, but this environment has .*Discrete"):
+    with pytest.raises(
+        JaxrlError, match=f"{name} is for continuous actions, but this environment has .*Discrete"
+    ):
         check_network(NetworkConfig(**{name: True}), Box(0, 1, (4,)), space)
 
 
 def test_a_fixed_deviation_is_refused_where_there_is_none_and_where_it_depends():
-    with pytest.raises(JaxrlError, match="train_std=False is for continuous actions, but this environment has Disc"):
+    with pytest.raises(
+        JaxrlError, match="train_std=False is for continuous actions, but this environment has Disc"
+    ):
         check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Discrete(2))
     with pytest.raises(JaxrlError, match="state_dependent_std is True and train_std is False"):
-        check_network(NetworkConfig(train_std=False, state_dependent_std=True), Box(0, 1, (4,)), Box(-1, 1, (1,)))
+        check_network(
+            NetworkConfig(train_std=False, state_dependent_std=True),
+            Box(0, 1, (4,)),
+            Box(-1, 1, (1,)),
+        )
     check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Box(-1, 1, (1,)))
 
 
@@ -207,4 +251,8 @@ def test_squashing_is_refused_without_bounds_to_squash_to():
 
 def test_fitting_networks_pass():
     check_network(NetworkConfig(torso="cnn"), Box(0, 1, (5, 5, 2)), Discrete(2))
-    check_network(NetworkConfig(squash_actions=True, state_dependent_std=True), Box(0, 1, (4,)), Box(-1, 1, (1,)))
+    check_network(
+        NetworkConfig(squash_actions=True, state_dependent_std=True),
+        Box(0, 1, (4,)),
+        Box(-1, 1, (1,)),
+    )

@@ -31,7 +31,9 @@ def test_a_grid_cnn_takes_any_grid_under_any_batch(batch, dtype):
 
 def test_the_grid_network_is_that_of_minatar():
     torso = torsos.GridCNN((128,), "relu")
-    params = jax.eval_shape(lambda: torso.init(jax.random.key(0), jnp.zeros((1, 10, 10, 4))))["params"]
+    params = jax.eval_shape(lambda: torso.init(jax.random.key(0), jnp.zeros((1, 10, 10, 4))))[
+        "params"
+    ]
     assert params["Conv_0"]["kernel"].shape == (3, 3, 4, 16)
     assert params["MLP_0"]["Dense_0"]["kernel"].shape == (8 * 8 * 16, 128)
 

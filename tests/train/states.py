@@ -33,7 +33,9 @@ class State:
 def make_state(seed=0, width=5) -> State:
     key = jax.random.key(seed)
     params = {"dense": {"kernel": jax.random.normal(key, (3, width)), "bias": jnp.zeros(width)}}
-    params["dense"]["kernel"] = params["dense"]["kernel"].at[0, :3].set(jnp.array([jnp.nan, jnp.inf, -0.0]))
+    params["dense"]["kernel"] = (
+        params["dense"]["kernel"].at[0, :3].set(jnp.array([jnp.nan, jnp.inf, -0.0]))
+    )
     return State(
         params=params,
         optimiser=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)).init(params),

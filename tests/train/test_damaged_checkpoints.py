@@ -89,7 +89,11 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, make_state(1), {})
     source, generator = checkpoints.path / "000000001", random.Random(0)
-    files = [file.relative_to(source) for file in source.rglob("*") if file.is_file() and file.stat().st_size]
+    files = [
+        file.relative_to(source)
+        for file in source.rglob("*")
+        if file.is_file() and file.stat().st_size
+    ]
     spare = tmp_path / "spare"
     for file in files * 3:
         shutil.copytree(source, spare, dirs_exist_ok=True)
@@ -98,7 +102,9 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
             manifest, values = checkpoint._read(spare)
         except checkpoint._Damaged:
             continue
-        assert_same(state_arrays.assemble(spare, manifest, values, abstract(make_state())), make_state(1))
+        assert_same(
+            state_arrays.assemble(spare, manifest, values, abstract(make_state())), make_state(1)
+        )
 
 
 def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):
@@ -106,7 +112,9 @@ def test_when_nothing_can_be_read_every_problem_is_named(tmp_path):
     for iteration in (1, 2):
         checkpoints.save(iteration, make_state(), {})
         lost_manifest(checkpoints.path / f"00000000{iteration}")
-    with pytest.raises(JaxrlError, match="(?s)000000002 is damaged.*manifest.json.*000000001 is damaged"):
+    with pytest.raises(
+        JaxrlError, match="(?s)000000002 is damaged.*manifest.json.*000000001 is damaged"
+    ):
         checkpoints.restore_latest(abstract(make_state()))
     with pytest.raises(JaxrlError, match="holds no checkpoint"):
         Checkpoints(tmp_path / "other").restore_latest(abstract(make_state()))

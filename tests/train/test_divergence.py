@@ -40,7 +40,9 @@ def whole(tmp_path_factory):
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"):
+    with pytest.raises(
+        loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"
+    ):
         loop.train(experiment(learning_rate=HOPELESS), folder)
     iteration, state = newest_state(folder)
     assert iteration == 0
@@ -67,7 +69,9 @@ def breaking(monkeypatch, at: int, break_policy: bool) -> None:
 
 
 @pytest.mark.parametrize(("break_policy", "named"), [(False, "value_loss"), (True, "policy")])
-def test_divergence_in_mid_run_leaves_the_newest_checkpoint(tmp_path, monkeypatch, whole, break_policy, named):
+def test_divergence_in_mid_run_leaves_the_newest_checkpoint(
+    tmp_path, monkeypatch, whole, break_policy, named
+):
     folder, saved = tmp_path / "run", POINTS[2]
     match = rf"^{named} became .* between iterations {BREAK - 1} and {BREAK} .* is saved: iteration {saved} in "
     with monkeypatch.context() as patch:
@@ -92,7 +96,9 @@ def test_a_policy_that_is_no_number_at_once_is_not_trained(tmp_path, monkeypatch
         return state._replace(policy=state.policy._replace(params=params))
 
     monkeypatch.setattr(Program, "init", broken)
-    with pytest.raises(loop.Diverged, match="policy of iteration 0 is NaN or infinite before it is trained"):
+    with pytest.raises(
+        loop.Diverged, match="policy of iteration 0 is NaN or infinite before it is trained"
+    ):
         loop.train(experiment(), tmp_path / "run")
     assert not Checkpoints(tmp_path / "run").iterations()
 

@@ -31,7 +31,11 @@ def coin_agent(env=None, config=None) -> Agent:
         return jax.random.bernoulli(key).astype(jnp.int32), memory + 1
 
     modes = {"deterministic": Mode(deterministic), "stochastic": Mode(stochastic)}
-    return Agent(init=lambda key: {"draw": jax.random.uniform(key)}, modes=modes, memory=lambda policy: jnp.int32(0))
+    return Agent(
+        init=lambda key: {"draw": jax.random.uniform(key)},
+        modes=modes,
+        memory=lambda policy: jnp.int32(0),
+    )
 
 
 def coin_policy(env, config=None) -> Algorithm:
@@ -47,11 +51,15 @@ def coin_policy(env, config=None) -> Algorithm:
 
 
 @functools.cache
-def episodes(environment: str, deterministic: bool = True, seed: int = 0, count: int = EPISODES) -> Episodes:
+def episodes(
+    environment: str, deterministic: bool = True, seed: int = 0, count: int = EPISODES
+) -> Episodes:
     env = make(environment)
 
     def run(key):
-        return play(env, coin_agent(), {}, key, count, "deterministic" if deterministic else "stochastic")
+        return play(
+            env, coin_agent(), {}, key, count, "deterministic" if deterministic else "stochastic"
+        )
 
     return jax.device_get(jax.jit(run)(jax.random.key(seed)))
 
@@ -177,7 +185,9 @@ def revealing():
 def test_evaluation_has_keys_of_its_own(revealing):
     trained, evaluated, _ = revealing
     drawn = np.concatenate([evaluated(iteration).ravel() for iteration in (0, 1)])
-    assert len(np.unique(drawn)) == drawn.size == 2 * 2 * 2 * 50  # iterations, kinds, seeds, episodes
+    assert (
+        len(np.unique(drawn)) == drawn.size == 2 * 2 * 2 * 50
+    )  # iterations, kinds, seeds, episodes
     assert not np.isin(trained, drawn).any()
 
 
@@ -196,7 +206,9 @@ def test_another_evaluation_seed_is_another_set_of_episodes_for_each_seed():
         return np.stack([episodes.returns for episodes in played.values()])
 
     first, second = returns([0, 1]), returns([1, 2])
-    assert np.isin(first[:, :, 1], second[:, :, 0]).all()  # a seed's episodes are its own, whoever plays them
+    assert np.isin(
+        first[:, :, 1], second[:, :, 0]
+    ).all()  # a seed's episodes are its own, whoever plays them
     assert not np.isin(first[:, :, 0], second).any()
     assert not np.isin(second[:, :, 0], second[:, :, 1]).any()
 
@@ -216,11 +228,16 @@ def test_the_numbers_of_a_mode_do_not_hang_on_which_others_run():
 def test_a_mode_that_is_steered_is_one_compilation_for_all_numbers():
     """The policy holds a target, the memory what is left of it: three steps of a third each."""
     steered = Mode(
-        act=lambda policy, memory, view, key: ((policy["target"] / 3).astype(jnp.int32), memory - view.reward),
+        act=lambda policy, memory, view, key: (
+            (policy["target"] / 3).astype(jnp.int32),
+            memory - view.reward,
+        ),
         steer=lambda policy, number: policy | {"target": number},
     )
     agent = Agent(
-        init=lambda key: {"target": jnp.float32(3.0)}, modes={"target": steered}, memory=lambda policy: policy["target"]
+        init=lambda key: {"target": jnp.float32(3.0)},
+        modes={"target": steered},
+        memory=lambda policy: policy["target"],
     )
     population = Population(Recall(), experiment().config, {}, (1, 1))
     asked = (Asked("target"), Asked("target", 6.0), Asked("target", 9.0))

@@ -22,7 +22,9 @@ def attempt(folder, patience):
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
     status, _, errors = finish(process)
-    assert status in (0, -signal.SIGKILL) and "Traceback" not in errors and "damaged" not in errors, errors
+    assert (
+        status in (0, -signal.SIGKILL) and "Traceback" not in errors and "damaged" not in errors
+    ), errors
     return status == 0
 
 

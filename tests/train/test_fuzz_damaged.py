@@ -29,7 +29,9 @@ from tests.train.test_loop import Stopping
 from tests.train.tiny import experiment, shared_compilations
 
 SEED = 30
-PER_EPISODE = [f"{mode}_{what}" for mode in ("deterministic", "stochastic") for what in ("returns", "lengths")]
+PER_EPISODE = [
+    f"{mode}_{what}" for mode in ("deterministic", "stochastic") for what in ("returns", "lengths")
+]
 STOPPED = 20  # with one evaluation to come
 # What stands in the place of a value: of another type, or beyond what anybody would write.
 ODD = {
@@ -193,7 +195,10 @@ def flip(position):
 
 
 def file_cases(name, changes, lost=True):
-    return [Case(f"{name}: {what}", whole_file(name, change), name, lost=lost) for what, change in changes.items()]
+    return [
+        Case(f"{name}: {what}", whole_file(name, change), name, lost=lost)
+        for what, change in changes.items()
+    ]
 
 
 TORN = {
@@ -209,17 +214,34 @@ def config_cases(rng):
     """Every field with three odd values, each group as well; other values; the file as a whole."""
     description = json.loads((config_cases.folder / "config.json").read_text())
     paths = [*description, "history"]
-    paths += [f"{group}.{name}" for group in ("config", "run", "versions") for name in description[group]]
-    paths += ["run.wurst", "config.wurst", "sweep.gamma", "environment_options.wurst", "inputs.wurst"]
+    paths += [
+        f"{group}.{name}" for group in ("config", "run", "versions") for name in description[group]
+    ]
+    paths += [
+        "run.wurst",
+        "config.wurst",
+        "sweep.gamma",
+        "environment_options.wurst",
+        "inputs.wurst",
+    ]
     cases = []
     for path in paths:
         for kind in rng.sample(sorted(ODD), 1):
             named = "" if kind == "nested deep" else path.split(".")[-1]
             lost = None if path in FREE or _is_as_it_was(description, path, ODD[kind]) else True
-            cases.append(Case(f"{path}: {kind}", set_field(path, ODD[kind]), "config.json", named, lost))
+            cases.append(
+                Case(f"{path}: {kind}", set_field(path, ODD[kind]), "config.json", named, lost)
+            )
     for path, value in EDITS.items():
-        cases.append(Case(f"{path}: edited", set_field(path, value), "config.json", path.split(".")[-1]))
-    whole = TORN | {"a list": b"[1]", "a number": b"3", "deep": b"[" * 10**5, "deep too": b"[" * 500 + b"]" * 500}
+        cases.append(
+            Case(f"{path}: edited", set_field(path, value), "config.json", path.split(".")[-1])
+        )
+    whole = TORN | {
+        "a list": b"[1]",
+        "a number": b"3",
+        "deep": b"[" * 10**5,
+        "deep too": b"[" * 500 + b"]" * 500,
+    }
     return cases + file_cases("config.json", whole)
 
 
@@ -228,7 +250,9 @@ def _is_as_it_was(description, path, value):
     found = description
     for name in path.split("."):
         found = found.get(name, ...) if isinstance(found, dict) else ...
-    return found is value or (value is not ... and json.dumps(found, default=str) == json.dumps(value))
+    return found is value or (
+        value is not ... and json.dumps(found, default=str) == json.dumps(value)
+    )
 
 
 def metrics_cases(rng):
@@ -243,10 +267,24 @@ def metrics_cases(rng):
         "two rows exchanged": lines(lambda rows: [rows[1], rows[0], *rows[2:]]),
         **{f"flipped at {place:.2f}": flip(place) for place in (rng.random() for _ in range(4))},
     }
-    odd = ['{"iteration": "x"}', '{"iteration": -1}', "[]", "null", '{"iteration": 1e400}', "{}", "[" * 10**5]
-    odd += ['{"iteration": 3, "transitions": [1]}', '{"iteration": true}', '{"iteration": ' + "9" * 5000 + "}"]
+    odd = [
+        '{"iteration": "x"}',
+        '{"iteration": -1}',
+        "[]",
+        "null",
+        '{"iteration": 1e400}',
+        "{}",
+        "[" * 10**5,
+    ]
+    odd += [
+        '{"iteration": 3, "transitions": [1]}',
+        '{"iteration": true}',
+        '{"iteration": ' + "9" * 5000 + "}",
+    ]
     for text in odd:
-        rows[f"a row {text[:30]}"] = lines(lambda rows, text=text: [*rows[:4], text.encode() + b"\n", *rows[5:]])
+        rows[f"a row {text[:30]}"] = lines(
+            lambda rows, text=text: [*rows[:4], text.encode() + b"\n", *rows[5:]]
+        )
     return file_cases("metrics.jsonl", torn, lost=None) + file_cases("metrics.jsonl", rows | TORN)
 
 
@@ -264,11 +302,15 @@ def evaluations(change):
 
 
 def each(change, *names):
-    return evaluations(lambda found: {n: change(v) if n in names or not names else v for n, v in found.items()})
+    return evaluations(
+        lambda found: {n: change(v) if n in names or not names else v for n, v in found.items()}
+    )
 
 
 def without(name):
-    return evaluations(lambda found: {each: values for each, values in found.items() if each != name})
+    return evaluations(
+        lambda found: {each: values for each, values in found.items() if each != name}
+    )
 
 
 def one_more(values, index):
@@ -292,12 +334,22 @@ def evaluations_cases(rng):
         "flat": each(np.ravel, "deterministic_returns"),
         "scalars": each(lambda values: values.ravel()[0]),
         "none": each(lambda values: values[:0]),
-        "other modes": evaluations(lambda found: {n.replace("stochastic", "best"): v for n, v in found.items()}),
-        "the first mode gone": evaluations(lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE[:2]}),
-        "no mode": evaluations(lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE}),
-        "a strange name": evaluations(lambda found: found | {"\x1b[2J_returns": found["deterministic_returns"]}),
+        "other modes": evaluations(
+            lambda found: {n.replace("stochastic", "best"): v for n, v in found.items()}
+        ),
+        "the first mode gone": evaluations(
+            lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE[:2]}
+        ),
+        "no mode": evaluations(
+            lambda found: {n: v for n, v in found.items() if n not in PER_EPISODE}
+        ),
+        "a strange name": evaluations(
+            lambda found: found | {"\x1b[2J_returns": found["deterministic_returns"]}
+        ),
         "no evaluation": evaluations(lambda found: found | {"wurst": found["iteration"]}),
-        "a measure of words": evaluations(lambda found: found | {"measure_x": found["iteration"].astype(str)}),
+        "a measure of words": evaluations(
+            lambda found: found | {"measure_x": found["iteration"].astype(str)}
+        ),
         "no episodes": each(lambda values: values[..., :0], *PER_EPISODE),
         "fewer episodes": each(lambda values: values[..., :2], *PER_EPISODE),
         "a number changed": each(lambda values: one_more(values, 1), "stochastic_returns"),
@@ -314,7 +366,9 @@ def evaluations_cases(rng):
     # A kill before an evaluation is written leaves the same; a flipped byte may be one that says nothing.
     open_ = {"the last missing": each(lambda values: values[:-1])}
     open_ |= {f"flipped at {place:.2f}": flip(place) for place in (rng.random() for _ in range(6))}
-    return file_cases("evaluations.npz", changed | TORN) + file_cases("evaluations.npz", open_, lost=None)
+    return file_cases("evaluations.npz", changed | TORN) + file_cases(
+        "evaluations.npz", open_, lost=None
+    )
 
 
 def newest(folder):
@@ -334,7 +388,9 @@ def in_manifest(which, path, value, *, consistent):
         manifest, values = _read(file.parent)
         put(manifest, path, value)
         if consistent and isinstance(manifest, dict):
-            with contextlib.suppress(RecursionError, TypeError, ValueError):  # of leaves that are none
+            with contextlib.suppress(
+                RecursionError, TypeError, ValueError
+            ):  # of leaves that are none
                 manifest["sha256"] = state_arrays.digest(manifest, values)
         file.write_text(json.dumps(manifest))
 
@@ -357,8 +413,24 @@ ARRAYS = {
     "a file": lambda arrays, _: (shutil.rmtree(arrays), arrays.write_text("x")),
     "without metadata": lambda arrays, _: (arrays / "_METADATA").unlink(),
 }
-COMMON = ("iteration", "metadata", "leaves", "files", "leaves.0", "metadata.description", "metadata.wurst")
-OF_STATE = ("seconds", "iteration", "rows", "rows_sha256", "evaluated", "evaluations_sha256", "shape")
+COMMON = (
+    "iteration",
+    "metadata",
+    "leaves",
+    "files",
+    "leaves.0",
+    "metadata.description",
+    "metadata.wurst",
+)
+OF_STATE = (
+    "seconds",
+    "iteration",
+    "rows",
+    "rows_sha256",
+    "evaluated",
+    "evaluations_sha256",
+    "shape",
+)
 
 
 def checkpoint_cases(rng, which=newest, file="checkpoints", fields=OF_STATE):
@@ -368,13 +440,22 @@ def checkpoint_cases(rng, which=newest, file="checkpoints", fields=OF_STATE):
     for path in paths:
         for kind in rng.sample(sorted(ODD), 1):
             if path == "leaves.0":
-                damage = in_manifest(which, "leaves", [ODD[kind] if ODD[kind] is not ... else 1], consistent=True)
+                damage = in_manifest(
+                    which, "leaves", [ODD[kind] if ODD[kind] is not ... else 1], consistent=True
+                )
             else:
                 damage = in_manifest(which, path, ODD[kind], consistent=True)
             cases.append(Case(f"{file} {path}: {kind}", damage, file, lost=None))
     for path in rng.sample(paths, 4):
-        cases.append(Case(f"{file} {path}: no checksum", in_manifest(which, path, "x", consistent=False), file))
-    cases += [Case(f"{file} arrays {what}", in_arrays(which, change), file) for what, change in ARRAYS.items()]
+        cases.append(
+            Case(
+                f"{file} {path}: no checksum", in_manifest(which, path, "x", consistent=False), file
+            )
+        )
+    cases += [
+        Case(f"{file} arrays {what}", in_arrays(which, change), file)
+        for what, change in ARRAYS.items()
+    ]
     for what, change in TORN.items():
         damage = lambda folder, change=change: whole_file("manifest.json", change)(which(folder))  # noqa: E731
         cases.append(Case(f"{file} manifest {what}", damage, file))
@@ -416,10 +497,16 @@ def lost_folder_cases(_):
             shutil.rmtree(path)
 
     return [
-        Case("no checkpoints folder", lambda folder: shutil.rmtree(folder / "checkpoints"), "checkpoints"),
+        Case(
+            "no checkpoints folder",
+            lambda folder: shutil.rmtree(folder / "checkpoints"),
+            "checkpoints",
+        ),
         Case("no checkpoints", emptied, "checkpoints"),
         Case("only the best", only_best, "checkpoints"),
-        Case("everything else", lambda f: (emptied(f), (f / "metrics.jsonl").unlink()), "checkpoints"),
+        Case(
+            "everything else", lambda f: (emptied(f), (f / "metrics.jsonl").unlink()), "checkpoints"
+        ),
     ]
 
 
@@ -462,7 +549,9 @@ def evaluated(folder):
         with contextlib.suppress(ValueError, OSError):
             arrays = records.read_evaluations(file)
             returns = records.ranking_returns(arrays)
-            found |= {(int(at), returns[index].tobytes()) for index, at in enumerate(arrays["iteration"])}
+            found |= {
+                (int(at), returns[index].tobytes()) for index, at in enumerate(arrays["iteration"])
+            }
     return found
 
 
@@ -471,7 +560,10 @@ def rows(folder):
     found = set()
     for file in folder.glob("*metrics.jsonl"):
         if file.is_file():
-            found |= {json.dumps(row | {"seconds": 0}, sort_keys=True) for row in records.read_rows(file).rows}
+            found |= {
+                json.dumps(row | {"seconds": 0}, sort_keys=True)
+                for row in records.read_rows(file).rows
+            }
     return found
 
 
@@ -492,7 +584,11 @@ def damaged(folder):
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
         if not whole:
-            found.add(file.read_bytes() if file.is_file() else path.name.removeprefix("damaged-1-").encode())
+            found.add(
+                file.read_bytes()
+                if file.is_file()
+                else path.name.removeprefix("damaged-1-").encode()
+            )
     return found
 
 
@@ -512,11 +608,18 @@ def problem(case, operation, folder):
         return f"went on without a word of {case.file} {case.field}: {errors[:600]!r}"
     if status or operation != "resume":
         after = contents(folder)
-        changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+        changed = [
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        ]
         return f"changed {changed}" if changed else None
-    lost = [len(old - new) for old, new in zip(kept, (evaluated(folder), rows(folder), damaged(folder)), strict=True)]
+    lost = [
+        len(old - new)
+        for old, new in zip(kept, (evaluated(folder), rows(folder), damaged(folder)), strict=True)
+    ]
     if any(lost):
-        return f"evaluations, rows and damaged checkpoints that are nowhere any more: {lost}; {errors}"
+        return (
+            f"evaluations, rows and damaged checkpoints that are nowhere any more: {lost}; {errors}"
+        )
     best_after = scores(folder)
     if best_before is None or best_after is None or best_before.shape != best_after.shape:
         return None
@@ -550,7 +653,11 @@ def test_no_setting_of_any_algorithm_breaks_the_check_of_it():
 @pytest.mark.parametrize("group", GROUPS)
 def test_damage_is_refused_or_spoken_of(group, runs, tmp_path):
     rng = random.Random(f"{SEED} {group}")
-    config_cases.folder, evaluations_cases.other, best_cases.other = runs / "begun", runs / "sweep", runs / "sweep"
+    config_cases.folder, evaluations_cases.other, best_cases.other = (
+        runs / "begun",
+        runs / "sweep",
+        runs / "sweep",
+    )
     file = "checkpoints" if group == "lost" else group
     failures, count = [], 0
     for number, case in enumerate(GROUPS[group](rng)):

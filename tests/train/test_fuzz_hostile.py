@@ -48,7 +48,9 @@ NAMES = [
     "../evil:Evil",
 ]
 EVIL = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').write_text('ran')\n"
-GOOD = "from jaxrl.envs.suites.probe import TwoLengths\n\nclass Mine(TwoLengths):\n    '''My own.'''\n"
+GOOD = (
+    "from jaxrl.envs.suites.probe import TwoLengths\n\nclass Mine(TwoLengths):\n    '''My own.'''\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,9 @@ def nothing_runs(tmp_path):
 def call(capsys, words, *more):
     status = cli.main([str(word) for word in [words[0], *more, *words[1:]]])
     errors = capsys.readouterr().err
-    assert "Traceback" not in errors and not any(ord(letter) < 32 and letter != "\n" for letter in errors), errors
+    assert "Traceback" not in errors and not any(
+        ord(letter) < 32 and letter != "\n" for letter in errors
+    ), errors
     return status, errors
 
 
@@ -138,7 +142,9 @@ def test_no_name_of_a_stranger_is_imported(folder, capsys, monkeypatch, kind):
             assert status == 2 and kind in errors and name in errors, errors
         if name != NAMES[0]:
             continue
-        assert call(capsys, COMMANDS["plot"], folder, "--output", folder.parent / "curve.png")[0] == 0
+        assert (
+            call(capsys, COMMANDS["plot"], folder, "--output", folder.parent / "curve.png")[0] == 0
+        )
         assert [path for path in sorted(folder.rglob("*")) if path.name != ".lock"] == [
             path for path in before if path.name != ".lock"
         ]
@@ -147,16 +153,37 @@ def test_no_name_of_a_stranger_is_imported(folder, capsys, monkeypatch, kind):
 def test_a_baseline_that_names_code_is_refused_too(folder, begun, capsys, monkeypatch):
     forbid_compiling(monkeypatch)
     edit(folder, algorithm="evil:Evil")
-    words = ["train", "deep_stepmix", "--env", "probe/two-lengths", "--return-low", "-9", "--return-high", "9"]
-    words += ["--num-envs", "4", "--minibatch-size", "16", "--hidden-sizes", "4", "--folder", folder.parent / "deep"]
+    words = [
+        "train",
+        "deep_stepmix",
+        "--env",
+        "probe/two-lengths",
+        "--return-low",
+        "-9",
+        "--return-high",
+        "9",
+    ]
+    words += [
+        "--num-envs",
+        "4",
+        "--minibatch-size",
+        "16",
+        "--hidden-sizes",
+        "4",
+        "--folder",
+        folder.parent / "deep",
+    ]
     status, errors = call(capsys, [*words, "--baseline", folder])
     assert status == 2 and "evil:Evil" in errors and "--imports evil:Evil" in errors
     assert not (folder.parent / "deep").exists()
 
 
-@pytest.mark.parametrize("field", ["config__torso", "config__activation", "config__starts", "run__mesh", "layout"])
 @pytest.mark.parametrize(
-    "value", ["os:system", "evil:Evil", "__import__('evil')", "${evil}", "../../evil.py", "\x1b[2Jx"]
+    "field", ["config__torso", "config__activation", "config__starts", "run__mesh", "layout"]
+)
+@pytest.mark.parametrize(
+    "value",
+    ["os:system", "evil:Evil", "__import__('evil')", "${evil}", "../../evil.py", "\x1b[2Jx"],
 )
 def test_code_in_other_fields_is_data(folder, capsys, monkeypatch, field, value):
     forbid_compiling(monkeypatch)
@@ -167,7 +194,9 @@ def test_code_in_other_fields_is_data(folder, capsys, monkeypatch, field, value)
         assert status == 2 and field.rpartition("__")[2] in errors, errors
 
 
-@pytest.mark.parametrize("option", [["--trust"], ["--imports", "mine:Mine"], ["--imports=mine:Mine"]])
+@pytest.mark.parametrize(
+    "option", [["--trust"], ["--imports", "mine:Mine"], ["--imports=mine:Mine"]]
+)
 def test_a_name_that_the_user_repeats_is_used(folder, tmp_path, capsys, option):
     (tmp_path / "mine.py").write_text(GOOD)
     sys.modules.pop("mine", None)
@@ -189,16 +218,34 @@ def test_pickles_are_not_read(folder, tmp_path, capsys):
     np.savez(folder / "evaluations.npz", iteration=rows, transitions=rows)
     for command in ("plot", "resume"):
         status, errors = call(capsys, COMMANDS[command], folder)
-        assert "evaluations.npz is damaged" in errors and status == (2 if command == "plot" else 0), errors
+        assert "evaluations.npz is damaged" in errors and status == (
+            2 if command == "plot" else 0
+        ), errors
     np.savez(tmp_path / "episodes.npz", states=rows, actions=rows)
-    data = ["--env", "tabular/paper", "--dataset", tmp_path / "episodes.npz", "--folder", tmp_path / "new"]
+    data = [
+        "--env",
+        "tabular/paper",
+        "--dataset",
+        tmp_path / "episodes.npz",
+        "--folder",
+        tmp_path / "new",
+    ]
     status, errors = call(capsys, ["train", "stepmix", *data])
     assert status == 2 and "dataset is" in errors and not (tmp_path / "new").exists()
     (folder / "config.json").write_bytes(pickle.dumps(Exploit()))
     assert "not valid JSON" in call(capsys, COMMANDS["eval"], folder)[1]
 
 
-LINKED = ["metrics.jsonl", "evaluations.npz", "config.json", ".lock", "checkpoints", "plots", "tensorboard", "profile"]
+LINKED = [
+    "metrics.jsonl",
+    "evaluations.npz",
+    "config.json",
+    ".lock",
+    "checkpoints",
+    "plots",
+    "tensorboard",
+    "profile",
+]
 LINKED += [
     "checkpoints/rows",
     "checkpoints/.tmp-000000099",
@@ -230,7 +277,17 @@ def test_what_links_lead_to_is_left_alone(folder, begun, tmp_path, capsys, name)
     for command in ("resume", "eval", "plot"):
         assert call(capsys, COMMANDS[command], folder)[0] in (0, 2)
         assert snapshot(victim) == before, command
-    again = ["train", "ppo", "--env", "probe/two-lengths", "--overwrite", "--folder", folder, "--total-steps", "1"]
+    again = [
+        "train",
+        "ppo",
+        "--env",
+        "probe/two-lengths",
+        "--overwrite",
+        "--folder",
+        folder,
+        "--total-steps",
+        "1",
+    ]
     call(capsys, again)  # the budget is refused last of all, or first: either way nothing is lost
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Runner, "run", lambda *_, **__: None)
@@ -291,17 +348,23 @@ def test_a_link_further_in_is_refused(folder, tmp_path, name):
     assert (tmp_path / "victim" / "profile" / "mine").is_dir()
 
 
-@pytest.mark.parametrize("baseline", ["itself", 5, ["x"], "x" * 300, "a\0b", "\x1b[2J", "/dev/zero"])
+@pytest.mark.parametrize(
+    "baseline", ["itself", 5, ["x"], "x" * 300, "a\0b", "\x1b[2J", "/dev/zero"]
+)
 def test_no_baseline_leads_astray(folder, capsys, monkeypatch, baseline):
     forbid_compiling(monkeypatch)
     config = flatten(default_config("deep_stepmix", "probe/two-lengths")[0])
     path = str(folder / ".." / folder.name) if baseline == "itself" else baseline
     edit(folder, algorithm="deep_stepmix", config=config | {"baseline": path})
     status, errors = call(capsys, COMMANDS["eval"], folder)
-    assert status == 2 and "leads back to" not in errors, errors  # a baseline is not read to evaluate what was learnt
+    assert status == 2 and "leads back to" not in errors, (
+        errors
+    )  # a baseline is not read to evaluate what was learnt
     # Without --force, that the edit was made by hand is enough.
     status, errors = call(capsys, ["resume", "--force"], folder)
-    assert status == 2 and ("leads back to" in errors if baseline == "itself" else "config.json" in errors), errors
+    assert status == 2 and (
+        "leads back to" in errors if baseline == "itself" else "config.json" in errors
+    ), errors
 
 
 def test_what_is_to_be_typed_is_no_command_of_a_stranger(folder, capsys):

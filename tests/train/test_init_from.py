@@ -33,21 +33,35 @@ def earlier(tmp_path_factory):
 
 
 def beginning(made, folder, **run):
-    return dataclasses.replace(made, run=dataclasses.replace(made.run, init_from=str(folder), **run))
+    return dataclasses.replace(
+        made, run=dataclasses.replace(made.run, init_from=str(folder), **run)
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "seeds", "mesh"),
-    [("one", 1, ()), ("one", 2, ()), ("one", 1, ("env=4",)), ("two", 2, ("env=4",)), ("two", 2, ("seed=2",))],
+    [
+        ("one", 1, ()),
+        ("one", 2, ()),
+        ("one", 1, ("env=4",)),
+        ("two", 2, ("env=4",)),
+        ("two", 2, ("seed=2",)),
+    ],
 )
 def test_the_first_policies_are_the_last_ones_of_the_other_run(earlier, name, seeds, mesh):
-    made = build(beginning(experiment(num_seeds=seeds), earlier / name, devices=None if mesh else 1, mesh=mesh))
+    made = build(
+        beginning(
+            experiment(num_seeds=seeds), earlier / name, devices=None if mesh else 1, mesh=mesh
+        )
+    )
     state = made.init()
     theirs = arrays(last_policies(earlier / name).policies)
     for ours, leaf in zip(arrays(made.whole(made.policies(state))), theirs, strict=True):
         np.testing.assert_array_equal(ours, np.broadcast_to(leaf, ours.shape))
     fresh = build(experiment(num_seeds=seeds)).init()
-    assert all(np.all(np.equal(*pair)) for pair in zip(arrays(state.key), arrays(fresh.key), strict=True))
+    assert all(
+        np.all(np.equal(*pair)) for pair in zip(arrays(state.key), arrays(fresh.key), strict=True)
+    )
     state, _ = made.chunk(state, 1)  # whose shapes are those of any other state
 
 
@@ -55,8 +69,14 @@ def test_a_run_that_began_so_is_described_and_resumed(earlier, tmp_path, monkeyp
     made = beginning(experiment(seed=3), earlier / "one")
     loop.train(made, tmp_path / "whole")
     description = read_description(tmp_path / "whole")
-    assert description["run"]["init_from"] == str(earlier / "one") and description["inputs"]["init_from"]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # before there is a checkpoint
+    assert (
+        description["run"]["init_from"] == str(earlier / "one")
+        and description["inputs"]["init_from"]
+    )
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt),
+    ):  # before there is a checkpoint
         patch.setattr(loop.Runner, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         loop.train(made, tmp_path / "killed")
     assert not Checkpoints(tmp_path / "killed").iterations()
@@ -70,7 +90,9 @@ def test_it_goes_on_with_the_same_policies_alone(earlier, tmp_path):
     loop.train(beginning(experiment(seed=3), tmp_path / "source"), tmp_path / "run")
     shutil.rmtree(tmp_path / "source")
     loop.train(experiment(seed=4), tmp_path / "source")
-    with pytest.raises(JaxrlError, match=f"init_from is not what the run in .* was begun with: {tmp_path}"):
+    with pytest.raises(
+        JaxrlError, match=f"init_from is not what the run in .* was begun with: {tmp_path}"
+    ):
         loop.resume(tmp_path / "run", force=True)
 
 
@@ -79,7 +101,9 @@ def test_what_it_began_from_may_have_moved(earlier, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loop.train(beginning(experiment(seed=3), "source"), tmp_path / "run")
     monkeypatch.chdir("/")
-    with pytest.raises(JaxrlError, match="init_from is source: .* is not a run folder.* --set init_from=PATH"):
+    with pytest.raises(
+        JaxrlError, match="init_from is source: .* is not a run folder.* --set init_from=PATH"
+    ):
         loop.resume(tmp_path / "run")
     loop.resume(tmp_path / "run", changes={"init_from": str(earlier / "one")})
     assert read_description(tmp_path / "run")["run"]["init_from"] == str(earlier / "one")
@@ -89,7 +113,9 @@ def test_what_it_began_from_may_have_moved(earlier, tmp_path, monkeypatch):
         loop.resume(earlier / "one", changes={"init_from": str(tmp_path / "run")}, force=True)
 
 
-def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(earlier, tmp_path, monkeypatch):
+def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(
+    earlier, tmp_path, monkeypatch
+):
     cases = {
         "is not a run folder": beginning(experiment(), tmp_path),
         "a run of probe/two-lengths, but the environment is probe/two-step": beginning(
@@ -98,7 +124,9 @@ def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(earlier, 
         "of 1 settings and 2 seeds, but this run has 1 settings and 3 seeds": beginning(
             experiment(num_seeds=3), earlier / "two"
         ),
-        "whose policies have other shapes": beginning(experiment(hidden_sizes=(8,)), earlier / "one"),
+        "whose policies have other shapes": beginning(
+            experiment(hidden_sizes=(8,)), earlier / "one"
+        ),
     }
     for words, made in cases.items():
         with pytest.raises(JaxrlError, match=words):
@@ -106,7 +134,12 @@ def test_what_cannot_be_begun_from_is_refused_before_there_is_a_folder(earlier, 
 
     def without(name):
         spec = load(name)
-        return AlgorithmSpec(name, lambda *a: spec.factory(*a)._replace(begin_from=None), spec.config_class, spec.agent)
+        return AlgorithmSpec(
+            name,
+            lambda *a: spec.factory(*a)._replace(begin_from=None),
+            spec.config_class,
+            spec.agent,
+        )
 
     load = building.load
     monkeypatch.setattr(building, "load", without)

@@ -57,9 +57,13 @@ def test_a_file_that_holds_no_episodes_is_named(tmp_path, content):
 
 @pytest.mark.parametrize("state", [7, 2**32])  # which int32 would take for 0
 def test_episodes_of_another_problem_are_refused_before_anything_compiles(tmp_path, state):
-    np.savez(tmp_path / "episodes.npz", states=np.full((4, 2), state), actions=np.zeros((3, 2), int))
+    np.savez(
+        tmp_path / "episodes.npz", states=np.full((4, 2), state), actions=np.zeros((3, 2), int)
+    )
     config = override(StepMixConfig(), {"dataset": str(tmp_path / "episodes.npz")})
-    with pytest.raises(JaxrlError, match=rf"dataset is .*episodes.npz: the dataset has state {state}, but the env"):
+    with pytest.raises(
+        JaxrlError, match=rf"dataset is .*episodes.npz: the dataset has state {state}, but the env"
+    ):
         read(stepmix, config, "tabular/paper")
 
 
@@ -124,8 +128,16 @@ def saved(path, count):
 
 
 def test_parts_are_given_their_own_inputs_by_flat_name(tmp_path):
-    paths = {name: saved(tmp_path / f"{name}.npz", count) for count, name in enumerate(("dataset", "one", "two"), 1)}
-    chosen = {"starts": BEGINNING, "later": BEGINNING, "later_numbers": paths["two"], "numbers": paths["one"]}
+    paths = {
+        name: saved(tmp_path / f"{name}.npz", count)
+        for count, name in enumerate(("dataset", "one", "two"), 1)
+    }
+    chosen = {
+        "starts": BEGINNING,
+        "later": BEGINNING,
+        "later_numbers": paths["two"],
+        "numbers": paths["one"],
+    }
     config = override(WholeConfig(), chosen | {"dataset": paths["dataset"]})
     found = read(whole, config, "probe/two-step")
     assert {name: len(each.value.numbers) for name, each in found.items()} == {
@@ -137,13 +149,20 @@ def test_parts_are_given_their_own_inputs_by_flat_name(tmp_path):
     assert inputs_of(config, "later", inputs) == {"numbers": inputs["later_numbers"]}
     vector = make_vector(make("probe/two-step"), config, SINGLE, inputs)
     assert vector.starts[1] is inputs["numbers"]
-    assert read(whole, override(WholeConfig(), flatten(config)), "probe/two-step").keys() == found.keys()
-    with pytest.raises(JaxrlError, match="BeginningConfig needs later_numbers, .*: --later-numbers PATH"):
+    assert (
+        read(whole, override(WholeConfig(), flatten(config)), "probe/two-step").keys()
+        == found.keys()
+    )
+    with pytest.raises(
+        JaxrlError, match="BeginningConfig needs later_numbers, .*: --later-numbers PATH"
+    ):
         read(whole, override(config, {"later_numbers": ""}), "probe/two-step")
 
 
 def test_an_input_that_no_option_names_is_refused():
-    with pytest.raises(JaxrlError, match="misnamed needs data, but there is no option of that name"):
+    with pytest.raises(
+        JaxrlError, match="misnamed needs data, but there is no option of that name"
+    ):
         read(misnamed, WholeConfig(), "probe/two-step")
 
 
@@ -157,7 +176,9 @@ def test_what_programs_cannot_take_or_is_empty_is_refused(tmp_path):
     config = override(WholeConfig(), {"dataset": path})
     with pytest.raises(JaxrlError, match="dataset is .*numbers.npz: there is nothing in it"):
         read(whole, config, "probe/two-step")
-    with pytest.raises(JaxrlError, match="numbers.npz: it holds <U4 at .more, but must hold arrays of numbers"):
+    with pytest.raises(
+        JaxrlError, match="numbers.npz: it holds <U4 at .more, but must hold arrays of numbers"
+    ):
         read(named, config, "probe/two-step")
 
 
@@ -184,7 +205,12 @@ def summing(env, config: PPOConfig, *, numbers: Numbers | None = None) -> Algori
 def with_input(values, *, seeds=1, compiled=None):
     read = Numbers(jnp.asarray(values, jnp.float32), jnp.ones(3))
     return Program(
-        summing, make("probe/two-step"), PPOConfig(), list(range(seeds)), inputs={"numbers": read}, compiled=compiled
+        summing,
+        make("probe/two-step"),
+        PPOConfig(),
+        list(range(seeds)),
+        inputs={"numbers": read},
+        compiled=compiled,
     )
 
 
@@ -194,7 +220,13 @@ def test_an_input_is_an_argument_and_no_constant_of_the_program():
     for count in (10, 100_000):
         program = with_input(np.arange(count))
         population = program.population
-        arguments = population.env, population.config, population.inputs, program.abstract_state(), jnp.int32(1)
+        arguments = (
+            population.env,
+            population.config,
+            population.inputs,
+            program.abstract_state(),
+            jnp.int32(1),
+        )
         lengths.append(len(jax.jit(program._chunk).lower(*arguments).as_text()))
     assert abs(lengths[1] - lengths[0]) < 0.01 * lengths[0]
 

@@ -50,7 +50,9 @@ def fingerprint(folder: Path) -> tuple[int, str]:
     program = build(experiment_of(folder))
     restored = Checkpoints(folder).restore_latest(program.abstract_state())
     assert not restored.problems
-    return restored.iteration, hashlib.sha256(b"".join(leaf.tobytes() for leaf in arrays(restored.state))).hexdigest()
+    return restored.iteration, hashlib.sha256(
+        b"".join(leaf.tobytes() for leaf in arrays(restored.state))
+    ).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,8 @@ def disturbed(tmp_path_factory) -> tuple[Path, dict[str, tuple[int, str, str]]]:
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("killed", -signal.SIGKILL), ("interrupted", 130), ("terminated", 143), ("finished", 0)]
+    ("end", "status"),
+    [("killed", -signal.SIGKILL), ("interrupted", 130), ("terminated", 143), ("finished", 0)],
 )
 def test_the_exit_status_tells_how_a_run_ended(disturbed, end, status):
     assert disturbed[1][end][0] == status, disturbed[1][end]
@@ -85,13 +88,18 @@ def test_the_exit_status_tells_how_a_run_ended(disturbed, end, status):
 def test_a_stopped_run_says_how_to_go_on(disturbed, end, name):
     folder, ends = disturbed
     _, output, errors = ends[end]
-    assert re.search(rf"stopped by {name} after iteration \d+; go on: jaxrl resume {folder}", output)
+    assert re.search(
+        rf"stopped by {name} after iteration \d+; go on: jaxrl resume {folder}", output
+    )
     assert "stopping once the iterations under way are done and saved" in errors
     assert "Traceback" not in errors
 
 
 def test_each_process_went_on_where_the_one_before_had_saved(disturbed):
-    begun = [int(re.search(rf"iteration (\d+) of {ITERATIONS}", end[1])[1]) for end in list(disturbed[1].values())[1:]]
+    begun = [
+        int(re.search(rf"iteration (\d+) of {ITERATIONS}", end[1])[1])
+        for end in list(disturbed[1].values())[1:]
+    ]
     assert 0 < begun[0] < begun[1] < begun[2] < ITERATIONS
     for earlier, later in (("interrupted", 1), ("terminated", 2)):
         stopped = int(re.search(r"after iteration (\d+)", disturbed[1][earlier][1])[1])

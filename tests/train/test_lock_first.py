@@ -47,7 +47,9 @@ def contents(folder):
 ON_A_LIVE_RUN = {
     "resume": loop.resume,
     "resume with changes": lambda folder: loop.resume(folder, changes={"gamma": 0.5}, force=True),
-    "resume on other devices": lambda folder: loop.resume(folder, sharing={"devices": 2, "mesh": ()}),
+    "resume on other devices": lambda folder: loop.resume(
+        folder, sharing={"devices": 2, "mesh": ()}
+    ),
     "overwrite": lambda folder: loop.train(experiment(seed=3), folder, overwrite=True),
     "overwrite, with TensorBoard and a profile": lambda folder: loop.train(
         experiment(), folder, overwrite=True, sinks=("tensorboard",), profiled=True
@@ -122,4 +124,6 @@ def test_only_what_carries_a_manifest_is_removed(tmp_path):
     (mine / "weights").write_text("mine")
     create(folder, read_description(folder), overwrite=True)
     assert (folder / "checkpoints" / "damaged-1-000000007" / "weights").read_text() == "mine"
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["damaged-1-000000007"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "damaged-1-000000007"
+    ]

@@ -30,24 +30,43 @@ TRAIN = [
     "--rows-per-step",
     "50",
 ]
-TRAIN += ["--total-steps", "3000", "--batch-size", "8", "--num-evaluations", "30", "--evaluation-episodes", "4"]
+TRAIN += [
+    "--total-steps",
+    "3000",
+    "--batch-size",
+    "8",
+    "--num-evaluations",
+    "30",
+    "--evaluation-episodes",
+    "4",
+]
 
 
 def attempt(folder, saves=None, delay=0.0):
     """Train or go on, and kill `delay` seconds after so many more checkpoints: whether the run has ended by itself."""
     begun = (folder / "config.json").exists()
-    words = ["resume", str(folder), "--imports", ALGORITHM] if begun else [*TRAIN, "--folder", str(folder)]
+    words = (
+        ["resume", str(folder), "--imports", ALGORITHM]
+        if begun
+        else [*TRAIN, "--folder", str(folder)]
+    )
     command = [sys.executable, "-m", "jaxrl.cli", *words]
     seen = set(Checkpoints(folder).iterations())
     wanted = len(seen) + saves if saves is not None else math.inf
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         while len(seen) < wanted and process.poll() is None:
             seen.update(Checkpoints(folder).iterations())
             time.sleep(0.005)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         errors = process.stderr.read()
-    assert process.returncode in (0, -signal.SIGKILL) and "Traceback" not in errors and "damaged" not in errors, errors
+    assert (
+        process.returncode in (0, -signal.SIGKILL)
+        and "Traceback" not in errors
+        and "damaged" not in errors
+    ), errors
     return process.returncode == 0
 
 
@@ -57,7 +76,9 @@ def fingerprint(folder):
     restored = Checkpoints(folder).restore_latest(program.abstract_state())
     assert not restored.problems
     assert restored.state.log.written.tolist() == [[3000, 0]]
-    return restored.iteration, hashlib.sha256(b"".join(leaf.tobytes() for leaf in arrays(restored.state))).hexdigest()
+    return restored.iteration, hashlib.sha256(
+        b"".join(leaf.tobytes() for leaf in arrays(restored.state))
+    ).hexdigest()
 
 
 @pytest.mark.slow

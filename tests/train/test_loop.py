@@ -74,7 +74,11 @@ def halves(tmp_path_factory):
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(whole, halves):
     first, iteration, second = halves
     assert (first.signal, first.iteration, iteration) == (signal.SIGTERM, STOP, STOP)
-    assert (second.signal, second.iteration, second.trained_iterations) == (None, ITERATIONS, ITERATIONS - STOP)
+    assert (second.signal, second.iteration, second.trained_iterations) == (
+        None,
+        ITERATIONS,
+        ITERATIONS - STOP,
+    )
     assert newest_state(whole.folder)[0] == ITERATIONS
     assert same_bits(newest_state(whole.folder), newest_state(second.folder))
     assert records(whole.folder) == records(second.folder)
@@ -113,7 +117,9 @@ def test_the_best_checkpoint_reproduces_the_best_return(whole):
     scores = evaluations["deterministic_returns"].mean((1, 2, 3))
     program = build(experiment())
     best = Checkpoints(whole.folder).restore_best(program.player.abstract_policies())
-    assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(scores == scores.max())
+    assert evaluations["iteration"].tolist().index(best.iteration) in np.flatnonzero(
+        scores == scores.max()
+    )
     again = program.evaluate(best.state, best.iteration)["deterministic"]
     np.testing.assert_array_equal(
         again.returns, evaluations["deterministic_returns"][np.argmax(scores == scores.max())]
@@ -174,9 +180,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, whole, 
     assert records(whole.folder) == records(tmp_path / "run")
 
 
-def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(tmp_path, whole, monkeypatch):
+def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(
+    tmp_path, whole, monkeypatch
+):
     with monkeypatch.context() as patch:
-        patch.setattr(loop.logs, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            loop.logs, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             loop.train(experiment(), tmp_path / "run")
     assert Checkpoints(tmp_path / "run").iterations() == [0]
@@ -185,19 +195,28 @@ def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(tmp_path
 
 
 def test_a_folder_is_trained_by_one_process(tmp_path, whole):
-    with locked(whole.folder), pytest.raises(JaxrlError, match="is being trained by another process"):
+    with (
+        locked(whole.folder),
+        pytest.raises(JaxrlError, match="is being trained by another process"),
+    ):
         loop.resume(whole.folder)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, whole):
     folder = tmp_path / "run"
     loop.train(experiment(), folder, console=Stopping(STOP))
-    files = [path for path in Checkpoints(folder).newest.rglob("*") if path.is_file() and path.stat().st_size]
+    files = [
+        path
+        for path in Checkpoints(folder).newest.rglob("*")
+        if path.is_file() and path.stat().st_size
+    ]
     max(files, key=lambda path: path.stat().st_size).write_bytes(b"torn")
     with pytest.warns(loop.RunWarning) as caught:
         loop.resume(folder)
     damaged, kept = (str(each.message) for each in caught)
-    assert f"{STOP:09d} is damaged" in damaged and damaged.endswith(f"going on from iteration {POINTS[2]}")
+    assert f"{STOP:09d} is damaged" in damaged and damaged.endswith(
+        f"going on from iteration {POINTS[2]}"
+    )
     assert f"kept as {folder / 'checkpoints'}/damaged-1-{STOP:09d}" in kept
     assert same_bits(newest_state(whole.folder), newest_state(folder))
     assert records(whole.folder) == records(folder)
@@ -257,11 +276,16 @@ def test_sinks_receive_the_rows(tmp_path, monkeypatch):
     loop.train(experiment(), tmp_path / "run", sinks=("tensorboard",), console=Stopping(STOP))
     losses = [(value, step) for name, value, step in written[:-1] if name == "loss"]
     rows = read_metrics(tmp_path / "run")
-    assert losses == [(pytest.approx(row["loss"]), row["transitions"]) for row in rows] and len(losses) == STOP
+    assert (
+        losses == [(pytest.approx(row["loss"]), row["transitions"]) for row in rows]
+        and len(losses) == STOP
+    )
     assert written[-1] == "closed"
 
 
-def test_a_sink_that_cannot_be_had_is_refused_before_anything_is_touched(tmp_path, whole, monkeypatch):
+def test_a_sink_that_cannot_be_had_is_refused_before_anything_is_touched(
+    tmp_path, whole, monkeypatch
+):
     monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
     before = records(whole.folder)
     with pytest.raises(JaxrlError, match="wandb needs the package wandb.*pip install"):

@@ -40,7 +40,9 @@ OWN = Trust(imports=tuple(f"{HERE}:{name}" for name in ALL))
 def norm(algorithm, state, inputs, key):
     """The Euclidean norm of a policy's parameters."""
     assert inputs == {}
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(algorithm.policy(state).params)))
+    return jnp.sqrt(
+        sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(algorithm.policy(state).params))
+    )
 
 
 def mean_clock(algorithm, state, inputs, key):
@@ -94,7 +96,9 @@ def test_a_measure_is_what_its_function_makes_of_a_members_state():
     for setting, seed in np.ndindex(2, 2):
         flat = np.concatenate([leaf[setting, seed].ravel() for leaf in arrays(policies.params)])
         np.testing.assert_allclose(found["norm"][setting, seed], np.linalg.norm(flat), rtol=1e-5)
-    np.testing.assert_allclose(found["mean_clock"], np.asarray(made.whole(state).vector.clock).mean(-1))
+    np.testing.assert_allclose(
+        found["mean_clock"], np.asarray(made.whole(state).vector.clock).mean(-1)
+    )
     np.testing.assert_array_equal(found["entries"], np.broadcast_to([1.5, np.nan], (2, 2, 2)))
 
 
@@ -103,8 +107,12 @@ def test_a_members_draws_hang_on_its_seed_the_name_and_the_iteration():
     alone = build(measuring(experiment(seed=1), "draw"))
     state, single = both.init(), alone.init()
     seen = both.measure(state, 4)["draw"]
-    np.testing.assert_array_equal(seen[:, 1], np.broadcast_to(alone.measure(single, 4)["draw"][0], (2, 3)))
-    assert np.all(seen[0, 0] != seen[0, 1]) and np.all(alone.measure(single, 5)["draw"] != seen[0, 1])
+    np.testing.assert_array_equal(
+        seen[:, 1], np.broadcast_to(alone.measure(single, 4)["draw"][0], (2, 3))
+    )
+    assert np.all(seen[0, 0] != seen[0, 1]) and np.all(
+        alone.measure(single, 5)["draw"] != seen[0, 1]
+    )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), program.stream("draw")), 4)
     np.testing.assert_array_equal(seen[0, 1], jax.random.uniform(key, (3,)))
 
@@ -117,7 +125,9 @@ def test_devices_measure_what_one_does(mesh):
     state, _ = one.chunk(one.init(), 2)
     dealt = spread.place(state)
     if not spread.population.is_flat:  # where a restored state lies so already
-        dealt = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, spread.abstract_state())
+        dealt = jax.tree.map(
+            lambda leaf, like: jax.device_put(leaf, like.sharding), state, spread.abstract_state()
+        )
     found = spread.measure(dealt, 2)
     for name, values in one.measure(state, 2).items():
         np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
@@ -130,7 +140,13 @@ def test_a_measure_compiles_once(caplog):
         for iteration in range(3):
             made.measure(state, iteration)
             state, _ = made.chunk(state, 1)
-    assert sum("Finished XLA compilation of jit(measure)" in record.message for record in caplog.records) == 1
+    assert (
+        sum(
+            "Finished XLA compilation of jit(measure)" in record.message
+            for record in caplog.records
+        )
+        == 1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +163,23 @@ def whole(tmp_path_factory):
 
 def test_a_run_keeps_what_it_measured(whole):
     run, made = load_run(whole), build(experiment())
-    assert run.measure("norm").shape == (len(POINTS), 1, 1) and run.measure("draw").shape == (len(POINTS), 1, 1, 3)
+    assert run.measure("norm").shape == (len(POINTS), 1, 1) and run.measure("draw").shape == (
+        len(POINTS),
+        1,
+        1,
+        3,
+    )
     state = made.init()
     for index, (begin, end) in enumerate(zip([0, *POINTS[:-1]], POINTS, strict=True)):
         state, _ = made.chunk(state, end - begin)
         flat = np.concatenate([leaf.ravel() for leaf in arrays(made.policies(state).params)])
-        np.testing.assert_allclose(run.measure("norm")[index, 0, 0], np.linalg.norm(flat), rtol=1e-5)
+        np.testing.assert_allclose(
+            run.measure("norm")[index, 0, 0], np.linalg.norm(flat), rtol=1e-5
+        )
     assert list(load_evaluations(whole))[-4:] == [f"measure_{name}" for name in ALL]
-    with pytest.raises(ValueError, match=r"no measure 'nor'. There are: draw, entries, mean_clock, norm"):
+    with pytest.raises(
+        ValueError, match=r"no measure 'nor'. There are: draw, entries, mean_clock, norm"
+    ):
         run.measure("nor")
 
 
@@ -162,7 +187,9 @@ def test_measuring_changes_nothing_else(whole, tmp_path):
     loop.train(experiment(), tmp_path / "without")
     rows, evaluations = records(tmp_path / "without")
     assert records(whole)[0] == rows
-    assert {name: values for name, values in records(whole)[1].items() if "measure" not in name} == evaluations
+    assert {
+        name: values for name, values in records(whole)[1].items() if "measure" not in name
+    } == evaluations
     assert same_bits(newest_state(whole), newest_state(tmp_path / "without"))
 
 
@@ -210,8 +237,12 @@ def test_members_that_diverged_have_no_measures(tmp_path):
     with pytest.warns(RunWarning, match="diverged"):
         loop.train(made, tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert np.isfinite(run.measure("norm")[0]).all() and np.isfinite(run.measure("norm")[-1, 0]).all()
-    assert np.isnan(run.measure("norm")[-1, 1]).all() and np.isnan(run.measure("entries")[-1, 1]).all()
+    assert (
+        np.isfinite(run.measure("norm")[0]).all() and np.isfinite(run.measure("norm")[-1, 0]).all()
+    )
+    assert (
+        np.isnan(run.measure("norm")[-1, 1]).all() and np.isnan(run.measure("entries")[-1, 1]).all()
+    )
 
 
 def test_a_folder_that_names_measures_is_resumed_only_if_trusted(tmp_path, monkeypatch):
@@ -221,7 +252,9 @@ def test_a_folder_that_names_measures_is_resumed_only_if_trusted(tmp_path, monke
     saved.load_policy(folder)
     assert cli.main(["plot", str(folder), "--output", str(tmp_path / "curve.png")]) == 0
     assert cli.main(["eval", str(folder), "--episodes", "2"]) == 0
-    with pytest.raises(JaxrlError, match=f"names its measure as '{HERE}:norm', which would be imported and run"):
+    with pytest.raises(
+        JaxrlError, match=f"names its measure as '{HERE}:norm', which would be imported and run"
+    ):
         loop.resume(folder)
     with pytest.raises(JaxrlError, match=f"cannot import measure '{HERE}:norm'"):
         loop.resume(folder, trust=OWN)
@@ -232,26 +265,52 @@ def test_the_command_line_takes_measures(tmp_path, monkeypatch, capsys):
     text = "def parameters(algorithm, state, inputs, key):\n    return algorithm.budget.per_step * 1.0\n"
     (tmp_path / "typed_measures.py").write_text(text)
     words = ["train", "ppo", *ARGUMENTS, "--folder", "run", "--quiet"]
-    assert cli.main([*words, "--measures", "typed_measures:parameters"]) == 0, capsys.readouterr().err
+    assert cli.main([*words, "--measures", "typed_measures:parameters"]) == 0, (
+        capsys.readouterr().err
+    )
     assert read_description("run")["run"]["measures"] == ["typed_measures:parameters"]
-    np.testing.assert_array_equal(load_run("run").measure("parameters"), np.full((len(POINTS), 1, 1), 32.0))
+    np.testing.assert_array_equal(
+        load_run("run").measure("parameters"), np.full((len(POINTS), 1, 1), 32.0)
+    )
 
 
 BAD = {
     "no colon": (None, "norm", "measure 'norm' should be written package.module:function"),
-    "a name that files cannot hold": (None, f"{HERE}:Norm", "should be written package.module:function"),
+    "a name that files cannot hold": (
+        None,
+        f"{HERE}:Norm",
+        "should be written package.module:function",
+    ),
     "not there": (None, f"{HERE}:nrom", rf"unknown measure in {HERE} 'nrom'. Did you mean norm"),
-    "no module": (None, "no_such_module_of_mine:norm", "cannot import measure 'no_such_module_of_mine:norm'"),
+    "no module": (
+        None,
+        "no_such_module_of_mine:norm",
+        "cannot import measure 'no_such_module_of_mine:norm'",
+    ),
     "no function": (3.0, f"{HERE}:bad", "is of type float, but must be a function"),
     "other arguments": (lambda state: state, f"{HERE}:bad", "cannot be called as def NAME"),
-    "whole numbers": (lambda *_: jnp.arange(3), f"{HERE}:bad", r"measure 'bad' returns int32\[3\], but must"),
-    "no array": (lambda *_: {"a": 1.0}, f"{HERE}:bad", "returns of type dict, but must return an array of float32"),
-    "a crooked Mean": (lambda *_: Mean(jnp.zeros(2), jnp.zeros(())), f"{HERE}:bad", r"Mean of shapes \(2,\) and \(\)"),
+    "whole numbers": (
+        lambda *_: jnp.arange(3),
+        f"{HERE}:bad",
+        r"measure 'bad' returns int32\[3\], but must",
+    ),
+    "no array": (
+        lambda *_: {"a": 1.0},
+        f"{HERE}:bad",
+        "returns of type dict, but must return an array of float32",
+    ),
+    "a crooked Mean": (
+        lambda *_: Mean(jnp.zeros(2), jnp.zeros(())),
+        f"{HERE}:bad",
+        r"Mean of shapes \(2,\) and \(\)",
+    ),
 }
 
 
 @pytest.mark.parametrize(("function", "path", "words"), BAD.values(), ids=BAD)
-def test_what_cannot_be_measured_is_refused_before_there_is_a_folder(module, tmp_path, function, path, words):
+def test_what_cannot_be_measured_is_refused_before_there_is_a_folder(
+    module, tmp_path, function, path, words
+):
     module.bad = function
     made = experiment()
     made = dataclasses.replace(made, run=dataclasses.replace(made.run, measures=(path,)))

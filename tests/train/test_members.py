@@ -17,7 +17,15 @@ from jaxrl.train.output import report
 from jaxrl.train.output.console import Console
 from jaxrl.train.program import Program
 from tests.train.test_loop import Stopping
-from tests.train.tiny import EPISODES, POINTS, arrays, experiment, newest_state, same_bits, shared_compilations
+from tests.train.tiny import (
+    EPISODES,
+    POINTS,
+    arrays,
+    experiment,
+    newest_state,
+    same_bits,
+    shared_compilations,
+)
 
 SWEEP = {"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}
 # What each member earns in each evaluation, [6, 4, 2]: setting 2 is best in the end, by its seed 1; setting 0 was.
@@ -49,7 +57,9 @@ class Earning:
             if program.shape != (4, 2):
                 return played
             self.policies[iteration] = arrays(program.whole(policies))
-            returns = np.broadcast_to(EARNED[POINTS.index(iteration)][..., None], (4, 2, EPISODES)).astype(np.float32)
+            returns = np.broadcast_to(
+                EARNED[POINTS.index(iteration)][..., None], (4, 2, EPISODES)
+            ).astype(np.float32)
             return {mode: episodes._replace(returns=returns) for mode, episodes in played.items()}
 
         patch.setattr(Program, "evaluate", earning)
@@ -93,7 +103,8 @@ def test_loading_takes_the_best_member_and_says_so(swept):
     folder, _ = swept
     _, (_, leaves) = Checkpoints(folder).best()
     with pytest.warns(
-        RunWarning, match="has 8 members to choose from: the best is taken, learning_rate=0.003,gamma=0.9,seed=4"
+        RunWarning,
+        match="has 8 members to choose from: the best is taken, learning_rate=0.003,gamma=0.9,seed=4",
     ):
         _, _, policy = saved.load_policy(folder)
     assert same_bits(policy, [leaf[2, 1] for leaf in leaves])
@@ -122,10 +133,16 @@ def test_members_by_name(texts, found):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rte=1e-3", "unknown part of a member 'learning_rte'. Did you mean learning_rate"),
+        (
+            "learning_rte=1e-3",
+            "unknown part of a member 'learning_rte'. Did you mean learning_rate",
+        ),
         ("gamma=0.5", "no member has gamma=0.5. There are: 0.9, 0.99"),
         ("seed=0", "no member has seed=0. There are: 3, 4"),
-        ("seed", "'seed' should be written name=value, as in --member learning_rate=0.001,gamma=0.9,seed=3"),
+        (
+            "seed",
+            "'seed' should be written name=value, as in --member learning_rate=0.001,gamma=0.9,seed=3",
+        ),
         ("seed=3,seed=4", "gives seed twice"),
         ("gamma=high", "no member has gamma=high"),
     ],
@@ -146,7 +163,9 @@ def test_evaluating_some_members_is_evaluating_them_among_all(swept):
 
     everything = returns()
     np.testing.assert_array_equal(returns("gamma=0.99")[:, 1], everything[[1, 3], 1])
-    np.testing.assert_array_equal(returns("seed=4", "gamma=0.9,learning_rate=0.003")[0, 0], everything[2, 1])
+    np.testing.assert_array_equal(
+        returns("seed=4", "gamma=0.9,learning_rate=0.003")[0, 0], everything[2, 1]
+    )
 
 
 def test_without_evaluations_the_best_checkpoint_ranks(swept, tmp_path):

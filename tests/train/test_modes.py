@@ -34,7 +34,9 @@ def test_a_mode_is_read_and_written_again(text, asked, written):
     assert parse(written) == asked and is_mode(written)
 
 
-@pytest.mark.parametrize("text", ["", "=3", "target=", "target=far", "target=nan", "target=inf", "target=1e39"])
+@pytest.mark.parametrize(
+    "text", ["", "=3", "target=", "target=far", "target=nan", "target=inf", "target=1e39"]
+)
 def test_what_is_no_mode(text):
     with pytest.raises(JaxrlError, match="should be written NAME|is no number|must be finite"):
         parse(text)
@@ -42,7 +44,11 @@ def test_what_is_no_mode(text):
 
 def test_all_modes_unless_some_are_asked_for():
     assert choose((), MODES, "dt") == (Asked("target"), Asked("best"))
-    assert choose(["best", "target=2", "target"], MODES, "dt") == (Asked("best"), Asked("target", 2.0), Asked("target"))
+    assert choose(["best", "target=2", "target"], MODES, "dt") == (
+        Asked("best"),
+        Asked("target", 2.0),
+        Asked("target"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,8 +74,14 @@ def test_an_agents_names_must_be_such_as_files_can_hold(name):
 def test_the_order_of_the_modes_is_that_in_which_they_were_asked_for():
     """A dict that goes through a function of JAX comes back sorted, and the first mode ranks."""
     described = experiment()
-    for names in (("stochastic", "deterministic"), ("deterministic", "stochastic"), ("stochastic",)):
+    for names in (
+        ("stochastic", "deterministic"),
+        ("deterministic", "stochastic"),
+        ("stochastic",),
+    ):
         with shared_compilations():
-            program = build(dataclasses.replace(described, run=dataclasses.replace(described.run, modes=names)))
+            program = build(
+                dataclasses.replace(described, run=dataclasses.replace(described.run, modes=names))
+            )
             played = program.evaluate(program.policies(program.init()), 0)
         assert tuple(played) == names

@@ -42,7 +42,13 @@ def trained(population):
 def lowered(program: Program) -> jax.stages.Lowered:
     """The chunk as `Program` compiles it."""
     population = program.population
-    arguments = population.env, population.config, population.inputs, program.abstract_state(), jnp.int32(1)
+    arguments = (
+        population.env,
+        population.config,
+        population.inputs,
+        program.abstract_state(),
+        jnp.int32(1),
+    )
     return jax.jit(program._chunk, donate_argnums=3).lower(*arguments)
 
 
@@ -52,7 +58,10 @@ def member(tree, setting: int, seed: int):
 
 def test_chunks_of_any_length_are_one_compilation(caplog):
     def compilations(name: str) -> int:
-        return sum(f"Finished XLA compilation of jit({name})" in record.message for record in caplog.records)
+        return sum(
+            f"Finished XLA compilation of jit({name})" in record.message
+            for record in caplog.records
+        )
 
     program = build(experiment(hidden_sizes=(3,)))  # a shape of its own: nothing is compiled yet
     with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
@@ -71,9 +80,15 @@ def test_metrics_of_a_chunk_are_those_of_its_parts():
     state, first = program.chunk(program.init(), 2)
     _, second = program.chunk(state, 3)
     _, whole = program.chunk(program.init(), 5)
-    assert whole["episode_return"].count == first["episode_return"].count + second["episode_return"].count > 0
+    assert (
+        whole["episode_return"].count
+        == first["episode_return"].count + second["episode_return"].count
+        > 0
+    )
     for name, pair in whole.items():
-        np.testing.assert_allclose(pair.sum, first[name].sum + second[name].sum, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            pair.sum, first[name].sum + second[name].sum, rtol=1e-5, atol=1e-6, err_msg=name
+        )
 
 
 def test_another_shape_is_an_error_and_no_recompilation(population):
@@ -94,7 +109,9 @@ def test_numbers_are_arguments_and_not_constants():
 def test_parameters_of_the_environment_are_arguments_too():
     texts = []
     for gravity in (9.8, 3.7):
-        described = dataclasses.replace(experiment("CartPole-v1"), environment_options={"gravity": gravity})
+        described = dataclasses.replace(
+            experiment("CartPole-v1"), environment_options={"gravity": gravity}
+        )
         texts.append(lowered(build(described)).as_text())
     assert texts[0] == texts[1]
 
@@ -124,17 +141,23 @@ def test_settings_and_seeds_of_a_population_differ(trained):
     params = [arrays(member(trained[0].policy.params, *at)) for at in np.ndindex(len(RATES), SEEDS)]
     for one in range(len(params)):
         for other in range(one):
-            assert not all(np.array_equal(a, b) for a, b in zip(params[one], params[other], strict=True))
+            assert not all(
+                np.array_equal(a, b) for a, b in zip(params[one], params[other], strict=True)
+            )
 
 
 def test_a_seed_begins_with_the_same_key_whatever_it_runs_with(population):
     keys = jax.random.key_data(population.whole(population.init()).key)
     for setting, seed in np.ndindex(len(RATES), SEEDS):
-        np.testing.assert_array_equal(keys[setting, seed], jax.random.key_data(alone(seed=seed).init().key))
+        np.testing.assert_array_equal(
+            keys[setting, seed], jax.random.key_data(alone(seed=seed).init().key)
+        )
 
 
 def test_evaluations_have_the_shape_of_the_population(population, trained):
-    for episodes in population.evaluate(population.policies(population.place(trained[0])), 3).values():
+    for episodes in population.evaluate(
+        population.policies(population.place(trained[0])), 3
+    ).values():
         assert episodes.returns.shape == episodes.lengths.shape == (len(RATES), SEEDS, 4)
 
 
@@ -142,8 +165,12 @@ def test_finite_is_told_member_by_member(population, trained):
     np.testing.assert_array_equal(population.is_finite(population.place(trained[0])), True)
     leaves, structure = jax.tree.flatten(trained[0].policy.params)
     leaves[0] = leaves[0].at[1, 0].set(jnp.nan)
-    broken = trained[0]._replace(policy=trained[0].policy._replace(params=jax.tree.unflatten(structure, leaves)))
-    np.testing.assert_array_equal(population.is_finite(population.place(broken)), [[True, True], [False, True]])
+    broken = trained[0]._replace(
+        policy=trained[0].policy._replace(params=jax.tree.unflatten(structure, leaves))
+    )
+    np.testing.assert_array_equal(
+        population.is_finite(population.place(broken)), [[True, True], [False, True]]
+    )
 
 
 def test_nothing_crosses_to_the_host_within_a_chunk():
@@ -175,7 +202,9 @@ def test_memory_does_not_grow_with_the_run():
         program = build(experiment(total_steps=iterations * 32))
         assert program.algorithm.budget.steps == iterations
         memory = lowered(program).compile().memory_analysis()
-        sizes.append((memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes))
+        sizes.append(
+            (memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes)
+        )
     assert sizes[0] == sizes[1]
     state_bytes = sum(leaf.nbytes for leaf in arrays(alone().init()))
     assert sizes[0][2] >= 0.9 * state_bytes  # the next state takes the place of the last

@@ -16,7 +16,14 @@ from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics, save_evaluations
 from tests.train.test_loop import STOP, Stopping
-from tests.train.tiny import POINTS, experiment, newest_state, records, same_bits, shared_compilations
+from tests.train.tiny import (
+    POINTS,
+    experiment,
+    newest_state,
+    records,
+    same_bits,
+    shared_compilations,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +59,9 @@ def edit(folder, change):
 def test_a_hand_edit_is_refused_named_and_then_remembered(folder, begun):
     edit(folder, lambda description: description["config"].update(gamma=0.5))
     before = records(folder)
-    with pytest.raises(JaxrlError, match=r"changed by hand.*\n  config\.gamma: 0\.99 -> 0\.5\n.*--force"):
+    with pytest.raises(
+        JaxrlError, match=r"changed by hand.*\n  config\.gamma: 0\.99 -> 0\.5\n.*--force"
+    ):
         loop.resume(folder)
     assert records(folder) == before
     loop.resume(folder, force=True, console=Stopping(POINTS[3]))
@@ -68,7 +77,9 @@ def test_settings_that_a_command_changed_are_no_hand_edit(folder):
     loop.resume(folder, changes={"gamma": 0.5}, force=True, console=Stopping(POINTS[3]))
     (step,) = read_description(folder)["history"]
     assert (step["iteration"], step["changes"]) == (STOP, ["config.gamma: 0.99 -> 0.5"])
-    saved.load_policy(folder)  # the best policy may be older than the change: no warning, which would be an error
+    saved.load_policy(
+        folder
+    )  # the best policy may be older than the change: no warning, which would be an error
     loop.resume(folder)
 
 
@@ -90,13 +101,22 @@ def without_line(number):
 
 
 DAMAGED_ROWS = {
-    "a row is missing": (without_line(3), rf"holds {STOP - 1} of the {STOP} rows up to iteration {STOP}"),
-    "rows are missing at the end": (lambda data: data[: len(data) // 2], "of the 11 rows up to iteration 11"),
+    "a row is missing": (
+        without_line(3),
+        rf"holds {STOP - 1} of the {STOP} rows up to iteration {STOP}",
+    ),
+    "rows are missing at the end": (
+        lambda data: data[: len(data) // 2],
+        "of the 11 rows up to iteration 11",
+    ),
     "a line is torn in the middle": (
         lambda data: data.replace(b'{"iteration": 4,', b'{"itera', 1),
         "holds 10 of the 11",
     ),
-    "a number was changed": (lambda data: data.replace(b'"loss": ', b'"loss": 9', 1), "was changed"),
+    "a number was changed": (
+        lambda data: data.replace(b'"loss": ', b'"loss": 9', 1),
+        "was changed",
+    ),
     "there is nothing": (lambda data: b"", "holds 0 of the 11 rows"),
 }
 
@@ -110,7 +130,9 @@ def test_rows_that_are_lost_are_said_to_be(folder, whole, change, said):
     texts = [str(each.message) for each in caught]
     assert any(said in text and str(path) in text for text in texts), texts
     assert same_bits(newest_state(whole), newest_state(folder))
-    assert any("is kept as" in text for text in texts) == (change is DAMAGED_ROWS["a line is torn in the middle"][0])
+    assert any("is kept as" in text for text in texts) == (
+        change is DAMAGED_ROWS["a line is torn in the middle"][0]
+    )
 
 
 def test_a_torn_last_line_is_what_a_kill_leaves(folder, whole):
@@ -134,19 +156,30 @@ def alter(folder):
 DAMAGED_EVALUATIONS = {
     "shortened": (shorten, f"lacks the evaluations of iterations {POINTS[2]}"),
     "altered": (alter, "was changed"),
-    "missing": (lambda folder: (folder / "evaluations.npz").unlink(), "lacks the evaluations of iterations 0, 4, 9"),
-    "torn": (lambda folder: (folder / "evaluations.npz").write_bytes(b"PK torn"), "is damaged: it cannot be read"),
+    "missing": (
+        lambda folder: (folder / "evaluations.npz").unlink(),
+        "lacks the evaluations of iterations 0, 4, 9",
+    ),
+    "torn": (
+        lambda folder: (folder / "evaluations.npz").write_bytes(b"PK torn"),
+        "is damaged: it cannot be read",
+    ),
 }
 
 
 @pytest.mark.parametrize(("change", "said"), DAMAGED_EVALUATIONS.values(), ids=DAMAGED_EVALUATIONS)
-def test_evaluations_that_are_lost_are_said_to_be_and_the_best_stays_the_best(folder, whole, change, said):
+def test_evaluations_that_are_lost_are_said_to_be_and_the_best_stays_the_best(
+    folder, whole, change, said
+):
     change(folder)
     with pytest.warns(RunWarning) as caught:
         loop.resume(folder)
     assert any(said in str(each.message) for each in caught)
     expected, found = (Checkpoints(each).best() for each in (whole, folder))
-    assert found[0]["scores"] == expected[0]["scores"] and found[0]["iterations"] == expected[0]["iterations"]
+    assert (
+        found[0]["scores"] == expected[0]["scores"]
+        and found[0]["iterations"] == expected[0]["iterations"]
+    )
     assert same_bits(found[1][1], expected[1][1])
     if said.startswith("is damaged"):
         assert (folder / "damaged-1-evaluations.npz").read_bytes() == b"PK torn"
@@ -166,7 +199,9 @@ def write_episodes(path, seed):
     """Three episodes of the paper's problem."""
     env, rng = make("tabular/paper"), np.random.default_rng(seed)
     actions = rng.integers(0, env.rewards.shape[2], (env.horizon, 3))
-    np.savez(path, states=rng.integers(0, env.rewards.shape[1], (env.horizon + 1, 3)), actions=actions)
+    np.savez(
+        path, states=rng.integers(0, env.rewards.shape[1], (env.horizon + 1, 3)), actions=actions
+    )
 
 
 def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
@@ -174,7 +209,9 @@ def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
     train = "train stepmix --env tabular/paper --constraint absolute --constraint-level 0 --total-steps 300"
     train += " --num-envs 10 --num-evaluations 1 --evaluation-episodes 2 --quiet"
     data, run = str(tmp_path / "episodes.npz"), str(tmp_path / "run")
-    assert cli.main([*train.split(), "--dataset", data, "--folder", run]) == 0, capsys.readouterr().err
+    assert cli.main([*train.split(), "--dataset", data, "--folder", run]) == 0, (
+        capsys.readouterr().err
+    )
     checksum = read_description(run)["inputs"]["dataset"]
     shutil.copy(data, tmp_path / "moved.npz")
     write_episodes(tmp_path / "episodes.npz", 1)
@@ -182,7 +219,9 @@ def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(["resume", run, *more]) == 2
         error = capsys.readouterr().err
-        assert "dataset is not what the run in" in error and checksum[:12] in error and data in error
+        assert (
+            "dataset is not what the run in" in error and checksum[:12] in error and data in error
+        )
     moved = ["--set", f"dataset={tmp_path / 'moved.npz'}", "--quiet"]
     assert cli.main(["resume", run, *moved]) == 0, capsys.readouterr().err
 
@@ -191,14 +230,23 @@ def test_evaluations_of_other_modes_are_kept_apart(folder):
     edit(folder, lambda description: description["run"].update(modes=["stochastic"]))
     with pytest.raises(JaxrlError, match="changed by hand"):
         loop.resume(folder)
-    with pytest.warns(RunWarning, match="evaluations in the modes deterministic, stochastic are kept as"):
+    with pytest.warns(
+        RunWarning, match="evaluations in the modes deterministic, stochastic are kept as"
+    ):
         result = loop.resume(folder, force=True)
     assert list(result.returns) == ["stochastic"]
     evaluations = load_evaluations(folder)
-    assert list(evaluations) == ["iteration", "transitions", "stochastic_returns", "stochastic_lengths"]
+    assert list(evaluations) == [
+        "iteration",
+        "transitions",
+        "stochastic_returns",
+        "stochastic_lengths",
+    ]
     assert evaluations["iteration"].tolist() == [STOP, *POINTS[3:]]
     best, _ = Checkpoints(folder).best()  # chosen among those that this mode has ranked
-    np.testing.assert_array_equal(best["scores"], member_scores(evaluations["stochastic_returns"]).max(0))
+    np.testing.assert_array_equal(
+        best["scores"], member_scores(evaluations["stochastic_returns"]).max(0)
+    )
 
 
 def test_measures_are_vouched_for(folder):

@@ -36,17 +36,33 @@ POINTS = [0, 4, 9, 14, 19, 24]  # 24 k / 5, rounded down
 PROBE = "probe/two-lengths"
 # The same run for the command line.
 ARGUMENTS = [
-    *("--env", PROBE, "--total-steps", str(SIZES["total_steps"]), "--num-envs", "4", "--num-steps", "8"),
+    *(
+        "--env",
+        PROBE,
+        "--total-steps",
+        str(SIZES["total_steps"]),
+        "--num-envs",
+        "4",
+        "--num-steps",
+        "8",
+    ),
     *("--minibatch-size", "16", "--num-epochs", "1", "--hidden-sizes", "4"),
     *("--num-evaluations", str(EVALUATIONS), "--evaluation-episodes", str(EPISODES)),
 ]
 
 
 def experiment(
-    environment: str = PROBE, sweep: dict | None = None, *, seed: int = 0, num_seeds: int = 1, **settings: Any
+    environment: str = PROBE,
+    sweep: dict | None = None,
+    *,
+    seed: int = 0,
+    num_seeds: int = 1,
+    **settings: Any,
 ) -> Experiment:
     config, _ = default_config("ppo", environment, use_tuned=False)
-    run = RunSettings(seed=seed, num_seeds=num_seeds, num_evaluations=EVALUATIONS, evaluation_episodes=EPISODES)
+    run = RunSettings(
+        seed=seed, num_seeds=num_seeds, num_evaluations=EVALUATIONS, evaluation_episodes=EPISODES
+    )
     return Experiment("ppo", environment, override(config, SIZES | settings), run, sweep or {})
 
 
@@ -61,7 +77,13 @@ def shared_compilations() -> Iterator[None]:
     def share(population: Population, *parts: Any) -> None:
         arguments = (population.env, population.config, population.inputs)
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(arguments))
-        key = (jax.tree.structure(arguments), shapes, population.shape, str(population.layout), *parts)
+        key = (
+            jax.tree.structure(arguments),
+            shapes,
+            population.shape,
+            str(population.layout),
+            *parts,
+        )
         population.compiled = _compilations.setdefault(key, population.compiled)
 
     def program(self: Program, factory: Any, *arguments: Any, **options: Any) -> None:
@@ -84,7 +106,9 @@ def arrays(tree: Any) -> list[np.ndarray]:
     """The leaves of a tree on the host, keys as their data."""
 
     def array(leaf: Any) -> np.ndarray:
-        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        )
         return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
     return [array(leaf) for leaf in jax.tree.leaves(tree)]
@@ -93,7 +117,9 @@ def arrays(tree: Any) -> list[np.ndarray]:
 def same_bits(one: Any, other: Any) -> bool:
     """Whether two trees hold the same bits."""
     pairs = zip(arrays(one), arrays(other), strict=True)
-    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs
+    )
 
 
 def newest_state(folder: Path, described: Experiment | None = None) -> tuple[int, Any]:
@@ -106,7 +132,10 @@ def newest_state(folder: Path, described: Experiment | None = None) -> tuple[int
 
 def records(folder: Path) -> tuple[str, dict[str, bytes]]:
     """What a run logged: its rows without the clock, as text (NaN is NaN), and its evaluations as bytes."""
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in read_metrics(folder)]
+    rows = [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in read_metrics(folder)
+    ]
     evaluations = {}
     for name, values in load_evaluations(folder).items():
         buffer = io.BytesIO()

@@ -27,7 +27,9 @@ class Evidence(NamedTuple):
     penalty: Array  # Σ (x − μ̂)² ψ(λ)
 
 
-def gather(old: Evidence, samples: Array, where: Array, log_term: Numeric, axis_name: str | None = None) -> Evidence:
+def gather(
+    old: Evidence, samples: Array, where: Array, log_term: Numeric, axis_name: str | None = None
+) -> Evidence:
     """`old` with the samples [N, ...] in [0, 1] where `where` holds, on all devices of `axis_name`.
 
         μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i,   λ_i = min(√(2 L / (n σ̂²_i)), ½)

@@ -20,7 +20,9 @@ class Certificate(NamedTuple):
 
     policy: Array  # [H, S, A]
     lower: Array  # [], a bound on its expected return that holds with probability 1 − δ
-    factor: Array  # [], how many times the data would lift `lower` to the threshold; inf: none would
+    factor: (
+        Array  # [], how many times the data would lift `lower` to the threshold; inf: none would
+    )
 
 
 def certify(
@@ -43,7 +45,9 @@ def certify(
 
     policy, lower = learn(jnp.ones((), rewards.dtype))
     octaves = LARGEST_FACTOR.bit_length() - 1
-    factors = 2.0 ** (jnp.arange(octaves * STEPS_AN_OCTAVE + 1, dtype=rewards.dtype) / STEPS_AN_OCTAVE)
+    factors = 2.0 ** (
+        jnp.arange(octaves * STEPS_AN_OCTAVE + 1, dtype=rewards.dtype) / STEPS_AN_OCTAVE
+    )
     enough = jax.lax.map(lambda factor: learn(factor)[1] >= threshold, factors)
     return Certificate(policy, lower, jnp.min(jnp.where(enough, factors, jnp.inf)))
 
@@ -53,7 +57,9 @@ def check_constraint(
 ) -> None:
     """Refuse a constraint that the baseline does not meet (one `learnt` offline is certified instead)."""
     if threshold > optimal_value + tolerance:
-        raise JaxrlError(f"the constraint is {threshold:.4g}, but no policy earns more than {optimal_value:.4g}.")
+        raise JaxrlError(
+            f"the constraint is {threshold:.4g}, but no policy earns more than {optimal_value:.4g}."
+        )
     if threshold > baseline_value + tolerance and not learnt:
         raise JaxrlError(
             f"the constraint is {threshold:.4g}, but the baseline, which has to meet it, earns {baseline_value:.4g}. "

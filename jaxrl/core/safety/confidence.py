@@ -57,7 +57,12 @@ class Bounds(NamedTuple):
 
 
 def estimate(
-    counts: Array, rewards: Array, failure: float | Array, *, anchors: int = 1, know_rewards: bool = True
+    counts: Array,
+    rewards: Array,
+    failure: float | Array,
+    *,
+    anchors: int = 1,
+    know_rewards: bool = True,
 ) -> EmpiricalModel:
     """The empirical model of counts [H, S, A, S], and its rates for a failure probability δ.
 
@@ -69,9 +74,13 @@ def estimate(
     visits = jnp.sum(counts, axis=-1).astype(rewards.dtype)
     visited = visits > 0
     visits = jnp.maximum(visits, 1.0)
-    union = jnp.log(3.0 * num_states * num_actions * horizon * anchors / failure).astype(rewards.dtype)
+    union = jnp.log(3.0 * num_states * num_actions * horizon * anchors / failure).astype(
+        rewards.dtype
+    )
     growth = jnp.log(8.0 * math.e * (visits + 1.0))
-    span = jnp.broadcast_to(jnp.arange(horizon - 1, -1, -1, dtype=rewards.dtype)[:, None, None], rewards.shape)
+    span = jnp.broadcast_to(
+        jnp.arange(horizon - 1, -1, -1, dtype=rewards.dtype)[:, None, None], rewards.shape
+    )
     return EmpiricalModel(
         rewards=rewards,
         transitions=counts.astype(rewards.dtype) / visits[..., None],
@@ -95,7 +104,9 @@ def _variance(transition: Array, values: Array, mean: Array) -> Array:
     The mean of squared deviations: E V² − (E V)² would lose half of float32's digits. Both are products of matrices:
     sums over products, once mapped over seeds and settings, took a CPU thirty times as long.
     """
-    return jnp.einsum("sap,ksap->ksa", transition, jnp.square(values[:, None, None, :] - mean[..., None]))
+    return jnp.einsum(
+        "sap,ksap->ksa", transition, jnp.square(values[:, None, None, :] - mean[..., None])
+    )
 
 
 def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> tuple[Array, Array]:
@@ -120,14 +131,18 @@ def _upper(step: EmpiricalModel, value: Array) -> Array:
     return jnp.where(step.visited[None], jnp.minimum(value, step.cap[None]), step.cap[None])
 
 
-def kl_bounds(model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
+def kl_bounds(
+    model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array
+) -> Bounds:
     """Optimism and the candidates' lower bounds, in one backward pass over J + 1 functions.
 
     Q̃_h = min(cap, r + p̂Ṽ + E(Ṽ)),  Ṽ = max_a Q̃,  π̄ = argmax;   Q̲_h = max(floor, r + p̂V̲ − E(V̲)),  V̲ = Σ_a π Q̲
     with π of each candidate. Valid for all policies at once, on the KL event alone.
     """
     baseline, prefixes, priority = candidates
-    sign = jnp.append(-jnp.ones(len(prefixes), initial.dtype), jnp.ones(1, initial.dtype))[:, None, None]
+    sign = jnp.append(-jnp.ones(len(prefixes), initial.dtype), jnp.ones(1, initial.dtype))[
+        :, None, None
+    ]
 
     def one_step(values: Array, inputs: tuple) -> tuple[Array, Array]:
         step, baseline_row, priority_row, h = inputs
@@ -145,7 +160,9 @@ def kl_bounds(model: EmpiricalModel, initial: Array, candidates: Candidates, sca
     return Bounds(optimistic, returns[-1:], returns[:-1])
 
 
-def anchored_bounds(model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array) -> Bounds:
+def anchored_bounds(
+    model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array
+) -> Bounds:
     """Both bounds of every candidate, each around an optimistic function Ṽ^j of its own.
 
     B = c (3 sqrt(Var_p̂(Ṽ^j) β*/n) + 14 H b β/n) + (1/H) p̂(Ṽ^j − V̲^j)
@@ -180,7 +197,9 @@ def anchored_bounds(model: EmpiricalModel, initial: Array, candidates: Candidate
     return Bounds(optimistic, above @ initial, below @ initial)
 
 
-def policy_lower(model: EmpiricalModel, initial: Array, policy: Array, scale: float | Array) -> Array:
+def policy_lower(
+    model: EmpiricalModel, initial: Array, policy: Array, scale: float | Array
+) -> Array:
     """The KL family's lower bound on the expected return of any policy, []."""
 
     def one_step(values: Array, inputs: tuple) -> tuple[Array, tuple]:

@@ -40,7 +40,9 @@ def choose(lower: Array, prefixes: Array, threshold: float | Array, *, mix: bool
     bold = jnp.where(mixed, first - 1, first)
     # Where it is mixed, L_i ≥ γ > L_{i−1}: the denominator is positive.
     gap = jnp.where(mixed, lower[first] - lower[bold], 1.0)
-    weight = jnp.where(mixed, (lower[first] - threshold) / gap if mix else 0.0, 1.0).astype(lower.dtype)
+    weight = jnp.where(mixed, (lower[first] - threshold) / gap if mix else 0.0, 1.0).astype(
+        lower.dtype
+    )
     bound = weight * lower[bold] + (1.0 - weight) * lower[first]
     return Choice(prefixes[bold], prefixes[first], weight, bound)
 
@@ -57,7 +59,9 @@ def mixture(choice: Choice, optimistic: Array, baseline: Array) -> Mixture:
     Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well be made there:
     ρ π̄(·|s) + (1 − ρ) π^b(·|s) at that step is the same law of episodes.
     """
-    bold, cautious = (splice(optimistic, baseline, prefix) for prefix in (choice.bold, choice.cautious))
+    bold, cautious = (
+        splice(optimistic, baseline, prefix) for prefix in (choice.bold, choice.cautious)
+    )
     return Mixture(bold, cautious, choice.weight)
 
 

@@ -27,7 +27,9 @@ class Draw(NamedTuple):
     state: PyTree
     observation: PyTree
     limit: Array  # int32 [n], steps granted before truncation
-    origin: Array  # int32 [n], row of the pool or bank it came from; -1: the environment's own reset
+    origin: (
+        Array  # int32 [n], row of the pool or bank it came from; -1: the environment's own reset
+    )
 
 
 class Starts(Protocol):

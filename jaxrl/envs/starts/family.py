@@ -17,13 +17,19 @@ NO_STARTS = ("api", "family")
 
 def names() -> list[str]:
     """Every start distribution."""
-    return sorted(module.name for module in pkgutil.iter_modules(starts.__path__) if module.name not in NO_STARTS)
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(starts.__path__)
+        if module.name not in NO_STARTS
+    )
 
 
 def find(name: str) -> type[StartsConfig]:
     """The configuration of the start distribution called `name`."""
     module = importlib.import_module(f"{starts.__name__}.{name}")
-    config_class: type[StartsConfig] = getattr(module, "".join(map(str.capitalize, name.split("_"))) + "Config")
+    config_class: type[StartsConfig] = getattr(
+        module, "".join(map(str.capitalize, name.split("_"))) + "Config"
+    )
     return config_class
 
 

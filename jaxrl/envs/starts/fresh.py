@@ -86,14 +86,18 @@ class Fresh(struct.PyTreeNode):
         # A loop of at most one round and not a branch: a branch copies what it leaves alone, and under vmap becomes
         # both branches; a loop works in place, and runs only when it is needed.
         carry = (any_member(jnp.any(ended & state.used)), *state[1:])
-        _, episode, used, start, observation = jax.lax.while_loop(lambda carry: carry[0], renew, carry)
+        _, episode, used, start, observation = jax.lax.while_loop(
+            lambda carry: carry[0], renew, carry
+        )
         n = len(ended)
-        draw = Draw(start, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32))
+        draw = Draw(
+            start, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32)
+        )
         return Bank(keys, episode, used | ended, start, observation), draw
 
     def _make(self, keys: Key, episode: Array) -> tuple[PyTree, PyTree]:
         """The starts of these episodes: (states, observations)."""
-        state, observation = jax.vmap(lambda key, number: self.env.reset(jax.random.fold_in(key, number)))(
-            keys, episode
-        )
+        state, observation = jax.vmap(
+            lambda key, number: self.env.reset(jax.random.fold_in(key, number))
+        )(keys, episode)
         return strip_weak_types((state, observation))

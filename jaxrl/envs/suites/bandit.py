@@ -20,9 +20,15 @@ SUITE = "bandit"
 IDS = ("bandit/contextual",)
 
 STATES, HIDDEN, ACTIONS = 8, 16, 2
-_generator = np.random.RandomState(0)  # of all generators of NumPy, the one whose stream never changes
-INNER = _generator.standard_normal((STATES, HIDDEN)).astype(np.float32) / np.sqrt(STATES, dtype=np.float32)
-OUTER = _generator.standard_normal((HIDDEN, ACTIONS)).astype(np.float32) / np.sqrt(HIDDEN, dtype=np.float32)
+_generator = np.random.RandomState(
+    0
+)  # of all generators of NumPy, the one whose stream never changes
+INNER = _generator.standard_normal((STATES, HIDDEN)).astype(np.float32) / np.sqrt(
+    STATES, dtype=np.float32
+)
+OUTER = _generator.standard_normal((HIDDEN, ACTIONS)).astype(np.float32) / np.sqrt(
+    HIDDEN, dtype=np.float32
+)
 
 
 class ContextualBandit(Environment):

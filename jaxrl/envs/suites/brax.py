@@ -159,7 +159,9 @@ def _build(environment_id: str, options: Options) -> tuple[Any, int]:
         try:
             environment = _class(environment_id)(**dict(options))
         except Exception as error:
-            raise errors.JaxrlError(f"brax cannot make {environment_id} with {dict(options)}: {error}") from error
+            raise errors.JaxrlError(
+                f"brax cannot make {environment_id} with {dict(options)}: {error}"
+            ) from error
     with engine_conventions():
         state = jax.eval_shape(environment.reset, jax.random.key(0))
     return environment, state.obs.shape[-1]

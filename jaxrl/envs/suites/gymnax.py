@@ -57,7 +57,9 @@ IDS = (
     "Pong-misc",
     "FrozenLake-misc",
 )
-REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"}
+REFUSED = {
+    "MNISTBandit-bsuite": "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"
+}
 
 # Their observations leave the bounds that gymnax declares: negative contexts and times, rewards among them.
 _WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
@@ -109,7 +111,9 @@ class GymnaxEnvironment(Environment):
         """Call `step_env`. Its `terminated` knows no time limit; Box actions go in unclipped."""
         action = jnp.asarray(action, self.action_space.dtype)
         with jax.numpy_rank_promotion("allow"):  # Swimmer broadcasts [2] against [5, 2]
-            observation, successor, reward, terminated, _ = self._gymnax().step_env(key, state, action, self.parameters)
+            observation, successor, reward, terminated, _ = self._gymnax().step_env(
+                key, state, action, self.parameters
+            )
         successor = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), successor, state)
         timestep = Timestep(
             observation=self._observe(observation),
@@ -147,12 +151,17 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
     horizon = kwargs.get("max_steps_in_episode", int(defaults["max_steps_in_episode"]))
     errors.check_positive_int("max_steps_in_episode", horizon)
     parameters = environment.default_params.replace(
-        **{name: _parameter(name, kwargs.get(name, default), default) for name, default in defaults.items()}
+        **{
+            name: _parameter(name, kwargs.get(name, default), default)
+            for name, default in defaults.items()
+        }
     )
     spec = GymnaxSpec(
         environment_id=environment_id,
         options=options,
-        observation_space=_observation_space(environment_id, environment.observation_space(parameters)),
+        observation_space=_observation_space(
+            environment_id, environment.observation_space(parameters)
+        ),
         action_space=_action_space(environment.action_space(parameters)),
         horizon=int(horizon),
     )
@@ -171,7 +180,9 @@ def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[A
         try:
             return gymnax.make(environment_id, **dict(options))
         except (AssertionError, TypeError, ValueError) as error:
-            raise errors.JaxrlError(f"gymnax cannot make {environment_id} with {dict(options)}: {error}") from error
+            raise errors.JaxrlError(
+                f"gymnax cannot make {environment_id} with {dict(options)}: {error}"
+            ) from error
 
 
 def _strong(value: Any) -> Array:

@@ -43,7 +43,9 @@ def specs(
 ) -> dict[str, registry.EnvironmentSpec]:
     """What a list of environments shows of those with these sizes of observation and action."""
     return {
-        name: registry.EnvironmentSpec(Box(-np.inf, np.inf, (observed,)), Box(-1.0, 1.0, (acted,)), horizon, backends)
+        name: registry.EnvironmentSpec(
+            Box(-np.inf, np.inf, (observed,)), Box(-1.0, 1.0, (acted,)), horizon, backends
+        )
         for name, (observed, acted) in sizes.items()
     }
 
@@ -74,5 +76,7 @@ def frozen(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(frozen(name, entry) for entry in value)
     if not isinstance(value, str | bool | int | float | None):
-        raise errors.JaxrlError(f"{name} is {value!r}, but must be a string, a number or a list of them.")
+        raise errors.JaxrlError(
+            f"{name} is {value!r}, but must be a string, a number or a list of them."
+        )
     return value

@@ -80,13 +80,49 @@ REFUSED = dict.fromkeys(
     (
         f"playground/{name}"
         for name in (
-            *("AeroCubeRotateZAxis", "AlohaHandOver", "AlohaSinglePegInsertion", "ApolloJoystickFlatTerrain"),
-            *("BarkourJoystick", "BerkeleyHumanoidJoystickFlatTerrain", "BerkeleyHumanoidJoystickRoughTerrain"),
-            *("G1JoystickFlatTerrain", "G1JoystickRoughTerrain", "Go1Footstand", "Go1Getup", "Go1Handstand"),
-            *("Go1JoystickFlatTerrain", "Go1JoystickRoughTerrain", "H1InplaceGaitTracking", "H1JoystickGaitTracking"),
-            *("LeapCubeReorient", "LeapCubeRotateZAxis", "Op3Joystick", "PandaOpenCabinet", "PandaPickCube"),
-            *("PandaPickCubeCartesian", "PandaPickCubeOrientation", "PandaRobotiqPushCube", "SpotFlatTerrainJoystick"),
-            *("SpotGetup", "SpotJoystickGaitTracking", "T1JoystickFlatTerrain", "T1JoystickRoughTerrain"),
+            *(
+                "AeroCubeRotateZAxis",
+                "AlohaHandOver",
+                "AlohaSinglePegInsertion",
+                "ApolloJoystickFlatTerrain",
+            ),
+            *(
+                "BarkourJoystick",
+                "BerkeleyHumanoidJoystickFlatTerrain",
+                "BerkeleyHumanoidJoystickRoughTerrain",
+            ),
+            *(
+                "G1JoystickFlatTerrain",
+                "G1JoystickRoughTerrain",
+                "Go1Footstand",
+                "Go1Getup",
+                "Go1Handstand",
+            ),
+            *(
+                "Go1JoystickFlatTerrain",
+                "Go1JoystickRoughTerrain",
+                "H1InplaceGaitTracking",
+                "H1JoystickGaitTracking",
+            ),
+            *(
+                "LeapCubeReorient",
+                "LeapCubeRotateZAxis",
+                "Op3Joystick",
+                "PandaOpenCabinet",
+                "PandaPickCube",
+            ),
+            *(
+                "PandaPickCubeCartesian",
+                "PandaPickCubeOrientation",
+                "PandaRobotiqPushCube",
+                "SpotFlatTerrainJoystick",
+            ),
+            *(
+                "SpotGetup",
+                "SpotJoystickGaitTracking",
+                "T1JoystickFlatTerrain",
+                "T1JoystickRoughTerrain",
+            ),
         )
     ),
     _NOT_IN_THE_WHEEL,
@@ -183,6 +219,8 @@ def _build(environment_id: str, options: Options) -> tuple[Any, int]:
 
         name = environment_id.removeprefix("playground/")
         with jax.ensure_compile_time_eval():
-            environment = dm_control_suite.load(name, config_overrides={"impl": "jax", **dict(options)})
+            environment = dm_control_suite.load(
+                name, config_overrides={"impl": "jax", **dict(options)}
+            )
         state = jax.eval_shape(environment.reset, jax.random.PRNGKey(0))
     return environment, state.obs.shape[-1]

@@ -23,7 +23,9 @@ class Probe(Environment):
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (1,))
     acted: ClassVar[Space] = Discrete(2)
-    limit: ClassVar[int] = 20  # beyond every episode that terminates by itself: the two ends never coincide
+    limit: ClassVar[int] = (
+        20  # beyond every episode that terminates by itself: the two ends never coincide
+    )
 
     @property
     def observation_space(self) -> Space:
@@ -203,7 +205,10 @@ class MultiDiscreteAction(OneStep):
 
     def optimal_action(self, observation: Array) -> Array:
         """Both targets, int32 [..., 2]."""
-        targets = jnp.argmax(observation[..., :2], axis=-1), jnp.argmax(observation[..., 2:], axis=-1)
+        targets = (
+            jnp.argmax(observation[..., :2], axis=-1),
+            jnp.argmax(observation[..., 2:], axis=-1),
+        )
         return jnp.stack(targets, axis=-1).astype(jnp.int32)
 
 

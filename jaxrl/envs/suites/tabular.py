@@ -63,7 +63,9 @@ class TabularMDP(Environment):
     @property
     def reference_scores(self) -> tuple[float, float] | None:
         """Exact expected returns of uniformly random actions and of an optimal policy; None if they are the same."""
-        transitions, rewards, initial = jax.device_get((self.transitions, self.rewards, self.initial))
+        transitions, rewards, initial = jax.device_get(
+            (self.transitions, self.rewards, self.initial)
+        )
         uniform = jnp.full_like(rewards, 1.0 / rewards.shape[-1])
         random = float(expected_return(transitions, rewards, initial, uniform))
         best = float(jnp.sum(initial * optimal(transitions, rewards).state[0]))
@@ -84,7 +86,9 @@ class TabularMDP(Environment):
     def observe(self, place: Place) -> Array:
         """The observation of a place; after the last step none is marked."""
         num_states = self.rewards.shape[1]
-        return jnp.concatenate([jax.nn.one_hot(place.state, num_states), jax.nn.one_hot(place.step, self.horizon)])
+        return jnp.concatenate(
+            [jax.nn.one_hot(place.state, num_states), jax.nn.one_hot(place.step, self.horizon)]
+        )
 
     def locate(self, observation: Array) -> Place:
         """The place that an observation shows."""
@@ -113,7 +117,9 @@ def check_mdp(transitions: np.ndarray, rewards: np.ndarray, initial: np.ndarray)
         ("initial", initial, (shape[1],)),
     ):
         if array.shape != expected:
-            raise JaxrlError(f"{name} have the shape {list(array.shape)}, but the rewards ask for {list(expected)}.")
+            raise JaxrlError(
+                f"{name} have the shape {list(array.shape)}, but the rewards ask for {list(expected)}."
+            )
         _check_distributions(name, array)
     check_range("rewards", rewards, 0.0, 1.0)
 
@@ -122,7 +128,9 @@ def check_policy(policy: Any, env: TabularMDP) -> None:
     """Refuse what is no policy [H, S, A] for `env`."""
     policy, shape = np.asarray(policy, np.float64), list(env.rewards.shape)
     if list(policy.shape) != shape:
-        raise JaxrlError(f"the baseline has the shape {list(policy.shape)}, but this environment asks for {shape}.")
+        raise JaxrlError(
+            f"the baseline has the shape {list(policy.shape)}, but this environment asks for {shape}."
+        )
     _check_distributions("baseline", policy)
 
 
@@ -138,11 +146,15 @@ def check_episodes(episodes: TabularEpisodes, env: TabularMDP) -> None:
     if states.size == 0 or actions.shape[1] == 0:
         raise JaxrlError("the dataset holds no episodes.")
     if len(actions) != horizon:
-        raise JaxrlError(f"the dataset's episodes have {len(actions)} steps, but the environment's have {horizon}.")
+        raise JaxrlError(
+            f"the dataset's episodes have {len(actions)} steps, but the environment's have {horizon}."
+        )
     for name, found, count in (("state", states, num_states), ("action", actions, num_actions)):
         if found.min() < 0 or found.max() >= count:
             worst = found.min() if found.min() < 0 else found.max()
-            raise JaxrlError(f"the dataset has {name} {worst}, but the environment's are 0 … {count - 1}.")
+            raise JaxrlError(
+                f"the dataset has {name} {worst}, but the environment's are 0 … {count - 1}."
+            )
 
 
 def _check_distributions(name: str, array: np.ndarray) -> None:
@@ -152,7 +164,9 @@ def _check_distributions(name: str, array: np.ndarray) -> None:
     worst = np.unravel_index(np.argmax(np.abs(sums - 1.0)), sums.shape)
     if abs(sums[worst] - 1.0) > TOLERANCE:
         where = f"{name}{[int(index) for index in worst]}" if worst else name
-        raise JaxrlError(f"{where} sums to {sums[worst]:.6g}, but holds probabilities: it must sum to 1.")
+        raise JaxrlError(
+            f"{where} sums to {sums[worst]:.6g}, but holds probabilities: it must sum to 1."
+        )
 
 
 def random_mdp(states: int = 5, actions: int = 5, horizon: int = 3, seed: int = 0) -> TabularMDP:
@@ -229,7 +243,9 @@ def deep_sea(depth: int = 8) -> TabularMDP:
 
 def _stationary(transitions: np.ndarray, rewards: np.ndarray, horizon: int) -> TabularMDP:
     """The same dynamics [S, A, S] and rewards [S, A] on every step."""
-    return tabular_mdp(*(np.broadcast_to(each, (horizon, *each.shape)) for each in (transitions, rewards)))
+    return tabular_mdp(
+        *(np.broadcast_to(each, (horizon, *each.shape)) for each in (transitions, rewards))
+    )
 
 
 _FACTORIES = {

@@ -32,7 +32,9 @@ from jaxrl.types import PyTree
 HEARTBEAT_SECONDS = 30
 # How long the first process, on which the others hang, outlives an error that they may be about to report as well.
 GRACE_SECONDS = 3.0
-LOST = re.compile(r"gloo|nccl|coordination|heartbeat|connection (closed|reset|refused)|barrier", re.IGNORECASE)
+LOST = re.compile(
+    r"gloo|nccl|coordination|heartbeat|connection (closed|reset|refused)|barrier", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,16 @@ class Processes:
 
     def check(self) -> None:
         """Refuse what is incomplete or contradicts itself."""
-        given = {"coordinator": self.coordinator, "processes": self.processes, "process-id": self.process_id}
+        given = {
+            "coordinator": self.coordinator,
+            "processes": self.processes,
+            "process-id": self.process_id,
+        }
         missing = [f"--{name}" for name, value in given.items() if value is None]
         if self.distributed and len(missing) < len(given):
-            raise JaxrlError("--distributed finds the processes by itself: leave out --coordinator and the like.")
+            raise JaxrlError(
+                "--distributed finds the processes by itself: leave out --coordinator and the like."
+            )
         if not self.distributed and missing and len(missing) < len(given):
             raise JaxrlError(
                 f"several processes need --coordinator, --processes, --process-id: {missing[0]} is missing."
@@ -66,7 +74,9 @@ class Processes:
         if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
             raise JaxrlError(f"coordinator is {self.coordinator!r}, but must be like node17:12345.")
         if not 0 <= (self.process_id or 0) < (self.processes or 1):
-            raise JaxrlError(f"process_id is {self.process_id}, but must lie in [0, {self.processes}).")
+            raise JaxrlError(
+                f"process_id is {self.process_id}, but must lie in [0, {self.processes})."
+            )
 
 
 @contextmanager
@@ -94,13 +104,20 @@ def _initialize(options: Processes) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            options.coordinator, options.processes, options.process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            options.coordinator,
+            options.processes,
+            options.process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except Exception as error:
         if options.distributed:
             text = f"--distributed could not join a job of SLURM, Open MPI or Kubernetes ({error})"
-            raise JaxrlError(f"{text}. Elsewhere: --coordinator HOST:PORT --processes N --process-id I") from error
-        raise JaxrlError(f"the processes did not come together at {options.coordinator}: {error}") from error
+            raise JaxrlError(
+                f"{text}. Elsewhere: --coordinator HOST:PORT --processes N --process-id I"
+            ) from error
+        raise JaxrlError(
+            f"the processes did not come together at {options.coordinator}: {error}"
+        ) from error
     if not is_first():
         warnings.simplefilter("ignore", UserWarning)  # the first one says it
     synchronize("the beginning")
@@ -115,9 +132,7 @@ def _end(error: BaseException, grace: float) -> None:
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):
             why = str(error).strip().splitlines()[0]
-            text = (
-                f"error: another process of this run has ended, and so must this one ({why}); go on: jaxrl resume RUN"
-            )
+            text = f"error: another process of this run has ended, and so must this one ({why}); go on: jaxrl resume RUN"
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
@@ -174,7 +189,9 @@ def check_agreed(description: dict[str, Any]) -> None:
     text = json.dumps(plain(description), sort_keys=True)
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     others = multihost_utils.process_allgather(digest)
-    differing = [index for index, other in enumerate(others) if not np.array_equal(other, others[0])]
+    differing = [
+        index for index, other in enumerate(others) if not np.array_equal(other, others[0])
+    ]
     if not differing:
         return
     first = json.loads(_broadcast(text))
@@ -185,7 +202,9 @@ def check_agreed(description: dict[str, Any]) -> None:
             "Start every process with the same command but for --process-id."
         )
     who = ", ".join(map(str, differing))
-    raise JaxrlError(f"other settings than process 0 were given to process {who}: see what it says.")
+    raise JaxrlError(
+        f"other settings than process 0 were given to process {who}: see what it says."
+    )
 
 
 def _broadcast(text: str) -> str:

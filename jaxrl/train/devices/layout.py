@@ -47,7 +47,10 @@ class Layout(NamedTuple):
             return None
         kinds = (jax.sharding.AxisType.Auto,) * 2
         return jax.make_mesh(
-            (self.seed, self.env), (SEED, ENV), axis_types=kinds, devices=jax.devices()[: self.devices]
+            (self.seed, self.env),
+            (SEED, ENV),
+            axis_types=kinds,
+            devices=jax.devices()[: self.devices],
         )
 
     def __str__(self) -> str:
@@ -67,7 +70,9 @@ def parse(mesh: tuple[str, ...]) -> dict[str, int]:
     return sizes
 
 
-def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, ...], splits: bool) -> Layout:
+def choose(
+    config: Any, num_members: int, devices: int | None, mesh: tuple[str, ...], splits: bool
+) -> Layout:
     """The layout for a run: as asked for, or, where nothing is said, what is fastest on the devices there are.
 
     Members (seeds of settings) are dealt out first, for they cost no communication: as many to each device as it takes,
@@ -82,15 +87,23 @@ def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, 
         check_positive_int("devices", devices)
     exactly = devices or (math.prod(asked.values()) if asked else None)
     if exactly is not None and exactly > present:
-        what = f"devices is {exactly}" if devices else f"mesh {','.join(mesh)} needs {exactly} devices"
+        what = (
+            f"devices is {exactly}" if devices else f"mesh {','.join(mesh)} needs {exactly} devices"
+        )
         raise LayoutError(f"{what}, but JAX sees {present} ({jax.devices()[0].device_kind}).")
     if jax.process_count() > 1:
         if exactly not in (None, present):
-            raise LayoutError(f"several processes share a run on all of their devices: {present}, not {exactly}.")
+            raise LayoutError(
+                f"several processes share a run on all of their devices: {present}, not {exactly}."
+            )
         exactly = present
     fits = [
         Layout(seed, env)
-        for seed in (_shares(num_members, present) if exactly is None else range(1, min(num_members, present) + 1))
+        for seed in (
+            _shares(num_members, present)
+            if exactly is None
+            else range(1, min(num_members, present) + 1)
+        )
         for env in _divisors(math.gcd(*sizes.values()) or 1 if splits else 1, present // seed)
         if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env
     ]
@@ -99,8 +112,12 @@ def choose(config: Any, num_members: int, devices: int | None, mesh: tuple[str, 
         return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_PER_DEVICE)
     if not any(each.devices == exactly for each in fits):
         counts = ", ".join(map(str, sorted({each.devices for each in fits}))) or "none"
-        text = " and ".join(f"{name} = {size}" for name, size in {"members": num_members, **sizes}.items())
-        raise LayoutError(f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}.")
+        text = " and ".join(
+            f"{name} = {size}" for name, size in {"members": num_members, **sizes}.items()
+        )
+        raise LayoutError(
+            f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}."
+        )
     return max(each for each in fits if each.devices == exactly)
 
 
@@ -111,13 +128,19 @@ def _env_sizes(config: Any) -> dict[str, int]:
     return sizes | (env_sizes(config) if dataclasses.is_dataclass(config) else {})
 
 
-def _check_axes(asked: dict[str, int], num_members: int, sizes: dict[str, int], splits: bool) -> None:
+def _check_axes(
+    asked: dict[str, int], num_members: int, sizes: dict[str, int], splits: bool
+) -> None:
     """Refuse axes that were asked for, and do not fit the run whatever the devices."""
     seed, env = asked.get(SEED, 1), asked.get(ENV, 1)
     if seed > num_members:
-        raise LayoutError(f"mesh has seed={seed}, but the members (seeds of settings) are only {num_members}.")
+        raise LayoutError(
+            f"mesh has seed={seed}, but the members (seeds of settings) are only {num_members}."
+        )
     if env > 1 and not splits:
-        raise LayoutError(f"mesh has env={env}, but this algorithm cannot share its environments over devices.")
+        raise LayoutError(
+            f"mesh has env={env}, but this algorithm cannot share its environments over devices."
+        )
     if any(size % env for size in sizes.values()):
         text = " and ".join(f"{name} = {size}" for name, size in sizes.items())
         raise LayoutError(f"mesh has env={env}, which must divide {text}.")

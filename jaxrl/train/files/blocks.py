@@ -25,7 +25,9 @@ def dealt_anew(
             continue
         members = math.prod(log.members)
         orders = [_order(log, member, blocks) for member in range(members)]
-        counters = np.array([_counters(log, member, blocks) for member in range(members)], np.uint32)
+        counters = np.array(
+            [_counters(log, member, blocks) for member in range(members)], np.uint32
+        )
         for index, row in enumerate(described):
             if row.get("log") == number:
                 values[index] = _arranged(log, values[index], orders)
@@ -65,7 +67,9 @@ def _order(log: Rings, member: int, blocks: int) -> tuple[np.ndarray, np.ndarray
     return old, new % blocks * capacity + new // blocks % capacity
 
 
-def _arranged(log: Rings, leaf: np.ndarray, orders: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _arranged(
+    log: Rings, leaf: np.ndarray, orders: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
     """A leaf with each member's rows in their new places, and zeros where there is none."""
     rows = leaf.reshape(len(orders), *leaf.shape[len(log.members) :])
     arranged = np.zeros_like(rows)

@@ -91,7 +91,9 @@ class Checkpoints:
         """The iterations that were saved, ascending."""
         return sorted(int(name) for name in self._names() if name.isdigit())
 
-    def save(self, iteration: int, state: PyTree, metadata: dict[str, Any], policies: PyTree = ()) -> None:
+    def save(
+        self, iteration: int, state: PyTree, metadata: dict[str, Any], policies: PyTree = ()
+    ) -> None:
         """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it.
 
         The `policies` are saved beside it: whoever acts with them need not know what the rest of the state is.
@@ -114,16 +116,22 @@ class Checkpoints:
         """Restore one checkpoint into the structure, and the shardings, of `abstract_state`."""
         if iteration not in self.iterations():
             saved = ", ".join(map(str, self.iterations())) or "none"
-            raise JaxrlError(f"{self.path} has no checkpoint of iteration {iteration}. Saved: {saved}.")
+            raise JaxrlError(
+                f"{self.path} has no checkpoint of iteration {iteration}. Saved: {saved}."
+            )
         return self._restore_first([_name(iteration)], abstract_state)
 
     def restore_latest(self, abstract_state: PyTree) -> Restored:
         """Restore the newest checkpoint that is whole; damaged ones stay, and are named in `problems`."""
-        return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_state)
+        return self._restore_first(
+            [_name(saved) for saved in reversed(self.iterations())], abstract_state
+        )
 
     def restore_latest_policies(self, abstract_policies: PyTree) -> Restored:
         """Restore the policies alone that were saved with the newest state that is whole, or of which they are."""
-        return self._restore_first([_name(saved) for saved in reversed(self.iterations())], abstract_policies, POLICY)
+        return self._restore_first(
+            [_name(saved) for saved in reversed(self.iterations())], abstract_policies, POLICY
+        )
 
     def restore_best(self, abstract_state: PyTree) -> Restored:
         """Restore what `save_best` kept last: policies, in the structure of `abstract_state`."""
@@ -150,7 +158,10 @@ class Checkpoints:
         Every checkpoint after it could not be read, or `iteration` would be that one.
         """
         said = []
-        for name in [*(_name(saved) for saved in self.iterations() if saved > iteration), *self._best_names()]:
+        for name in [
+            *(_name(saved) for saved in self.iterations() if saved > iteration),
+            *self._best_names(),
+        ]:
             path = self._place(name)
             try:
                 _read(path)
@@ -201,18 +212,28 @@ class Checkpoints:
             return Restored(manifest["iteration"], state, manifest["metadata"], problems)
         if problems:
             lines = "\n".join(f"  {line}" for line in problems)
-            last = "\nThe last policy may be whole: --checkpoint last." if names[0].startswith(BEST) else ""
+            last = (
+                "\nThe last policy may be whole: --checkpoint last."
+                if names[0].startswith(BEST)
+                else ""
+            )
             raise JaxrlError(f"no checkpoint can be read:\n{lines}{last}")
         raise JaxrlError(
             f"{self.path} holds no checkpoint of this kind ({BEST}… is the best policy, {_name(0)} and so on are "
             "states): the run was stopped before it saved one, or it was removed."
         )
 
-    def _write(self, name: str, iteration: int, state: HostLeaves, metadata: dict[str, Any]) -> None:
+    def _write(
+        self, name: str, iteration: int, state: HostLeaves, metadata: dict[str, Any]
+    ) -> None:
         """Write one checkpoint; it appears under its name whole, or not at all."""
         rows, values = state
         metadata = plain(metadata, name="metadata")
-        manifest: dict[str, Any] = {"iteration": int(iteration), "metadata": metadata, "leaves": rows}
+        manifest: dict[str, Any] = {
+            "iteration": int(iteration),
+            "metadata": metadata,
+            "leaves": rows,
+        }
         distributed.on_first_process(lambda: self._commit(name, manifest, values))
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
@@ -223,10 +244,14 @@ class Checkpoints:
             self._clean()
             try:
                 saved = self._rows.write(log_rows.rings(manifest["leaves"], values))
-                manifest["logs"] = [[segment.described() for segment in segments] for _, segments in saved]
+                manifest["logs"] = [
+                    [segment.described() for segment in segments] for _, segments in saved
+                ]
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
-                (temporary / MANIFEST).write_text(json.dumps(begun))  # from here on it is known to be ours
+                (temporary / MANIFEST).write_text(
+                    json.dumps(begun)
+                )  # from here on it is known to be ours
                 state_arrays.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
                 manifest["files"] = _file_digests(temporary / ARRAYS)
                 manifest["sha256"] = state_arrays.digest(manifest, values)
@@ -242,14 +267,18 @@ class Checkpoints:
             except OSError:
                 raise
             except Exception as error:  # TensorStore reports a full disk as a ValueError
-                raise JaxrlError(f"cannot save the checkpoint {target}: {_first_line(error)}") from error
+                raise JaxrlError(
+                    f"cannot save the checkpoint {target}: {_first_line(error)}"
+                ) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def _clean(self) -> None:
         """Remove what a killed save left behind, and put back what it was about to replace."""
         for path in self.path.iterdir():
-            if NAME.fullmatch(path.name.removeprefix(TEMPORARY)) and path.name.startswith(TEMPORARY):
+            if NAME.fullmatch(path.name.removeprefix(TEMPORARY)) and path.name.startswith(
+                TEMPORARY
+            ):
                 _discard(path)
             if NAME.fullmatch(path.name.removeprefix(REPLACED)) and path.name.startswith(REPLACED):
                 target = self.path / path.name.removeprefix(REPLACED)
@@ -319,7 +348,9 @@ def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]
         found = _file_digests(path / ARRAYS)
         for name, expected in manifest["files"].items():
             if found.get(name) != expected:
-                raise _Damaged(f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}")
+                raise _Damaged(
+                    f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}"
+                )
         values = state_arrays.load_arrays(path / ARRAYS, manifest["leaves"])
         digest = state_arrays.digest(manifest, values)
         if not part:

@@ -44,7 +44,9 @@ FOLDERS = (
     "wandb",
 )
 CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
-SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")  # of rows (train/files/rows.py), whole or begun
+SEGMENT = re.compile(
+    r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}"
+)  # of rows (train/files/rows.py), whole or begun
 # The pictures that commands make by themselves; those of other names are somebody's own.
 PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
@@ -87,7 +89,9 @@ def plain(value: Any, non_finite: Callable[[float], Any] = float, name: str = "v
         return value if np.isfinite(value) else non_finite(value)
     array = np.asarray(value) if hasattr(value, "dtype") and hasattr(value, "shape") else None
     if array is None or array.dtype.kind in "OSUcM":
-        raise JaxrlError(f"{name} is {value!r}, but must be made of numbers, strings, lists and dicts.")
+        raise JaxrlError(
+            f"{name} is {value!r}, but must be made of numbers, strings, lists and dicts."
+        )
     if array.ndim:
         return [plain(item, non_finite, f"{name}[{index}]") for index, item in enumerate(array)]
     if array.dtype.kind in "biu":
@@ -109,7 +113,9 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     """Replace the file at `path` by `data` in one step: a reader sees the old file or the new one."""
     path = Path(path)
     with file_errors("write", path):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+        )
         try:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o644)
@@ -171,7 +177,9 @@ def create(folder: Path | str, description: dict, overwrite: bool = False) -> Pa
     removed. NaN and infinities are kept (as Python's json writes them), since the run is rebuilt from this.
     """
     folder = Path(folder)
-    plain(description, name="description")  # what cannot be written is refused before anything is removed
+    plain(
+        description, name="description"
+    )  # what cannot be written is refused before anything is removed
     with file_errors("use the run folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     check_free(folder, overwrite)
@@ -230,7 +238,14 @@ def _remove_run(folder: Path) -> None:
     for path in segment_files(folder / CHECKPOINTS / ROWS):
         path.unlink()
     shutil.rmtree(folder / PROFILE / "plugins" / "profile", ignore_errors=True)
-    for name in (f"{CHECKPOINTS}/{ROWS}", CHECKPOINTS, PLOTS, TENSORBOARD, f"{PROFILE}/plugins", PROFILE):
+    for name in (
+        f"{CHECKPOINTS}/{ROWS}",
+        CHECKPOINTS,
+        PLOTS,
+        TENSORBOARD,
+        f"{PROFILE}/plugins",
+        PROFILE,
+    ):
         with suppress(OSError):
             (folder / name).rmdir()
 
@@ -239,7 +254,11 @@ def segment_files(folder: Path) -> list[Path]:
     """The files of rows that jaxrl has written into checkpoints/rows, whole or begun; nothing through a link."""
     if folder.is_symlink() or not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if SEGMENT.fullmatch(path.name) and file_size(path) is not None]
+    return [
+        path
+        for path in folder.iterdir()
+        if SEGMENT.fullmatch(path.name) and file_size(path) is not None
+    ]
 
 
 def file_size(path: Path) -> int | None:
@@ -276,9 +295,13 @@ def read_description(folder: Path | str) -> dict:
     """The description that `create` wrote; errors name the nearest run folders or the damage."""
     folder = Path(folder)
     path = folder / CONFIG
-    if not os.path.isfile(path):  # of a name that is too long, pathlib would raise the system's error
+    if not os.path.isfile(
+        path
+    ):  # of a name that is too long, pathlib would raise the system's error
         with file_errors("look into", folder):
-            raise JaxrlError(f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}")
+            raise JaxrlError(
+                f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}"
+            )
     with file_errors("read", path), problems():
         return records.read_description(path)
 

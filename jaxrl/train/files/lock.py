@@ -47,7 +47,9 @@ def _held(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise JaxrlError(f"{folder} is being trained by another process: wait for it, or stop it.") from None
+        raise JaxrlError(
+            f"{folder} is being trained by another process: wait for it, or stop it."
+        ) from None
     except OSError as error:  # some file systems of clusters have no locks
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             os.close(descriptor)

@@ -55,7 +55,9 @@ def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
     rows = read_metrics(folder)
     last = rows[-1] if rows else {}
     counters = ("iteration", "transitions", "seconds")
-    return {name: np.asarray(value, np.float64) for name, value in last.items() if name not in counters}
+    return {
+        name: np.asarray(value, np.float64) for name, value in last.items() if name not in counters
+    }
 
 
 def truncate_metrics(folder: Path | str, iteration: int) -> Path | None:
@@ -99,12 +101,16 @@ def _aside(path: Path) -> Path | None:
         return set_aside(path) if os.path.lexists(path) else None
 
 
-def set_aside_records(folder: Path | str, names: Iterable[str] = (METRICS, EVALUATIONS)) -> list[Path]:
+def set_aside_records(
+    folder: Path | str, names: Iterable[str] = (METRICS, EVALUATIONS)
+) -> list[Path]:
     """Keep what a run has recorded under names that nothing reads, which are returned."""
     return list(filter(None, (_aside(Path(folder) / name) for name in names)))
 
 
-def truncate_evaluations(folder: Path | str, iteration: int, vouched: dict[str, Any] | None = None) -> Path | None:
+def truncate_evaluations(
+    folder: Path | str, iteration: int, vouched: dict[str, Any] | None = None
+) -> Path | None:
     """Drop the evaluations after `iteration`.
 
     A file that is damaged, or not the run's by what is `vouched` for, is kept under the name that is returned.
@@ -148,12 +154,19 @@ def vouch(folder: Path | str, evaluations: Evaluations, iteration: int) -> dict[
     found = {"rows": whole.count(b"\n"), "rows_sha256": _sha256(whole)}
     last = _of_evaluations(until(evaluations, iteration + 1))["evaluations_sha256"]
     shape = list(ranking_returns(evaluations).shape[1:]) if evaluations else []
-    return found | _of_evaluations(until(evaluations, iteration)) | {"shape": shape, "with_last_sha256": last}
+    return (
+        found
+        | _of_evaluations(until(evaluations, iteration))
+        | {"shape": shape, "with_last_sha256": last}
+    )
 
 
 def lost(folder: Path | str, vouched: dict[str, Any], iteration: int) -> list[str]:
     """What a checkpoint of `iteration` vouched for and is not there as it was: a sentence for each file."""
-    return [*_lost_rows(Path(folder), vouched, iteration), *_lost_evaluations(Path(folder), vouched, iteration)]
+    return [
+        *_lost_rows(Path(folder), vouched, iteration),
+        *_lost_evaluations(Path(folder), vouched, iteration),
+    ]
 
 
 def _lost_rows(folder: Path, vouched: dict[str, Any], iteration: int) -> list[str]:
@@ -166,7 +179,9 @@ def _lost_rows(folder: Path, vouched: dict[str, Any], iteration: int) -> list[st
         return []
     count = sum(row["iteration"] <= iteration for row in read_metrics(folder))
     if count == expected:
-        return [f"{path} was changed: its rows up to iteration {iteration} are not those that the run wrote"]
+        return [
+            f"{path} was changed: its rows up to iteration {iteration} are not those that the run wrote"
+        ]
     return [f"{path} holds {count} of the {expected} rows up to iteration {iteration}"]
 
 
@@ -180,7 +195,9 @@ def _lost_evaluations(folder: Path, vouched: dict[str, Any], iteration: int) -> 
     if missing:
         return [f"{path} lacks the evaluations of iterations {', '.join(map(str, missing))}"]
     if _are_others(load_evaluations(folder), vouched, iteration):
-        return [f"{path} was changed: its numbers up to iteration {iteration} are not those of the run"]
+        return [
+            f"{path} was changed: its numbers up to iteration {iteration} are not those of the run"
+        ]
     return []
 
 
@@ -197,7 +214,11 @@ def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: in
     checks = [(past, "evaluations_sha256")]
     if iteration in points(evaluations):
         checks.append((until(evaluations, iteration + 1), "with_last_sha256"))
-    return any(_of_evaluations(each)["evaluations_sha256"] != vouched[name] for each, name in checks if name in vouched)
+    return any(
+        _of_evaluations(each)["evaluations_sha256"] != vouched[name]
+        for each, name in checks
+        if name in vouched
+    )
 
 
 def _of_evaluations(evaluations: Evaluations) -> dict[str, Any]:

@@ -55,7 +55,11 @@ class Segment(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """What a manifest says of it."""
-        return {"sha256": self.sha256, "bytes": self.size, "pieces": [list(piece) for piece in self.pieces]}
+        return {
+            "sha256": self.sha256,
+            "bytes": self.size,
+            "pieces": [list(piece) for piece in self.pieces],
+        }
 
 
 class Rings(NamedTuple):
@@ -70,7 +74,9 @@ class Rings(NamedTuple):
     def begin(self, slot: int) -> tuple[tuple[int, ...], int]:
         """Where a slot begins in the first axes of a leaf: its member, and its first row."""
         member, block = divmod(slot, self.blocks)
-        return tuple(int(axis) for axis in np.unravel_index(member, self.members)), block * self.capacity
+        return tuple(
+            int(axis) for axis in np.unravel_index(member, self.members)
+        ), block * self.capacity
 
     def places(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The places of rows first … last - 1 in their ring: (start, number) of one stretch, or of two."""
@@ -85,7 +91,9 @@ class Rings(NamedTuple):
         return max(0, self.written[slot] - self.capacity)
 
 
-Known = list[tuple[list[int], list[Segment]]]  # of each log: rows written per slot, and the segments that hold them
+Known = list[
+    tuple[list[int], list[Segment]]
+]  # of each log: rows written per slot, and the segments that hold them
 
 
 class SegmentFolder:
@@ -104,13 +112,21 @@ class SegmentFolder:
         if not self.path.is_dir():
             self.path.mkdir()
             sync_folder(self.path.parent)
-        known = self.known if len(self.known) == len(logs) else [([0] * len(log.written), []) for log in logs]
-        return [(log.written, self._write(log, *each)) for log, each in zip(logs, known, strict=True)]
+        known = (
+            self.known
+            if len(self.known) == len(logs)
+            else [([0] * len(log.written), []) for log in logs]
+        )
+        return [
+            (log.written, self._write(log, *each)) for log, each in zip(logs, known, strict=True)
+        ]
 
     def _write(self, log: Rings, before: list[int], segments: list[Segment]) -> list[Segment]:
         """The segments of one log, of which `segments` hold the rows up to `before`."""
         goes_on = len(before) == len(log.written) and all(map(operator.le, before, log.written))
-        if not goes_on or any(file_size(self.path / segment.sha256) != segment.size for segment in segments):
+        if not goes_on or any(
+            file_size(self.path / segment.sha256) != segment.size for segment in segments
+        ):
             before, segments = [0] * len(log.written), []
         segments = [segment for segment in segments if _is_needed(log, segment)]
         new = [(max(old, log.alive(slot)), log.written[slot]) for slot, old in enumerate(before)]
@@ -172,7 +188,9 @@ def _ring(rows: list[tuple[dict[str, Any], Any]], counters: list[np.ndarray]) ->
         raise ValueError("a log has no rows, or not one counter")
     counter = np.asarray(counters[0])
     if counter.dtype != np.uint32 or counter.ndim < 2 or counter.shape[-1] != 2 or not counter.size:
-        raise ValueError(f"the counter of a log is {counter.dtype}{list(counter.shape)}, not uint32[..., B, 2]")
+        raise ValueError(
+            f"the counter of a log is {counter.dtype}{list(counter.shape)}, not uint32[..., B, 2]"
+        )
     *members, blocks, _ = counter.shape
     axes = len(members)
     sizes = {tuple(row["shape"][: axes + 1]) for row, _ in rows}
@@ -180,17 +198,24 @@ def _ring(rows: list[tuple[dict[str, Any], Any]], counters: list[np.ndarray]) ->
         raise ValueError("the leaves of a log have different numbers of rows")
     (size,) = sizes
     if len(size) <= axes or list(size[:axes]) != members or size[axes] % blocks or not size[axes]:
-        raise ValueError(f"a log of {list(size)} rows cannot have a counter of shape {list(counter.shape)}")
+        raise ValueError(
+            f"a log of {list(size)} rows cannot have a counter of shape {list(counter.shape)}"
+        )
     words = counter.reshape(-1, 2).astype(object)
     written = [int(low) + (int(high) << 32) for low, high in words]
-    return Rings([value for _, value in rows], tuple(members), blocks, size[axes] // blocks, written)
+    return Rings(
+        [value for _, value in rows], tuple(members), blocks, size[axes] // blocks, written
+    )
 
 
 def known(manifest: dict[str, Any], values: list[Any]) -> Known:
     """What a manifest says of its logs: rows written per slot, and the segments that hold them."""
     logs = rings(manifest["leaves"], values)
     named = [
-        [Segment(each["sha256"], each["bytes"], [Piece(*piece) for piece in each["pieces"]]) for each in segments]
+        [
+            Segment(each["sha256"], each["bytes"], [Piece(*piece) for piece in each["pieces"]])
+            for each in segments
+        ]
         for segments in manifest.get("logs", [])
     ]
     return [(log.written, segments) for log, segments in zip(logs, named, strict=True)]
@@ -248,12 +273,18 @@ def _check_complete(log: Rings, segments: list[Segment]) -> None:
                 break
             reached = last
         if reached != log.written[slot]:
-            raise ValueError(f"its segments do not hold the {log.written[slot]} rows that were written")
+            raise ValueError(
+                f"its segments do not hold the {log.written[slot]} rows that were written"
+            )
 
 
 def _is_needed(log: Rings, segment: Segment) -> bool:
     """Whether a segment holds a row that was not overwritten."""
-    return any(log.alive(slot) < piece.last for piece in segment.pieces for slot in range(piece.slot, piece.end))
+    return any(
+        log.alive(slot) < piece.last
+        for piece in segment.pieces
+        for slot in range(piece.slot, piece.end)
+    )
 
 
 def _cheapest(sizes: list[int]) -> int:
@@ -264,7 +295,9 @@ def _cheapest(sizes: list[int]) -> int:
 
 def _range(log: Rings, slot: int, segments: list[Segment]) -> tuple[int, int]:
     """The rows of a slot that neighbouring segments hold, without those that were overwritten."""
-    pieces = [piece for segment in segments for piece in segment.pieces if piece.slot <= slot < piece.end]
+    pieces = [
+        piece for segment in segments for piece in segment.pieces if piece.slot <= slot < piece.end
+    ]
     if not pieces:
         return 0, 0
     return min(max(pieces[0].first, log.alive(slot)), pieces[-1].last), pieces[-1].last
@@ -302,7 +335,9 @@ def _bytes_of(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
     for slot, leaf, start, number in _stretches(log, pieces):
         member, begin = log.begin(slot)
         rows_of = _reader(leaf, member, begin)
-        step = max(1, CHUNK_BYTES // max(1, leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :])))
+        step = max(
+            1, CHUNK_BYTES // max(1, leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :]))
+        )
         for offset in range(start, start + number, step):
             yield _raw(rows_of(offset, min(step, start + number - offset)))
 
@@ -312,10 +347,14 @@ def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, in
     if isinstance(leaf, np.ndarray):
         return lambda offset, number: leaf[member][begin + offset :][:number]
     for shard in leaf.addressable_shards:
-        inside = [axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True)]
+        inside = [
+            axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True)
+        ]
         axes = zip((*member, begin), inside[: len(member) + 1], strict=True)
         if all(low <= at < high for at, (low, high) in axes):
-            own = tuple(at - low for at, (low, _) in zip(member, inside[: len(member)], strict=True))
+            own = tuple(
+                at - low for at, (low, _) in zip(member, inside[: len(member)], strict=True)
+            )
             first = begin - inside[len(member)][0]
             if next(iter(shard.data.devices())).platform == "cpu":
                 array = np.asarray(shard.data)[own]  # the device's memory itself
@@ -329,7 +368,9 @@ def _fetch(leaf: jax.Array, member: tuple[int, ...], first: int, number: int) ->
     capacity = leaf.shape[len(member)]
     size = min(2 ** (number - 1).bit_length(), capacity)
     begin = min(first, capacity - size)
-    return np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))[first - begin :][:number]
+    return np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))[
+        first - begin :
+    ][:number]
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -337,7 +378,9 @@ def _window(leaf: jax.Array, start: jax.Array, size: int) -> jax.Array:
     """`size` rows of a leaf [*members, C, ...] from `start` on, which has an entry for each of those first axes."""
     rest = leaf.shape[len(start) :]
     starts = [*start, *(0 for _ in rest)]
-    return jax.lax.dynamic_slice(leaf, starts, (*(1 for _ in start[1:]), size, *rest)).reshape(size, *rest)
+    return jax.lax.dynamic_slice(leaf, starts, (*(1 for _ in start[1:]), size, *rest)).reshape(
+        size, *rest
+    )
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -38,9 +38,17 @@ def _described_leaves(tree: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
     rows, leaves, logs = [], [], 0
     for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_log)[0]:
         for inner, leaf in jax.tree_util.tree_flatten_with_path(node)[0]:
-            leaf = leaf if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+            leaf = (
+                leaf
+                if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray)
+                else jnp.asarray(leaf)
+            )
             name = jax.tree_util.keystr((*path, *inner), simple=True, separator=".")
-            row: dict[str, Any] = {"path": name, "dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+            row: dict[str, Any] = {
+                "path": name,
+                "dtype": str(leaf.dtype),
+                "shape": list(leaf.shape),
+            }
             if _is_log(node):
                 row["counts" if inner[0].name == "written" else "log"] = logs
             rows.append(row)
@@ -58,14 +66,18 @@ def refuse_logs(policies: PyTree) -> None:
     """Refuse a policy that holds a Log: it is saved whole, and often."""
     for row in _described_leaves(policies)[0]:
         if "log" in row:
-            raise JaxrlError(f"the policy holds a log ({row['path']}): a log belongs into the training state alone.")
+            raise JaxrlError(
+                f"the policy holds a log ({row['path']}): a log belongs into the training state alone."
+            )
 
 
 def refuse_undeclared(state: PyTree, sharded: PyTree) -> None:
     """Refuse a state of which `sharded` does not say how it lies on devices, or a Log in it that holds keys."""
     for row, leaf in zip(*_described_leaves(state), strict=True):
         if "log" in row and _is_key(leaf):
-            raise JaxrlError(f"{row['path']} holds keys: a log can keep their data (jax.random.key_data).")
+            raise JaxrlError(
+                f"{row['path']} holds keys: a log can keep their data (jax.random.key_data)."
+            )
     try:
         jax.tree.broadcast(sharded, state)
     except ValueError as error:
@@ -91,12 +103,16 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
     for index, leaf in enumerate(leaves):
         if _is_key(leaf):
             if "log" in rows[index]:
-                raise JaxrlError(f"{rows[index]['path']} holds keys: a log can keep their data (jax.random.key_data).")
+                raise JaxrlError(
+                    f"{rows[index]['path']} holds keys: a log can keep their data (jax.random.key_data)."
+                )
             rows[index]["key"] = str(jax.random.key_impl(leaf))
             leaves[index] = jax.random.key_data(leaf)
         if not leaf.is_fully_addressable:
             leaves[index] = multihost_utils.process_allgather(leaves[index], tiled=True)
-    fetched = jax.device_get([None if "log" in row else leaf for row, leaf in zip(rows, leaves, strict=True)])
+    fetched = jax.device_get(
+        [None if "log" in row else leaf for row, leaf in zip(rows, leaves, strict=True)]
+    )
     values = zip(rows, leaves, fetched, strict=True)
     return rows, [leaf if "log" in row else np.asarray(value) for row, leaf, value in values]
 
@@ -104,29 +120,46 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
 def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
     """How leaves that were saved differ from those of a tree, in words; None if they fit."""
     for old, new in itertools.zip_longest(rows, _described_leaves(abstract_tree)[0]):
-        if old is None or new is None or any(old[part] != new[part] for part in ("path", "dtype", "shape")):
+        if (
+            old is None
+            or new is None
+            or any(old[part] != new[part] for part in ("path", "dtype", "shape"))
+        ):
             return f"it holds {_leaf_text(old)}, where this configuration needs {_leaf_text(new)}"
     return None
 
 
 def assemble(
-    path: Path, manifest: dict[str, Any], values: list[np.ndarray], abstract_state: PyTree, part: str = ""
+    path: Path,
+    manifest: dict[str, Any],
+    values: list[np.ndarray],
+    abstract_state: PyTree,
+    part: str = "",
 ) -> PyTree:
     """The `values` of one part in the structure of `abstract_state`, each where its abstract leaf lives."""
     needed, leaves = _described_leaves(abstract_state)
     chosen = [index for index, row in enumerate(manifest["leaves"]) if row.get("part", "") == part]
-    rows, values = [manifest["leaves"][index] for index in chosen], [values[index] for index in chosen]
+    rows, values = (
+        [manifest["leaves"][index] for index in chosen],
+        [values[index] for index in chosen],
+    )
     rows, values = dealt_anew(rows, values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
-        raise JaxrlError(f"the checkpoint {path} was saved with another configuration: {difference}.")
+        raise JaxrlError(
+            f"the checkpoint {path} was saved with another configuration: {difference}."
+        )
     placed = [_place(*parts) for parts in zip(rows, values, leaves, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
 
 
 def _leaf_text(row: dict[str, Any] | None) -> str:
     """A leaf in words, as "params.kernel float32[4, 64]"."""
-    return "no further leaf" if row is None else f"{row['path'] or 'one leaf'} {row['dtype']}{row['shape']}"
+    return (
+        "no further leaf"
+        if row is None
+        else f"{row['path'] or 'one leaf'} {row['dtype']}{row['shape']}"
+    )
 
 
 def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
@@ -139,7 +172,9 @@ def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
         return wrap(jnp.asarray(value))
     if sharding.is_fully_addressable:
         return jax.device_put(wrap(jnp.asarray(value)), sharding)
-    return jax.jit(wrap, out_shardings=sharding)(value)  # device_put does not spread keys over processes
+    return jax.jit(wrap, out_shardings=sharding)(
+        value
+    )  # device_put does not spread keys over processes
 
 
 def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
@@ -156,7 +191,10 @@ def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
 
 def _array_names(leaves: list[dict[str, Any]]) -> list[str]:
     """Names for Orbax: the position makes them unique, the path readable."""
-    return [f"{index:04d}-{re.sub('[^A-Za-z0-9_.]', '_', row['path'])}" for index, row in enumerate(leaves)]
+    return [
+        f"{index:04d}-{re.sub('[^A-Za-z0-9_.]', '_', row['path'])}"
+        for index, row in enumerate(leaves)
+    ]
 
 
 def save_arrays(path: Path, leaves: list[dict[str, Any]], values: list[Any]) -> None:
@@ -175,14 +213,20 @@ def load_arrays(path: Path, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
     arrays = {}
     if any(sizes.values()):
         with _quiet_orbax() as (ocp, checkpointer):
-            kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name, size in sizes.items() if size}
+            kinds = {
+                name: ocp.RestoreArgs(restore_type=np.ndarray)
+                for name, size in sizes.items()
+                if size
+            }
             arrays = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=kinds))
     found = []
     for (name, size), row in zip(sizes.items(), leaves, strict=True):
         shape, dtype = _layout(row)
         value = arrays[name] if size else np.zeros(shape, dtype)
         if value.shape != shape or value.dtype != dtype:
-            raise ValueError(f"{row['path']} is {value.dtype}{list(value.shape)}, not {dtype}{list(shape)}")
+            raise ValueError(
+                f"{row['path']} is {value.dtype}{list(value.shape)}, not {dtype}{list(shape)}"
+            )
         found.append(value)
     return found
 
@@ -204,7 +248,11 @@ def _checkpointer() -> tuple[Any, Any]:
     import orbax.checkpoint as ocp
 
     index = jax.process_index()
-    alone = {"primary_host": index, "active_processes": {index}, "barrier_sync_key_prefix": f"process{index}"}
+    alone = {
+        "primary_host": index,
+        "active_processes": {index},
+        "barrier_sync_key_prefix": f"process{index}",
+    }
     options = ocp.options.MultiprocessingOptions(**alone if jax.process_count() > 1 else {})
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
     return ocp, ocp.Checkpointer(handler, multiprocessing_options=options)

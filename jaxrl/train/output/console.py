@@ -105,7 +105,10 @@ class Console:
 
     def summary(self, rows: list[dict[str, Any]], title: str | None = None) -> None:
         """Print rows as a table; the columns are the keys of the rows, in order."""
-        table = Table(title=None if title is None else Text(title), box=box.SIMPLE_HEAD if self.live else box.ASCII2)
+        table = Table(
+            title=None if title is None else Text(title),
+            box=box.SIMPLE_HEAD if self.live else box.ASCII2,
+        )
         names = list(dict.fromkeys(name for row in rows for name in row))
         for name in names:
             text = any(isinstance(row.get(name), str) for row in rows)
@@ -115,7 +118,9 @@ class Console:
         if rows:
             self.rich.print(table)
 
-    def progress(self, num_iterations: int, samples_per_step: int, num_members: int = 1) -> Progress:
+    def progress(
+        self, num_iterations: int, samples_per_step: int, num_members: int = 1
+    ) -> Progress:
         """The progress of a run; its rate is that of all members of a population together."""
         return Progress(self, num_iterations, samples_per_step, num_members)
 
@@ -167,14 +172,19 @@ class Progress:
 
     def evaluating(self, mode: Any, share: float) -> None:
         """Show how far a long evaluation has come: this share of the longest episode there can be."""
-        now, text = self._clock(), f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most"
+        now, text = (
+            self._clock(),
+            f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most",
+        )
         if self._bar is not None:
             self._bar.update(TaskID(0), description=text)
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             self._console.note(text)
 
-    def update(self, iteration: int, episode_return: Any = None, evaluation_return: Any = None) -> None:
+    def update(
+        self, iteration: int, episode_return: Any = None, evaluation_return: Any = None
+    ) -> None:
         """Show how far the run has come; returns may be arrays, and None keeps the last one."""
         self._rate.add(iteration * self._samples_per_step)
         if episode_return is not None:
@@ -193,7 +203,9 @@ class Progress:
 
     def _line(self, iteration: int) -> str:
         """The run in one line."""
-        done, total = (count * self._samples_per_step for count in (iteration, self._num_iterations))
+        done, total = (
+            count * self._samples_per_step for count in (iteration, self._num_iterations)
+        )
         rate = self._rate.per_second
         speed = human(rate * self._num_members) if rate else NOTHING
         left = duration((total - done) / rate) if rate else NOTHING

@@ -26,7 +26,9 @@ def record_episode(
     Rewards are float64, for whoever adds them up.
     """
 
-    def keep(before: Play, after: Play, timestep: Timestep) -> tuple[dict[str, PyTree], Array, Array]:
+    def keep(
+        before: Play, after: Play, timestep: Timestep
+    ) -> tuple[dict[str, PyTree], Array, Array]:
         del after
         shown = {"state": before.state} if isinstance(env, Drawable) else _fields(before.state)
         frames = shown | {"observation": before.view.observation}
@@ -35,7 +37,11 @@ def record_episode(
     steps = min(STEPS_PER_PIECE, env.horizon)
     piece = jax.jit(
         functools.partial(
-            play_and_keep, env, act=functools.partial(agent.modes[mode].act, policy), num_steps=steps, keep=keep
+            play_and_keep,
+            env,
+            act=functools.partial(agent.modes[mode].act, policy),
+            num_steps=steps,
+            keep=keep,
         )
     )
     play = jax.jit(lambda key: play_begin(env, agent, policy, key, 1))(key)

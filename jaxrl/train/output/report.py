@@ -36,7 +36,9 @@ from jaxrl.types import PyTree
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
     """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
-    status = 128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
+    status = (
+        128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
+    )
     if not distributed.is_first():
         return status
     if not result.trained_iterations and result.signal is None:
@@ -45,7 +47,10 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         console.note(f"{result.folder} is finished; to train it further, raise its budget{raised}")
     rows = score_rows(experiment, result.returns, result.reference_scores)
     last = result.evaluated_iteration == result.num_iterations
-    console.summary(rows, "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}")
+    console.summary(
+        rows,
+        "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}",
+    )
     if len(experiment.settings()) > 1:
         _name_the_winner(result, experiment, console)
     if result.trained_iterations:
@@ -59,7 +64,9 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     except JaxrlError as error:  # the run is whole without its picture
         warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
     if result.signal and status:
-        stopped = f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
+        stopped = (
+            f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
+        )
         console.note(f"{stopped}; go on: jaxrl resume {result.folder}")
     return status
 
@@ -70,13 +77,17 @@ def _name_the_winner(result: Result, experiment: Experiment, console: Console) -
     best = order(member_scores(result.returns[mode]))[0]
     winner = experiment.settings()[best]
     setting = ",".join(f"{name}={value!r}" for name, value in winner.items())
-    console.note(f"best setting  {setting}, by the interquartile mean over seeds of the return (mode {mode})")
+    console.note(
+        f"best setting  {setting}, by the interquartile mean over seeds of the return (mode {mode})"
+    )
     console.note(f"again         {members.command_of(experiment, winner)}")
     console.note(f"look at it    jaxrl eval {result.folder} --member {setting}")
 
 
 def score_rows(
-    experiment: Experiment, returns: dict[str, np.ndarray], reference: tuple[float, float] | None = None
+    experiment: Experiment,
+    returns: dict[str, np.ndarray],
+    reference: tuple[float, float] | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each setting and mode, the best setting in the first mode first: score, 95 % interval, episodes, seeds.
 
@@ -108,7 +119,9 @@ def evaluate(
     trust: Trust = NOBODY,
 ) -> int:
     """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
-    saved = open_policies(folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust)
+    saved = open_policies(
+        folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
+    )
     episodes = saved.player.evaluate(saved.policies, saved.iteration)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
     rows = score_rows(saved.experiment, returns, saved.env.reference_scores)
@@ -144,7 +157,9 @@ def plot(folders: list[Path], output: Path | None) -> Path:
         if len(runs) > 1:
             for run in runs:
                 if len(run.settings) > 1:
-                    raise JaxrlError(f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}.")
+                    raise JaxrlError(
+                        f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}."
+                    )
             return plots.plot_comparison(runs, output or target / "comparison.png")
         if 0 < len(runs[0].sweep) <= 2:
             return plots.plot_sweep(runs[0], output or target / "sweep.png")
@@ -184,21 +199,29 @@ def render(
     if output is None:
         refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"
-    every, rate = video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
+    every, rate = (
+        video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
+    )
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         asked = () if mode is None else (mode,)
         saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
         chosen = saved.player.modes[0]
         policy = steered(saved.agent, saved.policies, chosen)
-        frames, rewards = record_episode(saved.env, saved.agent, policy, jax.random.key(seed), chosen.name)
+        frames, rewards = record_episode(
+            saved.env, saved.agent, policy, jax.random.key(seed), chosen.name
+        )
         earned = np.cumsum(rewards) - rewards  # before each frame
         with _drawing(target):
             images = draw(jax.tree.map(lambda values: values[::every], frames))
-            return video.write_gif(video.caption(images, earned[::every], name, every), target, rate)
+            return video.write_gif(
+                video.caption(images, earned[::every], name, every), target, rate
+            )
 
 
 @contextmanager
-def _drawn_by(env: Environment, name: str) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
+def _drawn_by(
+    env: Environment, name: str
+) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
     """What makes images of the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
     from jaxrl.analysis import video
 
@@ -222,7 +245,10 @@ def environments(text: str, suite: str | None, console: Console) -> None:
     if suite is not None:
         check_choice("suite", suite, known)
         known = {suite: known[suite]}
-    matching = {name: [one for one in ids if text.lower() in f"{name} {one}".lower()] for name, ids in known.items()}
+    matching = {
+        name: [one for one in ids if text.lower() in f"{name} {one}".lower()]
+        for name, ids in known.items()
+    }
     if not any(matching.values()):
         raise unknown("environment", text, [*known, *sum(known.values(), [])])
     for name, found in matching.items():
@@ -235,7 +261,9 @@ def environments(text: str, suite: str | None, console: Console) -> None:
         if suite is not None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):
-                console.note(f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}")
+                console.note(
+                    f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}"
+                )
 
 
 def _row(environment_id: str, described: bool) -> dict[str, Any]:
@@ -243,5 +271,13 @@ def _row(environment_id: str, described: bool) -> dict[str, Any]:
     if not described:
         return {"environment": environment_id}
     spec = describe(environment_id).spec
-    row = {"observations": str(spec.observation_space), "actions": str(spec.action_space), "time limit": spec.horizon}
-    return {"environment": environment_id} | row | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})
+    row = {
+        "observations": str(spec.observation_space),
+        "actions": str(spec.action_space),
+        "time limit": spec.horizon,
+    }
+    return (
+        {"environment": environment_id}
+        | row
+        | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})
+    )

@@ -18,7 +18,14 @@ import numpy as np
 
 from jaxrl.analysis.records import read_json
 from jaxrl.errors import JaxrlError, unknown
-from jaxrl.train.files.folder import TENSORBOARD, WANDB, file_errors, plain, problems, write_atomically
+from jaxrl.train.files.folder import (
+    TENSORBOARD,
+    WANDB,
+    file_errors,
+    plain,
+    problems,
+    write_atomically,
+)
 from jaxrl.train.files.logs import append_metrics, read_metrics
 
 COUNTERS = ("iteration", "transitions", "seconds")
@@ -91,7 +98,9 @@ class WandbSink:
             raise _not_installed("Weights & Biases", "wandb") from error
         path = Path(folder) / WANDB
         if not path.exists():
-            write_atomically(path, json.dumps({"project": project, "id": uuid.uuid4().hex[:16]}).encode())
+            write_atomically(
+                path, json.dumps({"project": project, "id": uuid.uuid4().hex[:16]}).encode()
+            )
         self._run = wandb.init(
             **_known_run(path),
             name=Path(folder).name,
@@ -170,7 +179,9 @@ def series(row: dict[str, Any]) -> dict[str, float]:
             continue
         table = np.array(plain(values, name=name), np.float64)  # None becomes NaN
         if table.ndim > 2:
-            raise JaxrlError(f"metric {name} has shape {table.shape}, but must be a number or [H][S].")
+            raise JaxrlError(
+                f"metric {name} has shape {table.shape}, but must be a number or [H][S]."
+            )
         table = np.atleast_2d(table)
         for setting, seeds in enumerate(table):
             label = f"{name}/setting{setting}" if len(table) > 1 else name
@@ -178,7 +189,9 @@ def series(row: dict[str, Any]) -> dict[str, float]:
             if finite.size:
                 found[label] = float(finite.mean())
             if 1 < seeds.size <= MOST_SEEDS:
-                found |= {f"{label}/seed{i}": float(x) for i, x in enumerate(seeds) if np.isfinite(x)}
+                found |= {
+                    f"{label}/seed{i}": float(x) for i, x in enumerate(seeds) if np.isfinite(x)
+                }
     return found
 
 
@@ -195,4 +208,6 @@ def _known_run(path: Path) -> dict[str, str]:
 
 def _not_installed(what: str, package: str) -> JaxrlError:
     """The error for a sink whose package is missing."""
-    return JaxrlError(f"{what} needs the package {package}. Install it with: pip install 'jaxrl[track]'")
+    return JaxrlError(
+        f"{what} needs the package {package}. Install it with: pip install 'jaxrl[track]'"
+    )

@@ -37,7 +37,9 @@ class Work(NamedTuple):
 
     def __add__(self, more: Work) -> Work:  # type: ignore[override]
         names = self.products | more.products
-        products = {name: self.products.get(name, 0.0) + more.products.get(name, 0.0) for name in names}
+        products = {
+            name: self.products.get(name, 0.0) + more.products.get(name, 0.0) for name in names
+        }
         return Work(products, self.other + more.other, self.unbounded + more.unbounded)
 
     def times(self, count: int) -> Work:
@@ -66,9 +68,15 @@ def _equation(equation: JaxprEqn) -> Work:
     if name == "scan":
         return count(parameters["jaxpr"]).times(parameters["length"])
     if name == "while":
-        return count(parameters["cond_jaxpr"]) + count(parameters["body_jaxpr"]) + NOTHING._replace(unbounded=1)
+        return (
+            count(parameters["cond_jaxpr"])
+            + count(parameters["body_jaxpr"])
+            + NOTHING._replace(unbounded=1)
+        )
     if name == "cond":
-        return max((count(branch) for branch in parameters["branches"]), key=lambda work: work.total)
+        return max(
+            (count(branch) for branch in parameters["branches"]), key=lambda work: work.total
+        )
     if name in ("dot_general", "conv_general_dilated"):
         return _product(equation)
     if name.startswith(("reduce_", "cum", "scatter-")) and not MOVES.fullmatch(name):
@@ -90,9 +98,15 @@ def _product(equation: JaxprEqn) -> Work:
         contracted = math.prod(left.shape[axis] for axis in dimensions[0][0])
     else:
         contracted = math.prod(right.shape) // right.shape[dimensions.rhs_spec[0]]
-    kind = max(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)  # a mixed product runs in the wider type
+    kind = max(
+        left.dtype, right.dtype, key=lambda dtype: dtype.itemsize
+    )  # a mixed product runs in the wider type
     flops = 2.0 * math.prod(result.shape) * contracted
-    return NOTHING._replace(products={kind.name: flops}) if jnp.issubdtype(kind, jnp.floating) else NOTHING
+    return (
+        NOTHING._replace(products={kind.name: flops})
+        if jnp.issubdtype(kind, jnp.floating)
+        else NOTHING
+    )
 
 
 def _floats(variable: Any) -> float:

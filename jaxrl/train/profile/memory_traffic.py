@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 # What names memory and moves none of it.
 FREE = frozenset(
-    ["parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "optimization-barrier"]
+    [
+        "parameter",
+        "constant",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "after-all",
+        "optimization-barrier",
+    ]
 )
 SLICING = frozenset(["slice", "dynamic-slice", "gather"])
 # Which operand is written in place, and which is written into it.
@@ -90,7 +98,10 @@ class HloProgram:
         """The traffic of one run of a computation."""
         if name not in self._known:
             instructions = self.computations[name]
-            parts = [self._instruction(instruction, instructions) for instruction in instructions.values()]
+            parts = [
+                self._instruction(instruction, instructions)
+                for instruction in instructions.values()
+            ]
             self._known[name] = _sum(parts)
         return self._known[name]
 
@@ -102,9 +113,15 @@ class HloProgram:
         if opcode == "while":
             once = _sum([self.computation(name) for name in called])
             trips = TRIP_COUNT.search(attributes)
-            return Traffic(once.bytes * int(trips[1]) if trips else once.bytes, once.unbounded + (not trips))
+            return Traffic(
+                once.bytes * int(trips[1]) if trips else once.bytes, once.unbounded + (not trips)
+            )
         if opcode == "conditional":
-            return max(self.computation(name) for text in BRANCHES.findall(attributes) for name in NAME.findall(text))
+            return max(
+                self.computation(name)
+                for text in BRANCHES.findall(attributes)
+                for name in NAME.findall(text)
+            )
         if opcode in ("call", "async-start"):
             return self.computation(called[0])
         if opcode == "fusion":

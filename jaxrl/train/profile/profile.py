@@ -57,14 +57,20 @@ class Profile:
     @property
     def bounds(self) -> dict[str, float]:
         """Seconds that the operations, and that the bytes, would take at the device's peak."""
-        return {"arithmetic": self.work.total / self.peak.flops, "memory": self.traffic.bytes / self.peak.bytes}
+        return {
+            "arithmetic": self.work.total / self.peak.flops,
+            "memory": self.traffic.bytes / self.peak.bytes,
+        }
 
     def rows(self) -> list[dict[str, str]]:
         """A table of amounts, rates and shares of the peak."""
         products, peak, seconds = sum(self.work.products.values()), self.peak, self.seconds
         bounds = self.bounds
         slowest = max(bounds, key=lambda name: bounds[name])
-        kinds = ", ".join(sorted(self.work.products, key=lambda kind: -self.work.products[kind])) or "none"
+        kinds = (
+            ", ".join(sorted(self.work.products, key=lambda kind: -self.work.products[kind]))
+            or "none"
+        )
         table = [
             (f"matrix products ({kinds})", products, "FLOP", peak.flops),
             ("all arithmetic", self.work.total, "FLOP", peak.flops),
@@ -87,12 +93,19 @@ class Profile:
     def notes(self) -> list[str]:
         """What the table does not say."""
         held = ", ".join(f"{name} {si(size, 'B')}" for name, size in self.memory.items())
-        counted = ", ".join(f"{name} {si(amount, '')}".rstrip() for name, amount in self.by_xla.items())
-        lines = [NOTE, f"XLA's own count, which takes the body of each loop once: {counted or 'none'}"]
+        counted = ", ".join(
+            f"{name} {si(amount, '')}".rstrip() for name, amount in self.by_xla.items()
+        )
+        lines = [
+            NOTE,
+            f"XLA's own count, which takes the body of each loop once: {counted or 'none'}",
+        ]
         # The loop over iterations, of which one is counted, is itself of unknown length.
         unknown = max(self.work.unbounded, self.traffic.unbounded) - 1
         if unknown > 0:
-            lines.append(f"loops of unknown length inside an iteration, counted as if they ran once: {unknown}")
+            lines.append(
+                f"loops of unknown length inside an iteration, counted as if they ran once: {unknown}"
+            )
         return [*lines, f"memory: {held}"] if held else lines
 
 
@@ -207,11 +220,17 @@ def _memory(compiled: Any) -> dict[str, float]:
     """What the compiled program holds while it runs; nothing where the device does not say."""
     analysis = compiled.memory_analysis()
     names = {"arguments": "argument_size_in_bytes", "temporaries": "temp_size_in_bytes"}
-    return {name: float(getattr(analysis, field)) for name, field in names.items()} if analysis else {}
+    return (
+        {name: float(getattr(analysis, field)) for name, field in names.items()} if analysis else {}
+    )
 
 
 def _costs(compiled: Any) -> dict[str, float]:
     """XLA's own counts; those that the device does not say are left out."""
     analysis = compiled.cost_analysis() or {}
     names = {"operations": "flops", "bytes": "bytes accessed"}
-    return {name: float(analysis[field]) for name, field in names.items() if analysis.get(field, -1.0) >= 0.0}
+    return {
+        name: float(analysis[field])
+        for name, field in names.items()
+        if analysis.get(field, -1.0) >= 0.0
+    }

@@ -35,7 +35,9 @@ def test_evidence_is_what_a_slow_loop_finds_of_the_rows_that_count():
     np.testing.assert_array_equal(found.count, where.sum(0))
     for column in range(3):
         rows = samples[where[:, column], column].astype(np.float64)
-        np.testing.assert_allclose([each[column] for each in found[1:]], slow(rows, len(rows), 3.0), rtol=1e-4)
+        np.testing.assert_allclose(
+            [each[column] for each in found[1:]], slow(rows, len(rows), 3.0), rtol=1e-4
+        )
 
 
 def test_rounds_and_devices_add_up():
@@ -84,7 +86,9 @@ def test_no_bound_of_a_sequence_is_wrong_more_often_than_it_may(mean):
         return jax.lax.scan(body, bernstein.nothing(()), rows)[1]
 
     lower, upper = map(np.asarray, jax.jit(jax.vmap(sequence))(samples))
-    assert np.mean(np.any(lower > mean, axis=1)) < 0.1 and np.mean(np.any(upper < mean, axis=1)) < 0.1
+    assert (
+        np.mean(np.any(lower > mean, axis=1)) < 0.1 and np.mean(np.any(upper < mean, axis=1)) < 0.1
+    )
     # And they say something: after 400 observations little more than twice Bernstein's width with the true variance.
     width = 2 * math.sqrt(2 * mean * (1 - mean) * log_term / 400) + 2 * log_term / 400
     assert np.median(upper[:, -1] - lower[:, -1]) < 2.2 * width

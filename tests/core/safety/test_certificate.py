@@ -61,7 +61,9 @@ def test_enough_data_needs_no_more_and_missing_actions_no_data_can_replace():
 
 def test_refusals_say_what_was_found_and_what_would_do():
     check_certificate(2.0, 1.0, 1.9, 10)
-    with pytest.raises(JaxrlError, match="10 episodes show .* earns 1.5 or more, .* is 1.9; about 40 episodes like"):
+    with pytest.raises(
+        JaxrlError, match="10 episodes show .* earns 1.5 or more, .* is 1.9; about 40 episodes like"
+    ):
         check_certificate(1.5, 4.0, 1.9, 10)
     with pytest.raises(JaxrlError, match="no number of episodes like these would do"):
         check_certificate(1.5, float("inf"), 1.9, 10)
@@ -69,5 +71,7 @@ def test_refusals_say_what_was_found_and_what_would_do():
     check_constraint(1.0, 3.0, 2.0, tolerance=1e-5, learnt=True)
     with pytest.raises(JaxrlError, match="constraint is 3.5, but no policy earns more than 3"):
         check_constraint(2.0, 3.0, 3.5, tolerance=1e-5, learnt=True)
-    with pytest.raises(JaxrlError, match="constraint is 2.5, but the baseline, which has to meet it, earns 2"):
+    with pytest.raises(
+        JaxrlError, match="constraint is 2.5, but the baseline, which has to meet it, earns 2"
+    ):
         check_constraint(2.0, 3.0, 2.5, tolerance=1e-5, learnt=False)

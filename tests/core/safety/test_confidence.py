@@ -47,10 +47,15 @@ def case(seed, visits):
 
 def bounds_of(family, case, dtype=jnp.float32, scale=1.0, prefixes=range(H + 1)):
     bounds, anchors = FAMILIES[family]
-    arrays = [jnp.asarray(each, dtype) for each in (case.rewards, case.initial, case.baseline, case.priority)]
+    arrays = [
+        jnp.asarray(each, dtype)
+        for each in (case.rewards, case.initial, case.baseline, case.priority)
+    ]
     rewards, initial, baseline, priority = arrays
     model = confidence.estimate(jnp.asarray(case.counts, jnp.int32), rewards, 0.1, anchors=anchors)
-    return bounds(model, initial, Candidates(baseline, jnp.asarray(prefixes, jnp.int32), priority), scale)
+    return bounds(
+        model, initial, Candidates(baseline, jnp.asarray(prefixes, jnp.int32), priority), scale
+    )
 
 
 @functools.cache
@@ -91,9 +96,13 @@ def test_they_hold_for_every_candidate_and_random_policy(family):
         for prefix in range(H + 1):
             policy = splice(found.optimistic, jnp.asarray(given.baseline, jnp.float32), prefix)
             assert float(found.lower[prefix]) <= float(value(*arrays, policy)) + 1e-5
-        policies = jnp.asarray(np.random.default_rng(seed).dirichlet(np.full(A, 0.3), (100, H, S)), jnp.float32)
+        policies = jnp.asarray(
+            np.random.default_rng(seed).dirichlet(np.full(A, 0.3), (100, H, S)), jnp.float32
+        )
         model = confidence.estimate(jnp.asarray(given.counts, jnp.int32), arrays[1], 0.1)
-        assert bool((lower_of(model, arrays[2], policies, 1.0) <= values_of(*arrays, policies) + 1e-5).all())
+        assert bool(
+            (lower_of(model, arrays[2], policies, 1.0) <= values_of(*arrays, policies) + 1e-5).all()
+        )
 
 
 @each_family
@@ -129,7 +138,10 @@ def _in_float64(family):
 def test_the_rest_of_the_process_stays_in_float32():
     with jax.enable_x64(True):
         assert bounds_of("kl", case(0, 10), jnp.float64).lower.dtype == jnp.float64
-    assert jnp.zeros(1).dtype == jnp.float32 and bounds_of("kl", case(0, 10)).lower.dtype == jnp.float32
+    assert (
+        jnp.zeros(1).dtype == jnp.float32
+        and bounds_of("kl", case(0, 10)).lower.dtype == jnp.float32
+    )
 
 
 def test_every_candidate_needs_an_optimistic_function_of_its_own():
@@ -143,10 +155,14 @@ def test_every_candidate_needs_an_optimistic_function_of_its_own():
     counts[:, 0, 0, 0] = 2_000_000_000
     initial, baseline = jnp.eye(5)[0], jnp.asarray(loop.baseline, jnp.float32)
     candidates = Candidates(baseline, jnp.arange(6), jnp.ones((5, 5)))
-    model = confidence.estimate(jnp.asarray(counts), jnp.asarray(loop.rewards, jnp.float32), 0.1, anchors=6)
+    model = confidence.estimate(
+        jnp.asarray(counts), jnp.asarray(loop.rewards, jnp.float32), 0.1, anchors=6
+    )
     found = confidence.anchored_bounds(model, initial, candidates, 1.0)
     assert 2.4 < float(found.lower[-1]) <= 2.5 and 2.5 <= float(found.upper[-1]) < 2.6
-    assert float(found.upper[0]) > 4.0  # what a global optimistic function would put into the baseline's bonus
+    assert (
+        float(found.upper[0]) > 4.0
+    )  # what a global optimistic function would put into the baseline's bonus
 
     # The trap, written out: the same formulas with candidate 0's Ṽ for all.
     above, below = np.zeros(5), np.zeros(5)
@@ -186,5 +202,7 @@ def test_pessimistic_planning_earns_what_it_promises_and_keeps_to_what_was_seen(
     model = confidence.estimate(jnp.asarray(given.counts, jnp.int32), arrays[1], 0.1)
     policy, lower = confidence.pessimistic(model, arrays[2], 0.1)
     assert float(lower) <= float(tabular.expected_return(*arrays, policy))
-    assert float(lower) == pytest.approx(float(confidence.policy_lower(model, arrays[2], policy, 0.1)), abs=1e-5)
+    assert float(lower) == pytest.approx(
+        float(confidence.policy_lower(model, arrays[2], policy, 0.1)), abs=1e-5
+    )
     assert float(jnp.sum(policy[:-1, :, 0])) < 0.1 * float(jnp.sum(policy[:-1]))

@@ -51,7 +51,9 @@ def test_the_ends_of_the_chain():
     nothing = choose(jnp.array([0.2, 0.4, 0.9, 1.0]), PREFIXES, 1.1)
     assert (int(nothing.bold), int(nothing.cautious)) == (H, H) and float(nothing.lower) == 1.0
     assert float(shares(nothing, H)["baseline_share"]) == 1.0
-    exact = choose(jnp.array([0.2, 0.4, 0.9, 1.1]), PREFIXES, 1.1)  # the baseline's bound is the threshold: no room
+    exact = choose(
+        jnp.array([0.2, 0.4, 0.9, 1.1]), PREFIXES, 1.1
+    )  # the baseline's bound is the threshold: no room
     assert float(exact.weight) == 0.0 and float(shares(exact, H)["baseline_share"]) == 1.0
 
 

@@ -47,7 +47,9 @@ def test_an_episode_is_one_noisy_step(env):
     _, timestep = jax.vmap(lambda key: env.step(key, state, action))(keys)
     np.testing.assert_array_equal(state, observation)
     assert timestep.terminated.all() and env.horizon == 1
-    assert float(timestep.reward.mean()) == pytest.approx(float(env.expected_reward(state, action)), abs=0.1)
+    assert float(timestep.reward.mean()) == pytest.approx(
+        float(env.expected_reward(state, action)), abs=0.1
+    )
     assert float(timestep.reward.std()) == pytest.approx(3.0, rel=0.03)
 
 
@@ -65,5 +67,7 @@ def test_its_options_are_numbers_that_can_be_swept():
     state = fixed_states(1)[0]
     _, timestep = quiet.step(jax.random.key(0), state, quiet.optimal_action(state))
     assert float(timestep.reward) == 0.0
-    with pytest.raises(JaxrlError, match="unknown option of bandit/contextual 'nose'. Did you mean noise"):
+    with pytest.raises(
+        JaxrlError, match="unknown option of bandit/contextual 'nose'. Did you mean noise"
+    ):
         registry.make("bandit/contextual", nose=1)

@@ -83,7 +83,11 @@ def test_every_id_of_brax_is_served_or_refused():
 def test_the_table_says_what_is_made(environment_id):
     environment = registry.make(environment_id, backend="spring")
     spec = registry.describe(environment_id).spec
-    assert spec[:3] == (environment.observation_space, environment.action_space, environment.horizon)
+    assert spec[:3] == (
+        environment.observation_space,
+        environment.action_space,
+        environment.horizon,
+    )
 
 
 @pytest.mark.slow
@@ -92,7 +96,9 @@ def test_the_table_says_what_is_made(environment_id):
 def test_every_back_end_can_be_traced(environment_id, backend):
     environment = registry.make(environment_id, backend=backend)
     state, observation = jax.eval_shape(environment.reset, KEY)
-    successor, timestep = jax.eval_shape(environment.step, KEY, state, environment.action_space.sample(KEY))
+    successor, timestep = jax.eval_shape(
+        environment.step, KEY, state, environment.action_space.sample(KEY)
+    )
     assert observation.shape == timestep.observation.shape == environment.observation_space.shape
     assert jax.tree.structure(state) == jax.tree.structure(successor)
 
@@ -106,13 +112,20 @@ def test_every_back_end_can_be_traced(environment_id, backend):
             for backend in adapter.BACKENDS
             if backend != "spring"
         ),
-        *(pytest.param(name, "spring", marks=pytest.mark.slow) for name in adapter.IDS if name != PENDULUM),
+        *(
+            pytest.param(name, "spring", marks=pytest.mark.slow)
+            for name in adapter.IDS
+            if name != PENDULUM
+        ),
         pytest.param("brax/hopper", "mjx", marks=pytest.mark.slow),
     ],
 )
 def test_equals_bare_brax(environment_id, backend):
     environment = registry.make(environment_id, backend=backend)
-    (reset, step), (their_reset, their_step) = functions(environment_id, backend), reference(environment_id, backend)
+    (reset, step), (their_reset, their_step) = (
+        functions(environment_id, backend),
+        reference(environment_id, backend),
+    )
     with engine_conventions():
         begun = their_reset(KEY)
     state, observation = reset(environment, KEY)
@@ -139,7 +152,9 @@ def test_terminates_and_goes_on_when_brax_does():
 
 def test_starts_differ():
     environment = registry.make(PENDULUM, backend="spring")
-    starts = np.stack([functions(PENDULUM)[0](environment, key)[1] for key in jax.random.split(KEY, 32)])
+    starts = np.stack(
+        [functions(PENDULUM)[0](environment, key)[1] for key in jax.random.split(KEY, 32)]
+    )
     assert np.all(np.abs(starts) <= 0.01)
     assert np.all(starts.std(axis=0) > 0.004)  # uniform on ±0.01: 0.0058
 
@@ -159,9 +174,13 @@ def test_types_are_strong_and_one_program_serves_every_step():
 def test_dynamics_are_an_argument():
     environment = registry.make(PENDULUM, backend="spring")
     reset, step = functions(PENDULUM)
-    tilted = environment.replace(system=environment.system.replace(gravity=jnp.array([9.81, 0.0, 0.0])))
+    tilted = environment.replace(
+        system=environment.system.replace(gravity=jnp.array([9.81, 0.0, 0.0]))
+    )
     state, _ = reset(environment, KEY)
-    usual, other = (step(each, state, jnp.zeros(1))[1].observation for each in (environment, tilted))
+    usual, other = (
+        step(each, state, jnp.zeros(1))[1].observation for each in (environment, tilted)
+    )
     assert other[2] > usual[2] + 0.1  # the cart falls in the direction of gravity
     assert step._cache_size() == 1
 
@@ -191,7 +210,10 @@ def test_ppo_trains_on_it():
 
 def test_options_are_those_of_brax():
     environment = registry.make(
-        "brax/halfcheetah", backend="spring", exclude_current_positions_from_observation=False, n_frames=2
+        "brax/halfcheetah",
+        backend="spring",
+        exclude_current_positions_from_observation=False,
+        n_frames=2,
     )
     assert environment.observation_space == Box(-np.inf, np.inf, (18,))
     assert environment._brax()._n_frames == 2 and environment._brax().backend == "spring"
@@ -203,10 +225,16 @@ def test_options_are_those_of_brax():
     ("options", "message"),
     [
         ({"backend": "sprung"}, "unknown backend of brax/ant 'sprung'. Did you mean spring"),
-        ({"reset_noise": 0.1}, "unknown option of brax/ant 'reset_noise'. Did you mean reset_noise_scale"),
+        (
+            {"reset_noise": 0.1},
+            "unknown option of brax/ant 'reset_noise'. Did you mean reset_noise_scale",
+        ),
         ({"n_frames": 0}, "n_frames is 0, but must be a whole number"),
         ({"healthy_reward": {}}, "must be a string, a number or a list"),
-        ({"use_contact_forces": True}, "brax cannot make brax/ant with .*use_contact_forces not implemented"),
+        (
+            {"use_contact_forces": True},
+            "brax cannot make brax/ant with .*use_contact_forces not implemented",
+        ),
     ],
 )
 def test_refuses_bad_options(options, message):

@@ -38,7 +38,9 @@ def player(environment_id):
             key_step, _ = jax.random.split(key_reference)  # as gymnax's own step does
             action = environment.action_space.sample(key_action)
             ours, timestep = environment.step(key_step, ours, action)
-            _, theirs, reward, terminated, truncated, info = reference.step(key_reference, theirs, action, parameters)
+            _, theirs, reward, terminated, truncated, info = reference.step(
+                key_reference, theirs, action, parameters
+            )
             expected = info["final_observation"], reward, terminated, terminated | truncated
             return (ours, theirs), (timestep, expected)
 
@@ -89,11 +91,15 @@ def test_equals_gymnax_and_ignores_its_time_limit(environment_id):
         rtol=1e-4,
         atol=1e-5,
     )
-    np.testing.assert_allclose(timesteps.reward[alive], reward[alive].astype(np.float32), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        timesteps.reward[alive], reward[alive].astype(np.float32), rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_array_equal(timesteps.terminated[alive], terminated[alive])
 
     limit = jnp.ones_like(environment.parameters.max_steps_in_episode)
-    limited = environment.replace(parameters=environment.parameters.replace(max_steps_in_episode=limit))
+    limited = environment.replace(
+        parameters=environment.parameters.replace(max_steps_in_episode=limit)
+    )
     _, past_limit, _ = stacked(play, limited)
     np.testing.assert_array_equal(past_limit.terminated, timesteps.terminated)
     assert play._cache_size() == 1
@@ -142,7 +148,9 @@ def test_refuses_bad_options(options, message):
 def test_refuses_what_gymnax_refuses():
     with pytest.raises(JaxrlError, match="gymnax cannot make FrozenLake-misc"):
         registry.make("FrozenLake-misc", map_name="5x5")
-    with pytest.raises(JaxrlError, match="MNISTBandit-bsuite is known to gymnax but not served: it downloads"):
+    with pytest.raises(
+        JaxrlError, match="MNISTBandit-bsuite is known to gymnax but not served: it downloads"
+    ):
         registry.make("MNISTBandit-bsuite")
 
 

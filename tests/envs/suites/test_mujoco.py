@@ -24,7 +24,10 @@ from jaxrl.envs.suites.mujoco import host  # noqa: E402
 
 IDS = suite.IDS
 TASKS = ("HalfCheetah-v5", "Ant-v5")  # stepped as a batch, and one after the other
-HEAVY = (TASKS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in TASKS[1:]))  # long compilations
+HEAVY = (
+    TASKS[0],
+    *(pytest.param(each, marks=pytest.mark.slow) for each in TASKS[1:]),
+)  # long compilations
 
 
 @functools.cache
@@ -46,7 +49,9 @@ def begin(environment_id, rows, seed=0):
 
 def actions(environment_id, *shape, seed=1):
     space = made(environment_id).action_space
-    return jax.random.uniform(jax.random.key(seed), (*shape, *space.shape), minval=-space.high, maxval=space.high)
+    return jax.random.uniform(
+        jax.random.key(seed), (*shape, *space.shape), minval=-space.high, maxval=space.high
+    )
 
 
 def roll(environment_id, state, steps):
@@ -74,7 +79,9 @@ def test_a_row_does_not_depend_on_the_others(environment_id):
     action = actions(environment_id, 8)
     together, _ = compiled(environment_id)[1](jax.random.key(0), state, action)
     for row in (0, 5):
-        alone, _ = compiled(environment_id)[1](jax.random.key(0), state[row : row + 1], action[row : row + 1])
+        alone, _ = compiled(environment_id)[1](
+            jax.random.key(0), state[row : row + 1], action[row : row + 1]
+        )
         np.testing.assert_array_equal(alone[0], together[row])
 
 
@@ -122,7 +129,9 @@ def test_devices_and_threads_may_call_at_once(environment_id):
 
 
 @pytest.mark.parametrize("environment_id", HEAVY)
-def test_a_blow_up_ends_that_episode_is_counted_and_stays_finite(environment_id, tmp_path, monkeypatch):
+def test_a_blow_up_ends_that_episode_is_counted_and_stays_finite(
+    environment_id, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)  # where MuJoCo would write its log
     env = made(environment_id)
     vector = VectorEnv(env, Fresh(env), 4)
@@ -136,7 +145,9 @@ def test_a_blow_up_ends_that_episode_is_counted_and_stays_finite(environment_id,
     )
     np.testing.assert_array_equal(seen.terminated, [False, True, False, False])
     np.testing.assert_array_equal(seen.info["blow_up"], [0.0, 1.0, 0.0, 0.0])
-    assert all(np.isfinite(leaf).all() for leaf in (seen.final_observation, seen.reward, state.observation))
+    assert all(
+        np.isfinite(leaf).all() for leaf in (seen.final_observation, seen.reward, state.observation)
+    )
     assert float(episode_metrics(seen)["env_blow_up"].sum.mean()) == 0.25
     assert np.abs(np.asarray(state.env_state).reshape(4, -1).view(np.float64)).max() < 1e3
     assert not list(tmp_path.iterdir())
@@ -150,7 +161,9 @@ def test_a_failing_callback_is_an_exception_with_the_environments_name(monkeypat
         raise OSError("no more threads")
 
     monkeypatch.setattr(host.simulation(env.physics.model), "step", fail)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="Swimmer-v5: the physics failed: no more threads"):
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match="Swimmer-v5: the physics failed: no more threads"
+    ):
         jax.block_until_ready(jax.jit(env.step)(jax.random.key(0), state, jnp.zeros(2)))
 
 
@@ -190,7 +203,9 @@ def test_gpus_and_tpus_get_the_same_by_value(environment_id, monkeypatch):
 
 
 def test_options_are_gymnasiums_and_numbers_may_be_batched():
-    env = registry.make("HalfCheetah-v5", ctrl_cost_weight=0.0, exclude_current_positions_from_observation=False)
+    env = registry.make(
+        "HalfCheetah-v5", ctrl_cost_weight=0.0, exclude_current_positions_from_observation=False
+    )
     assert env.observation_space.shape == (18,)
     state, observation = env.reset(jax.random.key(0))
     assert observation.shape == (18,)
@@ -199,23 +214,45 @@ def test_options_are_gymnasiums_and_numbers_may_be_batched():
     assert float(free.reward - dear.reward) == pytest.approx(0.6, abs=1e-6)
     costs = jnp.array([0.0, 0.1, 1.0])
     rewards = jax.vmap(
-        lambda cost: env.replace(ctrl_cost_weight=cost).step(jax.random.key(0), state, jnp.ones(6))[1].reward
+        lambda cost: (
+            env.replace(ctrl_cost_weight=cost).step(jax.random.key(0), state, jnp.ones(6))[1].reward
+        )
     )(costs)
     np.testing.assert_allclose(rewards - rewards[0], -6.0 * costs, atol=1e-5)
-    assert registry.make("Hopper-v5", terminate_when_unhealthy=False).observation_space.shape == (11,)
-    assert registry.make("Ant-v5", include_cfrc_ext_in_observation=False).observation_space.shape == (27,)
+    assert registry.make("Hopper-v5", terminate_when_unhealthy=False).observation_space.shape == (
+        11,
+    )
+    assert registry.make(
+        "Ant-v5", include_cfrc_ext_in_observation=False
+    ).observation_space.shape == (27,)
 
 
 @pytest.mark.parametrize(
     ("environment_id", "options", "message"),
     [
         ("HalfCheetah", {}, "unknown environment 'HalfCheetah'. Did you mean HalfCheetah-v5"),
-        ("HalfCheetah-v4", {}, "HalfCheetah-v4 is known to mujoco but not served: .*HalfCheetah-v5"),
+        (
+            "HalfCheetah-v4",
+            {},
+            "HalfCheetah-v4 is known to mujoco but not served: .*HalfCheetah-v5",
+        ),
         ("Hopper-v5", {"backend": "mjc"}, "unknown backend 'mjc'. Did you mean mujoco or mjx"),
-        ("Hopper-v5", {"backend": "mjx", "impl": "cuda"}, "impl is 'cuda', but must be one of: jax, warp"),
-        ("Hopper-v5", {"healthy_reward": "much"}, "healthy_reward is 'much', but must be one number"),
+        (
+            "Hopper-v5",
+            {"backend": "mjx", "impl": "cuda"},
+            "impl is 'cuda', but must be one of: jax, warp",
+        ),
+        (
+            "Hopper-v5",
+            {"healthy_reward": "much"},
+            "healthy_reward is 'much', but must be one number",
+        ),
         ("Hopper-v5", {"healthy_z_range": 1.0}, "healthy_z_range is 1.0, but must be two numbers"),
-        ("Hopper-v5", {"terminate_when_unhealthy": 1}, "terminate_when_unhealthy is 1, but must be true or false"),
+        (
+            "Hopper-v5",
+            {"terminate_when_unhealthy": 1},
+            "terminate_when_unhealthy is 1, but must be true or false",
+        ),
         (
             "Hopper-v5",
             {"heathy_reward": 1.0},
@@ -229,7 +266,9 @@ def test_bad_input_is_named(environment_id, options, message):
 
 
 def test_a_state_of_another_task_is_refused():
-    with pytest.raises(JaxrlError, match=r"a state of Hopper-v5 is uint32 \[19, 2\], but got uint32 \[28, 2\]"):
+    with pytest.raises(
+        JaxrlError, match=r"a state of Hopper-v5 is uint32 \[19, 2\], but got uint32 \[28, 2\]"
+    ):
         made("Hopper-v5").physics.unpack(np.zeros((28, 2), np.uint32))
     with pytest.raises(JaxrlError, match=r"Hopper-v5.*\[28, 2\]"):
         made("Hopper-v5").step(jax.random.key(0), jnp.zeros((28, 2), jnp.uint32), jnp.zeros(3))
@@ -240,7 +279,8 @@ def test_a_model_that_is_not_the_tasks_is_refused(monkeypatch):
 
     monkeypatch.setattr(Swimmer, "SIZES", (5, 5, 3))
     with pytest.raises(
-        JaxrlError, match=r"Swimmer-v5: swimmer.xml has sizes \(nq, nv, nu\) = \(5, 5, 2\).*written for"
+        JaxrlError,
+        match=r"Swimmer-v5: swimmer.xml has sizes \(nq, nv, nu\) = \(5, 5, 2\).*written for",
     ):
         registry.make("Swimmer-v5")
 
@@ -248,7 +288,9 @@ def test_a_model_that_is_not_the_tasks_is_refused(monkeypatch):
 def test_a_missing_extra_gives_the_command(monkeypatch):
     real = suite.importlib.util.find_spec
     monkeypatch.setattr(
-        suite.importlib.util, "find_spec", lambda name, *rest: None if name == "gymnasium" else real(name, *rest)
+        suite.importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "gymnasium" else real(name, *rest),
     )
     with pytest.raises(JaxrlError, match=r"pip install 'jaxrl\[mujoco\]'"):
         registry.make("Hopper-v5")
@@ -256,9 +298,17 @@ def test_a_missing_extra_gives_the_command(monkeypatch):
 
 def test_reference_scores_are_those_of_the_usual_task():
     known = {name.removesuffix("-v5"): made(name).reference_scores for name in IDS}
-    assert {name for name, scores in known.items() if scores} == {"HalfCheetah", "Hopper", "Walker2d", "Ant"}
+    assert {name for name, scores in known.items() if scores} == {
+        "HalfCheetah",
+        "Hopper",
+        "Walker2d",
+        "Ant",
+    }
     assert known["Hopper"] == (-20.272305, 3234.3)
     on_device = jax.tree.map(jnp.asarray, made("Ant-v5"))  # as a program holds it
     assert on_device.reference_scores == known["Ant"] == (-325.6, 3879.7)
-    for options in ({"ctrl_cost_weight": 0.2}, {"exclude_current_positions_from_observation": False}):
+    for options in (
+        {"ctrl_cost_weight": 0.2},
+        {"exclude_current_positions_from_observation": False},
+    ):
         assert registry.make("HalfCheetah-v5", **options).reference_scores is None

@@ -22,7 +22,9 @@ TOLERANCE = 1e-6
 @functools.cache
 def theirs(environment_id):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a newer version exists, that MuJoCo will drop an attribute of a model
+        warnings.simplefilter(
+            "ignore"
+        )  # that a newer version exists, that MuJoCo will drop an attribute of a model
         return gymnasium.make(environment_id).unwrapped
 
 
@@ -52,8 +54,12 @@ def test_one_step_from_a_thousand_states_is_gymnasiums(environment_id):
     state, seen = jax.device_get(stepped)
     np.testing.assert_array_equal(np.asarray(state), after)  # to the last bit of float64
     scale = np.abs(observation).max(axis=0) + 1e-3
-    np.testing.assert_allclose(seen.observation / scale, observation / scale, rtol=TOLERANCE, atol=TOLERANCE)
-    np.testing.assert_allclose(seen.reward, reward, rtol=TOLERANCE, atol=TOLERANCE * np.abs(reward).max())
+    np.testing.assert_allclose(
+        seen.observation / scale, observation / scale, rtol=TOLERANCE, atol=TOLERANCE
+    )
+    np.testing.assert_allclose(
+        seen.reward, reward, rtol=TOLERANCE, atol=TOLERANCE * np.abs(reward).max()
+    )
     np.testing.assert_array_equal(seen.terminated, terminated)
     assert not np.asarray(seen.info["blow_up"]).any()
 
@@ -74,9 +80,13 @@ def test_a_trajectory_of_a_thousand_steps_is_gymnasiums(environment_id):
     expected = [gym.step(action)[:2] for action in actions]
     np.testing.assert_array_equal(np.asarray(state), env.physics.pack(gym.data))
     last = expected[-1][0]
-    np.testing.assert_allclose(observations[-1], last, rtol=TOLERANCE, atol=TOLERANCE * (1 + np.abs(last).max()))
+    np.testing.assert_allclose(
+        observations[-1], last, rtol=TOLERANCE, atol=TOLERANCE * (1 + np.abs(last).max())
+    )
     theirs_rewards = np.asarray([reward for _, reward in expected])
-    np.testing.assert_allclose(rewards, theirs_rewards, rtol=TOLERANCE, atol=TOLERANCE * np.abs(theirs_rewards).max())
+    np.testing.assert_allclose(
+        rewards, theirs_rewards, rtol=TOLERANCE, atol=TOLERANCE * np.abs(theirs_rewards).max()
+    )
 
 
 @pytest.mark.parametrize("environment_id", IDS)
@@ -87,7 +97,10 @@ def test_first_states_are_distributed_as_gymnasiums(environment_id):
     observed = np.asarray(observed, np.float64)
     fixed = np.ptp(expected, axis=0) < 1e-9
     np.testing.assert_allclose(observed[:, fixed], expected[:, fixed], atol=1e-6)
-    levels = [stats.ks_2samp(*pair).pvalue for pair in zip(observed[:, ~fixed].T, expected[:, ~fixed].T, strict=True)]
+    levels = [
+        stats.ks_2samp(*pair).pvalue
+        for pair in zip(observed[:, ~fixed].T, expected[:, ~fixed].T, strict=True)
+    ]
     # One in ten thousand for the least of so many independent coordinates, were the two the same.
     assert min(levels) > 1e-4 / len(levels)
     correlated = np.corrcoef(expected[:, ~fixed].T) - np.corrcoef(observed[:, ~fixed].T)

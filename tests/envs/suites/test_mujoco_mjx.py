@@ -17,7 +17,13 @@ pytest.importorskip("mujoco.mjx")
 
 ROWS = 4
 # The humanoids have another solver, and Ant's legs meet the ground a little sooner or later.
-SLOW = {"HalfCheetah-v5": 1e-3, "Swimmer-v5": 1e-4, "Reacher-v5": 1e-4, "Ant-v5": 1e-2, "Humanoid-v5": 0.3}
+SLOW = {
+    "HalfCheetah-v5": 1e-3,
+    "Swimmer-v5": 1e-4,
+    "Reacher-v5": 1e-4,
+    "Ant-v5": 1e-2,
+    "Humanoid-v5": 0.3,
+}
 CASES = [
     ("InvertedPendulum-v5", 1e-4),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW.items()),
@@ -70,4 +76,8 @@ def test_a_blow_up_ends_the_episode():
     state, _ = reset(keys(4))
     following, seen = step(jax.random.key(5), state.at[1, 3:5].set(1e20), jnp.zeros((ROWS, 1)))
     np.testing.assert_array_equal(seen.info["blow_up"], [0.0, 1.0, 0.0, 0.0])
-    assert bool(seen.terminated[1]) and np.isfinite(seen.observation).all() and np.isfinite(following).all()
+    assert (
+        bool(seen.terminated[1])
+        and np.isfinite(seen.observation).all()
+        and np.isfinite(following).all()
+    )

@@ -73,7 +73,9 @@ def test_the_camera_follows_a_runner_and_waits_for_a_cart():
             return paint(moved(state, 0, change))
 
     cart = [where("InvertedPendulum-v5", change) for change in (-0.5, 0.5)]
-    columns = [np.nonzero((image[..., 0] > 100) & (image[..., 2] < 50))[1].mean() for image in cart]  # yellow
+    columns = [
+        np.nonzero((image[..., 0] > 100) & (image[..., 2] < 50))[1].mean() for image in cart
+    ]  # yellow
     assert columns[1] - columns[0] > 50
     skin = [
         np.nonzero(image[..., 0] > image[..., 2].astype(int) + 40)[1].mean()

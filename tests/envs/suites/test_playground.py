@@ -59,27 +59,46 @@ def test_every_id_of_playground_is_served_or_refused():
 def test_what_would_be_downloaded_is_refused_first(monkeypatch):
     with engine_conventions():
         from mujoco_playground._src import mjx_env
-    monkeypatch.setattr(mjx_env, "ensure_menagerie_exists", lambda: pytest.fail("it was about to clone a repository"))
-    with pytest.raises(JaxrlError, match="playground/Go1Getup is known to playground but not served: its robot"):
+    monkeypatch.setattr(
+        mjx_env,
+        "ensure_menagerie_exists",
+        lambda: pytest.fail("it was about to clone a repository"),
+    )
+    with pytest.raises(
+        JaxrlError, match="playground/Go1Getup is known to playground but not served: its robot"
+    ):
         registry.make("playground/Go1Getup")
 
 
 @pytest.mark.parametrize(
     "environment_id",
-    [pytest.param(name, marks=[] if name == PENDULUM else [pytest.mark.slow]) for name in adapter.IDS],
+    [
+        pytest.param(name, marks=[] if name == PENDULUM else [pytest.mark.slow])
+        for name in adapter.IDS
+    ],
 )
 def test_the_table_says_what_is_made(environment_id):
     environment = registry.make(environment_id)
     theirs = adapter._build(environment_id, ())[0]
     spec = registry.describe(environment_id).spec
-    assert spec[:3] == (environment.observation_space, environment.action_space, environment.horizon)
+    assert spec[:3] == (
+        environment.observation_space,
+        environment.action_space,
+        environment.horizon,
+    )
     assert spec.horizon == theirs._config.episode_length and theirs._config.impl == "jax"
     np.testing.assert_array_equal(np.unique(theirs.mj_model.actuator_ctrlrange), [-1.0, 1.0])
 
 
 @pytest.mark.parametrize(
     "environment_id",
-    [PENDULUM, *(pytest.param(f"playground/{name}", marks=pytest.mark.slow) for name in ("CheetahRun", "ReacherEasy"))],
+    [
+        PENDULUM,
+        *(
+            pytest.param(f"playground/{name}", marks=pytest.mark.slow)
+            for name in ("CheetahRun", "ReacherEasy")
+        ),
+    ],
 )
 def test_equals_bare_playground(environment_id):
     environment, starts = begun(environment_id)
@@ -95,17 +114,25 @@ def test_equals_bare_playground(environment_id):
         with engine_conventions():
             seen = theirs._get_obs(state, {})
         close(observation, seen)
-        for action in environment.action_space.sample(KEY), jnp.full(environment.action_space.shape, 2.0, jnp.float32):
+        for action in (
+            environment.action_space.sample(KEY),
+            jnp.full(environment.action_space.shape, 2.0, jnp.float32),
+        ):
             with engine_conventions():
                 after = step(state, action)
             state, timestep = step_of(environment_id)(environment, state, action)
-            close((state, timestep.observation, timestep.reward), (after.data, after.obs, after.reward))
+            close(
+                (state, timestep.observation, timestep.reward),
+                (after.data, after.obs, after.reward),
+            )
             assert timestep.terminated == after.done == 0.0 and timestep.info["blow_up"] == 0.0
 
 
 def test_starts_differ():
     angles = np.stack([observation for _, observation in begun(PENDULUM)[1]])[:, :2]
-    np.testing.assert_allclose(np.linalg.norm(angles, axis=1), 1.0, rtol=1e-5)  # a cosine and a sine
+    np.testing.assert_allclose(
+        np.linalg.norm(angles, axis=1), 1.0, rtol=1e-5
+    )  # a cosine and a sine
     assert len(np.unique(angles[:, 0])) == 4
 
 
@@ -122,8 +149,12 @@ def test_types_are_strong_and_one_program_serves_every_step():
 
 def test_dynamics_are_an_argument():
     environment, ((state, _), *_) = begun(PENDULUM)
-    heavy = environment.replace(model=environment.model.replace(body_mass=4.0 * environment.model.body_mass))
-    usual, other = (step_of(PENDULUM)(each, state, jnp.ones(1))[1].observation for each in (environment, heavy))
+    heavy = environment.replace(
+        model=environment.model.replace(body_mass=4.0 * environment.model.body_mass)
+    )
+    usual, other = (
+        step_of(PENDULUM)(each, state, jnp.ones(1))[1].observation for each in (environment, heavy)
+    )
     assert abs(usual[2] - other[2]) > 1e-3  # another angular velocity
     assert step_of(PENDULUM)._cache_size() == 1
 
@@ -145,7 +176,10 @@ def test_options_are_numbers_of_their_configuration():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"episode_lenght": 5}, "unknown option of playground/PendulumSwingup 'episode_lenght'. Did you mean"),
+        (
+            {"episode_lenght": 5},
+            "unknown option of playground/PendulumSwingup 'episode_lenght'. Did you mean",
+        ),
         ({"episode_length": 0}, "episode_length is 0, but must be a whole number"),
         ({"sim_dt": -0.01}, "sim_dt is -0.01, but must lie in"),
         ({"impl": "warp"}, "unknown option"),

@@ -65,7 +65,9 @@ def test_only_never_ending_reaches_its_horizon(environment_id):
 
 def test_values_by_hand():
     def value(environment_id, observation, gamma=GAMMA):
-        return float(registry.make(environment_id).optimal_value(jnp.array(observation, jnp.float32), gamma))
+        return float(
+            registry.make(environment_id).optimal_value(jnp.array(observation, jnp.float32), gamma)
+        )
 
     assert value("probe/constant-reward", [0]) == 1.0
     assert value("probe/never-ending", [0]) == pytest.approx(10.0)
@@ -90,7 +92,9 @@ def test_values_by_hand():
 def test_rewards_of_single_actions(environment_id, action, reward):
     environment = registry.make(environment_id)
     state, _ = environment.reset(KEYS[0])
-    _, timestep = environment.step(KEYS[0], state, jnp.asarray(action, environment.action_space.dtype))
+    _, timestep = environment.step(
+        KEYS[0], state, jnp.asarray(action, environment.action_space.dtype)
+    )
     assert timestep.reward == reward and timestep.terminated
 
 
@@ -100,7 +104,9 @@ def test_wrong_names_of_the_coin_cost_one():
         state, first = environment.reset(KEYS[0])
         rewards = []
         for _ in range(steps):
-            state, timestep = environment.step(KEYS[0], state, 1 - environment.optimal_action(first))
+            state, timestep = environment.step(
+                KEYS[0], state, 1 - environment.optimal_action(first)
+            )
             rewards.append(float(timestep.reward))
         assert rewards == [0.0] * (steps - 1) + [-1.0] and timestep.terminated
 

@@ -15,9 +15,15 @@ from jaxrl.errors import JaxrlError
 def returns(env):
     """(V*, V of Boltzmann 5, of Boltzmann 10, of action 0)."""
     best = tabular.optimal(env.transitions, env.rewards)
-    policies = [tabular.greedy(best.action), *(tabular.boltzmann(best.action, eta) for eta in (5.0, 10.0))]
+    policies = [
+        tabular.greedy(best.action),
+        *(tabular.boltzmann(best.action, eta) for eta in (5.0, 10.0)),
+    ]
     policies.append(tabular.constant(0, env.rewards))
-    return [float(tabular.expected_return(env.transitions, env.rewards, env.initial, each)) for each in policies]
+    return [
+        float(tabular.expected_return(env.transitions, env.rewards, env.initial, each))
+        for each in policies
+    ]
 
 
 def test_the_papers_mdp_is_that_of_seed_0():
@@ -36,7 +42,9 @@ def test_reference_scores_are_those_of_random_and_of_optimal_actions():
     # Going right three times has chance 1/8; each step goes left with 1/2, for 0.01 / 3.
     assert random == pytest.approx(1 / 8 + 3 * 0.5 * 0.01 / 3) and best == pytest.approx(1.0)
     assert make("tabular/paper").reference_scores[1] == pytest.approx(2.510, abs=1e-3)
-    assert tabular_mdp(np.ones((4, 1, 2, 1)), np.full((4, 1, 2), 0.3)).reference_scores is None  # nothing to learn
+    assert (
+        tabular_mdp(np.ones((4, 1, 2, 1)), np.full((4, 1, 2), 0.3)).reference_scores is None
+    )  # nothing to learn
 
 
 def test_sizes_and_seeds_are_options():
@@ -60,9 +68,15 @@ def test_the_environment_walks_through_its_arrays_and_ends_with_them():
     place, observation = env.reset(jax.random.key(0))
     np.testing.assert_array_equal(observation, [1, 0, 0, 1, 0, 0])
     assert env.locate(observation) == Place(0, 0)
-    for step, (action, column, reward, ended) in enumerate([(1, 1, 0, False), (1, 2, 0, False), (1, 2, 1, True)]):
+    for step, (action, column, reward, ended) in enumerate(
+        [(1, 1, 0, False), (1, 2, 0, False), (1, 2, 1, True)]
+    ):
         place, seen = env.step(jax.random.key(step + 1), place, jnp.int32(action))
-        assert (int(place.state), float(seen.reward), bool(seen.terminated)) == (column, reward, ended)
+        assert (int(place.state), float(seen.reward), bool(seen.terminated)) == (
+            column,
+            reward,
+            ended,
+        )
     np.testing.assert_array_equal(seen.observation, [0, 0, 1, 0, 0, 0])
 
 
@@ -77,7 +91,9 @@ def test_starts_and_successors_follow_their_distributions():
 
 
 def arrays(horizon=2, states=2, actions=1):
-    return np.full((horizon, states, actions, states), 1 / states), np.full((horizon, states, actions), 0.5)
+    return np.full((horizon, states, actions, states), 1 / states), np.full(
+        (horizon, states, actions), 0.5
+    )
 
 
 def test_bad_arrays_are_refused_by_name():
@@ -89,7 +105,10 @@ def test_bad_arrays_are_refused_by_name():
         ((rows - 1.0, rewards), r"transitions is -0.5, but must lie in \[0, "),
         ((rows, rewards + 1.0), r"rewards is 1.5, but must lie in \[0, 1\]"),
         ((rows, rewards * np.nan), "rewards is nan"),
-        ((rows[:0], rewards[:0]), r"rewards have the shape \[0, 2, 1\], but must have the axes \[horizon, states"),
+        (
+            (rows[:0], rewards[:0]),
+            r"rewards have the shape \[0, 2, 1\], but must have the axes \[horizon, states",
+        ),
         (
             (rows[..., :1], rewards),
             r"transitions have the shape \[2, 2, 1, 1\], but .* ask for \[2, 2, 1, 2\]",
@@ -107,7 +126,9 @@ def test_bad_arrays_are_refused_by_name():
 
 def test_bad_policies_and_datasets_are_refused_by_name():
     env = tabular_mdp(*arrays())
-    with pytest.raises(JaxrlError, match=r"baseline has the shape \[2, 2, 2\], but .* asks for \[2, 2, 1\]"):
+    with pytest.raises(
+        JaxrlError, match=r"baseline has the shape \[2, 2, 2\], but .* asks for \[2, 2, 1\]"
+    ):
         check_policy(np.full((2, 2, 2), 0.5), env)
     with pytest.raises(JaxrlError, match=r"baseline\[0, 0\] sums to 0.5"):
         check_policy(np.full((2, 2, 1), 0.5), env)

@@ -17,7 +17,20 @@ import optax
 from jaxrl.config import budget, check, configuration, nested, number, option, size
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Agent, Algorithm, Array, Budget, Discrete, Key, Mean, Metrics, Mode, PyTree, View, feed_forward
+from jaxrl.types import (
+    Agent,
+    Algorithm,
+    Array,
+    Budget,
+    Discrete,
+    Key,
+    Mean,
+    Metrics,
+    Mode,
+    PyTree,
+    View,
+    feed_forward,
+)
 
 
 @configuration
@@ -71,8 +84,14 @@ class Recorded(NamedTuple):
             if not np.isfinite(values).all():
                 raise JaxrlError(f"its {name} are not finite.")
         if not isinstance(space, Discrete) or action.max() >= space.n:
-            raise JaxrlError(f"it has the action {action.max()}, but the environment's are {space}.")
-        return cls(jnp.asarray(observation, jnp.float32), jnp.asarray(action, jnp.int32), jnp.asarray(earned))
+            raise JaxrlError(
+                f"it has the action {action.max()}, but the environment's are {space}."
+            )
+        return cls(
+            jnp.asarray(observation, jnp.float32),
+            jnp.asarray(action, jnp.int32),
+            jnp.asarray(earned),
+        )
 
 
 class Policy(NamedTuple):
@@ -111,8 +130,12 @@ def cloning(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Al
         policy = state.policy
         gradient, seen = jax.grad(losses, has_aux=True)((policy.actor, policy.critic))
         (of_actor, of_critic), optimizer = adam.update(gradient, state.optimizer)
-        actor = jax.tree.map(lambda old, step: old - config.actor.learning_rate * step, policy.actor, of_actor)
-        critic = jax.tree.map(lambda old, step: old - config.critic.learning_rate * step, policy.critic, of_critic)
+        actor = jax.tree.map(
+            lambda old, step: old - config.actor.learning_rate * step, policy.actor, of_actor
+        )
+        critic = jax.tree.map(
+            lambda old, step: old - config.critic.learning_rate * step, policy.critic, of_critic
+        )
         return CloningState(Policy(actor, critic, policy.aim), optimizer), seen
 
     def step(state: CloningState) -> tuple[CloningState, Metrics]:
@@ -158,4 +181,6 @@ def weights(key: Key, inputs: int, width: int, results: int) -> PyTree:
 def outputs(network: PyTree, seen: Array) -> Array:
     """[..., inputs] -> [..., results]."""
     inner = seen @ network["in"]
-    return jnp.tanh(inner + network["bias"].reshape((1,) * (inner.ndim - 1) + (-1,))) @ network["out"]
+    return (
+        jnp.tanh(inner + network["bias"].reshape((1,) * (inner.ndim - 1) + (-1,))) @ network["out"]
+    )

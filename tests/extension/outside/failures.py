@@ -30,7 +30,9 @@ class Bank(NamedTuple):
     def read(cls, path: PathLike, env: Environment) -> Bank:
         """The good levers in an .npz file, `good` [K], each before the first pull."""
         if not isinstance(env, Levers):
-            raise JaxrlError(f"it is a bank for Levers, but the environment is {type(env).__name__}.")
+            raise JaxrlError(
+                f"it is a bank for Levers, but the environment is {type(env).__name__}."
+            )
         with np.load(path) as file:
             good = jnp.asarray(file["good"], jnp.int32)
         state = Pulls(good, jnp.zeros_like(good))
@@ -58,7 +60,9 @@ class Outcomes(NamedTuple):
 
     played: Array  # float32 [K], episodes
     failed: Array  # float32 [K]
-    ended: tuple[PyTree, Array]  # where the last failure of each environment ended, and what was seen: [n, ...]
+    ended: tuple[
+        PyTree, Array
+    ]  # where the last failure of each environment ended, and what was seen: [n, ...]
     known: Array  # bool [n], whether there was one
 
 
@@ -88,7 +92,9 @@ class Failures(struct.PyTreeNode):
     def init(self, key: Key, n: int) -> Outcomes:
         """Nothing is known."""
         nothing = jnp.zeros(self.rows)
-        ended = jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), tuple(self.bank))
+        ended = jax.tree.map(
+            lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), tuple(self.bank)
+        )
         return Outcomes(nothing, nothing, ended, jnp.zeros(n, bool))
 
     def refresh(self, state: Outcomes, key: Key, progress: Progress) -> Outcomes:
@@ -96,14 +102,21 @@ class Failures(struct.PyTreeNode):
         return state
 
     def draw(
-        self, state: Outcomes, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
+        self,
+        state: Outcomes,
+        key: Key,
+        ended: Array,
+        seen: Transition | None,
+        reached: PyTree | None,
     ) -> tuple[Outcomes, Draw]:
         """Count how the episodes ended, and draw the next starts by it."""
         if seen is not None:
             state = self.count(state, ended, seen, reached)
         n = len(ended)
         key_row, key_again = jax.random.split(key)
-        row = jax.random.categorical(key_row, jnp.log((state.failed + 1) / (state.played + 2)), shape=(n,))
+        row = jax.random.categorical(
+            key_row, jnp.log((state.failed + 1) / (state.played + 2)), shape=(n,)
+        )
         again = state.known & (jax.random.uniform(key_again, (n,)) < self.config.again)
         drawn = jax.tree.map(lambda leaf: leaf[row], tuple(self.bank))
         begun, observation = select_rows(again, state.ended, drawn)
@@ -114,7 +127,9 @@ class Failures(struct.PyTreeNode):
         """With the episodes that ended on this step."""
         failed = ended & (seen.episode_return < self.config.passing)
         of_row = jax.nn.one_hot(seen.origin, self.rows)  # zeros for what began elsewhere
-        played, lost = self.shards.sum((of_row.T @ ended.astype(jnp.float32), of_row.T @ failed.astype(jnp.float32)))
+        played, lost = self.shards.sum(
+            (of_row.T @ ended.astype(jnp.float32), of_row.T @ failed.astype(jnp.float32))
+        )
         places = select_rows(failed, (reached, seen.final_observation), state.ended)
         return Outcomes(state.played + played, state.failed + lost, places, state.known | failed)
 

@@ -31,7 +31,10 @@ def hoarding(env: Environment, config: HoardingConfig) -> Algorithm:
     agent = hoarding_agent(env, config)
     return Algorithm(
         init=agent.init,
-        step=lambda state: (state | {"log": state["log"].append(jnp.zeros((1, 2)))}, {"rows": Mean.of(1.0)}),
+        step=lambda state: (
+            state | {"log": state["log"].append(jnp.zeros((1, 2)))},
+            {"rows": Mean.of(1.0)},
+        ),
         policy=lambda state: state,
         agent=agent,
         budget=Budget("episodes", 1, config.total_steps),
@@ -53,12 +56,16 @@ def withholding(env: Environment, config: HoardingConfig) -> Algorithm:
     agent = withholding_agent(env, config)
     begun = {"weight": jnp.zeros(())}
     step = {"rows": Mean.of(1.0)}
-    return hoarding(env, config)._replace(init=lambda key: begun, step=lambda state: (state, step), agent=agent)
+    return hoarding(env, config)._replace(
+        init=lambda key: begun, step=lambda state: (state, step), agent=agent
+    )
 
 
 def withholding_agent(env: Environment, config: HoardingConfig) -> Agent:
     """The same, with two weights."""
-    return dataclasses.replace(hoarding_agent(env, config), init=lambda key: {"weight": jnp.zeros(2)})
+    return dataclasses.replace(
+        hoarding_agent(env, config), init=lambda key: {"weight": jnp.zeros(2)}
+    )
 
 
 def deserting(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Algorithm:

@@ -63,7 +63,9 @@ class Levers(Environment):
         following = Pulls(state.good, state.count + 1)
         paid = (action == state.good).astype(jnp.float32)
         in_turn = (action == state.count % 2).astype(jnp.float32)
-        return following, Timestep(self.observe(following), paid, jnp.zeros((), bool), {"in_turn": in_turn})
+        return following, Timestep(
+            self.observe(following), paid, jnp.zeros((), bool), {"in_turn": in_turn}
+        )
 
     def observe(self, state: Pulls) -> Array:
         """What is seen of a state, [2]."""

@@ -60,20 +60,30 @@ def recalling(env: Environment, config: RecallingConfig, **inputs: PyTree) -> Al
 
     def init(key: Key) -> RecallingState:
         key, key_vector = jax.random.split(key)
-        return RecallingState(agent.init(key), vector.init(key_vector), key, jnp.zeros((), jnp.int32))
+        return RecallingState(
+            agent.init(key), vector.init(key_vector), key, jnp.zeros((), jnp.int32)
+        )
 
     def step(state: RecallingState) -> tuple[RecallingState, Metrics]:
         key, key_rollout, key_starts = jax.random.split(state.key, 3)
 
         def act(memory: tuple, view: View, key: Key) -> tuple[Array, tuple, Array]:
             case = jax.vmap(lambda view: case_of(view, config))(view)
-            return jax.random.categorical(key, state.preferences[case]).astype(jnp.int32), memory, case
+            return (
+                jax.random.categorical(key, state.preferences[case]).astype(jnp.int32),
+                memory,
+                case,
+            )
 
-        after, _, rollout, episodes = collect(vector, state.vector, (), act, config.num_steps, key_rollout)
+        after, _, rollout, episodes = collect(
+            vector, state.vector, (), act, config.num_steps, key_rollout
+        )
 
         def gained(preferences: Array) -> Array:
             chosen = jax.nn.one_hot(rollout.transition.action, preferences.shape[1])
-            log_probability = jnp.sum(chosen * jax.nn.log_softmax(preferences[rollout.extras]), axis=-1)
+            log_probability = jnp.sum(
+                chosen * jax.nn.log_softmax(preferences[rollout.extras]), axis=-1
+            )
             return jnp.mean((rollout.transition.reward - 0.5) * log_probability)
 
         preferences = state.preferences + config.learning_rate * jax.grad(gained)(state.preferences)

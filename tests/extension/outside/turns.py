@@ -32,7 +32,9 @@ def turns(env: Environment, config: TurnsConfig) -> Algorithm:
     agent = turns_agent(env, config)
 
     def step(state: TurnsState) -> tuple[TurnsState, Metrics]:
-        return TurnsState(state.first, state.iteration + 1), {"iterations": Mean.of(state.iteration)}
+        return TurnsState(state.first, state.iteration + 1), {
+            "iterations": Mean.of(state.iteration)
+        }
 
     return Algorithm(
         init=lambda key: TurnsState(agent.init(key), jnp.zeros((), jnp.int32)),

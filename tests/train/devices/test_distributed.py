@@ -27,7 +27,9 @@ def lonely(monkeypatch):
         ended.append(status)
         raise Exit
 
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **_: called.append(arguments))
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *arguments, **_: called.append(arguments)
+    )
     monkeypatch.setattr(distributed.os, "_exit", end)
     monkeypatch.setattr(distributed.time, "sleep", ended.append)
     service = jax.config.jax_enable_preemption_service
@@ -41,10 +43,19 @@ PAIR = Processes("somewhere:1234", 2, 1)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--coordinator", "here:1"], "need --coordinator, --processes, --process-id: --processes is missing"),
+        (
+            ["--coordinator", "here:1"],
+            "need --coordinator, --processes, --process-id: --processes is missing",
+        ),
         (["--processes", "2", "--process-id", "0"], "--coordinator is missing"),
-        (["--coordinator", "here", "--processes", "2", "--process-id", "0"], "coordinator is 'here', but must be like"),
-        (["--coordinator", "h:1", "--processes", "2", "--process-id", "2"], "process_id is 2, but must lie in [0, 2)"),
+        (
+            ["--coordinator", "here", "--processes", "2", "--process-id", "0"],
+            "coordinator is 'here', but must be like",
+        ),
+        (
+            ["--coordinator", "h:1", "--processes", "2", "--process-id", "2"],
+            "process_id is 2, but must lie in [0, 2)",
+        ),
         (["--distributed", "--processes", "2"], "--distributed finds the processes by itself"),
     ],
 )
@@ -77,7 +88,11 @@ def test_processes_are_joined_as_told(lonely):
     [
         (JaxrlError("no such setting"), 2, ["error: no such setting"]),
         (KeyboardInterrupt(), 130, ["interrupted"]),
-        (ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer"), 1, ["another process", "resume RUN"]),
+        (
+            ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer"),
+            1,
+            ["another process", "resume RUN"],
+        ),
         (ZeroDivisionError("nothing"), 1, ["Traceback", "ZeroDivisionError: nothing"]),
     ],
 )
@@ -100,7 +115,9 @@ def test_an_error_ends_the_process_at_once(lonely, error, status, words, capsys)
         (PAIR, "did not come together at somewhere:1234: deadline"),
     ],
 )
-def test_processes_that_do_not_find_each_other_are_told_why(lonely, monkeypatch, options, words, capsys):
+def test_processes_that_do_not_find_each_other_are_told_why(
+    lonely, monkeypatch, options, words, capsys
+):
     def fail(*_, **__):
         raise ValueError("deadline")
 
@@ -117,7 +134,9 @@ def other(monkeypatch):
     brought = []
     monkeypatch.setattr(distributed, "are_several", lambda: True)
     gathered = distributed.multihost_utils
-    monkeypatch.setattr(gathered, "process_allgather", lambda own: np.stack([own, np.asarray(brought.pop(0))]))
+    monkeypatch.setattr(
+        gathered, "process_allgather", lambda own: np.stack([own, np.asarray(brought.pop(0))])
+    )
     return brought
 
 
@@ -142,7 +161,9 @@ def test_what_the_first_process_cannot_do_fails_in_all(other, monkeypatch):
 def test_processes_that_see_different_folders_do_not_go_on(other):
     other += [7, -7, 3, -3]
     resuming.check_seen(7, "checkpoints")
-    with pytest.raises(JaxrlError, match="see different checkpoints: the run folder must be on a file system"):
+    with pytest.raises(
+        JaxrlError, match="see different checkpoints: the run folder must be on a file system"
+    ):
         resuming.check_seen(7, "checkpoints")
 
 

@@ -41,8 +41,12 @@ def test_a_restored_state_can_be_donated_and_goes_on_as_the_original(tmp_path):
 
 def test_leaves_go_where_the_abstract_state_says(tmp_path):
     device = jax.devices()[-1]
-    sharding = NamedSharding(jax.make_mesh((1,), ("data",), devices=[device]), PartitionSpec("data"))
-    state = jax.device_put({"x": jnp.arange(4.0), "k": jax.random.split(jax.random.key(0), 4)}, sharding)
+    sharding = NamedSharding(
+        jax.make_mesh((1,), ("data",), devices=[device]), PartitionSpec("data")
+    )
+    state = jax.device_put(
+        {"x": jnp.arange(4.0), "k": jax.random.split(jax.random.key(0), 4)}, sharding
+    )
     Checkpoints(tmp_path).save(0, state, {})
     restored = Checkpoints(tmp_path).restore_latest(state).state
     assert restored["x"].sharding == sharding and restored["k"].sharding == sharding
@@ -52,7 +56,10 @@ def test_leaves_go_where_the_abstract_state_says(tmp_path):
 
 
 def make_like(tree):
-    return {"x": jnp.zeros(tree["x"].shape), "k": jax.random.split(jax.random.key(0), tree["k"].shape)}
+    return {
+        "x": jnp.zeros(tree["x"].shape),
+        "k": jax.random.split(jax.random.key(0), tree["k"].shape),
+    }
 
 
 def test_the_newest_are_kept_and_an_abandoned_future_is_dropped(tmp_path):
@@ -88,14 +95,20 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
 def test_another_configuration_is_told_from_damage(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, make_state(), {})
-    with pytest.raises(JaxrlError, match=r"another configuration: it holds params\.dense\.bias float32\[5\], where"):
+    with pytest.raises(
+        JaxrlError, match=r"another configuration: it holds params\.dense\.bias float32\[5\], where"
+    ):
         checkpoints.restore_latest(abstract(make_state(width=6)))
     larger = (abstract(make_state()), jax.ShapeDtypeStruct((2,), jnp.float32))
     Checkpoints(tmp_path / "tuple").save(1, (make_state(),), {})
-    with pytest.raises(JaxrlError, match=r"it holds no further leaf, where .* needs 1 float32\[2\]"):
+    with pytest.raises(
+        JaxrlError, match=r"it holds no further leaf, where .* needs 1 float32\[2\]"
+    ):
         Checkpoints(tmp_path / "tuple").restore_latest(larger)
     other = abstract(make_state().replace(key=jax.random.key(0, impl="rbg")))
-    with pytest.raises(JaxrlError, match=r"key key<fry>\[\], where this configuration needs key key<rbg>\[\]"):
+    with pytest.raises(
+        JaxrlError, match=r"key key<fry>\[\], where this configuration needs key key<rbg>\[\]"
+    ):
         checkpoints.restore_latest(other)
 
 
@@ -111,7 +124,10 @@ def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatc
         lambda: checkpoints.save(2, make_state(2), {}),
         lambda: checkpoints.save_best(1, host_leaves(make_state(1)), {}),
     ):
-        with pytest.raises(JaxrlError, match=r"cannot save the checkpoint .*00000000\d: No space left .* disk is full"):
+        with pytest.raises(
+            JaxrlError,
+            match=r"cannot save the checkpoint .*00000000\d: No space left .* disk is full",
+        ):
             save()
     assert [path.name for path in checkpoints.path.iterdir()] == ["000000001"]
     assert_same(checkpoints.restore_latest(abstract(make_state())).state, make_state(1))
@@ -119,7 +135,9 @@ def test_a_failed_save_leaves_the_older_ones_and_no_rubbish(tmp_path, monkeypatc
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(JaxrlError, match="cannot save the checkpoint .*run/checkpoints.* not a folder"):
+    with pytest.raises(
+        JaxrlError, match="cannot save the checkpoint .*run/checkpoints.* not a folder"
+    ):
         Checkpoints(tmp_path / "run").save(0, {"x": jnp.zeros(2)}, {})
 
 
@@ -142,7 +160,9 @@ assert checkpoints.restore_latest({"x": jnp.zeros(10)}).state["x"].tolist() == [
 
 
 def test_files_that_cannot_grow(tmp_path):
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -183,7 +203,9 @@ def test_a_kill_at_any_moment_leaves_a_readable_state(tmp_path):
             iteration, state, metadata, problems = restored
             assert problems == [] and metadata == {"iteration": iteration}
             assert np.all(state["a"] == iteration) and np.all(state["b"]["c"] == iteration)
-            assert jnp.array_equal(jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration)))
+            assert jnp.array_equal(
+                jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(iteration))
+            )
         assert checkpoints.restore_latest(like).iteration >= reported[-1]
         checkpoints.save(10_000, like, {})
         checkpoints.save_best(10_000, host_leaves(like), {})

@@ -20,7 +20,12 @@ from jaxrl.train.files.state_arrays import host_leaves
 def test_a_new_run_has_its_description(tmp_path):
     description = {
         "algorithm": "ppo",
-        "config": {"rate": jnp.float32(2.5e-4), "sizes": (64, 64), "count": np.int64(3), "limit": np.inf},
+        "config": {
+            "rate": jnp.float32(2.5e-4),
+            "sizes": (64, 64),
+            "count": np.int64(3),
+            "limit": np.inf,
+        },
         "path": Path("data"),
         "flag": np.bool_(True),
         "sweep": {"rate": np.array([0.1, 0.2], np.float32)},
@@ -41,9 +46,9 @@ def test_a_new_run_has_its_description(tmp_path):
 
 
 def test_float32_is_written_short_and_read_back_to_the_same_bits():
-    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * np.float32(10) ** np.arange(
-        -20, 20
-    ).repeat(25)
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * np.float32(
+        10
+    ) ** np.arange(-20, 20).repeat(25)
     values = values.astype(np.float32)
     again = np.array(json.loads(json.dumps(run_folder.plain(values))), np.float32)
     assert np.array_equal(values, again)
@@ -71,10 +76,19 @@ def fill(folder):
 def test_an_existing_run_is_refused_unless_overwritten(tmp_path):
     folder = run_folder.create(tmp_path / "run", {"seed": 1})
     fill(folder)
-    for path in ("notes.txt", "checkpoints/mine", "checkpoints/notes/a", "plots/curve.tex", "plots/my.png", "data.npz"):
+    for path in (
+        "notes.txt",
+        "checkpoints/mine",
+        "checkpoints/notes/a",
+        "plots/curve.tex",
+        "plots/my.png",
+        "data.npz",
+    ):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("mine")
-    with pytest.raises(JaxrlError, match=r"already holds a run .*`--overwrite` .*`jaxrl resume .*run`"):
+    with pytest.raises(
+        JaxrlError, match=r"already holds a run .*`--overwrite` .*`jaxrl resume .*run`"
+    ):
         run_folder.create(folder, {"seed": 2})
     assert run_folder.read_description(folder) == {"seed": 1}
     run_folder.create(folder, {"seed": 2}, overwrite=True)
@@ -98,7 +112,9 @@ def test_a_folder_with_other_files_is_used_as_it_is(tmp_path):
     for overwrite in (False, True):
         run_folder.create(tmp_path, {"x": 1}, overwrite)
         (tmp_path / "config.json").unlink()
-    assert (tmp_path / "plots/mine.png").exists() and (tmp_path / "checkpoints/mine/weights").exists()
+    assert (tmp_path / "plots/mine.png").exists() and (
+        tmp_path / "checkpoints/mine/weights"
+    ).exists()
 
 
 def test_checkpoints_without_a_config_are_a_run_too(tmp_path):
@@ -110,7 +126,9 @@ def test_checkpoints_without_a_config_are_a_run_too(tmp_path):
 def test_paths_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(JaxrlError, match="cannot use the run folder .*file.*: .* not a folder: choose another"):
+        with pytest.raises(
+            JaxrlError, match="cannot use the run folder .*file.*: .* not a folder: choose another"
+        ):
             run_folder.create(path, {})
     with pytest.raises(JaxrlError, match="cannot write .*absent/config.json: No such file"):
         run_folder.write_atomically(tmp_path / "absent" / "config.json", b"")
@@ -131,7 +149,9 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(JaxrlError, match="cannot write .*file: No space left on device. The disk is full"):
+    with pytest.raises(
+        JaxrlError, match="cannot write .*file: No space left on device. The disk is full"
+    ):
         run_folder.write_atomically(path, b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"old"
 
@@ -139,7 +159,9 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
 def test_a_missing_run_folder_names_the_nearest(tmp_path):
     for name in ("cartpole-ppo", "cartpole-dqn", "hopper"):
         run_folder.create(tmp_path / name, {})
-    with pytest.raises(JaxrlError, match="cartpole-pp is not a run folder.* Did you mean .*/cartpole-ppo or"):
+    with pytest.raises(
+        JaxrlError, match="cartpole-pp is not a run folder.* Did you mean .*/cartpole-ppo or"
+    ):
         run_folder.read_description(tmp_path / "cartpole-pp")
     with pytest.raises(JaxrlError, match="Runs in .*: cartpole-dqn, cartpole-ppo, hopper."):
         run_folder.read_description(tmp_path / "xyz")
@@ -204,7 +226,9 @@ def test_resuming_drops_later_rows_and_a_torn_line(tmp_path):
     assert path.read_bytes() == whole
     logs.truncate_metrics(tmp_path, 3)
     assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:3])
-    path.write_bytes(whole + b'{"iteration": 1, "loss": 0.1}')  # whole but for its end of line: still torn
+    path.write_bytes(
+        whole + b'{"iteration": 1, "loss": 0.1}'
+    )  # whole but for its end of line: still torn
     logs.truncate_metrics(tmp_path, 5)
     assert path.read_bytes() == whole
 
@@ -213,7 +237,9 @@ def test_a_row_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):
     logs.append_metrics(tmp_path, {"iteration": 1})
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
-    with pytest.raises(JaxrlError, match="cannot write .*metrics.jsonl: No space left on device. The disk is full"):
+    with pytest.raises(
+        JaxrlError, match="cannot write .*metrics.jsonl: No space left on device. The disk is full"
+    ):
         logs.append_metrics(tmp_path, {"iteration": 2})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n'
 

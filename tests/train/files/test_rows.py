@@ -58,7 +58,9 @@ def segments(folder):
 
 
 def named(folder, iteration):
-    manifest = json.loads((folder / "checkpoints" / f"{iteration:09d}" / "manifest.json").read_text())
+    manifest = json.loads(
+        (folder / "checkpoints" / f"{iteration:09d}" / "manifest.json").read_text()
+    )
     return manifest["logs"][0]
 
 
@@ -96,7 +98,9 @@ def test_a_segment_holds_the_new_rows_in_the_order_in_which_they_were_written(tm
     data = (checkpoints.path / "rows" / second["sha256"]).read_bytes()
     x = np.frombuffer(data[3:], np.float32).reshape(3, 3)
     assert x[:, 1].tolist() == [4, 5, 6] and list(data[:3]) == [0, 1, 0]
-    checkpoints.save(3, hand.append(1).state(), {})  # rows 3 … 7 are left: the first segment still holds one
+    checkpoints.save(
+        3, hand.append(1).state(), {}
+    )  # rows 3 … 7 are left: the first segment still holds one
     checkpoints.save(4, hand.append(1).state(), {})
     assert [each["pieces"][0][2:] for each in named(tmp_path, 3)] == [[0, 4], [4, 7], [7, 8]]
     assert [each["pieces"][0][2:] for each in named(tmp_path, 4)] == [[4, 7], [7, 8], [8, 9]]
@@ -106,12 +110,17 @@ def test_slots_with_equal_rows_are_one_entry(tmp_path):
     hand, checkpoints = Hand(4, (3, 2)), Checkpoints(tmp_path)
     checkpoints.save(1, hand.append(2).state(), {})
     checkpoints.save(2, hand.append(1, 1, 0, 0, 3).state(), {})
-    assert [each["pieces"] for each in named(tmp_path, 2)] == [[[0, 6, 0, 2]], [[0, 2, 2, 3], [4, 6, 2, 5]]]
+    assert [each["pieces"] for each in named(tmp_path, 2)] == [
+        [[0, 6, 0, 2]],
+        [[0, 2, 2, 3], [4, 6, 2, 5]],
+    ]
 
 
 def test_nothing_new_is_no_segment_and_a_turned_ring_is_one(tmp_path):
     hand, checkpoints = Hand(5), Checkpoints(tmp_path, keep=1)
-    for iteration, (number, expected) in enumerate([(0, []), (2, [[0, 2]]), (0, [[0, 2]]), (11, [[8, 13]])]):
+    for iteration, (number, expected) in enumerate(
+        [(0, []), (2, [[0, 2]]), (0, [[0, 2]]), (11, [[8, 13]])]
+    ):
         checkpoints.save(iteration, hand.append(number).state(), {})
         assert [each["pieces"][0][2:] for each in named(tmp_path, iteration)] == expected
         assert len(segments(tmp_path)) == len(expected)
@@ -209,8 +218,12 @@ def test_a_damaged_segment_damages_those_that_name_it(tmp_path, damage, text):
     resumed.restore_latest(abstract(older))
     assert len(resumed.set_aside_damaged(1)) == 2
     resumed.save(2, older, {})
-    kept = json.loads((checkpoints.path / "damaged-1-000000003" / "manifest.json").read_text())["logs"][0]
-    assert {each["sha256"] for each in kept} - {name} <= segments(tmp_path)  # what is set aside keeps its rows
+    kept = json.loads((checkpoints.path / "damaged-1-000000003" / "manifest.json").read_text())[
+        "logs"
+    ][0]
+    assert {each["sha256"] for each in kept} - {name} <= segments(
+        tmp_path
+    )  # what is set aside keeps its rows
 
 
 def broken(change):
@@ -225,7 +238,10 @@ def broken(change):
     [
         (broken(lambda log: log.pop()), "do not hold the 8 rows"),
         (broken(lambda log: log.pop(0)), "do not hold the 8 rows"),
-        (broken(lambda log: log[1].update(sha256="../../x")), "logs is .* but must be a list with the segments"),
+        (
+            broken(lambda log: log[1].update(sha256="../../x")),
+            "logs is .* but must be a list with the segments",
+        ),
         (broken(lambda log: log[1].update(bytes=-1)), "logs is"),
         (broken(lambda log: log[1].pop("pieces")), "logs is"),
         (broken(lambda log: log[1].update(pieces=[[0, 1, 8, 4]])), "logs is"),
@@ -236,8 +252,14 @@ def broken(change):
         (lambda manifest: manifest.update(logs={}), "logs is"),
         (lambda manifest: manifest.update(logs=[]), "not of the same logs"),
         (lambda manifest: manifest.pop("logs"), "not of the same logs"),
-        (lambda manifest: [row.pop("counts", 0) for row in manifest["leaves"]], "not of the same logs"),
-        (lambda manifest: [row.update(log=7) for row in manifest["leaves"] if "log" in row], "not of the same logs"),
+        (
+            lambda manifest: [row.pop("counts", 0) for row in manifest["leaves"]],
+            "not of the same logs",
+        ),
+        (
+            lambda manifest: [row.update(log=7) for row in manifest["leaves"] if "log" in row],
+            "not of the same logs",
+        ),
     ],
 )
 def test_manifests_are_checked(tmp_path, damage, text):
@@ -304,7 +326,9 @@ def test_a_name_that_is_taken_is_not_replaced(tmp_path):
     shutil.rmtree(checkpoints.path)
     (checkpoints.path / "rows").mkdir(parents=True)
     (checkpoints.path / "rows" / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(JaxrlError, match=f"cannot save the checkpoint .*{name} is no file of jaxrl's"):
+    with pytest.raises(
+        JaxrlError, match=f"cannot save the checkpoint .*{name} is no file of jaxrl's"
+    ):
         checkpoints.save(1, Hand(5).append(2).state(), {})
     assert segments(tmp_path) == {name} and not checkpoints.iterations()
 
@@ -421,8 +445,12 @@ def test_no_copy_is_made_while_saving():
 @pytest.mark.parametrize(("first", "number"), [(0, 10), (3, 1), (5, 5), (9, 1), (2, 3), (0, 7)])
 def test_an_accelerators_rows_are_fetched_by_windows(first, number):
     leaf = jnp.arange(2 * 3 * 10 * 2).reshape(2, 3, 10, 2)
-    np.testing.assert_array_equal(rows._fetch(leaf, (1, 2), first, number), leaf[1, 2, first : first + number])
-    np.testing.assert_array_equal(rows._fetch(leaf[1, 2], (), first, number), leaf[1, 2, first : first + number])
+    np.testing.assert_array_equal(
+        rows._fetch(leaf, (1, 2), first, number), leaf[1, 2, first : first + number]
+    )
+    np.testing.assert_array_equal(
+        rows._fetch(leaf[1, 2], (), first, number), leaf[1, 2, first : first + number]
+    )
 
 
 def test_a_log_that_devices_share_is_read_from_each_of_them(tmp_path):

@@ -51,7 +51,9 @@ def test_durations_and_numbers():
         "3:07:00",
         "2d 08:00:00",
     ]
-    assert [number(x) for x in (None, np.nan, 0.123456, 195.34, -3.5, 2_000_000.0, 3, 2**40, "ppo")] == [
+    assert [
+        number(x) for x in (None, np.nan, 0.123456, 195.34, -3.5, 2_000_000.0, 3, 2**40, "ppo")
+    ] == [
         "-",
         "-",
         "0.1235",
@@ -167,7 +169,13 @@ def test_the_summary_is_a_table_in_plain_text():
     ]
     Console(stream=stream).summary(rows, title="Results")
     text = stream.getvalue()
-    assert text.isascii() and "mean return" in text and "499.1" in text and "[x]" in text and "Results" in text
+    assert (
+        text.isascii()
+        and "mean return" in text
+        and "499.1" in text
+        and "[x]" in text
+        and "Results" in text
+    )
     empty = io.StringIO()
     Console(stream=empty).summary([])
     assert empty.getvalue() == ""

@@ -24,7 +24,9 @@ def repeating_agent() -> Agent:
 
 
 def recorded(env, action=1, mode="deterministic", seed=0):
-    return record_episode(env, repeating_agent(), {"action": jnp.int32(action)}, jax.random.key(seed), mode)
+    return record_episode(
+        env, repeating_agent(), {"action": jnp.int32(action)}, jax.random.key(seed), mode
+    )
 
 
 @struct.dataclass

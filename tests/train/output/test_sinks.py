@@ -53,7 +53,9 @@ def test_series_are_means_and_seeds():
     }
     assert series({"x": np.ones((1, 17))}) == {"x": 1.0}
     assert len(series({"x": np.ones((1, 16))})) == 17
-    with pytest.raises(JaxrlError, match=r"metric x has shape \(1, 1, 1\), but must be a number or"):
+    with pytest.raises(
+        JaxrlError, match=r"metric x has shape \(1, 1, 1\), but must be a number or"
+    ):
         series({"x": [[[1]]]})
 
 
@@ -126,7 +128,9 @@ def test_wandb_is_one_run_with_a_series_a_seed(tmp_path, wandb):
 @pytest.mark.parametrize("name, package", [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_missing_package_says_how_to_install_it(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(JaxrlError, match=rf"needs the package {package}.*: pip install 'jaxrl\[track\]'"):
+    with pytest.raises(
+        JaxrlError, match=rf"needs the package {package}.*: pip install 'jaxrl\[track\]'"
+    ):
         Sinks(tmp_path, [name])
 
 

@@ -32,7 +32,11 @@ def products(function, *arguments):
         (jnp.matmul, (zeros(7, 3, 4), zeros(7, 4, 5)), 7 * 120),
         (jnp.dot, (zeros(6), zeros(6)), 2 * 6),
         (jax.vmap(jnp.matmul, (0, None)), (zeros(7, 3, 4), zeros(4, 5)), 7 * 120),
-        (lambda a, b: jnp.einsum("ijk,ljk->il", a, b), (zeros(2, 3, 4), zeros(5, 3, 4)), 2 * 2 * 5 * 12),
+        (
+            lambda a, b: jnp.einsum("ijk,ljk->il", a, b),
+            (zeros(2, 3, 4), zeros(5, 3, 4)),
+            2 * 2 * 5 * 12,
+        ),
     ],
     ids=["matrices", "batch", "vectors", "vmap", "two axes"],
 )
@@ -43,9 +47,13 @@ def test_a_product_takes_two_operations_a_term(function, arguments, expected):
 @pytest.mark.parametrize(("padding", "outputs"), [("VALID", 8 * 8), ("SAME", 10 * 10)])
 def test_a_convolution_takes_two_operations_an_entry_of_the_kernel(padding, outputs):
     def convolve(image, kernel):
-        return jax.lax.conv_general_dilated(image, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(
+            image, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
-    assert products(convolve, zeros(2, 10, 10, 4), zeros(3, 3, 4, 16)) == 2 * (2 * outputs * 16) * (3 * 3 * 4)
+    assert products(convolve, zeros(2, 10, 10, 4), zeros(3, 3, 4, 16)) == 2 * (2 * outputs * 16) * (
+        3 * 3 * 4
+    )
 
 
 def test_products_are_kept_apart_by_the_type_they_run_in():
@@ -77,7 +85,19 @@ def test_products_of_whole_numbers_are_none():
         (lambda x: x.astype(jnp.int32) * 3 + 1, 0),
         (lambda x: jnp.argmax(x, 0), 0),
     ],
-    ids=["arithmetic", "sum", "max", "running sum", "slice", "scatter", "moves", "where", "sort", "integers", "argmax"],
+    ids=[
+        "arithmetic",
+        "sum",
+        "max",
+        "running sum",
+        "slice",
+        "scatter",
+        "moves",
+        "where",
+        "sort",
+        "integers",
+        "argmax",
+    ],
 )
 def test_other_arithmetic_takes_one_an_element(function, expected):
     assert work(function, zeros(3, 4)) == Work({}, expected, 0)
@@ -101,7 +121,9 @@ def test_a_loop_of_known_length_is_a_scan_and_one_of_unknown_length_counts_once(
     assert work(lambda x: loop(x, 5), zeros(4, 4)) == Work({"float32": 5 * 128}, 0, 0)
     assert work(loop, zeros(4, 4), 5) == Work({"float32": 128}, 0, 1)
     # Inside a loop of known length it is still one place in the program.
-    repeated = work(lambda x, n: jax.lax.fori_loop(0, 6, lambda _, x: loop(x, n), x), zeros(4, 4), 5)
+    repeated = work(
+        lambda x, n: jax.lax.fori_loop(0, 6, lambda _, x: loop(x, n), x), zeros(4, 4), 5
+    )
     assert repeated == Work({"float32": 6 * 128}, 0, 1)
 
 
@@ -161,4 +183,6 @@ def test_without_loops_products_are_those_that_xla_counts():
 
     arguments = zeros(24, 16), zeros(16, 8)
     compiled = jax.jit(run).lower(*arguments).compile()
-    np.testing.assert_allclose(products(run, *arguments), compiled.cost_analysis()["flops"], rtol=0.01)
+    np.testing.assert_allclose(
+        products(run, *arguments), compiled.cost_analysis()["flops"], rtol=0.01
+    )

@@ -51,7 +51,9 @@ def test_amounts_have_three_digits_and_a_prefix(amount, unit, expected):
     assert si(amount, unit) == expected
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.004, "0.4 %"), (0.0994, "9.9 %"), (0.27, "27 %"), (1.31, "131 %")])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.004, "0.4 %"), (0.0994, "9.9 %"), (0.27, "27 %"), (1.31, "131 %")]
+)
 def test_shares_have_two_digits(share, expected):
     assert percent(share) == expected
 
@@ -80,25 +82,35 @@ def test_the_roofline_is_the_slower_of_arithmetic_and_memory():
 
 def test_the_type_of_most_products_is_named_first():
     assert (
-        made(Work({"float32": 1.0, "bfloat16": 2.0}, 0.0, 1)).rows()[0]["an iteration"].endswith("(bfloat16, float32)")
+        made(Work({"float32": 1.0, "bfloat16": 2.0}, 0.0, 1))
+        .rows()[0]["an iteration"]
+        .endswith("(bfloat16, float32)")
     )
     assert made(Work({}, 5.0, 1)).rows()[0]["an iteration"] == "matrix products (none)"
 
 
 def test_notes_say_what_was_counted_and_what_xla_counts():
-    lines = made(memory={"arguments": 2e6, "temporaries": 3e3}, by_xla={"operations": 7e5, "bytes": 1e3}).notes()
+    lines = made(
+        memory={"arguments": 2e6, "temporaries": 3e3}, by_xla={"operations": 7e5, "bytes": 1e3}
+    ).notes()
     assert lines[0] == profiling.NOTE and "traced" in lines[0] and "compiled" in lines[0]
-    assert lines[1] == "XLA's own count, which takes the body of each loop once: operations 700 k, bytes 1 k"
+    assert (
+        lines[1]
+        == "XLA's own count, which takes the body of each loop once: operations 700 k, bytes 1 k"
+    )
     assert lines[2] == "memory: arguments 2 MB, temporaries 3 kB"
     assert made().notes()[1].endswith(": none") and len(made().notes()) == 2
 
 
 @pytest.mark.parametrize(("in_jaxpr", "compiled", "expected"), [(1, 1, None), (3, 1, 2), (1, 2, 1)])
-def test_loops_of_unknown_length_are_mentioned_but_for_the_one_over_iterations(in_jaxpr, compiled, expected):
+def test_loops_of_unknown_length_are_mentioned_but_for_the_one_over_iterations(
+    in_jaxpr, compiled, expected
+):
     lines = made(Work({}, 1.0, in_jaxpr), Traffic(1.0, compiled)).notes()
     found = [line for line in lines if "unknown length" in line]
     assert found == (
-        [f"loops of unknown length inside an iteration, counted as if they ran once: {expected}"] * bool(expected)
+        [f"loops of unknown length inside an iteration, counted as if they ran once: {expected}"]
+        * bool(expected)
     )
 
 
@@ -130,8 +142,12 @@ def test_the_best_of_a_few_runs_counts(monkeypatch):
     assert profiling._best_seconds(lambda x: x + 1.0, jax.numpy.zeros(3)) == 3.0
 
 
-@pytest.mark.parametrize(("once", "iterations", "repetitions"), [(0.1, 3, 5), (1e-4, 24, 5), (2.0, 1, 2), (60.0, 1, 2)])
-def test_chunks_are_long_enough_to_time_and_not_longer_than_the_run(monkeypatch, once, iterations, repetitions):
+@pytest.mark.parametrize(
+    ("once", "iterations", "repetitions"), [(0.1, 3, 5), (1e-4, 24, 5), (2.0, 1, 2), (60.0, 1, 2)]
+)
+def test_chunks_are_long_enough_to_time_and_not_longer_than_the_run(
+    monkeypatch, once, iterations, repetitions
+):
     lengths = []
 
     def seconds(_program, _state, length):
@@ -196,7 +212,12 @@ def test_on_several_devices_the_work_is_that_of_each():
     )
     settings = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=settings, cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert not done.returncode, done.stderr
     alone, half, one_of_two_seeds = map(float, done.stdout.split())

@@ -23,11 +23,15 @@ BODY = """
   ROOT %less = pred[] compare(%i.1, %limit), direction=LT
 }
 """
-LOOP = 'while(%p.2), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}'
+LOOP = (
+    'while(%p.2), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}'
+)
 
 
 def entry(*lines):
-    return "\n".join(["", "ENTRY %main (a: f32[8]) -> f32[8] {", *(f"  {line}" for line in lines), "}", ""])
+    return "\n".join(
+        ["", "ENTRY %main (a: f32[8]) -> f32[8] {", *(f"  {line}" for line in lines), "}", ""]
+    )
 
 
 def compiled(function, *arguments):
@@ -64,9 +68,13 @@ def test_an_instruction_reads_its_operands_and_writes_its_result():
 def test_a_loop_takes_its_length_times_its_body_and_condition():
     once = (32 + 32) + (4 + 4 + 1)
     state = "%p.2 = (s32[], f32[8]{0}) parameter(0)"
-    assert traffic(BODY + entry(state, f"ROOT %w = (s32[], f32[8]{{0}}) {LOOP}")) == Traffic(5 * once, 0)
+    assert traffic(BODY + entry(state, f"ROOT %w = (s32[], f32[8]{{0}}) {LOOP}")) == Traffic(
+        5 * once, 0
+    )
     unknown = LOOP.partition(", backend_config")[0]
-    assert traffic(BODY + entry(state, f"ROOT %w = (s32[], f32[8]{{0}}) {unknown}")) == Traffic(once, 1)
+    assert traffic(BODY + entry(state, f"ROOT %w = (s32[], f32[8]{{0}}) {unknown}")) == Traffic(
+        once, 1
+    )
 
 
 def test_a_conditional_takes_its_dearest_branch_and_a_call_its_computation():
@@ -85,7 +93,9 @@ def test_a_conditional_takes_its_dearest_branch_and_a_call_its_computation():
     assert traffic(branches + entry(a, f"ROOT %o = f32[8]{{0}} {chosen}")) == Traffic(64)
     chosen = "conditional(%a, %a, %a), true_computation=%dear, false_computation=%cheap"
     assert traffic(branches + entry(a, f"ROOT %o = f32[8]{{0}} {chosen}")) == Traffic(64)
-    assert traffic(branches + entry(a, "ROOT %o = f32[8]{0} call(%a), to_apply=%dear")) == Traffic(64)
+    assert traffic(branches + entry(a, "ROOT %o = f32[8]{0} call(%a), to_apply=%dear")) == Traffic(
+        64
+    )
 
 
 def test_of_what_a_fusion_slices_or_updates_only_that_part_counts():
@@ -123,7 +133,10 @@ def test_what_a_fusion_reads_whole_counts_once():
     ("function", "arguments"),
     [
         (lambda a, b: jnp.tanh(a @ b) + 1.0, (jnp.ones((64, 32)), jnp.ones((32, 16)))),
-        (lambda a, b: jax.grad(lambda b: jnp.sum(jnp.tanh(a @ b)))(b), (jnp.ones((64, 32)), jnp.ones((32, 16)))),
+        (
+            lambda a, b: jax.grad(lambda b: jnp.sum(jnp.tanh(a @ b)))(b),
+            (jnp.ones((64, 32)), jnp.ones((32, 16))),
+        ),
         (lambda a, i: 2.0 * jax.lax.dynamic_slice(a, (i, 0), (1, 32)), (jnp.ones((1000, 32)), 3)),
         (lambda a: jnp.sort(a.sum(0)), (jnp.ones((64, 32)),)),
     ],
@@ -131,12 +144,16 @@ def test_what_a_fusion_reads_whole_counts_once():
 )
 def test_without_loops_it_is_what_xla_counts(function, arguments):
     program = compiled(function, *arguments)
-    np.testing.assert_allclose(traffic(program.as_text()).bytes, program.cost_analysis()["bytes accessed"], rtol=0.05)
+    np.testing.assert_allclose(
+        traffic(program.as_text()).bytes, program.cost_analysis()["bytes accessed"], rtol=0.05
+    )
 
 
 def test_a_scan_of_a_real_program_counts_each_of_its_steps():
     def steps(length):
-        program = compiled(lambda x: jax.lax.scan(lambda x, _: (jnp.sin(x) @ x, None), x, length=length)[0], x)
+        program = compiled(
+            lambda x: jax.lax.scan(lambda x, _: (jnp.sin(x) @ x, None), x, length=length)[0], x
+        )
         return traffic(program.as_text())
 
     x = jnp.ones((64, 64))
@@ -154,4 +171,6 @@ def test_every_computation_of_a_real_program_is_found():
     text = compiled(lambda x: jnp.sort(jax.nn.softmax(x)), jnp.ones((8, 8))).as_text()
     program = HloProgram(text)
     assert program.entry in program.computations and len(program.computations) == text.count("\n}")
-    assert all(sum(line.is_root for line in lines.values()) == 1 for lines in program.computations.values())
+    assert all(
+        sum(line.is_root for line in lines.values()) == 1 for lines in program.computations.values()
+    )

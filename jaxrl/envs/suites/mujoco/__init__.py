@@ -47,7 +47,9 @@ TASKS: dict[str, type[MujocoTask]] = {
 }
 IDS = tuple(TASKS)
 REFUSED = {
-    name.replace("v5", version): f"its rewards and observations have known faults, which {name} mends"
+    name.replace(
+        "v5", version
+    ): f"its rewards and observations have known faults, which {name} mends"
     for name in IDS
     for version in ("v2", "v3", "v4")
 }
@@ -56,23 +58,34 @@ REFUSED = {
 def _spec(kind: type[MujocoTask]) -> registry.EnvironmentSpec:
     """What is known of a task without its model."""
     shape = kind(physics=None)
-    return registry.EnvironmentSpec(shape.observation_space, shape.action_space, shape.horizon, BACKENDS)
+    return registry.EnvironmentSpec(
+        shape.observation_space, shape.action_space, shape.horizon, BACKENDS
+    )
 
 
 SPECS = {name: _spec(kind) for name, kind in TASKS.items()}
 
 
-def make(environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwargs: Any) -> MujocoTask:
+def make(
+    environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwargs: Any
+) -> MujocoTask:
     """Build by id; `kwargs` are Gymnasium's options of the task, `impl` is MJX's: jax, or warp if installed."""
     errors.check_choice("backend", backend, BACKENDS)
     kind = TASKS[environment_id]
-    defaults = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "physics"}
+    defaults = {
+        field.name: field.default for field in dataclasses.fields(kind) if field.name != "physics"
+    }
     for name in kwargs:
         if name not in defaults:
-            raise errors.unknown(f"option of {environment_id}", name, (*defaults, "backend", "impl"))
+            raise errors.unknown(
+                f"option of {environment_id}", name, (*defaults, "backend", "impl")
+            )
     model = _model(environment_id, kind)
     _check_model(environment_id, kind, model)
-    numbers = {name: _option(name, kwargs.get(name, default), default) for name, default in defaults.items()}
+    numbers = {
+        name: _option(name, kwargs.get(name, default), default)
+        for name, default in defaults.items()
+    }
     return kind(physics=_physics(model, backend, impl), **numbers)
 
 
@@ -80,7 +93,9 @@ def _model(environment_id: str, kind: type[MujocoTask]) -> MujocoModel:
     """Where Gymnasium keeps the model, and what the task reads of it."""
     found = importlib.util.find_spec("gymnasium")
     if found is None or found.origin is None:
-        raise errors.JaxrlError(f"{environment_id} uses the models that Gymnasium ships: pip install 'jaxrl[mujoco]'.")
+        raise errors.JaxrlError(
+            f"{environment_id} uses the models that Gymnasium ships: pip install 'jaxrl[mujoco]'."
+        )
     path = Path(found.origin).parent / "envs" / "mujoco" / "assets" / kind.XML
     if not path.exists():
         raise errors.JaxrlError(

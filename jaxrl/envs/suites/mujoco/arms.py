@@ -79,7 +79,11 @@ class Reacher(MujocoTask):
         key_arm, key_radius, key_angle = jax.random.split(key, 3)
         noise = jax.random.uniform(key_arm, (4,), minval=-1.0, maxval=1.0)
         angle = jax.random.uniform(key_angle, maxval=2.0 * jnp.pi)
-        target = 0.2 * jnp.sqrt(jax.random.uniform(key_radius)) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        target = (
+            0.2
+            * jnp.sqrt(jax.random.uniform(key_radius))
+            * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        )
         arm = qpos[:2] + 0.1 * noise[:2]
         return jnp.concatenate([arm, target]), jnp.concatenate([5e-3 * noise[2:], jnp.zeros(2)])
 
@@ -91,7 +95,13 @@ class Reacher(MujocoTask):
         """Cosine and sine of the joints, the target, the joints' velocities, the way to go."""
         angles = seen.qpos[:2]
         return jnp.concatenate(
-            [jnp.cos(angles), jnp.sin(angles), seen.qpos[2:], seen.qvel[:2], self.target_to_tip(seen)[:2]]
+            [
+                jnp.cos(angles),
+                jnp.sin(angles),
+                seen.qpos[2:],
+                seen.qvel[:2],
+                self.target_to_tip(seen)[:2],
+            ]
         )
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
@@ -120,10 +130,14 @@ class Pusher(MujocoTask):
         """The cylinder uniform in a rectangle, but not within 0.17 m of the goal; the arm slightly moving."""
         key_place, key_qvel = jax.random.split(key)
         # Gymnasium draws until one fits, which three in five do: that the first 32 all fail has a chance of 1e-14.
-        places = jax.random.uniform(key_place, (32, 2)) * jnp.array([[0.3, 0.4]]) - jnp.array([[0.3, 0.2]])
+        places = jax.random.uniform(key_place, (32, 2)) * jnp.array([[0.3, 0.4]]) - jnp.array(
+            [[0.3, 0.2]]
+        )
         place = places[jnp.argmax(jnp.linalg.norm(places, axis=1) > 0.17)]
         qvel = 5e-3 * jax.random.uniform(key_qvel, (7,), minval=-1.0, maxval=1.0)
-        return jnp.concatenate([qpos[:7], place, jnp.zeros(2)]), jnp.concatenate([qvel, jnp.zeros(4)])
+        return jnp.concatenate([qpos[:7], place, jnp.zeros(2)]), jnp.concatenate(
+            [qvel, jnp.zeros(4)]
+        )
 
     def observe(self, seen: Readings) -> Array:
         """The arm's joints and velocities; where its tip, the cylinder and the goal are."""

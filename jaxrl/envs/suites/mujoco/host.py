@@ -53,7 +53,9 @@ class HostPhysics:
         row = np.empty((1, mine.state))
         mujoco.mj_getState(mine.model, data, row[0, : mine.physics], mine.kept)
         if self.model.track != "position":
-            row[:, mine.physics :] = mine.point({name: getattr(data, name) for name in self.model.reads})
+            row[:, mine.physics :] = mine.point(
+                {name: getattr(data, name) for name in self.model.reads}
+            )
         return row.view(np.uint32).reshape(mine.state, 2)
 
     def unpack(self, state: Any) -> Any:
@@ -71,14 +73,19 @@ class HostPhysics:
         """Refuse a state of something else."""
         size = simulation(self.model).state
         if shape != (size, 2) or dtype != np.uint32:
-            raise JaxrlError(f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} {list(shape)}.")
+            raise JaxrlError(
+                f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} {list(shape)}."
+            )
 
     def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Readings]:
         """`function(state words, seen, *arguments)` on NumPy arrays with rows, behind a callback for this device."""
         from jax.experimental.buffer_callback import buffer_callback
 
         sizes = simulation(self.model)
-        shapes = jax.ShapeDtypeStruct((sizes.state, 2), np.uint32), jax.ShapeDtypeStruct((sizes.seen,), np.float32)
+        shapes = (
+            jax.ShapeDtypeStruct((sizes.state, 2), np.uint32),
+            jax.ShapeDtypeStruct((sizes.seen,), np.float32),
+        )
         ranks = [array.ndim for array in arguments]
 
         def rows(array: Any, rank: int) -> np.ndarray:
@@ -102,7 +109,9 @@ class HostPhysics:
         words, seen = jax.lax.platform_dependent(
             *arguments,
             cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
-            default=lambda *given: jax.pure_callback(by_value, shapes, *given, vmap_method="broadcast_all"),
+            default=lambda *given: jax.pure_callback(
+                by_value, shapes, *given, vmap_method="broadcast_all"
+            ),
         )
         return words, sizes.named(seen)
 
@@ -118,7 +127,9 @@ class Simulation:
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         kinds, data = mujoco.mjtState, mujoco.MjData(self.model)
         self.kept = int(kinds.mjSTATE_FULLPHYSICS | kinds.mjSTATE_WARMSTART)
-        self._given = self.kept | int(kinds.mjSTATE_CTRL)  # the control comes last: a row of the state, then an action
+        self._given = self.kept | int(
+            kinds.mjSTATE_CTRL
+        )  # the control comes last: a row of the state, then an action
         self.physics = mujoco.mj_stateSize(self.model, self.kept)
         self.moving = self.model.nq + self.model.nv
         self.shapes = {name: np.shape(getattr(data, name)) for name in model.reads}
@@ -130,14 +141,21 @@ class Simulation:
         """Write the states, and what is seen of them, of rows `place` of (qpos, qvel)."""
         with self._borrowed(len(words), self._batch) as batch:
             batch.reset(stage=0)  # the whole of it: also what no task reads
-            batch.warning[:] = 1  # as if seen: a first one would go to a log file, and a blow-up is no surprise
+            batch.warning[:] = (
+                1  # as if seen: a first one would go to a log file, and a blow-up is no surprise
+            )
             batch.state[:, 1 : 1 + self.moving] = place
             batch.forward()
             # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo for them yet.
-            read = {name: 0.0 * batch.bind(name) if name == "cfrc_ext" else batch.bind(name) for name in self.shapes}
+            read = {
+                name: 0.0 * batch.bind(name) if name == "cfrc_ext" else batch.bind(name)
+                for name in self.shapes
+            }
             self._finish(batch.state[:, : self.physics], words, seen, read, None)
 
-    def step(self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray) -> None:
+    def step(
+        self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray
+    ) -> None:
         """Write the next states, and what is seen of them."""
         if "cfrc_ext" in self.shapes:
             self._split(self._step_each, words, seen, before, action)
@@ -146,12 +164,21 @@ class Simulation:
 
     def named(self, seen: Array) -> Readings:
         """A row of what is seen, float32 [seen], by name."""
-        sizes = [self.model.nq, self.model.nv, 2, *(int(np.prod(shape)) for shape in self.shapes.values())]
+        sizes = [
+            self.model.nq,
+            self.model.nv,
+            2,
+            *(int(np.prod(shape)) for shape in self.shapes.values()),
+        ]
         qpos, qvel, moved, *read = jnp.split(seen, np.cumsum(sizes)[:-1].tolist())
         named = zip(self.shapes.items(), read, strict=True)
-        return Readings(qpos, qvel, moved, {name: flat.reshape(shape) for (name, shape), flat in named})
+        return Readings(
+            qpos, qvel, moved, {name: flat.reshape(shape) for (name, shape), flat in named}
+        )
 
-    def _step_batch(self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray) -> None:
+    def _step_batch(
+        self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray
+    ) -> None:
         earlier = _doubles(before)
         with self._borrowed(len(words), self._batch) as batch:
             batch.state[:, : self.physics] = earlier[:, : self.physics]
@@ -160,7 +187,9 @@ class Simulation:
             read = {name: batch.bind(name) for name in self.shapes}
             self._finish(batch.state[:, : self.physics], words, seen, read, earlier)
 
-    def _step_each(self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray) -> None:
+    def _step_each(
+        self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray
+    ) -> None:
         """One after the other: contact forces are computed on demand, which a batch cannot be asked for."""
         import mujoco
 
@@ -213,7 +242,10 @@ class Simulation:
         """Call `work` on slices of the rows, one a thread; this thread takes the first."""
         rows, workers = len(arrays[0]), min(_cores(), len(arrays[0]))
         cuts = [rows * worker // workers for worker in range(workers + 1)]
-        slices = [[array[start:stop] for array in arrays] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+        slices = [
+            [array[start:stop] for array in arrays]
+            for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+        ]
         others = [_threads().submit(work, *part) for part in slices[1:]]
         work(*slices[0])
         for other in others:

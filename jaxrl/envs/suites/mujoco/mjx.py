@@ -39,7 +39,9 @@ class MjxPhysics:
         with jax.numpy_rank_promotion("allow"):
             device, data = put(self.model.path, self.implementation)
             data = mjx.forward(device, data.replace(qpos=qpos, qvel=qvel))
-            data = data.replace(qpos=qpos)  # quaternions as they were given: only MJX brings them to length 1 here
+            data = data.replace(
+                qpos=qpos
+            )  # quaternions as they were given: only MJX brings them to length 1 here
         return self._shown(data, None)
 
     def step(self, state: Array, action: Array) -> tuple[Array, Readings]:
@@ -51,7 +53,9 @@ class MjxPhysics:
             kept = self._kept(state)
             point = kept.pop("point")
             data = data.replace(**kept, ctrl=action)
-            data = jax.lax.fori_loop(0, self.model.frame_skip, lambda _, data: mjx.step(device, data), data)
+            data = jax.lax.fori_loop(
+                0, self.model.frame_skip, lambda _, data: mjx.step(device, data), data
+            )
             if "cfrc_ext" in self.model.reads:
                 from mujoco.mjx._src.smooth import rne_postconstraint
 
@@ -63,7 +67,13 @@ class MjxPhysics:
         sizes = load(self.model.path)
         cuts = np.cumsum([1, sizes.nq, sizes.nv, sizes.na, sizes.nv]).tolist()
         time, *parts = jnp.split(state, cuts)
-        return dict(zip(("time", "qpos", "qvel", "act", "qacc_warmstart", "point"), (time[0], *parts), strict=True))
+        return dict(
+            zip(
+                ("time", "qpos", "qvel", "act", "qacc_warmstart", "point"),
+                (time[0], *parts),
+                strict=True,
+            )
+        )
 
     def _shown(self, data: Any, earlier: Array | None) -> tuple[Array, Readings]:
         """The state as a row, and what is seen of it."""
@@ -79,7 +89,9 @@ class MjxPhysics:
             parts.append(point)
         if earlier is None:
             earlier = point
-            read = {name: 0.0 * value if name == "cfrc_ext" else value for name, value in read.items()}
+            read = {
+                name: 0.0 * value if name == "cfrc_ext" else value for name, value in read.items()
+            }
         return jnp.concatenate(parts), Readings(data.qpos, data.qvel, point - earlier, read)
 
 
@@ -100,11 +112,15 @@ def put(path: str, implementation: str) -> tuple[Any, Any]:
 def check_implementation(implementation: str) -> None:
     """Refuse an implementation that is unknown or not installed."""
     if implementation not in IMPLEMENTATIONS:
-        raise JaxrlError(f"impl is {implementation!r}, but must be one of: {', '.join(IMPLEMENTATIONS)}.")
+        raise JaxrlError(
+            f"impl is {implementation!r}, but must be one of: {', '.join(IMPLEMENTATIONS)}."
+        )
     for package in ("mujoco.mjx", IMPLEMENTATIONS[implementation]):
         if importlib.util.find_spec(package) is None:
             install = "jaxrl[mujoco]" if package == "mujoco.mjx" else "mujoco-mjx[warp]"
-            raise JaxrlError(f"backend mjx with impl={implementation} needs {package}: pip install '{install}'.")
+            raise JaxrlError(
+                f"backend mjx with impl={implementation} needs {package}: pip install '{install}'."
+            )
 
 
 def _field(data: Any, name: str) -> Array:

@@ -34,19 +34,29 @@ def painter(spec: MujocoModel) -> Iterator[Callable[[PyTree], np.ndarray]]:
     data = mujoco.MjData(model)
     context, renderer = _renderer(model)
     scene = mujoco.MjvScene(model, 1000)
-    scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # on a processor they take twice the time of all the rest
+    scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = (
+        False  # on a processor they take twice the time of all the rest
+    )
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, renderer)
-    options, nothing, frame = mujoco.MjvOption(), mujoco.MjvPerturb(), mujoco.MjrRect(0, 0, WIDTH, HEIGHT)
+    options, nothing, frame = (
+        mujoco.MjvOption(),
+        mujoco.MjvPerturb(),
+        mujoco.MjrRect(0, 0, WIDTH, HEIGHT),
+    )
     eye: Any = None
 
     def paint(state: PyTree) -> np.ndarray:
         nonlocal eye
         row, pixels = np.ascontiguousarray(state), np.empty((HEIGHT, WIDTH, 3), np.uint8)
-        row = row.view(np.float64)[:, 0] if row.dtype == np.uint32 else row  # host.py, mjx.py: time, then qpos
+        row = (
+            row.view(np.float64)[:, 0] if row.dtype == np.uint32 else row
+        )  # host.py, mjx.py: time, then qpos
         data.qpos = row[1 : 1 + model.nq]
         mujoco.mj_fwdPosition(model, data)
         eye = eye or _camera(spec.name, model, data)  # one that tracks nothing stays where it was
-        mujoco.mjv_updateScene(model, data, options, nothing, eye, mujoco.mjtCatBit.mjCAT_ALL, scene)
+        mujoco.mjv_updateScene(
+            model, data, options, nothing, eye, mujoco.mjtCatBit.mjCAT_ALL, scene
+        )
         mujoco.mjr_render(frame, scene, renderer)
         mujoco.mjr_readPixels(pixels, None, frame, renderer)
         return pixels[::-1]  # OpenGL counts rows from the bottom
@@ -82,9 +92,13 @@ def _renderer(model: Any) -> tuple[Any, Any]:
     name = os.environ.get("MUJOCO_GL", "").lower().strip()
     if not name and platform.system() == "Linux":
         # Looked up first: after a failed import of one, Python's OpenGL can no longer be told to use the other.
-        name = next((each for each, library in OFFSCREEN.items() if ctypes.util.find_library(library)), "")
+        name = next(
+            (each for each, library in OFFSCREEN.items() if ctypes.util.find_library(library)), ""
+        )
         if not name:
-            raise JaxrlError(f"MuJoCo cannot draw: there is neither {' nor '.join(OFFSCREEN.values())}. {INSTALL}")
+            raise JaxrlError(
+                f"MuJoCo cannot draw: there is neither {' nor '.join(OFFSCREEN.values())}. {INSTALL}"
+            )
     # Others are contexts of a display, or of a system that has them built in.
     module = f"mujoco.{name}" if name in OFFSCREEN else "mujoco.gl_context"
     try:
@@ -93,4 +107,6 @@ def _renderer(model: Any) -> tuple[Any, Any]:
         return context, mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
     except (ImportError, AttributeError, RuntimeError, OSError, mujoco.FatalError) as error:
         library = OFFSCREEN.get(name, name or "OpenGL")
-        raise JaxrlError(f"MuJoCo cannot draw: {library} does not work here ({error}). {INSTALL}") from error
+        raise JaxrlError(
+            f"MuJoCo cannot draw: {library} does not work here ({error}). {INSTALL}"
+        ) from error

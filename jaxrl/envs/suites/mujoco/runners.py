@@ -25,7 +25,9 @@ class HalfCheetah(MujocoTask):
     @property
     def observation_size(self) -> int:
         """Positions but the hidden ones, and velocities."""
-        return super().observation_size - self.HIDDEN * self.exclude_current_positions_from_observation
+        return (
+            super().observation_size - self.HIDDEN * self.exclude_current_positions_from_observation
+        )
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions, normal velocities."""
@@ -39,7 +41,9 @@ class HalfCheetah(MujocoTask):
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed less the squared action."""
         speed = seen.moved[0] / self.seconds
-        return self.forward_reward_weight * speed - self.ctrl_cost_weight * square(action), jnp.zeros((), bool)
+        return self.forward_reward_weight * speed - self.ctrl_cost_weight * square(
+            action
+        ), jnp.zeros((), bool)
 
 
 class Swimmer(HalfCheetah):
@@ -77,7 +81,9 @@ class Walker2d(HalfCheetah):
 
     def healthy(self, seen: Readings) -> Array:
         """Whether it stands, bool []."""
-        return within(seen.qpos[1], self.healthy_z_range) & within(seen.qpos[2], self.healthy_angle_range)
+        return within(seen.qpos[1], self.healthy_z_range) & within(
+            seen.qpos[2], self.healthy_angle_range
+        )
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed and a bonus while it stands, less the squared action."""
@@ -143,7 +149,10 @@ class Ant(MujocoTask):
         """Speed and a bonus while it stands, less the squared action and the squared contact forces."""
         low, high = self.healthy_z_range
         healthy = (low <= seen.qpos[2]) & (seen.qpos[2] <= high)
-        reward = self.forward_reward_weight * seen.moved[0] / self.seconds + self.healthy_reward * healthy
+        reward = (
+            self.forward_reward_weight * seen.moved[0] / self.seconds
+            + self.healthy_reward * healthy
+        )
         reward -= self.ctrl_cost_weight * square(action)
         reward -= self.contact_cost_weight * square(self.contact_forces(seen))
         return reward, ~healthy & self.terminate_when_unhealthy
@@ -168,8 +177,13 @@ class HumanoidStandup(MujocoTask):
     def observation_size(self) -> int:
         """Positions and velocities; inertia, velocity and contact forces of 13 bodies; joint forces."""
         width = super().observation_size - 2 * self.exclude_current_positions_from_observation
-        width += 17 * self.include_qfrc_actuator_in_observation + 13 * 10 * self.include_cinert_in_observation
-        return width + 13 * 6 * (self.include_cvel_in_observation + self.include_cfrc_ext_in_observation)
+        width += (
+            17 * self.include_qfrc_actuator_in_observation
+            + 13 * 10 * self.include_cinert_in_observation
+        )
+        return width + 13 * 6 * (
+            self.include_cvel_in_observation + self.include_cfrc_ext_in_observation
+        )
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
@@ -185,12 +199,16 @@ class HumanoidStandup(MujocoTask):
 
     def impact(self, seen: Readings) -> Array:
         """The cost of contact forces."""
-        return jnp.clip(self.impact_cost_weight * square(seen.data["cfrc_ext"]), *self.impact_cost_range)
+        return jnp.clip(
+            self.impact_cost_weight * square(seen.data["cfrc_ext"]), *self.impact_cost_range
+        )
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Height over the physics' time step, less the squared action and the impact."""
         height = seen.qpos[2] / (self.seconds / self.FRAME_SKIP)
-        return height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0, jnp.zeros((), bool)
+        return height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0, jnp.zeros(
+            (), bool
+        )
 
 
 class Humanoid(HumanoidStandup):
@@ -206,6 +224,9 @@ class Humanoid(HumanoidStandup):
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed of the centre of mass and a bonus while it stands, less the squared action and the impact."""
         healthy = within(seen.qpos[2], self.healthy_z_range)
-        reward = self.forward_reward_weight * seen.moved[0] / self.seconds + self.healthy_reward * healthy
+        reward = (
+            self.forward_reward_weight * seen.moved[0] / self.seconds
+            + self.healthy_reward * healthy
+        )
         reward -= self.ctrl_cost_weight * square(action) + self.impact(seen)
         return reward, ~healthy & self.terminate_when_unhealthy

@@ -42,7 +42,9 @@ class MujocoTask(Environment):
     HORIZON: ClassVar[int] = 1000
     READS: ClassVar[tuple[str, ...]] = ()
     TRACK: ClassVar[str] = "position"
-    D4RL: ClassVar[tuple[float, float] | None] = None  # its scores of a random and of an expert policy
+    D4RL: ClassVar[tuple[float, float] | None] = (
+        None  # its scores of a random and of an expert policy
+    )
 
     @property
     def observation_size(self) -> int:
@@ -78,7 +80,10 @@ class MujocoTask(Environment):
         """
         options = (field for field in dataclasses.fields(self) if field.name != "physics")
         usual = all(
-            np.array_equal(np.asarray(getattr(self, field.name), np.float32), np.asarray(field.default, np.float32))
+            np.array_equal(
+                np.asarray(getattr(self, field.name), np.float32),
+                np.asarray(field.default, np.float32),
+            )
             for field in options
         )
         return self.D4RL if usual else None
@@ -95,9 +100,15 @@ class MujocoTask(Environment):
         del key
         successor, seen = self.physics.step(state, action.astype(jnp.float32))
         reward, terminated = self.reward_and_termination(seen, action)
-        sound = jnp.all(jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)]))
-        reward = jnp.where(sound, reward, jnp.nan)  # velocities may be clipped in observations, and look well
-        return blow_up.guard(state, successor, self.observe(seen), reward.astype(jnp.float32), terminated)
+        sound = jnp.all(
+            jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)])
+        )
+        reward = jnp.where(
+            sound, reward, jnp.nan
+        )  # velocities may be clipped in observations, and look well
+        return blow_up.guard(
+            state, successor, self.observe(seen), reward.astype(jnp.float32), terminated
+        )
 
     def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
         """A function that draws a state, uint8 [height, width, 3]."""
@@ -130,9 +141,13 @@ class MujocoTask(Environment):
         noise = jax.random.uniform(key_qpos, qpos.shape, minval=-1.0, maxval=1.0)
         return qpos + scale * noise, scale * jax.random.normal(key_qvel, (self.SIZES[1],))
 
-    def uniform_velocities(self, key: Key, qpos: Array, scale: Array | float) -> tuple[Array, Array]:
+    def uniform_velocities(
+        self, key: Key, qpos: Array, scale: Array | float
+    ) -> tuple[Array, Array]:
         """Positions and velocities within ±scale."""
-        noise = scale * jax.random.uniform(key, (self.SIZES[0] + self.SIZES[1],), minval=-1.0, maxval=1.0)
+        noise = scale * jax.random.uniform(
+            key, (self.SIZES[0] + self.SIZES[1],), minval=-1.0, maxval=1.0
+        )
         return qpos + noise[: len(qpos)], noise[len(qpos) :]
 
 
