@@ -235,7 +235,7 @@ def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], pat
         return LATE, ""
     if done.returncode in ENDS:
         return ENDS[done.returncode], ""
-    failed = re.search(r"^FAILED (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
     return (FAILED, failed[1]) if failed else (BROKEN, "")
 
 

@@ -120,7 +120,9 @@ def test_one_compilation_serves_every_number():
 def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the_31_transitions(iteration):
     assert NUM_ITERATIONS * WHOLE > 35_000_000 * WHOLE > 2**31
     state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
-    following, metrics = step(make_config(learning_rate=0.01), state)
+    config = make_config(learning_rate=0.01)
+    assert PPOConfig().anneal_learning_rate and config.anneal_learning_rate
+    following, metrics = step(config, state)
     np.testing.assert_allclose(mean(metrics["learning_rate"]), 0.01 * (1 - iteration / NUM_ITERATIONS), atol=2e-9)
     assert int(following.iteration) == iteration + 1
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(following.policy))
