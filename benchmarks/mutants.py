@@ -235,7 +235,7 @@ def run_tests(mutant: dict[str, Any], tests: list[str], left_out: list[str], pat
         return LATE, ""
     if done.returncode in ENDS:
         return ENDS[done.returncode], ""
-    if absent := re.search(r"found no collectors for (\S+)::", done.stderr):  # of a package that is not installed
+    if absent := re.search(r"found no collectors for (\S+)::", done.stderr or ""):  # of a package that is not installed
         others = [test for test in tests if test.partition("::")[0] not in absent[1]]
         return run_tests(mutant, others, left_out, patience)
     failed = re.search(r"^(?:FAILED|ERROR) (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
