@@ -14,6 +14,7 @@ import pytest
 
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
+from jaxrl.core.safety import confidence
 from jaxrl.core.tabular import Episodes, Mixture
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.probe import ActionReward
@@ -164,6 +165,13 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
         np.testing.assert_array_equal(kept, remembered)
 
 
+def test_replan_doubling_keeps_a_plan_until_some_count_has_doubled():
+    found = run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 40, 1)
+    visits = found.state.counts.sum(-1)
+    assert (found.state.planned <= visits).all() and (found.state.planned < visits).any()
+    assert (2 * found.state.planned >= visits).all()
+
+
 @pytest.mark.slow
 def test_planning_when_counts_double_is_as_safe_and_plans_less():
     rare, always = run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 3000, 4), hub("stepmix", BOLD)
@@ -172,6 +180,17 @@ def test_planning_when_counts_double_is_as_safe_and_plans_less():
     assert rare.regret[..., -1].mean() < 1.5 * always.regret[..., -1].mean()
     visits = rare.state.counts.sum(-1)
     assert (rare.state.planned <= visits).all() and (2 * rare.state.planned >= visits).all()
+
+
+@pytest.mark.parametrize("bound", ["kl", "anchored"])
+def test_plans_are_made_with_the_bound_that_is_asked_for(bound, monkeypatch):
+    used = set()
+    for name in ("kl_bounds", "anchored_bounds"):
+        made = getattr(confidence, name)
+        monkeypatch.setattr(confidence, name, lambda *given, name=name, made=made: used.add(name) or made(*given))
+    algorithm = stepmix(make("tabular/hub"), dataclasses.replace(HUB, bound=bound))
+    jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert used == {f"{bound}_bounds"}
 
 
 def test_anchored_bounds_leave_the_baseline_too():
