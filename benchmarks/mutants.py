@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from benchmarks.report import ROOT, machine, markdown, steps, write
+from benchmarks.report import RESULTS, ROOT, machine, markdown, steps, write
 from jaxrl.errors import unknown
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
@@ -114,7 +114,7 @@ class Arguments:
     """Whether some test notices when an option does nothing."""
 
     options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(MUTANTS)
-    """Which options to drop, as ppo.gamma. Of some nothing is written."""
+    """Which options to drop, as ppo.gamma. Of some, their rows of the written table are renewed."""
     patience: float = 120.0
     """Seconds after which the tests of a mutant are given up."""
 
@@ -137,7 +137,10 @@ def main(arguments: Arguments) -> int:
         "rows": rows,
     }
     Console().note(text(record))
-    if arguments.options == tuple(MUTANTS):
+    written = RESULTS / "mutants.json"
+    kept = json.loads(written.read_text())["rows"] if written.exists() else {}
+    record["rows"] = {name: rows.get(name, kept.get(name)) for name in MUTANTS if name in rows or name in kept}
+    if len(record["rows"]) == len(MUTANTS):
         write("mutants", record, text(record))
     return int(any(row["verdict"] != KILLED for row in rows.values()))
 
