@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from benchmarks.report import ROOT, machine, markdown, steps, write
+from benchmarks.report import RESULTS, ROOT, machine, markdown, steps, write
 from jaxrl.errors import unknown
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
@@ -121,7 +121,7 @@ class Arguments:
     """Whether some test notices when an option does nothing."""
 
     options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(MUTANTS)
-    """Which options to drop, as ppo.gamma. Of some nothing is written."""
+    """Which options to drop, as ppo.gamma. Of some, their rows of the written table are renewed."""
     patience: float = 120.0
     """Seconds after which the tests of a mutant are given up."""
 
@@ -146,7 +146,12 @@ def main(arguments: Arguments) -> int:
         "rows": rows,
     }
     Console().note(text(record))
-    if arguments.options == tuple(MUTANTS):
+    written = RESULTS / "mutants.json"
+    kept = json.loads(written.read_text())["rows"] if written.exists() else {}
+    record["rows"] = {
+        name: rows.get(name, kept.get(name)) for name in MUTANTS if name in rows or name in kept
+    }
+    if len(record["rows"]) == len(MUTANTS):
         write("mutants", record, text(record))
     return int(any(row["verdict"] != KILLED for row in rows.values()))
 
@@ -265,7 +270,14 @@ def run_tests(
         return LATE, ""
     if done.returncode in ENDS:
         return ENDS[done.returncode], ""
-    failed = re.search(r"^FAILED (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE)
+    if absent := re.search(
+        r"found no collectors for (\S+)::", done.stderr or ""
+    ):  # of a package that is not installed
+        others = [test for test in tests if test.partition("::")[0] not in absent[1]]
+        return run_tests(mutant, others, left_out, patience)
+    failed = re.search(
+        r"^(?:FAILED|ERROR) (\S+\.py::\w+(?:\[.*?\])?)(?: - |$)", done.stdout, re.MULTILINE
+    )
     return (FAILED, failed[1]) if failed else (BROKEN, "")
 
 

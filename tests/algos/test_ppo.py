@@ -14,6 +14,7 @@ from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
 from jaxrl.config import configuration, number, override, sweepable
 from jaxrl.core.distributions import Categorical
 from jaxrl.envs.play import play
+from jaxrl.envs.registry import make
 from jaxrl.envs.starts.api import Draw
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
@@ -141,7 +142,9 @@ def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the
 ):
     assert NUM_ITERATIONS * WHOLE > 35_000_000 * WHOLE > 2**31
     state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
-    following, metrics = step(make_config(learning_rate=0.01), state)
+    config = make_config(learning_rate=0.01)
+    assert PPOConfig().anneal_learning_rate and config.anneal_learning_rate
+    following, metrics = step(config, state)
     np.testing.assert_allclose(
         mean(metrics["learning_rate"]), 0.01 * (1 - iteration / NUM_ITERATIONS), atol=2e-9
     )
@@ -414,3 +417,80 @@ def test_staggered_environments_are_granted_different_first_episodes():
         for stagger in (False, True)
     ]
     assert len(np.unique(limits[0])) == 1 < len(np.unique(limits[1]))
+
+
+@pytest.mark.parametrize("numbers", [(0.5, 0.01), (0.1, 1.0), (2.0, 0.0)])
+def test_the_loss_is_weighted_by_value_coefficient_and_entropy_coefficient(numbers):
+    value_coefficient, entropy_coefficient = numbers
+    config = make_config(
+        value_coefficient=value_coefficient, entropy_coefficient=entropy_coefficient
+    )
+    _, metrics = step(config, with_key(trained()[0], 0))
+    seen = {name: mean(metrics[name]) for name in ("loss", "policy_loss", "value_loss", "entropy")}
+    expected = (
+        seen["policy_loss"]
+        + value_coefficient * seen["value_loss"]
+        - entropy_coefficient * seen["entropy"]
+    )
+    assert seen["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_outer_step_size_of_zero_leaves_the_policy_where_it_was():
+    before = trained()[0]
+    stayed, _ = step(make_config(outer_step_size=0.0), with_key(before, 0))
+    moved, _ = step(make_config(outer_step_size=1.0), with_key(before, 0))
+    flat = [ravel_pytree(state.policy.params)[0] for state in (before, stayed, moved)]
+    np.testing.assert_allclose(flat[1], flat[0], rtol=1e-6)
+    assert np.abs(flat[2] - flat[0]).max() > 1e-4
+
+
+def shapes_of(env, network):
+    """The shapes of the parameters, and the jaxpr of a deterministic action, of PPO with this network."""
+    algorithm = ppo(env, make_config(network=network))
+    policy = algorithm.policy(jax.eval_shape(algorithm.init, jax.random.key(0)))
+    view = View.at_start(jnp.zeros(env.observation_space.shape), env.action_space)
+    act = algorithm.agent.modes["deterministic"].act
+    return jax.tree.map(jnp.shape, policy.params), str(
+        jax.make_jaxpr(act)(policy, (), view, jax.random.key(0))
+    )
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"torso": "cnn"},
+        {"shared_torso": True},
+        {"hidden_sizes": (4,)},
+        {"state_dependent_std": True},
+    ],
+    ids=str,
+)
+def test_an_option_of_the_network_shapes_its_parameters(network):
+    env = make("Breakout-MinAtar" if "torso" in network else "Pendulum-v1")
+    usual, asked = (
+        shapes_of(env, NetworkConfig(**{"hidden_sizes": (8,)} | each))[0] for each in ({}, network)
+    )
+    assert jax.tree.leaves(usual, is_leaf=lambda x: isinstance(x, tuple)) != jax.tree.leaves(
+        asked, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+@pytest.mark.parametrize("network", [{"activation": "relu"}, {"squash_actions": True}], ids=str)
+def test_an_option_of_the_network_changes_how_it_acts(network):
+    env = make("Pendulum-v1")
+    usual, asked = (
+        shapes_of(env, NetworkConfig(**{"hidden_sizes": (8,)} | each))[1] for each in ({}, network)
+    )
+    assert usual != asked
+
+
+@pytest.mark.parametrize("initial_log_std", [0.0, -1.25])
+def test_ppos_first_policy_has_the_initial_log_std_that_is_asked_for(initial_log_std):
+    config = PPOConfig(network=NetworkConfig(hidden_sizes=(4,), initial_log_std=initial_log_std))
+    policy = ppo(make("Pendulum-v1"), config).agent.init(jax.random.key(0))
+    found = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(policy.params)
+        if "log_std" in str(path)
+    ]
+    np.testing.assert_array_equal(found, [[initial_log_std]])

@@ -14,7 +14,8 @@ import pytest
 
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
-from jaxrl.core.tabular import Mixture, TabularEpisodes
+from jaxrl.core.safety import confidence
+from jaxrl.core.tabular import TabularEpisodes, Mixture
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
@@ -194,6 +195,13 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
         np.testing.assert_array_equal(kept, remembered)
 
 
+def test_replan_doubling_keeps_a_plan_until_some_count_has_doubled():
+    found = run(dataclasses.replace(HUB, replan="doubling"), (BOLD,), 40, 1)
+    visits = found.state.counts.sum(-1)
+    assert (found.state.planned <= visits).all() and (found.state.planned < visits).any()
+    assert (2 * found.state.planned >= visits).all()
+
+
 @pytest.mark.slow
 def test_planning_when_counts_double_is_as_safe_and_plans_less():
     rare, always = (
@@ -205,6 +213,77 @@ def test_planning_when_counts_double_is_as_safe_and_plans_less():
     assert rare.regret[..., -1].mean() < 1.5 * always.regret[..., -1].mean()
     visits = rare.state.counts.sum(-1)
     assert (rare.state.planned <= visits).all() and (2 * rare.state.planned >= visits).all()
+
+
+@pytest.mark.parametrize("bound", ["kl", "anchored"])
+def test_plans_are_made_with_the_bound_that_is_asked_for(bound, monkeypatch):
+    used = set()
+    for name in ("kl_bounds", "anchored_bounds"):
+        made = getattr(confidence, name)
+        monkeypatch.setattr(
+            confidence, name, lambda *given, name=name, made=made: used.add(name) or made(*given)
+        )
+    algorithm = stepmix(make("tabular/hub"), dataclasses.replace(HUB, bound=bound))
+    jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert used == {f"{bound}_bounds"}
+
+
+@functools.cache
+def upper_bound():
+    """(bonus scale, failure probability) -> the upper bound on the optimal return after 400 visits everywhere."""
+    env = make("tabular/hub")
+    with jax.debug_key_reuse(False):
+        state = jax.jit(stepmix(env, HUB).init, compiler_options=LIGHT)(jax.random.key(0))
+    state = state._replace(counts=400 * (env.transitions > 0).astype(jnp.int32))
+
+    def bound(bonus_scale, failure_probability):
+        numbers = {"bonus_scale": bonus_scale, "failure_probability": failure_probability}
+        learner = StepMix(env, dataclasses.replace(HUB, **numbers))
+        return learner.plan(state.problem, state.counts, jax.random.key(1)).optimistic_upper
+
+    return jax.jit(bound, compiler_options=LIGHT)
+
+
+def test_bounds_widen_with_bonus_scale_and_narrow_with_failure_probability():
+    bound = upper_bound()
+    assert bound(0.02, 0.1) > bound(0.01, 0.1) > bound(0.01, 0.5)
+
+
+def baseline_of(numbers, **options):
+    """The baseline [H, S, A] that StepMix makes on the hub."""
+
+    def first(numbers):
+        config = dataclasses.replace(StepMixConfig(**options), **numbers)
+        return StepMix(make("tabular/hub"), config).init(jax.random.key(0)).problem.baseline
+
+    return np.asarray(jax.jit(first, compiler_options=LIGHT)(numbers), np.float64)
+
+
+def test_baseline_action_is_the_one_that_a_constant_baseline_takes():
+    for action in (0, 1):
+        assert (
+            baseline_of({}, baseline="constant", baseline_action=action)[..., action] == 1
+        ).all()
+
+
+def test_baseline_epsilon_is_spread_over_all_actions():
+    found = baseline_of({"baseline_epsilon": 0.3}, baseline="epsilon-soft")
+    actions, decided = (
+        found.shape[-1],
+        found.max(-1) > 0.5,
+    )  # elsewhere all actions are equally good
+    assert decided.any()
+    np.testing.assert_allclose(found[decided].min(-1), 0.3 / actions, rtol=1e-5)
+    np.testing.assert_allclose(found[decided].max(-1), 0.7 + 0.3 / actions, rtol=1e-5)
+
+
+def test_inverse_temperature_multiplies_what_a_boltzmann_baseline_prefers():
+    logits = [
+        np.log(baseline_of({"inverse_temperature": t}, baseline="boltzmann")) for t in (1.0, 2.0)
+    ]
+    preferences = [each - each.mean(-1, keepdims=True) for each in logits]
+    np.testing.assert_allclose(preferences[1], 2 * preferences[0], atol=1e-5)
+    assert np.abs(preferences[0]).max() > 0.01
 
 
 def test_anchored_bounds_leave_the_baseline_too():
