@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -91,6 +92,17 @@ def test_links_lead_somewhere(page):
 def test_the_index_lists_every_page():
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def test_the_map_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("docs_map", ROOT / "docs" / "map.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert (ROOT / "docs" / "map.md").read_text() == drawing.page(), (
+        "draw it again: python docs/map.py"
+    )
+    for file in drawing.ANSWERS.values():
+        assert (ROOT / "jaxrl" / file).is_file()
 
 
 @pytest.mark.parametrize("page", RUNNABLE)

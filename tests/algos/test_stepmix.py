@@ -15,7 +15,7 @@ import pytest
 from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
 from jaxrl.core.safety import confidence
-from jaxrl.core.tabular import TabularEpisodes, Mixture
+from jaxrl.core.tabular import Mixture, TabularEpisodes
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
