@@ -100,11 +100,12 @@ class Timestep(NamedTuple):
 class Transition(NamedTuple):
     """One vector step. Leaves are [N, ...], or [T, N, ...] once a rollout has stacked them.
 
-    `final_observation` is the observation that the action led to, *before* any reset: the state whose
-    value bootstraps a truncated episode. `episode_return` and `episode_length` include this step and are
-    totals of a whole episode only where `terminated | truncated`. `origin` says where the episode began: -1 is the
-    environment's own reset, else a row of a pool or bank. `weight`, where there is one, says how much a
-    learner is to make of the row: 0 for what another policy did.
+    `final_observation` is the observation that the action led to, *before* any reset: the state
+    whose value bootstraps a truncated episode. `episode_return` and `episode_length` include this
+    step and are totals of a whole episode only where `terminated | truncated`. `origin` says where
+    the episode began: -1 is the environment's own reset, else a row of a pool or bank. `weight`,
+    where there is one, says how much a learner is to make of the row: 0 for what another policy
+    did.
     """
 
     observation: PyTree
@@ -123,7 +124,8 @@ class Transition(NamedTuple):
 class View(NamedTuple):
     """What a policy is shown of one environment. Most read the observation alone (see `feed_forward`).
 
-    Whoever plays resets the policy's memory where an episode begins; `first` informs the policy of it.
+    Whoever plays resets the policy's memory where an episode begins; `first` informs the policy of
+    it.
     """
 
     observation: PyTree
@@ -239,9 +241,10 @@ class Log:
              the devices that share the environments (B = 1 on one device; a device sees its own block alone).
     written: uint32 [B, 2], how many rows each block was ever given, as a low and a high word of 32 bits.
 
-    Row i of a block, counted from 0 since the beginning, lies at place i mod (C / B). In a population every leaf has
-    the member axes in front, [H, S, ...]. As a part of a training state a Log is saved by its new rows alone, which
-    `written` tells: what else is done to its rows is not saved.
+    Row i of a block, counted from 0 since the beginning, lies at place i mod (C / B). In a
+    population every leaf has the member axes in front, [H, S, ...]. As a part of a training state a
+    Log is saved by its new rows alone, which `written` tells: what else is done to its rows is not
+    saved.
     """
 
     rows: PyTree
@@ -294,7 +297,8 @@ class Log:
             place, power, high = carry  # power: 2^(32 + k) mod C, for the k-th bit of the high word
             return (place + power * (high & 1)) % size, power * 2 % size, high >> 1
 
-        # No product of two words fits into one: the high word is added bit by bit. It is 0 for the first 2^32 rows.
+        # No product of two words fits into one: the high word is added bit by bit. It is 0 for the
+        # first 2^32 rows.
         start = (low % size, jnp.uint32(2**32 % self.capacity), high)
         return jax.lax.while_loop(lambda carry: carry[2] > 0, add, start)[0]
 

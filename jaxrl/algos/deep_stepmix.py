@@ -1,8 +1,9 @@
 """Deep StepMix: PPO that learns behind a safe baseline, so that no round of episodes earns less than a constraint.
 
-One iteration: from lower bounds on the expected return choose the boldest mixture of two hand-over steps; play a round
-of whole episodes, in which the baseline acts up to the hand-over and the learner from there; take PPO's gradient steps
-on what the learner did; renew the bounds from the first episode of each environment.
+One iteration: from lower bounds on the expected return choose the boldest mixture of two hand-over
+steps; play a round of whole episodes, in which the baseline acts up to the hand-over and the
+learner from there; take PPO's gradient steps on what the learner did; renew the bounds from the
+first episode of each environment.
 
 What the constraint's promise rests on, besides `failure_probability`:
  1. the returns of episodes lie in [return_low, return_high], and no part of an episode, up to a
@@ -159,7 +160,8 @@ def deep_stepmix_agent(env: Environment, config: DeepStepMixConfig) -> Agent:
 class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
     """A VectorEnv in which the baseline acts up to each environment's hand-over step, whatever the learner wants.
 
-    `refresh`, once an iteration, ends the round: it renews the bounds, chooses the next mixture, and begins anew.
+    `refresh`, once an iteration, ends the round: it renews the bounds, chooses the next mixture,
+    and begins anew.
     """
 
     config: DeepStepMixConfig
@@ -232,15 +234,16 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         """The boldest mixture that the rounds so far certify."""
         config, old, count = self.config, state.plan, len(self.handovers)
         low, high = config.return_low, config.return_high
-        # A half of the failure probability for the baseline's bounds, which hold at all times together; a half for
-        # those of the candidates, which are of one round each.
+        # A half of the failure probability for the baseline's bounds, which hold at all times
+        # together; a half for those of the candidates, which are of one round each.
         rounds = config.total_steps // (config.num_envs * config.num_steps)
         for_baseline = jnp.log(2.0 * (count + 1) / config.failure_probability)
         for_candidates = jnp.log(2.0 * count * rounds / config.failure_probability)
         seen = state.handover[:, None] >= self.handovers[None]
         prefix = self.gather(old.prefix, state.earned, seen, for_baseline)
         lower, upper = self.bounds(prefix, for_baseline)
-        # Before step 0 nothing is earned, for certain; the rest of an episode earns part_low at least.
+        # Before step 0 nothing is earned, for certain; the rest of an episode earns part_low at
+        # least.
         rest = jnp.where(jnp.arange(count) < count - 1, self.part_low, 0.0)
         floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
         baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])
@@ -248,7 +251,8 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         played = state.handover[:, None] == self.handovers[None]
         last_round = self.gather(bernstein.nothing((count,)), returns, played, for_candidates)
         lower, upper = self.bounds(last_round, for_candidates)
-        # New evidence that contradicts what was carried over replaces it: the learner drifted further than assumed.
+        # New evidence that contradicts what was carried over replaces it: the learner drifted
+        # further than assumed.
         known = jnp.where(upper < old.lower, lower, jnp.maximum(old.lower, lower))
         lower = jnp.maximum(floor, (known - config.drift * (high - low)).at[-1].set(floor[-1]))
         threshold = jnp.asarray(threshold_of(config, baseline_upper), jnp.float32)

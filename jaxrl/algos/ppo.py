@@ -1,8 +1,9 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), top to bottom.
 
-One iteration: roll out T steps in N environments with the current policy; estimate advantages; take `num_epochs`
-passes of clipped-surrogate gradient steps over shuffled minibatches; renew the normalisers and the start pool.
-Devices (`Shards`) roll out and shuffle environments of their own, and average their gradients.
+One iteration: roll out T steps in N environments with the current policy; estimate advantages; take
+`num_epochs` passes of clipped-surrogate gradient steps over shuffled minibatches; renew the
+normalisers and the start pool. Devices (`Shards`) roll out and shuffle environments of their own,
+and average their gradients.
 """
 
 from __future__ import annotations
@@ -161,11 +162,12 @@ def ppo(
 ) -> Algorithm:
     """PPO for `env`.
 
-    `vector`, when given, replaces the environments that `config` describes: guided ones, or others that begin
-    elsewhere. `network`, when given, replaces the actor-critic: a flax module from observations [..., *shape] to
-    (distribution, values [...]), with a method `value` for the values alone. `optimizer`, when given, replaces
-    clipping, Adam and the learning rate: its updates of the tree of parameters are added as they are. `inputs` are
-    what the configuration's start distribution reads from disk.
+    `vector`, when given, replaces the environments that `config` describes: guided ones, or others
+    that begin elsewhere. `network`, when given, replaces the actor-critic: a flax module from
+    observations [..., *shape] to (distribution, values [...]), with a method `value` for the values
+    alone. `optimizer`, when given, replaces clipping, Adam and the learning rate: its updates of
+    the tree of parameters are added as they are. `inputs` are what the configuration's start
+    distribution reads from disk.
     """
     check(config)
     minibatch.check_sizes(
@@ -453,7 +455,8 @@ class PPO:
     ) -> tuple[Array, dict[str, Array]]:
         """policy loss + c_v · value loss − c_e · entropy, each a mean over the rows; and diagnostics.
 
-        The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
+        The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's
+        own, or an average.
         """
         config, mean = self.config, partial(losses.weighted_mean, weight=rows.weight)
         distribution, value = self._apply(Policy(params, observation_moments), rows.observation)

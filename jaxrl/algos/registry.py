@@ -1,10 +1,10 @@
 """Algorithms by name, and the settings tuned for an environment.
 
-An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name, `NAME(env, config, …) -> Algorithm`,
-whose `config` argument is annotated with its configuration class, and `NAME_agent(env, config) -> Agent`, which acts
-with its policies and needs nothing that training reads. Its tuned settings, if any, are in
-`jaxrl/algos/tuned/NAME.toml`: a table per environment id, each entry a field of the configuration, by
-flat name.
+An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name, `NAME(env, config,
+…) -> Algorithm`, whose `config` argument is annotated with its configuration class, and
+`NAME_agent(env, config) -> Agent`, which acts with its policies and needs nothing that training
+reads. Its tuned settings, if any, are in `jaxrl/algos/tuned/NAME.toml`: a table per environment id,
+each entry a field of the configuration, by flat name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from jaxrl.config import check_defaults, check_settings, import_factory, type_hi
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Agent, Algorithm
 
-# Options that every run has: of no configuration (tests/cli/test_options.py holds them against the command line).
+# Options that every run has: of no configuration (tests/cli/test_options.py holds them against the
+# command line).
 RESERVED = frozenset(
     (
         *("env", "env_options", "tuned", "over"),

@@ -1,12 +1,14 @@
 """StepMix and EpsMix: exploration whose expected return stays above a constraint in every episode, on tabular MDPs.
 
-Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under episode-wise
-constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one policy; count their transitions; bound
-the returns of the candidates from all counts; choose the boldest mixture whose lower bound meets the constraint.
+Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under
+episode-wise constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one
+policy; count their transitions; bound the returns of the candidates from all counts; choose the
+boldest mixture whose lower bound meets the constraint.
 
-A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that was certified
-before the round meets the constraint however often it is played. More episodes a round only learn a little later.
-Devices (`Shards`) play episodes of their own, and add up their counts; the planning is the same on all of them.
+A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that
+was certified before the round meets the constraint however often it is played. More episodes a
+round only learn a little later. Devices (`Shards`) play episodes of their own, and add up their
+counts; the planning is the same on all of them.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from jaxrl.envs.suites.tabular import TOLERANCE, TabularMDP, check_episodes, che
 from jaxrl.errors import JaxrlError, check_range
 from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Mode, View
 
-# Of a return, per step of the horizon: what float32 may be wrong by (tests/core/safety/test_confidence.py).
-# Thresholds are raised by it, so that what float32 certifies, exact arithmetic would certify too.
+# Of a return, per step of the horizon: what float32 may be wrong by
+# (tests/core/safety/test_confidence.py). Thresholds are raised by it, so that what float32
+# certifies, exact arithmetic would certify too.
 ROUNDING = 2e-6
 
 
@@ -115,9 +118,9 @@ def stepmix(
 ) -> Algorithm:
     """StepMix, or another `config.method`, for a tabular `env`.
 
-    `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the baseline is learnt from
-    it (VI-LCB) and the counts begin with it; the constraint is then absolute, and a dataset too small to show that the
-    baseline meets it is refused.
+    `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the
+    baseline is learnt from it (VI-LCB) and the counts begin with it; the constraint is then
+    absolute, and a dataset too small to show that the baseline meets it is refused.
     """
     check(config)
     agent = stepmix_agent(env, config)

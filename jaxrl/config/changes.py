@@ -9,16 +9,17 @@ from typing import Any
 from jaxrl.config.paths import Setting, chosen, field_names, json_value, possible, settings
 from jaxrl.errors import JaxrlError, unknown
 
-# Asked before code of a user's own is imported: (setting, "package.module:Name"); raises where it is not welcome.
+# Asked before code of a user's own is imported: (setting, "package.module:Name"); raises where it
+# is not welcome.
 Gate = Callable[[str, str], None]
 
 
 def override(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> Any:
     """`config` with the settings in `changes`, by flat name, as JSON or TOML may hold them.
 
-    Parts come first, in whatever order they are given: their own options are among the changes. A part that is what
-    it was before keeps its options; another one begins with its defaults. `gate` is asked before a part of a user's
-    own is imported.
+    Parts come first, in whatever order they are given: their own options are among the changes. A
+    part that is what it was before keeps its options; another one begins with its defaults. `gate`
+    is asked before a part of a user's own is imported.
     """
     config, rest = _choose(config, changes, gate)
     known = {each.name: each for each in settings(config)}

@@ -21,9 +21,9 @@ Class = TypeVar("Class", bound=type)
 def configuration(cls: Class) -> Class:
     """Make a configuration of a class whose fields are declared: a frozen `flax.struct.dataclass`.
 
-    Its constructor, and so `dataclasses.replace`, also takes the settings of the configurations inside of it by their
-    flat names, and parts by name: `PPOConfig(hidden_sizes=(8,), starts="pool", pool_size=64)`. Two settings of one
-    flat name are refused.
+    Its constructor, and so `dataclasses.replace`, also takes the settings of the configurations
+    inside of it by their flat names, and parts by name: `PPOConfig(hidden_sizes=(8,),
+    starts="pool", pool_size=64)`. Two settings of one flat name are refused.
     """
     made: Any = struct.dataclass(cls)
     check_defaults(made, "a configuration has a value for everything")
@@ -40,7 +40,8 @@ def _take_flat_names(cls: Any) -> None:
 
     @functools.wraps(plain_init)
     def init(self: Any, *values: Any, **given: Any) -> None:
-        # This runs whenever JAX rebuilds a configuration, which gives every field what it is to hold.
+        # This runs whenever JAX rebuilds a configuration, which gives every field what it is to
+        # hold.
         flat = {name: given.pop(name) for name in given.keys() - own}
         flat |= {
             name: given.pop(name) for name in parts & given.keys() if isinstance(given[name], str)

@@ -44,8 +44,8 @@ def nested(default: Any, prefix: str = "") -> Any:
 def part(family: Family, default: str, prefix: str = "") -> Any:
     """A part chosen by name, at first `default`: the field holds the configuration of the one that is chosen.
 
-    Written flat the field is the name, and the options of the chosen part, whose names begin with `prefix`, stand
-    beside it: `starts="pool", pool_size=64`.
+    Written flat the field is the name, and the options of the chosen part, whose names begin with
+    `prefix`, stand beside it: `starts="pool", pool_size=64`.
     """
     return struct.field(
         default=family.load(default)(), metadata={"family": family, "prefix": prefix}

@@ -18,7 +18,8 @@ from jaxrl.errors import JaxrlError, unknown
 def import_factory(kind: str, path: str, check: Callable[[Any, str], None]) -> Any:
     """The object at 'package.module:Name', a user's own environment or algorithm (`kind` says which).
 
-    `check(found, path)` refuses what is not of that kind; what is returned has passed it, and was not called yet.
+    `check(found, path)` refuses what is not of that kind; what is returned has passed it, and was
+    not called yet.
     """
     module_name, _, name = path.partition(":")
     module = _import_module(kind, path, module_name)

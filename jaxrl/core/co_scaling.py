@@ -28,7 +28,8 @@ RULES = {
 def co_scale(config: Config, scale_from: int, rule: str) -> Config:
     """Settings tuned at `scale_from` environments, made fit for the `num_envs` that `config` names.
 
-    With c = num_envs / scale_from, m the minibatch, α the learning rate, T the rollout's steps, E the epochs:
+    With c = num_envs / scale_from, m the minibatch, α the learning rate, T the rollout's steps, E
+    the epochs:
 
         rule   m     α      T     gradient steps an iteration
         R1     m     α      T     c · E N₀ T / m

@@ -1,8 +1,9 @@
 """The four policies' distributions: Categorical, MultiCategorical, Normal and TanhNormal.
 
-Each is a pytree with any leading batch axes and one interface: `sample(key)`, `mode()`, `log_prob(x)`,
-`entropy(key)` and `kl(other)`, the last being KL(self ‖ other). Log-densities, entropies and divergences are
-in nats, summed over the event axis. `entropy` reads its key only where no closed form exists.
+Each is a pytree with any leading batch axes and one interface: `sample(key)`, `mode()`,
+`log_prob(x)`, `entropy(key)` and `kl(other)`, the last being KL(self ‖ other). Log-densities,
+entropies and divergences are in nats, summed over the event axis. `entropy` reads its key only
+where no closed form exists.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 def mask_logits(logits: Array, mask: Array) -> Array:
     """Logits [..., n] under which the actions where `mask` [..., n] is False have probability exactly 0.
 
-    Every row must allow an action. The floor is finite, because −∞ makes 0 · ∞ = NaN of entropies and
-    gradients, and half the lowest float, because a log-softmax subtracts from it.
+    Every row must allow an action. The floor is finite, because −∞ makes 0 · ∞ = NaN of entropies
+    and gradients, and half the lowest float, because a log-softmax subtracts from it.
 
     Source: Huang & Ontañón, A Closer Look at Invalid Action Masking in Policy Gradient Algorithms (2020).
     """
@@ -54,8 +55,8 @@ class Categorical:
     def log_prob(self, x: Array) -> Array:
         """log p(x) of integers [...]."""
         chex.assert_shape(x, self.logits.shape[:-1])
-        # Not a gather: n is small, and a selecting sum fuses with the log-softmax where a gather's gradient,
-        # a scatter, would not. The comparison is never stored.
+        # Not a gather: n is small, and a selecting sum fuses with the log-softmax where a gather's
+        # gradient, a scatter, would not. The comparison is never stored.
         index = jax.lax.broadcasted_iota(x.dtype, self.logits.shape, self.logits.ndim - 1)
         log_probability = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.where(index == x[..., None], log_probability, 0.0), axis=-1)
@@ -120,7 +121,8 @@ class MultiCategorical:
 class Normal:
     """A diagonal Gaussian.  mean [..., d]; log_std broadcastable to it; samples [..., d].
 
-    Bounds are the environment's to apply: store the sample that was drawn, whose density this is, unclipped.
+    Bounds are the environment's to apply: store the sample that was drawn, whose density this is,
+    unclipped.
     """
 
     mean: Array
@@ -161,8 +163,8 @@ class Normal:
 class TanhNormal:
     """tanh(u) of a diagonal Gaussian u.  mean [..., d]; log_std broadcastable to it.
 
-    Samples are u, *before* the tanh, because tanh⁻¹ of a stored action loses all precision near ±1. Store u,
-    and give `squash(u)` to the environment. Densities are those of tanh(u), on (−1, 1).
+    Samples are u, *before* the tanh, because tanh⁻¹ of a stored action loses all precision near ±1.
+    Store u, and give `squash(u)` to the environment. Densities are those of tanh(u), on (−1, 1).
 
     Source: Haarnoja et al., Soft Actor-Critic (2018), appendix C.
     """

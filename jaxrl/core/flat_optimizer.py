@@ -1,6 +1,7 @@
 """A gradient step on parameters kept as one vector: clip, Adam, an average of the past, a stop.
 
-One vector and not a tree: the update is one fused kernel, and the reduction over devices one message.
+One vector and not a tree: the update is one fused kernel, and the reduction over devices one
+message.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Learner(NamedTuple):
 class FlatOptimizer(NamedTuple):
     """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never).
 
-    `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that `unravel` makes of
-    the parameters, whose updates are added as they are.
+    `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that
+    `unravel` makes of the parameters, whose updates are added as they are.
     """
 
     max_grad_norm: Numeric

@@ -1,7 +1,7 @@
 """The terms of the PPO objective and the diagnostics that are read beside it.
 
-Plain arrays; unless said otherwise the result has one entry an element and the caller takes the mean.
-Log-probabilities are in nats; values, targets and advantages have the reward's unit.
+Plain arrays; unless said otherwise the result has one entry an element and the caller takes the
+mean. Log-probabilities are in nats; values, targets and advantages have the reward's unit.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
 def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
     """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities; exactly 1 where they are equal.  [B] → [B].
 
-    The weight of PPO's decoupled objective: the clip holds the policy to the anchor, and this corrects for the actions
-    having come from another one.
+    The weight of PPO's decoupled objective: the clip holds the policy to the anchor, and this
+    corrects for the actions having come from another one.
 
     Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), equation 3.
     """
@@ -104,10 +104,12 @@ def explained_variance(value: Array, target: Array) -> Array:
 
         1 − Var(G − V) / Var(G)
 
-    1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to explain: 0.
+    1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to
+    explain: 0.
     """
     chex.assert_equal_shape([value, target])
-    # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly zero.
+    # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly
+    # zero.
     variance = jnp.var(target - jnp.ravel(target)[0])
     varies = variance > 0.0
     unexplained = jnp.var(target - value) / jnp.where(varies, variance, 1.0)
@@ -131,5 +133,6 @@ def normalize_advantage(
     deviation = advantage - mean(advantage)
     both = jnp.stack([jnp.square(deviation), deviation])
     variance, error = mean(both, tuple(range(1, both.ndim)))
-    # The error of the rounded mean is all there is to the deviation of constants: it must not come out as ±1.
+    # The error of the rounded mean is all there is to the deviation of constants: it must not come
+    # out as ±1.
     return (deviation - error) / (jnp.sqrt(variance) + 1e-8)

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, Key, PyTree
 
-# Rounds of the Feistel network: four with random functions cannot be told from a random permutation, says the theorem,
-# of indices with many digits; small ones get eight, for they cost nothing.
+# Rounds of the Feistel network: four with random functions cannot be told from a random
+# permutation, says the theorem, of indices with many digits; small ones get eight, for they cost
+# nothing.
 ROUNDS, SMALL, ROUNDS_IF_SMALL = 4, 4096, 8
-# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on their memory.
+# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on
+# their memory.
 TILE_ROWS = {"cpu": 1024}
 OTHER_TILE_ROWS = 1 << 20
 
@@ -27,13 +29,14 @@ def shuffled_indices(key: Key, size: int, minibatch_size: int) -> Array:
 def permutation(key: Key, size: int) -> Array:
     """A pseudo-random permutation of 0 … size−1, int32 [size], without sorting a large one.
 
-    Large sizes go through a Feistel network: an index is written as (left, right) with left < a, right < b and
-    a·b = size, and in turn
+    Large sizes go through a Feistel network: an index is written as (left, right) with left < a,
+    right < b and a·b = size, and in turn
 
         left ← (left + f(right)) mod a,    right ← (right + g(left)) mod b
 
-    for some rounds with fresh tables f, g of uniform numbers. Each half round can be undone, so no index is lost or
-    doubled. A sort costs 20 to 50 times as much and runs on one core (benchmarks/NOTES.md).
+    for some rounds with fresh tables f, g of uniform numbers. Each half round can be undone, so no
+    index is lost or doubled. A sort costs 20 to 50 times as much and runs on one core
+    (benchmarks/NOTES.md).
 
     Source: Luby & Rackoff, How to Construct Pseudorandom Permutations from Pseudorandom Functions (1988).
     """
@@ -72,8 +75,8 @@ def flatten_time(rollout: PyTree) -> PyTree:
 def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key: Key) -> PyTree:
     """The mean of `function(rows, key)` over equal tiles of the rows; of all rows at once if they are few.
 
-    `function` returns means over the rows that it is given (a gradient, diagnostics), so the result is what it would
-    return for all of them, up to rounding; memory is that of one tile.
+    `function` returns means over the rows that it is given (a gradient, diagnostics), so the result
+    is what it would return for all of them, up to rounding; memory is that of one tile.
     """
     size = jax.tree.leaves(rows)[0].shape[0]
     tile = tile_rows(size, jax.default_backend())

@@ -42,9 +42,10 @@ def update(
         mean     ← mean + w δ
         variance ← (1 − w) variance + w variance_batch + w (1 − w) δ²
 
-    A float32 count stops growing at 2²⁴ samples (or 2²⁴ batches, if they are large), so it is held at `maximum_count`,
-    by default 2²³ samples or 100 batches, whichever is more. From there on the moments are an exponential moving
-    average with that memory. Devices must hold equally many samples and get equal results.
+    A float32 count stops growing at 2²⁴ samples (or 2²⁴ batches, if they are large), so it is held
+    at `maximum_count`, by default 2²³ samples or 100 batches, whichever is more. From there on the
+    moments are an exponential moving average with that memory. Devices must hold equally many
+    samples and get equal results.
 
     Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation 2.1, written
     with means for sums; its equation 1.7 within the batch.
@@ -77,7 +78,8 @@ def _batch_moments(
     batch = batch.astype(jnp.float32)
     guess = mean(batch)
     deviation = batch - jnp.broadcast_to(guess, batch.shape)
-    # The guess is rounded at the size of the data, and its error only at the size of the deviations.
+    # The guess is rounded at the size of the data, and its error only at the size of the
+    # deviations.
     error = mean(deviation)
     return (
         guess + error,
@@ -101,8 +103,8 @@ def discounted_returns(
 
         R_t = γ R_{t−1} + r_t,   then R_t ← 0 where done_t
 
-    The return is recorded before it is zeroed, so that an episode's last reward counts: the order of OpenAI
-    baselines' VecNormalize. `done` is terminated ∨ truncated.
+    The return is recorded before it is zeroed, so that an episode's last reward counts: the order
+    of OpenAI baselines' VecNormalize. `done` is terminated ∨ truncated.
 
     Args:
       running: the sum before the first row [N]; zeros at the start of a run.

@@ -1,7 +1,8 @@
 """PPO's outer loop seen as stochastic optimisation: what holds a step back, how long it is, and how noisy.
 
-One iteration of PPO is one outer step. Its length follows from how strongly the policy is held to an older one, its
-noise from how many transitions it averages over (Beukman et al. 2026, arXiv 2603.06009; docs/scaling.md).
+One iteration of PPO is one outer step. Its length follows from how strongly the policy is held to
+an older one, its noise from how many transitions it averages over (Beukman et al. 2026, arXiv
+2603.06009; docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def ewma_update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
 
         β = COM / (1 + COM),   W′ = β W + 1,   mean′ = (β W mean + θ) / W′
 
-    COM = 0 keeps the newest alone. The weight W corrects the bias of a young mean: it is exact from the start.
+    COM = 0 keeps the newest alone. The weight W corrects the bias of a young mean: it is exact from
+    the start.
 
     Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), section 3.2 and appendix C.
     """
@@ -59,8 +61,9 @@ def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size
 
         tr Σ = (|G_b|² − |G_B|²) / (1/b − 1/B),    |G|² = (B |G_B|² − b |G_b|²) / (B − b)
 
-    Both are unbiased and either may come out negative by chance, so it is their sums over many iterations that are to
-    be divided: the pair is (numerator, denominator). One minibatch a batch tells nothing: (0, 0).
+    Both are unbiased and either may come out negative by chance, so it is their sums over many
+    iterations that are to be divided: the pair is (numerator, denominator). One minibatch a batch
+    tells nothing: (0, 0).
 
     Source: McCandlish et al., An Empirical Model of Large-Batch Training (2018), appendix A.1.
     """

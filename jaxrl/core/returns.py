@@ -1,9 +1,9 @@
 """Advantages and value targets of time-major rollouts.
 
-Every array is [T, ...]. Rewards, values, advantages and returns all have the reward's unit. `terminated` and
-`truncated` (bool) mark the transition that ended an episode. A terminated episode has no future; a truncated
-one has a future that was not watched, worth `next_value`. Both cut the trace, so that nothing of the next
-episode enters the return of this one.
+Every array is [T, ...]. Rewards, values, advantages and returns all have the reward's unit.
+`terminated` and `truncated` (bool) mark the transition that ended an episode. A terminated episode
+has no future; a truncated one has a future that was not watched, worth `next_value`. Both cut the
+trace, so that nothing of the next episode enters the return of this one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def successor_values(
         V'_t = V(final observation_t)   where truncated
                V(observation_{t+1})     elsewhere, with `last_value` for t = T−1
 
-    A terminated row holds the value of the state after the reset, which `gae` and its siblings never read.
+    A terminated row holds the value of the state after the reset, which `gae` and its siblings
+    never read.
 
     Args:
       value: V(observation_t) [T, ...].
@@ -100,8 +101,8 @@ def lambda_returns(
 
         G_t = r_t + γ (1 − terminated_t) ((1 − λ_t) V'_t + λ_t G_{t+1})
 
-    with λ_t = λ inside an episode and 0 at its end and at the end of the rollout. Where V'_t = V_{t+1} inside
-    episodes, this is `gae` + V.
+    with λ_t = λ inside an episode and 0 at its end and at the end of the rollout. Where V'_t =
+    V_{t+1} inside episodes, this is `gae` + V.
 
     Source: Sutton & Barto, Reinforcement Learning (2018), equation 12.18, and section 12.8 for the cuts.
     """
@@ -118,8 +119,8 @@ def n_step_returns(
 
         G_t = r_t + γ r_{t+1} + … + γ^{m−1} r_{t+m−1} + γ^m (1 − terminated_{t+m−1}) V'_{t+m−1}
 
-    where m ≤ n is the number of steps to the end of the episode or of the rollout, if that comes first.
-    Costs n passes over the rollout; n is a static whole number of at least 1.
+    where m ≤ n is the number of steps to the end of the episode or of the rollout, if that comes
+    first. Costs n passes over the rollout; n is a static whole number of at least 1.
 
     Source: Sutton & Barto, Reinforcement Learning (2018), equation 7.1.
     """

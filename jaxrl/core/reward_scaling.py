@@ -1,6 +1,7 @@
 """Reward scaling: divide rewards by the running deviation of the discounted return (Engstrom et al. 2020).
 
-The deviation is the one known *before* the rollout, and is renewed after it, like every normaliser here.
+The deviation is the one known *before* the rollout, and is renewed after it, like every normaliser
+here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The devices that share one learner: its environments are split over them, its parameters are the same on all.
 
-An algorithm is given `Shards` and asks it for its reductions; it knows nothing else of devices. With the default, one
-shard, every method is the identity and leaves no trace in the compiled program.
+An algorithm is given `Shards` and asks it for its reductions; it knows nothing else of devices.
+With the default, one shard, every method is the identity and leaves no trace in the compiled
+program.
 """
 
 from __future__ import annotations

@@ -92,9 +92,10 @@ def greedy(action_values: Array) -> Array:
 def break_ties(action_values: Array, priority: Array) -> Array:
     """Of the actions of the greatest value, the one of the greatest priority; a policy [..., A].
 
-    Optimistic values are tied as long as they are capped. A fixed choice among them would be an arbitrary policy; one
-    that is drawn anew for each plan explores, and is certified as soon as a draw is good. By index, not by a second
-    comparison with a maximum: a compiler may compute the values twice, rounded differently, and find none equal to it.
+    Optimistic values are tied as long as they are capped. A fixed choice among them would be an
+    arbitrary policy; one that is drawn anew for each plan explores, and is certified as soon as a
+    draw is good. By index, not by a second comparison with a maximum: a compiler may compute the
+    values twice, rounded differently, and find none equal to it.
     """
     best = action_values == jnp.max(action_values, axis=-1, keepdims=True)
     chosen = jnp.argmax(jnp.where(best, priority, -1.0), axis=-1)
@@ -120,7 +121,8 @@ def constant(action: int, like: Array) -> Array:
 def draw_index(probabilities: Array, uniform: Array) -> Array:
     """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...], for p [..., n] and u [...] in [0, 1).
 
-    u is scaled by the sum, which rounding keeps from being 1, and no index beyond the last possible one is returned.
+    u is scaled by the sum, which rounding keeps from being 1, and no index beyond the last possible
+    one is returned.
     """
     cumulative = jnp.cumsum(probabilities, axis=-1)
     total = cumulative[..., -1:]

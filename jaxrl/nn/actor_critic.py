@@ -17,7 +17,8 @@ from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
 
 Distribution = Categorical | MultiCategorical | Normal | TanhNormal
 
-# A head that starts near zero makes the first policy nearly uniform (or nearly centred) whatever it sees.
+# A head that starts near zero makes the first policy nearly uniform (or nearly centred) whatever it
+# sees.
 POLICY_GAIN = 0.01
 VALUE_GAIN = 1.0
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
@@ -28,7 +29,8 @@ LOG_STD_RANGE = (-5.0, 2.0)
 class PolicyNetworkConfig:
     """Which network a policy has; each has a configuration of its own that derives from this one.
 
-    The samples of its distributions over continuous actions are in units where [-1, 1] spans the action space.
+    The samples of its distributions over continuous actions are in units where [-1, 1] spans the
+    action space.
     """
 
     squash_actions: bool = option(False)
@@ -69,7 +71,8 @@ class NetworkConfig(PolicyNetworkConfig):
 class ActorCritic(nn.Module):
     """Policy and value heads over separate torsos, or over one shared torso.
 
-    Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them out.
+    Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them
+    out.
     """
 
     config: NetworkConfig
@@ -138,10 +141,10 @@ class ActorCritic(nn.Module):
 def scale_action(action: Array, space: Space, squash: bool) -> Array:
     """A policy's sample in the environment's units.
 
-    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then mapped
-    linearly onto [low, high]. A coordinate without two finite bounds keeps the sample, clipped to the bound it has.
-    The sample itself is what PPO stores, so its log-density belongs to the sample and not to the clipped action.
-    [..., size] -> [..., *shape].
+    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then
+    mapped linearly onto [low, high]. A coordinate without two finite bounds keeps the sample,
+    clipped to the bound it has. The sample itself is what PPO stores, so its log-density belongs to
+    the sample and not to the clipped action. [..., size] -> [..., *shape].
     """
     if not isinstance(space, Box):
         return action
@@ -154,7 +157,8 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     first, last = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     center, half = 0.5 * (first + last), 0.5 * (last - first)
     unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
-    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is an error here.
+    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is
+    # an error here.
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
     scaled = center.reshape(lift) + half.reshape(lift) * jnp.where(
         bounded.reshape(lift), unit, action

@@ -1,7 +1,7 @@
 """Torsos: flax modules from an observation [..., *shape] to features [..., width].
 
-Parameters are float32. With a `compute_dtype` of bfloat16, activations and the operands of products are rounded to it;
-biases are added, and their gradients summed over a batch, in float32.
+Parameters are float32. With a `compute_dtype` of bfloat16, activations and the operands of products
+are rounded to it; biases are added, and their gradients summed over a batch, in float32.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def orthogonal(scale: float) -> Callable[..., Array]:
     """Orthogonal weights of gain `scale` (Saxe et al. 2014, arXiv 1312.6120), one matrix at a time under vmap.
 
-    jaxlib 0.10's CPU kernels for batches of QR factorisations wait for each other in one thread pool: two of them at
-    once, as in the layers of a population of seeds, can hang for good. Mapped one by one they cannot.
+    jaxlib 0.10's CPU kernels for batches of QR factorisations wait for each other in one thread
+    pool: two of them at once, as in the layers of a population of seeds, can hang for good. Mapped
+    one by one they cannot.
     """
     initializer = nn.initializers.orthogonal(scale)
 

@@ -35,9 +35,10 @@ def gather(
         μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i,   λ_i = min(√(2 L / (n σ̂²_i)), ½)
         ψ(λ) = −log(1 − λ) − λ
 
-    Guesses μ̂, σ̂² use earlier samples of the same round and device, in the order of their rows; n is the number of all
-    observations so far, these included, and L = `log_term` that of the bounds to come. Each λ is known before its x,
-    so Π exp(λ_i (x_i − μ) − (x_i − μ̂_i)² ψ(λ_i)) is a supermartingale, and so is its product over rounds and devices.
+    Guesses μ̂, σ̂² use earlier samples of the same round and device, in the order of their rows; n is
+    the number of all observations so far, these included, and L = `log_term` that of the bounds to
+    come. Each λ is known before its x, so Π exp(λ_i (x_i − μ) − (x_i − μ̂_i)² ψ(λ_i)) is a
+    supermartingale, and so is its product over rounds and devices.
     """
 
     def before(x: Array) -> Array:
@@ -70,7 +71,8 @@ def bounds(evidence: Evidence, log_term: Numeric) -> tuple[Array, Array]:
 
         (Σ λ x ± (L + Σ (x − μ̂)² ψ(λ))) / Σ λ
 
-    With L = log(1/δ) each is wrong with probability δ at most, at all times together; of nothing, 0 and 1.
+    With L = log(1/δ) each is wrong with probability δ at most, at all times together; of nothing, 0
+    and 1.
     """
     divisor = jnp.where(evidence.weight > 0, evidence.weight, 1.0)
     center, margin = evidence.weighted / divisor, (log_term + evidence.penalty) / divisor

@@ -35,8 +35,9 @@ def certify(
 ) -> Certificate:
     """Learn a policy from counts [H, S, A, S] pessimistically, and say how much data its promise would take.
 
-    The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for m, and is found
-    to a fourth of an octave. What the behaviour never visits stays unvisited, so no factor may be enough.
+    The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for
+    m, and is found to a fourth of an octave. What the behaviour never visits stays unvisited, so no
+    factor may be enough.
     """
 
     def learn(factor: Array) -> tuple[Array, Array]:

@@ -1,7 +1,8 @@
 """Confidence bounds on values of a finite-horizon MDP with known rewards, from counts of its transitions.
 
-Notation of core/tabular.py; n = n_h(s, a) visits, b = H − 1 − h the range of V_{h+1}, c = `scale` (1: the theory's).
-Two families, each valid for every policy considered, all episodes and all counts at once with probability 1 − δ:
+Notation of core/tabular.py; n = n_h(s, a) visits, b = H − 1 − h the range of V_{h+1}, c = `scale`
+(1: the theory's). Two families, each valid for every policy considered, all episodes and all counts
+at once with probability 1 − δ:
 
     KL        δ-uniform over all policies: the simplest, and good for a few thousand episodes; its rate grows with S
     anchored  the constants of BPI-UCBVI (Menard et al. 2021), valid for the chain of candidates; near-optimal rate
@@ -40,7 +41,8 @@ class EmpiricalModel(NamedTuple):
 class Candidates(NamedTuple):
     """J policies: candidate i follows the baseline for `prefixes[i]` steps, then the optimistic policy.
 
-    The first is to be the optimistic policy itself, prefix 0. `priority` breaks the ties of optimism.
+    The first is to be the optimistic policy itself, prefix 0. `priority` breaks the ties of
+    optimism.
     """
 
     baseline: Array  # [H, S, A]
@@ -101,8 +103,9 @@ def _mean(transition: Array, values: Array) -> Array:
 def _variance(transition: Array, values: Array, mean: Array) -> Array:
     """Var_p̂(V), [K, S, A].
 
-    The mean of squared deviations: E V² − (E V)² would lose half of float32's digits. Both are products of matrices:
-    sums over products, once mapped over seeds and settings, took a CPU thirty times as long.
+    The mean of squared deviations: E V² − (E V)² would lose half of float32's digits. Both are
+    products of matrices: sums over products, once mapped over seeds and settings, took a CPU thirty
+    times as long.
     """
     return jnp.einsum(
         "sap,ksap->ksa", transition, jnp.square(values[:, None, None, :] - mean[..., None])
@@ -112,8 +115,9 @@ def _variance(transition: Array, values: Array, mean: Array) -> Array:
 def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> tuple[Array, Array]:
     """(r + p̂V, E) at one step for `values` [K, S]: [K, S, A] each.
 
-    E = c (2 sqrt(Var_p̂(V) β/n) + 3.5 b β/n) bounds |(p̂ − p) V| for every V of range b at once, on the event
-    KL(p̂ ‖ p) ≤ β/n: |(p̂ − p)V| ≤ sqrt(2 Var_p(V) β/n) + (2/3) b β/n and Var_p(V) ≤ 2 Var_p̂(V) + 4 b² β/n.
+    E = c (2 sqrt(Var_p̂(V) β/n) + 3.5 b β/n) bounds |(p̂ − p) V| for every V of range b at once, on
+    the event KL(p̂ ‖ p) ≤ β/n: |(p̂ − p)V| ≤ sqrt(2 Var_p(V) β/n) + (2/3) b β/n and Var_p(V) ≤ 2
+    Var_p̂(V) + 4 b² β/n.
     """
     mean = _mean(step.transitions, values)
     variance = _variance(step.transitions, values, mean)
@@ -169,10 +173,11 @@ def anchored_bounds(
     Q̃^j = min(cap, r + p̂Ṽ^j + B),  Q̲^j = max(floor, r + p̂V̲^j − B)
     steps of the baseline: Ṽ^j = Σ π^b Q̃^j, V̲^j = Σ π^b Q̲^j;  steps after them: Ṽ^j = max_a Q̃^j, V̲^j = Σ π̄ Q̲^j.
 
-    V̲^j ≤ V^{candidate j} ≤ W^j ≤ Ṽ^j, where W^j, the value of the baseline for j steps and then the best policy, is
-    fixed in advance: the model must be estimated with as many `anchors` as there are candidates. One Ṽ for all of
-    them would be valid too, but never tight: p̂(Ṽ − V̲^j) does not vanish where the best policy and candidate j part,
-    and where candidate j is all that is played, no data would ever certify it.
+    V̲^j ≤ V^{candidate j} ≤ W^j ≤ Ṽ^j, where W^j, the value of the baseline for j steps and then the
+    best policy, is fixed in advance: the model must be estimated with as many `anchors` as there
+    are candidates. One Ṽ for all of them would be valid too, but never tight: p̂(Ṽ − V̲^j) does not
+    vanish where the best policy and candidate j part, and where candidate j is all that is played,
+    no data would ever certify it.
     """
     (baseline, prefixes, priority), horizon = candidates, len(model.rewards)
 
@@ -185,7 +190,8 @@ def anchored_bounds(
         bonus = scale * (deviation + (14.0 * horizon * step.span * step.kl_rate)[None]) + gap
         upper = _upper(step, step.rewards[None] + mean + bonus)
         lower = _lower(step, step.rewards[None] + mean - gap * horizon - bonus)
-        # Candidates that have left the baseline share their bounds, and one that is still to leave it is not asked.
+        # Candidates that have left the baseline share their bounds, and one that is still to leave
+        # it is not asked.
         follows = (h < prefixes)[:, None]
         optimistic = break_ties(upper[0], priority_row[None])
         row = jnp.where(follows[..., None], baseline_row[None], optimistic[None])
@@ -233,5 +239,6 @@ def _scan_back(one_step, last, steps: tuple) -> tuple:  # type: ignore[no-untype
     """Backward induction from `last` over the leading axis of `steps`, each given its index h too."""
     horizon = len(steps[0].rewards)
     inputs = (*steps, jnp.arange(horizon, dtype=jnp.int32))
-    # A loop's own overhead is a fifth of a whole iteration of StepMix where the steps are few (benchmarks/NOTES.md).
+    # A loop's own overhead is a fifth of a whole iteration of StepMix where the steps are few
+    # (benchmarks/NOTES.md).
     return jax.lax.scan(one_step, last, inputs, reverse=True, unroll=horizon <= UNROLLED)

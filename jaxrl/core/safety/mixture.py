@@ -56,8 +56,8 @@ def splice(optimistic: Array, baseline: Array, prefix: int | Array) -> Array:
 def mixture(choice: Choice, optimistic: Array, baseline: Array) -> Mixture:
     """The policy of a choice: one of two candidates, drawn before each episode.
 
-    Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well be made there:
-    ρ π̄(·|s) + (1 − ρ) π^b(·|s) at that step is the same law of episodes.
+    Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well
+    be made there: ρ π̄(·|s) + (1 − ρ) π^b(·|s) at that step is the same law of episodes.
     """
     bold, cautious = (
         splice(optimistic, baseline, prefix) for prefix in (choice.bold, choice.cautious)
