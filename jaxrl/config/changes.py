@@ -31,7 +31,10 @@ def override(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> 
 
 
 def replace_leaves(config: Any, values: dict[str, Any]) -> Any:
-    """`config` with these values, by flat name, as they are: arrays of a sweep, say. Parts may be given by name."""
+    """`config` with these values, by flat name, as they are: arrays of a sweep, say.
+
+    Parts may be given by name.
+    """
     config, rest = _choose(config, values)
     paths = field_names(config)
     for name, value in rest.items():
@@ -44,26 +47,30 @@ def replace_leaves(config: Any, values: dict[str, Any]) -> Any:
 def without_unchosen(
     config: Any, changes: dict[str, Any], gate: Gate | None = None
 ) -> dict[str, Any]:
-    """`changes` without options of parts that they do not choose, where these are at their defaults.
+    """`changes` without options at their defaults, of parts that they do not choose.
 
     Run folders held them once: `starts: "fresh"` and, for the other case, `pool_size: 1024`.
     """
     config, rest = _choose(config, changes, gate)
-    known, usual = field_names(config), {}
-    if not rest.keys() <= known.keys():
-        usual = {
-            each.setting.name: json_value(each.setting)
-            for each in possible(config)
-            if each.setting.name not in known
-        }
+    known = field_names(config)
+    if rest.keys() <= known.keys():
+        return dict(changes)
+    unchosen = {
+        each.setting.name: json_value(each.setting)
+        for each in possible(config)
+        if each.setting.name not in known
+    }
     return {
-        name: value for name, value in changes.items() if name not in usual or value != usual[name]
+        name: value
+        for name, value in changes.items()
+        if name not in unchosen or value != unchosen[name]
     }
 
 
 def no_such_option(config: Any, name: str) -> JaxrlError:
     """An error for a flat name that `config` has not: what has it, or the nearest that there is."""
-    found, everything = chosen(config), possible(config)
+    found = chosen(config)
+    everything = possible(config)
     has = {part: set[str]() for part in found}
     for option in everything:
         if option.setting.name == name:
@@ -83,7 +90,10 @@ def no_such_option(config: Any, name: str) -> JaxrlError:
 def _choose(
     config: Any, changes: dict[str, Any], gate: Gate | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """`config` with the parts that `changes` name, and the other changes. A part may bring parts of its own."""
+    """`config` with the parts that `changes` name, and the other changes.
+
+    A part may bring parts of its own.
+    """
     rest = dict(changes)
     while named := [each for each in settings(config) if each.family and each.name in rest]:
         first = named[0]
@@ -124,10 +134,6 @@ def _coerce(name: str, value: Any, old: Any) -> Any:
     if isinstance(old, float) and not isinstance(value, bool):
         try:
             return float(value)
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-        ):  # of the last: a whole number beyond every float
+        except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float
             raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
     return value
