@@ -34,7 +34,7 @@ def configuration(cls: Class) -> Class:
 
 
 def _take_flat_names(cls: Any) -> None:
-    """Let the constructor of a dataclass take settings by flat name, on top of those of its own fields."""
+    """Let the constructor of a dataclass take settings by flat name, too."""
     plain_init = cls.__init__
     own = frozenset(field.name for field in dataclasses.fields(cls))
     parts = [field.name for field in dataclasses.fields(cls) if "family" in field.metadata]

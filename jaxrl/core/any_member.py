@@ -1,4 +1,4 @@
-"""What the members of a population decide together, although each is written as if it were alone."""
+"""What the members of a vmapped population decide together: a reduction over vmapped axes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Final observations of truncated episodes, kept in a small dense buffer: exact bootstrapping, nearly free.
+"""Final observations of truncated episodes in a small dense buffer, for exact bootstrapping.
 
 A truncated transition bootstraps from the value of the observation *before* the reset. Evaluating
 that value for every environment at every step doubles the critic's work in the rollout; evaluating
 it under a condition becomes both branches once seeds are vmapped. But an episode is granted at
 least `shortest` steps, so within T steps one environment is truncated at most ceil(T / shortest)
-times: that many slots an environment hold every final observation, with no overflow, no condition,
+times: that many slots per environment hold every final observation, with no overflow, no condition,
 and one value call on [slots, N] rows after the rollout.
 """
 
