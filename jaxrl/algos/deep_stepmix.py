@@ -220,16 +220,16 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     @property
     def sharded(self) -> Any:
-        """All but the plan has a row per environment."""
-        rows: Any = True
-        whole: Any = False
+        """A pytree prefix of the round: True where leaves have a row per environment."""
+        partitioned: Any = True
+        replicated: Any = False
         return Round(
             vector=super().sharded,
-            memory=rows,
-            handover=rows,
-            in_first=rows,
-            earned=rows,
-            plan=whole,
+            memory=partitioned,
+            handover=partitioned,
+            in_first=partitioned,
+            earned=partitioned,
+            plan=replicated,
         )
 
     def step(self, state: Any, action: Array, key: Key) -> tuple[Any, Transition]:
@@ -259,15 +259,14 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         """The boldest mixture that the rounds so far certify."""
         config, old = self.config, state.plan
         count = len(self.handovers)
-        # A half of the failure probability for the baseline's bounds, which hold at all times
-        # together; a half for those of the candidates, which are of one round each.
+        # One half of the failure probability is for the baseline's bounds, which hold at all times
+        # together; the other for the candidates' bounds, which are of one round each.
         for_baseline = jnp.log(2.0 * (count + 1) / config.failure_probability)
         for_candidates = jnp.log(2.0 * count * config.num_iterations / config.failure_probability)
         seen = state.handover[:, None] >= self.handovers[None]
         prefix = self.gather(old.prefix, state.earned, seen, for_baseline)
         lower, upper = self.bounds(prefix, for_baseline)
-        # Before step 0 nothing is earned, for certain; the rest of an episode earns at least
-        # part_low.
+        # Nothing is earned before step 0; the rest of an episode earns at least part_low.
         rest = jnp.where(jnp.arange(count) < count - 1, self.part_low, 0.0)
         floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
         baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])

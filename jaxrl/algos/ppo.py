@@ -264,16 +264,16 @@ class PPO:
 
     @property
     def sharded(self) -> PPOState:
-        """Which parts of the state have a row per environment."""
-        same: Any = False  # on every device
+        """A pytree prefix of the state: True where leaves have a row per environment."""
+        replicated: Any = False
         return PPOState(
-            policy=same,
-            optimizer=same,
-            proximal=same,
+            policy=replicated,
+            optimizer=replicated,
+            proximal=replicated,
             reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
             vector=self.vector.sharded,
-            key=same,
-            iteration=same,
+            key=replicated,
+            iteration=replicated,
         )
 
     def init(self, key: Key) -> PPOState:
@@ -376,7 +376,7 @@ class PPO:
         return scaler, minibatch.flatten_time(batch)
 
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Policy, Learner, Metrics]:
-        """`num_epochs` passes of gradient steps over shuffled minibatches."""
+        """`num_epochs` passes of gradient steps over the batch: (policy, learner, metrics)."""
         config, shards = self.config, self.shards
         learning_rate = self._learning_rate(state.iteration)
         start, unravel = ravel_pytree(state.policy.params)
@@ -392,8 +392,7 @@ class PPO:
             gradient, seen = minibatch.mean_over_tiles(gradient_of, rows, key)
             gradient, kl = shards.mean((gradient, seen["kl"]))
             learner = descent.step(learner, gradient, kl, learning_rate)
-            seen["gradient_norm"] = jnp.linalg.norm(gradient)
-            seen["taken"] = ~learner.stopped
+            seen = seen | {"gradient_norm": jnp.linalg.norm(gradient), "taken": ~learner.stopped}
             return (learner, gradient_sum + gradient), seen
 
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
@@ -405,8 +404,8 @@ class PPO:
             draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
             carry = (learner, jnp.zeros_like(start))
             (learner, gradient_sum), seen = jax.lax.scan(one_minibatch, carry, draws)
-            seen["batch_gradient_norm"] = jnp.linalg.norm(gradient_sum / len(indices))
-            return learner, seen
+            batch_gradient_norm = jnp.linalg.norm(gradient_sum / len(indices))
+            return learner, seen | {"batch_gradient_norm": batch_gradient_norm}
 
         learner = Learner(start, state.optimizer, state.proximal, stopped=jnp.zeros((), bool))
         learner, seen = jax.lax.scan(one_epoch, learner, jax.random.split(key, config.num_epochs))
@@ -419,12 +418,14 @@ class PPO:
             config.minibatch_size,
         )
         explained_variance = losses.explained_variance(batch.value, batch.target)
-        metrics["explained_variance"] = Mean.of(explained_variance)
-        metrics["learning_rate"] = Mean.of(learning_rate)
+        metrics |= {
+            "explained_variance": Mean.of(explained_variance),
+            "learning_rate": Mean.of(learning_rate),
+        }
         return policy, learner, metrics
 
     def _advantage_by_minibatch(self, batch: Batch, indices: Array) -> Array:
-        """The advantages at `indices` [minibatches, rows], standardised over each row if asked."""
+        """Advantages at `indices` [minibatches, rows], standardised by row if configured."""
         advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
         if self.config.normalize_advantages != "minibatch":
             return advantage

@@ -1,4 +1,4 @@
-"""StepMix and EpsMix: exploration of tabular MDPs under a constraint on every episode's return.
+"""StepMix and EpsMix: tabular exploration with a constraint on every episode's expected return.
 
 Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under
 episode-wise constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one
@@ -6,8 +6,8 @@ policy; count their transitions; bound the returns of the candidates from all co
 boldest mixture whose lower bound meets the constraint.
 
 A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that
-was certified before the round meets the constraint however often it is played. More episodes
-per round only learn a little later.
+was certified before the round meets the constraint however often it is played. More episodes per
+round only learn a little later.
 Devices (`Shards`) play episodes of their own, and add up their counts; the planning is the same on
 all of them.
 """
@@ -73,7 +73,7 @@ class StepMixConfig:
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound is wrong, ever; the theory's promise at bonus_scale 1."""
     baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option("boltzmann")
-    """The safe policy: a softmax of the optimal Q-function, ε-soft of it, or always one action."""
+    """The safe policy: softmax or ε-soft in the optimal Q-function, or always one action."""
     inverse_temperature: float = number(10.0, 0)
     """Of the boltzmann baseline: 0 is uniform, inf optimal."""
     baseline_epsilon: float = number(0.1, 0, 1)
@@ -263,7 +263,12 @@ class StepMix:
             lower = lower.at[-1].set(problem.baseline_value)
         if config.method in ("ucbvi", "baseline"):
             end = 0 if config.method == "ucbvi" else -1
-            choice = Choice(prefixes[end], prefixes[end], jnp.ones((), lower.dtype), lower[end])
+            choice = Choice(
+                bold=prefixes[end],
+                cautious=prefixes[end],
+                weight=jnp.ones((), lower.dtype),
+                lower=lower[end],
+            )
         else:
             threshold = raised(threshold_of(config, problem), horizon)
             choice = mixture.choose(lower, prefixes, threshold, mix=config.method != "switch")
@@ -319,7 +324,7 @@ class StepMix:
 def make_problem(
     env: TabularMDP, config: StepMixConfig, baseline: Array | None, counts: Array | None
 ) -> Problem:
-    """The baseline and exact values.
+    """The baseline, its value and the optimal one.
 
     With the `counts` of a dataset the baseline is learnt from them.
     """
