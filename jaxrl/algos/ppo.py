@@ -97,7 +97,7 @@ class PPOConfig:
     normalize_observations: bool = option(False)
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
-    """Divide rewards by the running deviation of the discounted return; for learning only."""
+    """Divide rewards, for learning, by the running deviation of the discounted return."""
     starts: StartsConfig = part(STARTS, "fresh")
     """Where episodes begin."""
     stagger: bool = option(False)

@@ -89,8 +89,9 @@ def ratio_diagnostics(
     log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None
 ) -> dict[str, Array]:
     """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
+    _, k3 = kl_estimators(log_ratio)
     return {
-        "kl": weighted_mean(kl_estimators(log_ratio)[1], weight),
+        "kl": weighted_mean(k3, weight),
         "clip_fraction": weighted_mean(clip_fraction(log_ratio, clip_epsilon), weight),
         "ratio_error": weighted_mean(jnp.abs(jnp.expm1(log_ratio)), weight),
     }

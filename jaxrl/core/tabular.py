@@ -144,7 +144,8 @@ def play(
     bold = uniform[0] < policy.weight
 
     def one_step(state: Array, step: tuple) -> tuple[Array, tuple[Array, Array]]:
-        transition, bold_row, cautious_row, (for_action, for_state) = step
+        transition, bold_row, cautious_row, numbers = step
+        for_action, for_state = numbers
         row = jnp.where(bold[:, None], bold_row[state], cautious_row[state])
         action = draw_index(row, for_action)
         successor = draw_index(transition[state, action], for_state)

@@ -127,7 +127,8 @@ def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> t
     """
     mean = _mean(step.transitions, values)
     variance = _variance(step.transitions, values, mean)
-    width = 2.0 * jnp.sqrt(variance * step.kl_rate[None]) + (3.5 * step.span * step.kl_rate)[None]
+    deviation = 2.0 * jnp.sqrt(variance * step.kl_rate[None])
+    width = deviation + (3.5 * step.span * step.kl_rate)[None]
     return step.rewards[None] + mean, scale * width
 
 
@@ -169,7 +170,7 @@ def kl_bounds(
     last = jnp.zeros((len(prefixes) + 1, len(initial)), initial.dtype)
     values, optimistic = _scan_back(one_step, last, (model, baseline, priority))
     returns = values @ initial
-    return Bounds(optimistic, returns[-1:], returns[:-1])
+    return Bounds(optimistic, upper=returns[-1:], lower=returns[:-1])
 
 
 def anchored_bounds(
@@ -211,7 +212,7 @@ def anchored_bounds(
 
     zeros = jnp.zeros((len(prefixes), len(initial)), initial.dtype)
     (above, below), optimistic = _scan_back(one_step, (zeros, zeros), (model, baseline, priority))
-    return Bounds(optimistic, above @ initial, below @ initial)
+    return Bounds(optimistic, upper=above @ initial, lower=below @ initial)
 
 
 def policy_lower(
