@@ -121,7 +121,7 @@ class Round(NamedTuple):
 
     @property
     def observation(self) -> PyTree:
-        """What the policies see next."""
+        """The policies' next observation."""
         return self.vector.observation
 
     @property
@@ -293,7 +293,7 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     @property
     def part_low(self) -> Array:
-        """What no part of an episode earns less than."""
+        """The least that a part of an episode may earn."""
         return jnp.minimum(self.config.return_low, 0.0)
 
     @property
@@ -307,7 +307,7 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         return (ROUNDING_PER_STEP * self.env.horizon + ROUNDING) * largest
 
     def outside(self, earned: Array) -> Array:
-        """Whether episodes that earned so much, [N, J + 1], break assumption 1; bool [N]."""
+        """Whether episodes break assumption 1, bool [N], by what they `earned`, [N, J + 1]."""
         low, high = self.config.return_low, self.config.return_high
         whole = earned[:, -1]
         parts = jnp.minimum(earned, whole[:, None] - earned)
@@ -347,7 +347,7 @@ def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:
 
 
 def round_metrics(plan: RoundPlan, following: RoundPlan, horizon: int) -> Metrics:
-    """Of a round that was played under `plan` and evaluated in the `following` one."""
+    """Metrics of a round that was played under `plan` and evaluated in the `following` one."""
     choice = plan.choice
     handover = choice.weight * choice.bold + (1.0 - choice.weight) * choice.cautious
     seen = {

@@ -87,7 +87,7 @@ class PPOConfig:
     max_grad_norm: float = number(0.5, 0, open_low=True)
     """Gradients are scaled down to this global norm; inf: never."""
     target_kl: float | None = option(None, 0, open_low=True)
-    """KL divergence at which an iteration takes no further gradient steps; None: never."""
+    """KL divergence beyond which an iteration takes no more gradient steps; None: never."""
     ewma_center_of_mass: float | None = option(None, 0)
     """PPO-EWMA: age in gradient steps of the average policy to clip around; None: no average."""
     outer_step_size: float = number(1.0, 0)
@@ -440,7 +440,7 @@ class PPO:
         rows: Batch,
         key: Key,
     ) -> tuple[Array, dict[str, Array]]:
-        """Of the loss, with respect to the parameters as one vector: (gradient, diagnostics)."""
+        """The gradient of the loss as one vector, and diagnostics."""
         anchor = rows.log_probability
         if learner.proximal is not None:
             proximal = policy._replace(params=unravel(learner.proximal.mean))
@@ -499,7 +499,7 @@ class PPO:
         return k3.mean()
 
     def _log_probability(self, policy: Policy, rows: Batch) -> Array:
-        """Of the rows' samples under a policy, [B]."""
+        """Log-probabilities of the rows' samples under a policy, [B]."""
         distribution, _ = apply(self.network, policy, rows.observation)
         return distribution.log_prob(rows.sample)
 
@@ -520,6 +520,6 @@ class PPO:
         )
 
     def _first_learner(self, policy: Policy) -> Learner:
-        """Before the first gradient step on a policy's parameters."""
+        """A learner before its first gradient step on a policy's parameters."""
         flat, unravel = ravel_pytree(policy.params)
         return self._descent(unravel).init(flat)

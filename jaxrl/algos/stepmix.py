@@ -87,7 +87,7 @@ class StepMixConfig:
 
 
 class Problem(NamedTuple):
-    """What is made at the beginning, and stays."""
+    """What is fixed at the start of a run."""
 
     baseline: Array  # [H, S, A]
     baseline_value: Array  # its expected return; of the environment itself, as is what follows

@@ -68,7 +68,7 @@ def without_unchosen(
 
 
 def no_such_option(config: Any, name: str) -> JaxrlError:
-    """An error for a flat name that `config` has not: what has it, or the nearest that there is."""
+    """An error for a flat name that `config` lacks: which part has it, or the nearest name."""
     found = chosen(config)
     everything = possible(config)
     has = {part: set[str]() for part in found}

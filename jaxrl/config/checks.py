@@ -1,4 +1,4 @@
-"""Holding a configuration, or another dataclass, against what its fields declare."""
+"""Checking a configuration, or another dataclass, against what its fields declare."""
 
 from __future__ import annotations
 

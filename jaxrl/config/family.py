@@ -35,7 +35,7 @@ class Family:
         return self.find(name)
 
     def name_of(self, config: Any) -> str:
-        """What `load` finds the class of `config` by."""
+        """The name by which `load` finds the class of `config`."""
         kind = type(config)
         for name in self.names():
             if self.find(name) is kind:

@@ -22,17 +22,17 @@ class Setting(NamedTuple):
 
     @property
     def family(self) -> Family | None:
-        """Of a part that is chosen by name, those that there are to choose from."""
+        """The parts to choose from, for a part that is chosen by name."""
         return self.field.metadata.get("family")
 
     @property
     def prefix(self) -> str:
-        """What the flat names of the settings inside of it begin with."""
+        """The prefix of the flat names of the settings inside of it."""
         return self.name.removesuffix(self.field.name) + str(self.field.metadata.get("prefix", ""))
 
 
 class Possible(NamedTuple):
-    """A setting that there is, or would be if other parts were chosen."""
+    """A setting that exists, or would exist if other parts were chosen."""
 
     setting: Setting
     choices: dict[str, str]  # flat name of a part -> what it has to be

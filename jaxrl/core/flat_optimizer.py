@@ -49,7 +49,7 @@ class FlatOptimizer(NamedTuple):
         )
 
     def init(self, params: Array) -> Learner:
-        """Before the first step."""
+        """A learner before its first step."""
         proximal = None if self.center_of_mass is None else ewma_init(params)
         if self.own is None:
             optimizer = self.optimizer.init(params)

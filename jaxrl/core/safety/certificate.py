@@ -17,7 +17,7 @@ STEPS_PER_OCTAVE = 4
 
 
 class Certificate(NamedTuple):
-    """Of a policy learnt offline."""
+    """A policy learnt offline, and what it is certified to earn."""
 
     policy: Array  # [H, S, A]
     lower: Array  # [], a bound on its expected return that holds with probability 1 − δ
