@@ -25,12 +25,11 @@ def unknown(kind: str, given: str, options: Iterable[str]) -> JaxrlError:
     """An error for a name that is not among `options`, with the nearest valid ones."""
     options = sorted(options)
     lowered = {option.lower(): option for option in options}
-    near = [
-        lowered[name] for name in difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.5)
-    ]
-    advice = (
-        f"Did you mean {' or '.join(near)}?" if near else f"Choose one of: {', '.join(options)}."
-    )
+    matches = difflib.get_close_matches(given.lower(), lowered, n=3, cutoff=0.5)
+    if matches:
+        advice = f"Did you mean {' or '.join(lowered[match] for match in matches)}?"
+    else:
+        advice = f"Choose one of: {', '.join(options)}."
     return JaxrlError(f"unknown {kind} {given!r}. {advice}")
 
 

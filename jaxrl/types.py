@@ -1,6 +1,7 @@
-"""The shapes that everything shares: spaces, timesteps, transitions, metrics and the Algorithm contract.
+"""The types that everything shares: spaces, transitions, metrics, Agent and Algorithm.
 
-Axes: `T` steps of a rollout, `N` parallel environments, `...` the shape of one observation or action.
+Axes: `T` steps of a rollout, `N` parallel environments, `...` the shape of one observation or
+action.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ Metrics = dict[str, "Mean"]
 
 @dataclass(frozen=True)
 class Box:
-    """Arrays of a fixed shape between bounds (scalars, or tuples nested like the shape; ±inf: unbounded)."""
+    """Arrays of a fixed shape between bounds.
+
+    Bounds are scalars, or tuples nested like the shape; ±inf: unbounded.
+    """
 
     low: Any
     high: Any
@@ -92,19 +96,18 @@ class Timestep(NamedTuple):
     observation: PyTree
     reward: Array  # float32 []
     terminated: Array  # bool []; a time limit is not a termination
-    info: dict[
-        str, Array
-    ] = {}  # float32 [] under each name of `Environment.info`: what else is worth a curve
+    # float32 [] under each name of `Environment.info`: what else is worth a curve.
+    info: dict[str, Array] = {}
 
 
 class Transition(NamedTuple):
     """One vector step. Leaves are [N, ...], or [T, N, ...] once a rollout has stacked them.
 
-    `final_observation` is the observation that the action led to, *before* any reset: the state whose
-    value bootstraps a truncated episode. `episode_return` and `episode_length` include this step and are
-    totals of a whole episode only where `terminated | truncated`. `origin` says where the episode began: -1 is the
-    environment's own reset, else a row of a pool or bank. `weight`, where there is one, says how much a
-    learner is to make of the row: 0 for what another policy did.
+    `final_observation` is the observation that the action led to, *before* any reset: the state
+    whose value bootstraps a truncated episode. `episode_return` and `episode_length` include this
+    step and are totals of a whole episode only where `terminated | truncated`. `origin` says where
+    the episode began: -1 is the environment's own reset, else a row of a pool or bank. `weight`,
+    where there is one, is the row's weight in a learner's loss: 0 for what another policy did.
     """
 
     observation: PyTree
@@ -121,9 +124,10 @@ class Transition(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a policy is shown of one environment. Most read the observation alone (see `feed_forward`).
+    """What a policy is shown of one environment.
 
-    Whoever plays resets the policy's memory where an episode begins; `first` informs the policy of it.
+    Most read the observation alone (see `feed_forward`). Whoever plays resets the policy's memory
+    where an episode begins; `first` informs the policy of it.
     """
 
     observation: PyTree
@@ -141,9 +145,11 @@ class View(NamedTuple):
 class Mode(NamedTuple):
     """One way in which an agent acts, as "deterministic" or "stochastic".
 
-    act:   (policy, memory, View, key) -> (action, memory), for one environment; the action in its units.
-    steer: (policy, number) -> policy, where the mode is steered by a number, as the return to aim for. The number is
-        traced and becomes a part of the policy: several of them are one compilation.
+    act:   (policy, memory, View, key) -> (action, memory), for one environment; the action in its
+           units.
+    steer: (policy, number) -> policy, where the mode is steered by a number, as the return to aim
+           for. The number is traced and becomes a part of the policy: several of them are one
+           compilation.
     """
 
     act: Callable[[PyTree, PyTree, View, Key], tuple[Array, PyTree]]
@@ -157,18 +163,26 @@ def no_memory(policy: PyTree) -> tuple:
 
 
 def feed_forward(act: Callable[[PyTree, PyTree, Key], Array]) -> Mode:
-    """The mode of a policy that acts on the present observation: `act(policy, observation, key) -> action`."""
+    """The mode of a policy that acts on the present observation alone.
+
+    `act(policy, observation, key) -> action`.
+    """
     return Mode(lambda policy, memory, view, key: (act(policy, view.observation, key), memory))
 
 
 @dataclass(frozen=True, eq=False)
 class Agent:
-    """What acts, made from an environment's spaces and horizon and a configuration, without what training reads.
+    """What acts, made from an environment's spaces and horizon and a configuration.
 
-    init:   (key) -> Policy.  A policy before training: all that acting needs, in its shapes and types.
+    It needs nothing that training reads.
+
+    init:   (key) -> Policy.  A policy before training: all that acting needs, in its shapes and
+            types.
     modes:  the ways to act, by name; the first one ranks policies.
-    memory: (Policy) -> Memory.  One environment's, at the start of an episode; () for feed-forward policies.
-    value:  (Policy, Memory, View, key) -> float32 [].  The expected return from here on, where there is a critic.
+    memory: (Policy) -> Memory.  One environment's, at the start of an episode; () for feed-forward
+            policies.
+    value:  (Policy, Memory, View, key) -> float32 [].  The expected return from here on, where
+            there is a critic.
     """
 
     init: Callable[[Key], PyTree]
@@ -180,7 +194,7 @@ class Agent:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Actor:
-    """An agent with its policy, which learns no more: a saved one, given to an algorithm as an input."""
+    """An agent with a frozen policy: a saved one, given to an algorithm as an input."""
 
     policy: PyTree
     agent: Agent = field(metadata={"static": True})
@@ -233,15 +247,18 @@ class Progress(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Log:
-    """Rows that are appended and never altered, as in a replay buffer: a ring in which new rows replace the oldest.
+    """A ring buffer of rows that are appended and never altered, as in a replay buffer.
 
-    rows:    leaves [C, ...], none of them keys. The C rows are B equal blocks, one after the other: a ring for each of
-             the devices that share the environments (B = 1 on one device; a device sees its own block alone).
-    written: uint32 [B, 2], how many rows each block was ever given, as a low and a high word of 32 bits.
+    rows:    leaves [C, ...], none of them keys. The C rows are B equal blocks, one after the other:
+             a ring for each of the devices that share the environments (B = 1 on one device; a
+             device sees its own block alone). New rows replace the oldest.
+    written: uint32 [B, 2], how many rows each block was ever given, as a low and a high word of 32
+             bits.
 
-    Row i of a block, counted from 0 since the beginning, lies at place i mod (C / B). In a population every leaf has
-    the member axes in front, [H, S, ...]. As a part of a training state a Log is saved by its new rows alone, which
-    `written` tells: what else is done to its rows is not saved.
+    Row i of a block, counted from 0 since the beginning, lies at place i mod (C / B). In a
+    population every leaf has the member axes in front, [H, S, ...]. As a part of a training state a
+    Log is saved by its new rows alone, which `written` tells: what else is done to its rows is not
+    saved.
     """
 
     rows: PyTree
@@ -249,7 +266,7 @@ class Log:
 
     @staticmethod
     def empty(capacity: int, example: PyTree) -> Log:
-        """A log of `capacity` rows like `example`, whose leaves are [...]; there are none in it yet."""
+        """An empty log with room for `capacity` rows like `example`, whose leaves are [...]."""
         check_positive_int("capacity", capacity)
         rows = jax.tree.map(
             lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.asarray(leaf).dtype), example
@@ -268,19 +285,17 @@ class Log:
         return jnp.where((high > 0) | (low > self.capacity), self.capacity, low.astype(jnp.int32))
 
     def append(self, rows: PyTree) -> Log:
-        """The log with `rows`, leaves [n, ...], n ≤ C, as its newest; in place where the log is donated."""
+        """The log with `rows`, leaves [n, ...], n ≤ C, as its newest; in place if it is donated."""
         number = int(jax.tree.leaves(rows)[0].shape[0])
         if number > self.capacity:
             raise JaxrlError(f"a log of {self.capacity} rows cannot take {number} at once.")
         low, high = self._words()
-        places = (self._place(low, high) + jnp.arange(number, dtype=jnp.uint32)) % jnp.uint32(
-            self.capacity
-        )
+        offsets = jnp.arange(number, dtype=jnp.uint32)
+        places = (self._place(low, high) + offsets) % jnp.uint32(self.capacity)
 
         def write(old: Array, new: Array) -> Array:
-            return old.at[places.astype(jnp.int32)].set(
-                new, mode="promise_in_bounds", unique_indices=True
-            )
+            rows = old.at[places.astype(jnp.int32)]
+            return rows.set(new, mode="promise_in_bounds", unique_indices=True)
 
         total = low + jnp.uint32(number)
         written = jnp.stack([total, high + (total < low).astype(jnp.uint32)])
@@ -290,13 +305,19 @@ class Log:
         """Where the next row goes, the number of rows ever written mod C: uint32 []."""
         size = jnp.uint32(self.capacity)
 
-        def add(carry: tuple) -> tuple:
+        def bits_left(carry: tuple) -> Array:
+            _, _, high = carry
+            return high > 0
+
+        def add_bit(carry: tuple) -> tuple:
             place, power, high = carry  # power: 2^(32 + k) mod C, for the k-th bit of the high word
             return (place + power * (high & 1)) % size, power * 2 % size, high >> 1
 
-        # No product of two words fits into one: the high word is added bit by bit. It is 0 for the first 2^32 rows.
+        # No product of two words fits into one: the high word is added bit by bit. It is 0 for the
+        # first 2^32 rows.
         start = (low % size, jnp.uint32(2**32 % self.capacity), high)
-        return jax.lax.while_loop(lambda carry: carry[2] > 0, add, start)[0]
+        place, _, _ = jax.lax.while_loop(bits_left, add_bit, start)
+        return place
 
     def _words(self) -> tuple[Array, Array]:
         """The low and the high word of the counter."""
@@ -313,8 +334,8 @@ class Algorithm(NamedTuple):
     policy: (State) -> Policy.            What acting needs: parameters and normaliser statistics.
     agent:  what acts with that policy.
     budget: what a step takes, and how many of them the configured budget holds.
-    sharded: State, or a prefix of it, with True for what has a row per environment and is split over devices, False
-        for what is the same on all of them.
+    sharded: State, or a pytree prefix of it, with True for what has a row per environment and is
+        split over devices, False for what is the same on all of them.
     begin_from: (State, Policy) -> State.  A first state that goes on with another run's policy.
     """
 

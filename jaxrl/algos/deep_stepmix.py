@@ -1,16 +1,20 @@
-"""Deep StepMix: PPO that learns behind a safe baseline, so that no round of episodes earns less than a constraint.
+"""Deep StepMix: PPO behind a safe baseline, so that no round earns less than a constraint.
 
-One iteration: from lower bounds on the expected return choose the boldest mixture of two hand-over steps; play a round
-of whole episodes, in which the baseline acts up to the hand-over and the learner from there; take PPO's gradient steps
-on what the learner did; renew the bounds from the first episode of each environment.
+One iteration: from lower bounds on the expected return choose the boldest mixture of two hand-over
+steps; play a round of whole episodes, in which the baseline acts up to the hand-over and the
+learner from there; take PPO's gradient steps on what the learner did; renew the bounds from the
+first episode of each environment.
 
 What the constraint's promise rests on, besides `failure_probability`:
  1. the returns of episodes lie in [return_low, return_high], and no part of an episode, up to a
     hand-over step or from there on, earns less than part_low = min(return_low, 0). (Where every
     episode earns 20 or more, a part of one may still earn nothing: it may be empty.)
- 2. an update costs no candidate more than the share `drift` of that range: bounds of the last learner, lowered by it,
-    count for the next one. With drift=inf nothing is assumed, and only what the baseline earns by itself counts.
-The step mixture is that of Li, Huang, Shen, Yang (2023), arXiv 2306.06265; algos/stepmix.py has the tabular original.
+ 2. an update costs no candidate more than the share `drift` of that range: bounds of the last
+    learner, lowered by it, count for the next one. With drift=inf nothing is assumed, and only what
+    the baseline earns by itself counts.
+
+The step mixture is that of Li, Huang, Shen, Yang (2023), arXiv 2306.06265; algos/stepmix.py has the
+tabular original.
 """
 
 from __future__ import annotations
@@ -51,31 +55,32 @@ from jaxrl.types import (
 
 # What float32 may be wrong by, as shares of the largest number in a sum: of rewards, for each step,
 # and of Bernstein's terms, for some ten million episodes (tests/algos/test_certificates.py).
-ROUNDING_A_STEP, ROUNDING = 2.0**-24, 2e-6
+ROUNDING_PER_STEP = 2.0**-24
+ROUNDING = 2e-6
 
 
 @configuration
 class DeepStepMixConfig(PPOConfig):
-    """Settings of deep StepMix, and PPO's. Real numbers are traced: a sweep over them compiles once."""
+    """Settings of deep StepMix, and PPO's."""
 
     baseline: str = option("")
     """Run folder of the safe policy."""
     baseline_mode: str = option("deterministic")
-    """The mode in which the baseline acts; the learner samples."""
+    """The mode in which the baseline acts; the learner acts stochastically."""
     total_steps: int = budget(4_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
     num_envs: int = size(512)
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
     minibatch_size: int = size(1600)
-    """Transitions of one gradient step; must divide num_envs * num_steps. The number of minibatches follows."""
+    """Transitions per gradient step; must divide num_envs * num_steps."""
     learning_rate: float = number(1e-3, 0)
     """Adam's step size."""
     num_steps: int = size(1)
-    """Steps T of one round in each environment; the horizon where that is more: a round holds whole episodes."""
+    """Steps per round in each environment, T; at least the horizon, to hold whole episodes."""
     num_prefixes: int = size(4)
     """Steps at which the learner may take over, spread evenly from the first to the horizon."""
     constraint: Literal["relative", "absolute"] = option("relative")
-    """Whether constraint_level is a share of what the baseline earns above return_low, or an expected return."""
+    """Whether constraint_level is a share of the baseline's return over return_low, or a return."""
     constraint_level: float = number(0.9)
     """The least expected return that a round's policy may have."""
     return_low: float = number(0.0)
@@ -85,26 +90,27 @@ class DeepStepMixConfig(PPOConfig):
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound of the run is wrong."""
     drift: float = number(0.05, 0)
-    """Share of the range of returns that one iteration may at most cost a candidate; inf: no assumption."""
+    """Largest share of the range of returns that an update may cost a candidate; inf: any."""
 
 
 class RoundPlan(NamedTuple):
-    """The mixture of the next round, and what it was chosen from: candidate j hands over at step j H / J."""
+    """The mixture of the next round, and what it was chosen from.
+
+    Candidate j hands over at step j H / J.
+    """
 
     choice: Choice
     prefix: Evidence  # [J + 1], what the baseline earned before each hand-over, in all rounds
     floor: Array  # [J + 1], lower bounds from that alone
     baseline_upper: Array  # []
-    lower: (
-        Array  # [J + 1], lower bounds on the candidates' expected returns with the present learner
-    )
+    lower: Array  # [J + 1], lower bounds on the candidates' returns with the present learner
     threshold: Array  # []
     returns: Mean  # of the first episodes of the last round
     outside: Mean  # share of them that break assumption 1
 
 
 class Round(NamedTuple):
-    """A round under way; every leaf but `plan` has a row an environment."""
+    """A round under way; every leaf but `plan` has a row per environment."""
 
     vector: VectorState
     memory: PyTree  # the baseline's
@@ -115,7 +121,7 @@ class Round(NamedTuple):
 
     @property
     def observation(self) -> PyTree:
-        """What the policies see next."""
+        """The policies' next observation."""
         return self.vector.observation
 
     @property
@@ -131,7 +137,10 @@ def deep_stepmix(
     baseline: Actor | None = None,
     shards: Shards = SINGLE,
 ) -> Algorithm:
-    """Deep StepMix for `env` behind the `baseline`, which the command line reads from the folder in `config`."""
+    """Deep StepMix for `env` behind a `baseline`.
+
+    The command line reads the baseline from the run folder that `config` names.
+    """
     if baseline is None:
         raise JaxrlError(
             "deep_stepmix needs a safe policy to begin with: give a run folder, --baseline runs/…."
@@ -157,9 +166,10 @@ def deep_stepmix_agent(env: Environment, config: DeepStepMixConfig) -> Agent:
 
 
 class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
-    """A VectorEnv in which the baseline acts up to each environment's hand-over step, whatever the learner wants.
+    """A VectorEnv in which the baseline acts up to each environment's hand-over step.
 
-    `refresh`, once an iteration, ends the round: it renews the bounds, chooses the next mixture, and begins anew.
+    `refresh`, once per iteration, ends the round: it renews the bounds, chooses the next mixture,
+    and begins anew.
     """
 
     config: DeepStepMixConfig
@@ -168,24 +178,33 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     @property
     def handovers(self) -> Array:
-        """The candidates' hand-over steps, int32 [J + 1]: from 0, the learner alone, to the horizon, the baseline."""
+        """The candidates' hand-over steps, int32 [J + 1].
+
+        From 0, the learner alone, to the horizon, the baseline alone.
+        """
         count, horizon = self.config.num_prefixes, self.env.horizon
         return jnp.array([horizon * j // count for j in range(count + 1)], jnp.int32)
 
     def init(self, key: Key) -> Any:
-        """A first round, of the baseline alone unless the constraint binds nothing: nothing is known yet."""
-        count, config = len(self.handovers), self.config
-        nothing, no_returns = bernstein.nothing((count,)), Mean(jnp.zeros(()), jnp.zeros(()))
+        """A first round, of the baseline alone unless the constraint binds nothing."""
+        config, count = self.config, len(self.handovers)
         low = jnp.full(count, config.return_low, jnp.float32)
         threshold = jnp.asarray(threshold_of(config, config.return_high), jnp.float32)
-        choice = mixture.choose(low, self.handovers, threshold)
-        high = jnp.asarray(config.return_high, jnp.float32)
-        return self.begin(
-            RoundPlan(choice, nothing, low, high, low, threshold, no_returns, no_returns), key
+        no_episodes = Mean(jnp.zeros(()), jnp.zeros(()))
+        plan = RoundPlan(
+            choice=mixture.choose(low, self.handovers, threshold),
+            prefix=bernstein.nothing((count,)),
+            floor=low,
+            baseline_upper=jnp.asarray(config.return_high, jnp.float32),
+            lower=low,
+            threshold=threshold,
+            returns=no_episodes,
+            outside=no_episodes,
         )
+        return self.begin(plan, key)
 
     def begin(self, plan: RoundPlan, key: Key) -> Round:
-        """Every environment at the start of an episode of its own, with its hand-over drawn from the mixture."""
+        """Every environment at the start of an episode, its hand-over drawn from the mixture."""
         key_vector, key_coin = jax.random.split(key)
         bold = jax.random.uniform(key_coin, (self.num_envs,)) < plan.choice.weight
         handover = jnp.where(bold, plan.choice.bold, plan.choice.cautious)
@@ -201,9 +220,17 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     @property
     def sharded(self) -> Any:
-        """All but the plan has a row per environment."""
-        rows = dict.fromkeys(Round._fields, True)
-        return Round(**rows | {"vector": super().sharded, "plan": False})
+        """A pytree prefix of the round: True where leaves have a row per environment."""
+        partitioned: Any = True
+        replicated: Any = False
+        return Round(
+            vector=super().sharded,
+            memory=partitioned,
+            handover=partitioned,
+            in_first=partitioned,
+            earned=partitioned,
+            plan=replicated,
+        )
 
     def step(self, state: Any, action: Array, key: Key) -> tuple[Any, Transition]:
         """Step every environment by the baseline's action or, after the hand-over, by `action`."""
@@ -212,16 +239,16 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         ours = state.vector.clock >= state.handover
         view = state.view
         memory = begin_memory(view.first, self.baseline.memory, state.memory)
-        safe, memory = jax.vmap(partial(self.baseline.act, self.config.baseline_mode))(
-            memory, view, keys
-        )
+        act = partial(self.baseline.act, self.config.baseline_mode)
+        safe, memory = jax.vmap(act)(memory, view, keys)
         action = select_rows(ours, action, safe)
         vector, seen = super().step(state.vector, action, key_env)
         counts = state.in_first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
         earned = state.earned + jnp.where(counts, seen.reward[:, None], 0.0)
         in_first = state.in_first & ~(seen.terminated | seen.truncated)
         seen = seen._replace(weight=ours.astype(jnp.float32))
-        return Round(vector, memory, state.handover, in_first, earned, state.plan), seen
+        after = state._replace(vector=vector, memory=memory, in_first=in_first, earned=earned)
+        return after, seen
 
     def refresh(self, state: Any, key: Key, progress: Progress) -> Any:
         """The next round, planned from all rounds so far."""
@@ -230,17 +257,16 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
 
     def plan(self, state: Round) -> RoundPlan:
         """The boldest mixture that the rounds so far certify."""
-        config, old, count = self.config, state.plan, len(self.handovers)
-        low, high = config.return_low, config.return_high
-        # A half of the failure probability for the baseline's bounds, which hold at all times together; a half for
-        # those of the candidates, which are of one round each.
-        rounds = config.total_steps // (config.num_envs * config.num_steps)
+        config, old = self.config, state.plan
+        count = len(self.handovers)
+        # One half of the failure probability is for the baseline's bounds, which hold at all times
+        # together; the other for the candidates' bounds, which are of one round each.
         for_baseline = jnp.log(2.0 * (count + 1) / config.failure_probability)
-        for_candidates = jnp.log(2.0 * count * rounds / config.failure_probability)
+        for_candidates = jnp.log(2.0 * count * config.num_iterations / config.failure_probability)
         seen = state.handover[:, None] >= self.handovers[None]
         prefix = self.gather(old.prefix, state.earned, seen, for_baseline)
         lower, upper = self.bounds(prefix, for_baseline)
-        # Before step 0 nothing is earned, for certain; the rest of an episode earns part_low at least.
+        # Nothing is earned before step 0; the rest of an episode earns at least part_low.
         rest = jnp.where(jnp.arange(count) < count - 1, self.part_low, 0.0)
         floor = jnp.maximum(old.floor, jnp.where(self.handovers == 0, 0.0, lower) + rest)
         baseline_upper = jnp.minimum(old.baseline_upper, upper[-1])
@@ -248,18 +274,26 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         played = state.handover[:, None] == self.handovers[None]
         last_round = self.gather(bernstein.nothing((count,)), returns, played, for_candidates)
         lower, upper = self.bounds(last_round, for_candidates)
-        # New evidence that contradicts what was carried over replaces it: the learner drifted further than assumed.
+        # New evidence that contradicts what was carried over replaces it: the learner drifted
+        # further than assumed.
         known = jnp.where(upper < old.lower, lower, jnp.maximum(old.lower, lower))
-        lower = jnp.maximum(floor, (known - config.drift * (high - low)).at[-1].set(floor[-1]))
+        drifted = known - config.drift * (config.return_high - config.return_low)
+        lower = jnp.maximum(floor, drifted.at[-1].set(floor[-1]))
         threshold = jnp.asarray(threshold_of(config, baseline_upper), jnp.float32)
-        choice = mixture.choose(lower, self.handovers, threshold)
-        measured = Mean.of(state.earned[:, -1]), Mean.of(self.outside(state.earned))
-        seen_returns = jax.tree.map(self.shards.sum, measured)
-        return RoundPlan(choice, prefix, floor, baseline_upper, lower, threshold, *seen_returns)
+        return RoundPlan(
+            choice=mixture.choose(lower, self.handovers, threshold),
+            prefix=prefix,
+            floor=floor,
+            baseline_upper=baseline_upper,
+            lower=lower,
+            threshold=threshold,
+            returns=self.shards.sum(Mean.of(state.earned[:, -1])),
+            outside=self.shards.sum(Mean.of(self.outside(state.earned))),
+        )
 
     @property
     def part_low(self) -> Array:
-        """What no part of an episode earns less than."""
+        """The least that a part of an episode may earn."""
         return jnp.minimum(self.config.return_low, 0.0)
 
     @property
@@ -270,11 +304,12 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         lose it again.
         """
         largest = jnp.maximum(self.config.return_high - self.part_low, -self.part_low)
-        return (ROUNDING_A_STEP * self.env.horizon + ROUNDING) * largest
+        return (ROUNDING_PER_STEP * self.env.horizon + ROUNDING) * largest
 
     def outside(self, earned: Array) -> Array:
-        """Whether episodes that earned so much, [N, J + 1], break assumption 1; bool [N]."""
-        low, high, whole = self.config.return_low, self.config.return_high, earned[:, -1]
+        """Whether episodes break assumption 1, bool [N], by what they `earned`, [N, J + 1]."""
+        low, high = self.config.return_low, self.config.return_high
+        whole = earned[:, -1]
         parts = jnp.minimum(earned, whole[:, None] - earned)
         broken = jnp.any(parts < self.part_low - self.rounding, axis=1)
         return broken | (whole < low - self.rounding) | (whole > high + self.rounding)
@@ -282,8 +317,8 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
     def gather(self, old: Evidence, returns: Array, where: Array, log_term: Array) -> Evidence:
         """`old` and these returns x, of episodes or of what came before a hand-over, as shares.
 
-        They are cut to the range of whole episodes. That leaves the return R of an episode as it is,
-        and of what was earned before a hand-over it keeps what the floors need:
+        They are cut to the range of whole episodes. That leaves the return R of an episode as it
+        is, and of what was earned before a hand-over it keeps what the floors need:
             return_low > 0:  R ≥ return_low and R ≥ x, hence R ≥ max(x, return_low)
             else:            R ≥ x + return_low, and x ≥ return_low is not cut from below
         Cutting x from above makes the right-hand sides smaller.
@@ -293,21 +328,26 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         return bernstein.gather(old, shares, where, log_term, self.shards.axis_name)
 
     def bounds(self, evidence: Evidence, log_term: Array) -> tuple[Array, Array]:
-        """Lower and upper bound on the expectation of what was gathered, true in spite of rounding."""
+        """Bounds (lower, upper) on the expectation of what was gathered, safe under rounding."""
         low, high = self.config.return_low, self.config.return_high
-        lower, upper = (low + (high - low) * each for each in bernstein.bounds(evidence, log_term))
+        lower_share, upper_share = bernstein.bounds(evidence, log_term)
+        lower = low + (high - low) * lower_share
+        upper = low + (high - low) * upper_share
         return jnp.maximum(lower - self.rounding, low), upper + self.rounding
 
 
 def threshold_of(config: DeepStepMixConfig, baseline_return: Any) -> Any:
-    """The constraint γ for a baseline that earns so much: return_low + level · (baseline − return_low)."""
+    """The constraint γ for a baseline of this return.
+
+    Relative: return_low + level · (baseline − return_low); absolute: level.
+    """
     if config.constraint == "absolute":
         return config.constraint_level
     return config.return_low + config.constraint_level * (baseline_return - config.return_low)
 
 
 def round_metrics(plan: RoundPlan, following: RoundPlan, horizon: int) -> Metrics:
-    """Of a round that was played under `plan` and evaluated in the `following` one."""
+    """Metrics of a round that was played under `plan` and evaluated in the `following` one."""
     choice = plan.choice
     handover = choice.weight * choice.bold + (1.0 - choice.weight) * choice.cautious
     seen = {
@@ -322,10 +362,14 @@ def round_metrics(plan: RoundPlan, following: RoundPlan, horizon: int) -> Metric
 
 
 def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
-    """Refuse a range or a level that cannot be. Traced numbers pass: they were checked before they were traced."""
+    """Refuse a range or a level that cannot be.
+
+    Traced numbers pass: they were checked before they were traced.
+    """
     if not isinstance(config.starts, FreshConfig) or config.stagger:
         raise JaxrlError(
-            "deep_stepmix begins every round with the environment's own reset: no --starts pool, --stagger."
+            "deep_stepmix begins every round with the environment's own reset: "
+            "no --starts pool, --stagger."
         )
     if config.num_prefixes > horizon:
         raise JaxrlError(
@@ -334,13 +378,14 @@ def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
     numbers = (config.return_low, config.return_high, config.constraint_level)
     if any(isinstance(value, jax.core.Tracer) for value in numbers):
         return
-    for low, high in zip(
-        *map(jnp.atleast_1d, jnp.broadcast_arrays(*map(jnp.asarray, numbers[:2]))), strict=True
-    ):
+    lows, highs = jnp.broadcast_arrays(
+        jnp.atleast_1d(config.return_low), jnp.atleast_1d(config.return_high)
+    )
+    for low, high in zip(lows, highs, strict=True):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            ask = "give what no episode can fall below and none exceed, as in --return-low 0 --return-high 500"
             raise JaxrlError(
-                f"returns lie between return_low={low:g} and return_high={high:g}: {ask}."
+                f"returns lie between return_low={low:g} and return_high={high:g}: give what no "
+                "episode can fall below and none exceed, as in --return-low 0 --return-high 500."
             )
     if config.constraint == "relative":
         check_range(

@@ -1,12 +1,15 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), top to bottom.
 
-One iteration: roll out T steps in N environments with the current policy; estimate advantages; take `num_epochs`
-passes of clipped-surrogate gradient steps over shuffled minibatches; renew the normalisers and the start pool.
+One iteration: roll out T steps in N environments with the current policy; estimate advantages; take
+`num_epochs` passes of clipped-surrogate gradient steps over shuffled minibatches; renew the
+normalisers and the start pool.
 Devices (`Shards`) roll out and shuffle environments of their own, and average their gradients.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -47,6 +50,9 @@ from jaxrl.types import (
     feed_forward,
 )
 
+# Rows of a batch that tell how far the policy has moved; they cost nothing beside the epochs.
+KL_ROWS = 1024
+
 
 @configuration
 class PPOConfig:
@@ -57,9 +63,9 @@ class PPOConfig:
     num_envs: int = size(64)
     """Parallel environments, N."""
     num_steps: int = size(128)
-    """Steps T of one rollout in each environment."""
+    """Steps per rollout in each environment, T."""
     minibatch_size: int = size(1024)
-    """Transitions of one gradient step; must divide num_envs * num_steps. The number of minibatches follows."""
+    """Transitions per gradient step; must divide num_envs * num_steps."""
     num_epochs: int = size(4)
     """Passes over each rollout."""
     learning_rate: float = number(2.5e-4, 0)
@@ -81,29 +87,39 @@ class PPOConfig:
     max_grad_norm: float = number(0.5, 0, open_low=True)
     """Gradients are scaled down to this global norm; inf: never."""
     target_kl: float | None = option(None, 0, open_low=True)
-    """Skip the rest of an iteration's gradient steps once the policy has moved this far; None: never."""
+    """KL divergence beyond which an iteration takes no more gradient steps; None: never."""
     ewma_center_of_mass: float | None = option(None, 0)
-    """Hold the policy to an average of itself of this age in gradient steps (PPO-EWMA); None: to the rollout's."""
+    """PPO-EWMA: age in gradient steps of the average policy to clip around; None: no average."""
     outer_step_size: float = number(1.0, 0)
-    """Share of the way to the optimised policy that an iteration goes; may exceed 1 (outer-PPO)."""
+    """Share of the way to the optimised policy that an iteration goes; may exceed 1."""
     normalize_advantages: Literal["minibatch", "batch", "none"] = option("minibatch")
-    """Give advantages mean 0 and deviation 1 over each minibatch, over the whole batch, or not at all."""
+    """Standardise advantages over each minibatch, over the whole batch, or not at all."""
     normalize_observations: bool = option(False)
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
-    """Divide rewards by the running deviation of the discounted return; for learning only."""
+    """Divide rewards, for learning, by the running deviation of the discounted return."""
     starts: StartsConfig = part(STARTS, "fresh")
     """Where episodes begin."""
     stagger: bool = option(False)
-    """Let first episodes end at random times, so that environments with a time limit never end in step."""
+    """End first episodes at random times, so that time limits do not end all episodes at once."""
     network: PolicyNetworkConfig = part(NETWORKS, "actor-critic")
     """The policy's network and the critic's."""
     optimizer: OptimizerConfig = part(OPTIMIZERS, "adam")
     """How a gradient moves the parameters."""
 
+    @property
+    def transitions_per_iteration(self) -> int:
+        """The size of a batch, N · T."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """How many whole iterations `total_steps` holds."""
+        return self.total_steps // self.transitions_per_iteration
+
 
 class Policy(NamedTuple):
-    """What inference needs."""
+    """What acting needs."""
 
     params: PyTree
     observation_moments: Moments | None
@@ -141,9 +157,9 @@ class Batch(NamedTuple):
     """What the loss reads of each transition, [T·N, ...]."""
 
     observation: Array
-    sample: Array  # the distribution's own sample, before it is scaled to the action space
-    log_probability: Array
-    value: Array
+    sample: Array  # the distribution's own, before it is scaled to the action space
+    log_probability: Array  # under the rollout's policy
+    value: Array  # by the rollout's critic
     advantage: Array
     target: Array
     weight: Array | None  # mean 1; None: all alike
@@ -161,11 +177,13 @@ def ppo(
 ) -> Algorithm:
     """PPO for `env`.
 
-    `vector`, when given, replaces the environments that `config` describes: guided ones, or others that begin
-    elsewhere. `network`, when given, replaces the actor-critic: a flax module from observations [..., *shape] to
-    (distribution, values [...]), with a method `value` for the values alone. `optimizer`, when given, replaces
-    clipping, Adam and the learning rate: its updates of the tree of parameters are added as they are. `inputs` are
-    what the configuration's start distribution reads from disk.
+    vector:    replaces the environments that `config` describes: guided ones, say, or ones that
+               begin elsewhere.
+    network:   replaces the actor-critic: a flax module from observations [..., *shape] to
+               (distribution, values [...]), with a method `value` for the values alone.
+    optimizer: replaces clipping, Adam and the learning rate: its updates of the tree of parameters
+               are added as they are.
+    inputs:    what the configuration's start distribution reads from disk.
     """
     check(config)
     minibatch.check_sizes(
@@ -176,7 +194,7 @@ def ppo(
     network = network or config.network.make(env.observation_space, env.action_space)
     agent = ppo_agent(env, config, network)
     learner = PPO(config, vector, agent, network, optimizer or own_optimizer(config), shards)
-    transitions = config.num_envs * config.num_steps
+    transitions = config.transitions_per_iteration
     gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(
         init=learner.init,
@@ -184,10 +202,10 @@ def ppo(
         policy=lambda state: state.policy,
         agent=agent,
         budget=Budget(
-            "transitions",
-            transitions,
-            config.total_steps // transitions,
-            {"gradient steps": gradient_steps},
+            unit="transitions",
+            per_step=transitions,
+            steps=config.num_iterations,
+            also={"gradient steps": gradient_steps},
         ),
         sharded=learner.sharded,
         begin_from=learner.begin_from,
@@ -195,7 +213,7 @@ def ppo(
 
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:
-    """What acts with a PPO policy: by the distribution's mode, or by a sample; its value is the critic's."""
+    """What acts with a PPO policy: by the mode of its distribution, or by a sample of it."""
     network = network or config.network.make(env.observation_space, env.action_space)
     shape = env.observation_space.shape
 
@@ -224,7 +242,10 @@ def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = N
 
 
 def apply(network: nn.Module, policy: Policy, observation: Array, method: str = "__call__") -> Any:
-    """(distribution, value) of observations, normalised if the policy keeps their moments; or the value alone."""
+    """(distribution, values) at observations, or with method "value" the values alone.
+
+    Observations are normalised if the policy keeps their moments.
+    """
     if policy.observation_moments is not None:
         observation = moments.normalize(policy.observation_moments, observation.astype(jnp.float32))
     return network.apply(policy.params, observation, method=method)
@@ -241,36 +262,31 @@ class PPO:
     optimizer: optax.GradientTransformation | None = None
     shards: Shards = SINGLE
 
-    def descent(self, params: PyTree) -> FlatOptimizer:
-        """How a gradient step is taken on parameters of this tree."""
-        config, unravel = self.config, ravel_pytree(params)[1]
-        return FlatOptimizer(
-            config.max_grad_norm,
-            config.ewma_center_of_mass,
-            config.target_kl,
-            self.optimizer,
-            unravel,
-        )
-
     @property
     def sharded(self) -> PPOState:
-        """Which parts of the state have a row per environment."""
-        same: dict[str, Any] = dict.fromkeys(PPOState._fields, False)
-        scaler = reward_scaling.SHARDED if self.config.scale_rewards else None
-        return PPOState(**same | {"reward_scaler": scaler, "vector": self.vector.sharded})
+        """A pytree prefix of the state: True where leaves have a row per environment."""
+        replicated: Any = False
+        return PPOState(
+            policy=replicated,
+            optimizer=replicated,
+            proximal=replicated,
+            reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
+            vector=self.vector.sharded,
+            key=replicated,
+            iteration=replicated,
+        )
 
     def init(self, key: Key) -> PPOState:
         """Parameters, normalisers, optimiser, environments, counter."""
         key_params, key_vector, key = jax.random.split(key, 3)
         policy = self.agent.init(key_params)
-        learner = self.descent(policy.params).init(ravel_pytree(policy.params)[0])
+        learner = self._first_learner(policy)
+        scaler = reward_scaling.init(self.vector.num_envs) if self.config.scale_rewards else None
         state = PPOState(
             policy=policy,
             optimizer=learner.optimizer,
             proximal=learner.proximal,
-            reward_scaler=reward_scaling.init(self.vector.num_envs)
-            if self.config.scale_rewards
-            else None,
+            reward_scaler=scaler,
             vector=self.vector.init(self.shards.own(key_vector)),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
@@ -279,7 +295,7 @@ class PPO:
 
     def begin_from(self, state: PPOState, policy: Policy) -> PPOState:
         """A first state with the parameters and the normaliser of another run's policy."""
-        learner = self.descent(policy.params).init(ravel_pytree(policy.params)[0])
+        learner = self._first_learner(policy)
         return state._replace(policy=policy, optimizer=learner.optimizer, proximal=learner.proximal)
 
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
@@ -287,55 +303,49 @@ class PPO:
         key_rollout, key_update, key_starts, key = jax.random.split(state.key, 4)
         vector, seen, episodes = self._rollout(state, self.shards.own(key_rollout))
         scaler, batch = self._estimate(state.reward_scaler, seen)
-        learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
-        observation_moments = state.policy.observation_moments
-        if observation_moments is not None:
+        policy, learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
+        if policy.observation_moments is not None:
             # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
             observation_moments = moments.update(
-                observation_moments, seen.transition.observation, self.shards.axis_name
+                policy.observation_moments, seen.transition.observation, self.shards.axis_name
             )
+            policy = policy._replace(observation_moments=observation_moments)
+        iteration = state.iteration + 1
+        progress = Progress(iteration, self.config.transitions_per_iteration)
         state = PPOState(
-            policy=Policy(
-                ravel_pytree(state.policy.params)[1](learner.params), observation_moments
-            ),
+            policy=policy,
             optimizer=learner.optimizer,
             proximal=learner.proximal,
             reward_scaler=scaler,
-            vector=self.vector.refresh(vector, self.shards.own(key_starts), self._progress(state)),
+            vector=self.vector.refresh(vector, self.shards.own(key_starts), progress),
             key=key,
-            iteration=state.iteration + 1,
+            iteration=iteration,
         )
         return state, episodes | metrics
 
-    def _progress(self, state: PPOState) -> Progress:
-        """How far the run has come once the present iteration is over."""
-        return Progress(state.iteration + 1, self.config.num_envs * self.config.num_steps)
-
-    def _apply(self, policy: Policy, observation: Array, method: str = "__call__") -> Any:
-        return apply(self.network, policy, observation, method)
-
     def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Trajectory, Metrics]:
-        """T steps in every environment with the present policy, and the values of all successors."""
-        space, squash = self.vector.env.action_space, self.config.network.squash_actions
-        value = partial(self._apply, state.policy, method="value")
+        """T steps in every environment: (its state, trajectory, metrics of episodes that ended)."""
+        action_space = self.vector.env.action_space
+        squash = self.config.network.squash_actions
+        critic = partial(apply, self.network, state.policy, method="value")
 
         def act(memory: tuple, view: View, key: Key) -> tuple[Array, tuple, Decision]:
-            distribution, value = self._apply(state.policy, view.observation)
+            distribution, value = apply(self.network, state.policy, view.observation)
             sample = distribution.sample(key)
             decision = Decision(sample, distribution.log_prob(sample), value)
-            return scale_action(sample, space, squash), memory, decision
+            return scale_action(sample, action_space, squash), memory, decision
 
         vector, _, rollout, episodes = collect(
             self.vector, state.vector, (), act, self.config.num_steps, key
         )
-        last_value = value(vector.observation)
-        next_value = bootstrap(rollout, rollout.extras.value, last_value, value)
+        last_value = critic(vector.observation)
+        next_value = bootstrap(rollout, rollout.extras.value, last_value, critic)
         return vector, Trajectory(rollout.transition, rollout.extras, next_value), episodes
 
     def _estimate(
         self, scaler: RewardScaler | None, seen: Trajectory
     ) -> tuple[RewardScaler | None, Batch]:
-        """(scaler, Batch): advantages and value targets, flattened to [T·N, ...]; renews the reward scaler."""
+        """Advantages and value targets, flattened to [T·N, ...]: (renewed scaler, batch)."""
         config, axis_name = self.config, self.shards.axis_name
         transition, decision = seen.transition, seen.decision
         ended = transition.terminated | transition.truncated
@@ -365,83 +375,80 @@ class PPO:
         )
         return scaler, minibatch.flatten_time(batch)
 
-    def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
-        """`num_epochs` passes of gradient steps over shuffled minibatches: (learner, metrics)."""
-        config, shards, rows = self.config, self.shards, len(batch.value)
-        elapsed = state.iteration.astype(jnp.float32) / (
-            config.total_steps // (config.num_envs * config.num_steps)
-        )
-        annealed = 1.0 - jnp.minimum(elapsed, 1.0) if config.anneal_learning_rate else 1.0
-        learning_rate = jnp.asarray(config.learning_rate * annealed, jnp.float32)
-        flat, unravel = ravel_pytree(state.policy.params)
-        descent = self.descent(state.policy.params)
+    def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Policy, Learner, Metrics]:
+        """`num_epochs` passes of gradient steps over the batch: (policy, learner, metrics)."""
+        config, shards = self.config, self.shards
+        learning_rate = self._learning_rate(state.iteration)
+        start, unravel = ravel_pytree(state.policy.params)
+        descent = self._descent(unravel)
 
         def one_minibatch(
-            carry: tuple[Learner, Array], draw: tuple
+            carry: tuple[Learner, Array], draw: tuple[Array, Array, Key]
         ) -> tuple[tuple[Learner, Array], dict[str, Array]]:
-            learner, total = carry
+            learner, gradient_sum = carry
             indices, advantage, key = draw
             rows = minibatch.take(batch, indices)._replace(advantage=advantage)
-            grad, seen = minibatch.mean_over_tiles(
-                partial(self._gradient, state.policy, unravel, learner), rows, key
-            )
-            grad, kl = shards.mean((grad, seen["kl"]))
-            learner = descent.step(learner, grad, kl, learning_rate)
-            return (learner, total + grad), seen | {
-                "gradient_norm": jnp.linalg.norm(grad),
-                "taken": ~learner.stopped,
-            }
+            gradient_of = partial(self._gradient, state.policy, unravel, learner)
+            gradient, seen = minibatch.mean_over_tiles(gradient_of, rows, key)
+            gradient, kl = shards.mean((gradient, seen["kl"]))
+            learner = descent.step(learner, gradient, kl, learning_rate)
+            seen = seen | {"gradient_norm": jnp.linalg.norm(gradient), "taken": ~learner.stopped}
+            return (learner, gradient_sum + gradient), seen
 
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
             key_shuffle, key_loss = jax.random.split(key)
             indices = minibatch.shuffled_indices(
-                key_shuffle, rows, config.minibatch_size // shards.devices
+                key_shuffle, len(batch.value), config.minibatch_size // shards.devices
             )
-            advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
-            if config.normalize_advantages == "minibatch":
-                normalize = jax.vmap(
-                    partial(losses.normalize_advantage, axis_name=shards.axis_name)
-                )
-                advantage = normalize(advantage, weight=weight)
+            advantage = self._advantage_by_minibatch(batch, indices)
             draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
-            (learner, total), seen = jax.lax.scan(
-                one_minibatch, (learner, jnp.zeros_like(flat)), draws
-            )
-            return learner, seen | {"batch_gradient_norm": jnp.linalg.norm(total / len(indices))}
+            carry = (learner, jnp.zeros_like(start))
+            (learner, gradient_sum), seen = jax.lax.scan(one_minibatch, carry, draws)
+            batch_gradient_norm = jnp.linalg.norm(gradient_sum / len(indices))
+            return learner, seen | {"batch_gradient_norm": batch_gradient_norm}
 
-        learner = Learner(flat, state.optimizer, state.proximal, jnp.zeros((), bool))
+        learner = Learner(start, state.optimizer, state.proximal, stopped=jnp.zeros((), bool))
         learner, seen = jax.lax.scan(one_epoch, learner, jax.random.split(key, config.num_epochs))
-        learner = learner._replace(
-            params=outer_loop.outer_step(flat, learner.params, config.outer_step_size)
-        )
-        # A thousand rows tell how far the policy has moved, and cost nothing beside the epochs.
-        probe = jax.tree.map(lambda leaf: leaf[:: -(-rows // 1024)], batch)
-        policy = state.policy._replace(params=unravel(learner.params))
-        moved = (
-            self._apply(policy, probe.observation)[0].log_prob(probe.sample) - probe.log_probability
-        )
-        kl = losses.kl_estimators(moved)[1].mean()
+        params = outer_loop.outer_step(start, learner.params, config.outer_step_size)
+        policy = state.policy._replace(params=unravel(params))
         metrics = outer_loop.update_metrics(
-            seen, kl, config.num_envs * config.num_steps, config.minibatch_size
+            seen,
+            self._kl_to(policy, batch),
+            config.transitions_per_iteration,
+            config.minibatch_size,
         )
-        metrics["explained_variance"] = Mean.of(
-            losses.explained_variance(batch.value, batch.target)
-        )
-        return learner, metrics | {"learning_rate": Mean.of(learning_rate)}
+        explained_variance = losses.explained_variance(batch.value, batch.target)
+        metrics |= {
+            "explained_variance": Mean.of(explained_variance),
+            "learning_rate": Mean.of(learning_rate),
+        }
+        return policy, learner, metrics
+
+    def _advantage_by_minibatch(self, batch: Batch, indices: Array) -> Array:
+        """Advantages at `indices` [minibatches, rows], standardised by row if configured."""
+        advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
+        if self.config.normalize_advantages != "minibatch":
+            return advantage
+        normalize = partial(losses.normalize_advantage, axis_name=self.shards.axis_name)
+        return jax.vmap(normalize)(advantage, weight=weight)
 
     def _gradient(
-        self, policy: Policy, unravel: Any, learner: Learner, rows: Batch, key: Key
-    ) -> tuple[Array, dict]:
-        """Of the loss, with respect to the parameters as one vector: (gradient, diagnostics)."""
+        self,
+        policy: Policy,
+        unravel: Callable[[Array], PyTree],
+        learner: Learner,
+        rows: Batch,
+        key: Key,
+    ) -> tuple[Array, dict[str, Array]]:
+        """The gradient of the loss as one vector, and diagnostics."""
         anchor = rows.log_probability
         if learner.proximal is not None:
             proximal = policy._replace(params=unravel(learner.proximal.mean))
-            anchor = self._apply(proximal, rows.observation)[0].log_prob(rows.sample)
-        params = unravel(learner.params)
-        grad, seen = jax.grad(self._loss, has_aux=True)(
-            params, policy.observation_moments, rows, anchor, key
+            anchor = self._log_probability(proximal, rows)
+        gradient, seen = jax.grad(self._loss, has_aux=True)(
+            unravel(learner.params), policy.observation_moments, rows, anchor, key
         )
-        return ravel_pytree(grad)[0], seen
+        return ravel_pytree(gradient)[0], seen
 
     def _loss(
         self,
@@ -451,12 +458,15 @@ class PPO:
         anchor: Array,
         key: Key,
     ) -> tuple[Array, dict[str, Array]]:
-        """policy loss + c_v · value loss − c_e · entropy, each a mean over the rows; and diagnostics.
+        """policy loss + c_v · value loss − c_e · entropy, each a mean over rows; and diagnostics.
 
-        The clip holds the policy to the one that gave `anchor` its log-probabilities: the rollout's own, or an average.
+        `anchor` holds the log-probabilities of the samples under the policy that the clip is
+        around: the rollout's, or an average of past ones (PPO-EWMA).
         """
-        config, mean = self.config, partial(losses.weighted_mean, weight=rows.weight)
-        distribution, value = self._apply(Policy(params, observation_moments), rows.observation)
+        config = self.config
+        mean = partial(losses.weighted_mean, weight=rows.weight)
+        policy = Policy(params, observation_moments)
+        distribution, value = apply(self.network, policy, rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
         policy_loss = mean(
@@ -479,3 +489,37 @@ class PPO:
         }
         log_ratio = log_probability - rows.log_probability
         return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)
+
+    def _kl_to(self, policy: Policy, batch: Batch) -> Array:
+        """KL(rollout's policy ‖ `policy`) in nats, from about a thousand rows of the batch."""
+        stride = math.ceil(len(batch.value) / KL_ROWS)
+        rows = jax.tree.map(lambda leaf: leaf[::stride], batch)
+        log_ratio = self._log_probability(policy, rows) - rows.log_probability
+        _, k3 = losses.kl_estimators(log_ratio)
+        return k3.mean()
+
+    def _log_probability(self, policy: Policy, rows: Batch) -> Array:
+        """Log-probabilities of the rows' samples under a policy, [B]."""
+        distribution, _ = apply(self.network, policy, rows.observation)
+        return distribution.log_prob(rows.sample)
+
+    def _learning_rate(self, iteration: Array) -> Array:
+        """The learning rate of an iteration, float32 []."""
+        elapsed = iteration.astype(jnp.float32) / self.config.num_iterations
+        annealed = 1.0 - jnp.minimum(elapsed, 1.0) if self.config.anneal_learning_rate else 1.0
+        return jnp.asarray(self.config.learning_rate * annealed, jnp.float32)
+
+    def _descent(self, unravel: Callable[[Array], PyTree]) -> FlatOptimizer:
+        """How a gradient step is taken on parameters kept as one vector."""
+        return FlatOptimizer(
+            max_grad_norm=self.config.max_grad_norm,
+            center_of_mass=self.config.ewma_center_of_mass,
+            target_kl=self.config.target_kl,
+            own=self.optimizer,
+            unravel=unravel,
+        )
+
+    def _first_learner(self, policy: Policy) -> Learner:
+        """A learner before its first gradient step on a policy's parameters."""
+        flat, unravel = ravel_pytree(policy.params)
+        return self._descent(unravel).init(flat)

@@ -1,10 +1,10 @@
 """Algorithms by name, and the settings tuned for an environment.
 
-An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name, `NAME(env, config, …) -> Algorithm`,
-whose `config` argument is annotated with its configuration class, and `NAME_agent(env, config) -> Agent`, which acts
-with its policies and needs nothing that training reads. Its tuned settings, if any, are in
-`jaxrl/algos/tuned/NAME.toml`: a table per environment id, each entry a field of the configuration, by
-flat name.
+An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name,
+`NAME(env, config, …) -> Algorithm`, whose `config` argument is annotated with its configuration
+class, and `NAME_agent(env, config) -> Agent`, which acts with its policies and needs nothing that
+training reads. Its tuned settings, if any, are in `jaxrl/algos/tuned/NAME.toml`: a table per
+environment id, each entry a field of the configuration, by flat name.
 """
 
 from __future__ import annotations
@@ -24,22 +24,14 @@ from jaxrl.config import check_defaults, check_settings, import_factory, type_hi
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Agent, Algorithm
 
-# Options that every run has: of no configuration (tests/cli/test_options.py holds them against the command line).
+# Options that every run has, which no configuration may declare
+# (tests/cli/test_options.py compares them with the command line).
 RESERVED = frozenset(
-    (
-        *("env", "env_options", "tuned", "over"),
-        *(
-            "scale_from",
-            "scale_rule",
-            "seed",
-            "num_seeds",
-            "num_evaluations",
-            "evaluation_episodes",
-        ),
-        *("modes", "measures", "init_from"),
-        *("devices", "mesh", "folder", "overwrite", "sinks", "quiet", "deterministic", "profile"),
-        *("trust", "imports", "coordinator", "processes", "process_id", "distributed", "help"),
-    )
+    ["env", "env_options", "tuned", "over"]
+    + ["scale_from", "scale_rule", "seed", "num_seeds", "num_evaluations", "evaluation_episodes"]
+    + ["modes", "measures", "init_from"]
+    + ["devices", "mesh", "folder", "overwrite", "sinks", "quiet", "deterministic", "profile"]
+    + ["trust", "imports", "coordinator", "processes", "process_id", "distributed", "help"]
 )
 
 
@@ -81,7 +73,7 @@ def agent_beside(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agen
 
 
 def _agent_of(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent]:
-    """`NAME_agent` beside the factory; without one, the agent of an algorithm that is made without any inputs."""
+    """`NAME_agent` beside the factory, or else the agent of an algorithm made without inputs."""
     beside = agent_beside(factory)
     try:
         inspect.signature(beside or factory).bind("env", "config")
@@ -92,23 +84,27 @@ def _agent_of(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent]:
 
 def no_agent(factory: Callable[..., Algorithm], why: str) -> JaxrlError:
     """An error for an algorithm whose saved policies nothing could act with."""
-    name, config = factory.__name__, typing.get_type_hints(factory)["config"].__name__
+    name = factory.__name__
+    config = typing.get_type_hints(factory)["config"].__name__
     return JaxrlError(
-        f"{name} needs {name}_agent(env: Environment, config: {config}) -> Agent beside it, for its saved policies are "
-        f"used without what training reads: {why}."
+        f"{name} needs {name}_agent(env: Environment, config: {config}) -> Agent beside it, "
+        f"for its saved policies are used without what training reads: {why}."
     )
 
 
 def check_factory(found: Any, path: str) -> None:
-    """Refuse what is no `def NAME(env, config: Config, …) -> Algorithm`, where Config is a dataclass with defaults."""
+    """Refuse what is no `def NAME(env, config: Config, …) -> Algorithm`.
+
+    Config is to be a dataclass with a default for every field.
+    """
     hints = type_hints(found) if inspect.isfunction(found) else {}
     config = hints.get("config")
-    if hints.get("return") is not Algorithm or not (
-        isinstance(config, type) and dataclasses.is_dataclass(config)
-    ):
+    makes_one = hints.get("return") is Algorithm
+    if not (makes_one and isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise JaxrlError(
-            f"algorithm {path!r} is {what_is(found)}, but must be a function that says what it takes and makes: "
-            "def NAME(env: Environment, config: Config) -> Algorithm, where Config is a dataclass."
+            f"algorithm {path!r} is {what_is(found)}, but must be a function that says what it "
+            "takes and makes: def NAME(env: Environment, config: Config) -> Algorithm, "
+            "where Config is a dataclass."
         )
     check_defaults(config, f"algorithm {path!r}")
 

@@ -1,12 +1,15 @@
-"""StepMix and EpsMix: exploration whose expected return stays above a constraint in every episode, on tabular MDPs.
+"""StepMix and EpsMix: tabular exploration with a constraint on every episode's expected return.
 
-Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under episode-wise
-constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one policy; count their transitions; bound
-the returns of the candidates from all counts; choose the boldest mixture whose lower bound meets the constraint.
+Li, Huang, Shen, Yang (2023), "Near-optimal conservative exploration in reinforcement learning under
+episode-wise constraints", arXiv 2306.06265. One iteration: play `num_envs` episodes under one
+policy; count their transitions; bound the returns of the candidates from all counts; choose the
+boldest mixture whose lower bound meets the constraint.
 
-A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that was certified
-before the round meets the constraint however often it is played. More episodes a round only learn a little later.
-Devices (`Shards`) play episodes of their own, and add up their counts; the planning is the same on all of them.
+A round of many episodes is as safe as one: the bounds hold for all counts at once, so a policy that
+was certified before the round meets the constraint however often it is played. More episodes per
+round only learn a little later.
+Devices (`Shards`) play episodes of their own, and add up their counts; the planning is the same on
+all of them.
 """
 
 from __future__ import annotations
@@ -33,29 +36,36 @@ from jaxrl.envs.suites.tabular import TOLERANCE, TabularMDP, check_episodes, che
 from jaxrl.errors import JaxrlError, check_range
 from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Mode, View
 
-# Of a return, per step of the horizon: what float32 may be wrong by (tests/core/safety/test_confidence.py).
-# Thresholds are raised by it, so that what float32 certifies, exact arithmetic would certify too.
+# Error of a return in float32 per step of the horizon (tests/core/safety/test_confidence.py).
+# Thresholds are raised by it, so that exact arithmetic would certify whatever float32 certifies.
 ROUNDING = 2e-6
 
 
 @configuration
 class StepMixConfig:
-    """Settings of StepMix and of what it is compared with. Real numbers are traced: a sweep over them compiles once."""
+    """Settings of StepMix and of what it is compared with.
+
+    Real numbers are traced: a sweep over them compiles once.
+    """
 
     total_steps: int = budget(100_000, unit="transitions")
     """Environment transitions to train for: episodes times the horizon."""
     num_envs: int = size(1)
-    """TabularEpisodes of one iteration, all under one certified policy."""
+    """Episodes per iteration, all under one certified policy."""
     method: Literal["stepmix", "epsmix", "switch", "ucbvi", "baseline"] = option("stepmix")
-    """stepmix: baseline first, then optimistic; epsmix: a coin an episode; switch: no mixing; ucbvi: no constraint."""
+    """How to explore.
+
+    stepmix: baseline first, then optimistic; epsmix: a coin per episode; switch: no mixing;
+    ucbvi: no constraint; baseline: no exploration.
+    """
     bound: Literal["kl", "anchored"] = option("kl")
-    """Confidence bounds: kl is tighter for few episodes, anchored has the near-optimal rate (docs/stepmix.md)."""
+    """Confidence bounds: kl is tighter for few episodes, anchored has the near-optimal rate."""
     replan: Literal["always", "doubling"] = option("always")
-    """Plan after each round, or only once some (step, state, action) was seen twice as often as at the last plan."""
+    """Plan after each round, or only once the visits of some (step, state, action) have doubled."""
     know_rewards: bool = option(True)
-    """Bound the value of what was never tried by its own reward, and not, as in the paper, by 0 and the steps left."""
+    """Bound values of what was never tried by the known reward, too; off: as in the paper."""
     constraint: Literal["relative", "absolute"] = option("relative")
-    """Whether constraint_level is a share of the baseline's expected return, or an expected return."""
+    """Whether constraint_level is a share of the baseline's expected return, or a return."""
     constraint_level: float = number(0.9, 0)
     """The least expected return that an episode's policy may have."""
     bonus_scale: float = number(1.0, 0)
@@ -63,7 +73,7 @@ class StepMixConfig:
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound is wrong, ever; the theory's promise at bonus_scale 1."""
     baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option("boltzmann")
-    """The safe policy: a softmax of the optimal action values, a greedy one with noise, or always one action."""
+    """The safe policy: softmax or ε-soft in the optimal Q-function, or always one action."""
     inverse_temperature: float = number(10.0, 0)
     """Of the boltzmann baseline: 0 is uniform, inf optimal."""
     baseline_epsilon: float = number(0.1, 0, 1)
@@ -77,7 +87,7 @@ class StepMixConfig:
 
 
 class Problem(NamedTuple):
-    """What is made at the beginning, and stays."""
+    """What is fixed at the start of a run."""
 
     baseline: Array  # [H, S, A]
     baseline_value: Array  # its expected return; of the environment itself, as is what follows
@@ -115,9 +125,9 @@ def stepmix(
 ) -> Algorithm:
     """StepMix, or another `config.method`, for a tabular `env`.
 
-    `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the baseline is learnt from
-    it (VI-LCB) and the counts begin with it; the constraint is then absolute, and a dataset too small to show that the
-    baseline meets it is refused.
+    `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the
+    baseline is learnt from it (VI-LCB) and the counts begin with it; the constraint is then
+    absolute, and a dataset too small to show that the baseline meets it is refused.
     """
     check(config)
     agent = stepmix_agent(env, config)
@@ -140,14 +150,16 @@ def stepmix(
 
 
 def stepmix_agent(env: Environment, config: StepMixConfig) -> Agent:
-    """What acts with a mixture of two policies: which of them an episode follows is drawn at its first step.
+    """What acts with a mixture of two policies, one of which is drawn at the start of an episode.
 
-    Deterministic: the likelier of the two, and its likeliest actions. The memory is whether it is the bold one.
+    Deterministic: the policy of the greater weight, and its most probable actions. The memory is
+    whether the episode follows the bold one, bool [].
     """
     del config
     if not isinstance(env, TabularMDP):
         raise JaxrlError(
-            f"stepmix needs an environment of arrays (`jaxrl envs tabular`), not {type(env).__name__}."
+            "stepmix needs an environment of arrays (`jaxrl envs tabular`), "
+            f"not {type(env).__name__}."
         )
     mdp = env
 
@@ -191,42 +203,59 @@ class StepMix:
 
     def init(self, key: Key) -> StepMixState:
         """The baseline and the constraint, the dataset's counts or none, and the first plan."""
-        data = (
-            None
-            if self.dataset is None
-            else tabular.count(self.dataset, *self.env.rewards.shape[1:])
-        )
-        problem = make_problem(self.env, self.config, self.baseline, data)
-        counts = jnp.zeros(self.env.transitions.shape, jnp.int32) if data is None else data
-        visits = jnp.sum(counts, axis=-1)
+        env = self.env
+        if self.dataset is None:
+            problem = make_problem(env, self.config, self.baseline, None)
+            counts = jnp.zeros(env.transitions.shape, jnp.int32)
+        else:
+            counts = counts_of(env, self.dataset)
+            problem = make_problem(env, self.config, self.baseline, counts)
         key_plan, key = jax.random.split(key)
-        plan = self.plan(problem, counts, key_plan)
-        return StepMixState(problem, counts, visits, plan, key, jnp.zeros((), jnp.int32))
+        return StepMixState(
+            problem=problem,
+            counts=counts,
+            planned=jnp.sum(counts, axis=-1),
+            plan=self.plan(problem, counts, key_plan),
+            key=key,
+            iteration=jnp.zeros((), jnp.int32),
+        )
 
     def step(self, state: StepMixState) -> tuple[StepMixState, Metrics]:
         """One round: play, count, plan."""
-        env, num_episodes = self.env, self.config.num_envs // self.shards.devices
+        env = self.env
+        num_episodes = self.config.num_envs // self.shards.devices
         key_play, key_plan, key = jax.random.split(state.key, 3)
-        own = self.shards.own(key_play)
-        episodes = tabular.play(env.transitions, env.initial, state.plan.policy, own, num_episodes)
-        seen = tabular.count(episodes, *env.rewards.shape[1:])
-        metrics = self.metrics(state, jnp.sum(seen * env.rewards[..., None]) / num_episodes)
+        key_play = self.shards.own(key_play)
+        episodes = tabular.play(
+            env.transitions, env.initial, state.plan.policy, key_play, num_episodes
+        )
+        seen = counts_of(env, episodes)
+        episode_return = jnp.sum(seen * env.rewards[..., None]) / num_episodes
+        metrics = self.metrics(state, episode_return)
         counts = state.counts + self.shards.sum(seen)
         plan, planned = self.replan(state, counts, key_plan)
-        return StepMixState(state.problem, counts, planned, plan, key, state.iteration + 1), metrics
+        after = state._replace(
+            counts=counts, planned=planned, plan=plan, key=key, iteration=state.iteration + 1
+        )
+        return after, metrics
 
     def plan(self, problem: Problem, counts: Array, key: Key) -> Plan:
         """The boldest policy that all counts so far certify."""
-        env, config, horizon = self.env, self.config, self.env.horizon
-        prefixes = (
-            jnp.arange(horizon + 1) if config.method == "stepmix" else jnp.array([0, horizon])
-        )
+        env, config = self.env, self.config
+        horizon = env.horizon
+        if config.method == "stepmix":
+            prefixes = jnp.arange(horizon + 1)
+        else:
+            prefixes = jnp.array([0, horizon])
         priority = jax.random.uniform(key, (horizon, env.rewards.shape[-1]), env.rewards.dtype)
         candidates = Candidates(problem.baseline, prefixes, priority)
-        known: dict[str, Any] = {"know_rewards": config.know_rewards}
-        if config.bound == "anchored":
-            known["anchors"] = len(prefixes)
-        model = confidence.estimate(counts, env.rewards, config.failure_probability, **known)
+        model = confidence.estimate(
+            counts,
+            env.rewards,
+            config.failure_probability,
+            anchors=len(prefixes) if config.bound == "anchored" else 1,
+            know_rewards=config.know_rewards,
+        )
         bounds_of = confidence.kl_bounds if config.bound == "kl" else confidence.anchored_bounds
         bounds = bounds_of(model, env.initial, candidates, config.bonus_scale)
         lower = bounds.lower
@@ -234,13 +263,24 @@ class StepMix:
             lower = lower.at[-1].set(problem.baseline_value)
         if config.method in ("ucbvi", "baseline"):
             end = 0 if config.method == "ucbvi" else -1
-            choice = Choice(prefixes[end], prefixes[end], jnp.ones((), lower.dtype), lower[end])
+            choice = Choice(
+                bold=prefixes[end],
+                cautious=prefixes[end],
+                weight=jnp.ones((), lower.dtype),
+                lower=lower[end],
+            )
         else:
             threshold = raised(threshold_of(config, problem), horizon)
             choice = mixture.choose(lower, prefixes, threshold, mix=config.method != "switch")
         policy = mixture.mixture(choice, bounds.optimistic, problem.baseline)
         value = tabular.expected_return(env.transitions, env.rewards, env.initial, policy)
-        return Plan(policy, choice, lower[-1], bounds.upper[0], value)
+        return Plan(
+            policy=policy,
+            choice=choice,
+            baseline_lower=lower[-1],
+            optimistic_upper=bounds.upper[0],
+            value=value,
+        )
 
     def replan(self, state: StepMixState, counts: Array, key: Key) -> tuple[Plan, Array]:
         """The next round's plan, and the visits it was made from."""
@@ -250,15 +290,23 @@ class StepMix:
         due = jnp.any((visits >= 2 * state.planned) & (visits > 0))
         old = (state.plan, state.planned)
 
-        def renew(carry: tuple) -> tuple:
-            new = (self.plan(state.problem, counts, key), visits)
-            return jnp.zeros((), bool), select_tree(due, new, carry[1])
+        def pending(carry: tuple) -> Array:
+            again, _ = carry
+            return again
 
-        return jax.lax.while_loop(lambda carry: carry[0], renew, (any_member(due), old))[1]
+        def renew(carry: tuple) -> tuple:
+            _, old = carry
+            new = (self.plan(state.problem, counts, key), visits)
+            return jnp.zeros((), bool), select_tree(due, new, old)
+
+        # At most one round: all members of a population plan, or none does.
+        _, planned = jax.lax.while_loop(pending, renew, (any_member(due), old))
+        return planned
 
     def metrics(self, state: StepMixState, episode_return: Array) -> Metrics:
-        """Of the round's policy; each counts as often as it was played."""
-        problem, plan, horizon = state.problem, state.plan, self.env.horizon
+        """Metrics of the round that was played."""
+        problem, plan = state.problem, state.plan
+        horizon = self.env.horizon
         threshold = threshold_of(self.config, problem)
         seen = {
             "episode_return": episode_return,
@@ -276,7 +324,10 @@ class StepMix:
 def make_problem(
     env: TabularMDP, config: StepMixConfig, baseline: Array | None, counts: Array | None
 ) -> Problem:
-    """Baseline, exact values and the constraint. With the `counts` of a dataset the baseline is learnt from them."""
+    """The baseline, its value and the optimal one.
+
+    With the `counts` of a dataset the baseline is learnt from them.
+    """
     best = tabular.optimal(env.transitions, env.rewards)
     if counts is not None:
         model = confidence.estimate(counts, env.rewards, config.failure_probability)
@@ -291,6 +342,12 @@ def make_problem(
         baseline = tabular.constant(config.baseline_action, env.rewards)
     value = tabular.expected_return(env.transitions, env.rewards, env.initial, baseline)
     return Problem(baseline, value, jnp.sum(env.initial * best.state[0]))
+
+
+def counts_of(env: TabularMDP, episodes: TabularEpisodes) -> Array:
+    """How often each (h, s, a, s') was seen, int32 [H, S, A, S]."""
+    _, num_states, num_actions = env.rewards.shape
+    return tabular.count(episodes, num_states, num_actions)
 
 
 def threshold_of(config: StepMixConfig, problem: Problem) -> Array:
@@ -317,14 +374,17 @@ def check_problem(
     baseline: Array | None = None,
     dataset: TabularEpisodes | None = None,
 ) -> None:
-    """Refuse a constraint that cannot be met. Traced numbers pass: they were checked before they were traced."""
-    if any(
-        isinstance(leaf, jax.core.Tracer)
-        for leaf in jax.tree.leaves((env, config, baseline, dataset))
-    ):
+    """Refuse a constraint that cannot be met.
+
+    Traced numbers pass: they were checked before they were traced.
+    """
+    leaves = jax.tree.leaves((env, config, baseline, dataset))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return
     check_mdp(
-        *(np.asarray(leaf, np.float64) for leaf in (env.transitions, env.rewards, env.initial))
+        np.asarray(env.transitions, np.float64),
+        np.asarray(env.rewards, np.float64),
+        np.asarray(env.initial, np.float64),
     )
     check_range("baseline_action", config.baseline_action, 0, env.rewards.shape[-1] - 1)
     if baseline is not None:
@@ -336,32 +396,40 @@ def check_problem(
             0,
             1,
         )
-    count = max(np.size(leaf) for leaf in jax.tree.leaves(config))
+    num_settings = max(np.size(leaf) for leaf in jax.tree.leaves(config))
     swept: Any = jax.tree.map(
-        lambda leaf: np.broadcast_to(np.asarray(leaf, np.float32), count), config
+        lambda leaf: np.broadcast_to(np.asarray(leaf, np.float32), num_settings), config
     )
     counts = None
     if dataset is not None:
         check_episodes(dataset, env)
         if config.constraint == "relative":
             raise JaxrlError(
-                "with a dataset the constraint must be absolute: its baseline's return is not known."
+                "with a dataset the constraint must be absolute: "
+                "its baseline's return is not known."
             )
         if config.bound == "anchored":
             raise JaxrlError(
-                "with a dataset --bound must be kl: the anchored bounds hold for a baseline that was "
-                "chosen before the data that bound it."
+                "with a dataset --bound must be kl: the anchored bounds hold for a baseline that "
+                "was chosen before the data that bound it."
             )
-        counts = tabular.count(dataset, *env.rewards.shape[1:])
+        counts = counts_of(env, dataset)
     problems = jax.device_get(_problems(env, swept, baseline, counts))
     thresholds = np.asarray(jax.vmap(threshold_of)(swept, problems))
-    for index in range(count):
-        values = (float(value[index]) for value in (*problems[1:], thresholds))
-        certificate.check_constraint(*values, tolerance=TOLERANCE, learnt=dataset is not None)
+    for index in range(num_settings):
+        certificate.check_constraint(
+            float(problems.baseline_value[index]),
+            float(problems.optimal_value[index]),
+            float(thresholds[index]),
+            tolerance=TOLERANCE,
+            learnt=dataset is not None,
+        )
     if dataset is not None:
         needed = np.asarray(raised(swept.constraint_level, env.horizon))
-        levels = (needed, swept.failure_probability, swept.bonus_scale)
-        found = jax.device_get(_certificates(counts, env.rewards, env.initial, *levels))
+        certificates = _certificates(
+            counts, env.rewards, env.initial, needed, swept.failure_probability, swept.bonus_scale
+        )
+        found = jax.device_get(certificates)
         for index, level in enumerate(needed):
             certificate.check_certificate(
                 found.lower[index], found.factor[index], level, dataset.actions.shape[1]

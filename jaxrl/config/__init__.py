@@ -1,8 +1,9 @@
 """Declaring a configuration: each field says what it may be, and one function checks them all.
 
-A configuration is a frozen `flax.struct.dataclass`. A `number` only enters arithmetic: it is a pytree leaf, so a
-sweep over it is a vmap and compiles once. A `size` or an `option` decides shapes or code: it is static. Configurations
-nest, and parts may be chosen by name; files and the command line name every setting flat.
+A configuration is a frozen `flax.struct.dataclass`. A `number` only enters arithmetic: it is a
+pytree leaf, so a sweep over it is a vmap and compiles once. A `size` or an `option` decides shapes
+or code: it is static. Configurations nest, and parts may be chosen by name; files and the command
+line name every setting flat.
 """
 
 from jaxrl.config.changes import Gate, no_such_option, override, replace_leaves, without_unchosen

@@ -9,16 +9,17 @@ from typing import Any
 from jaxrl.config.paths import Setting, chosen, field_names, json_value, possible, settings
 from jaxrl.errors import JaxrlError, unknown
 
-# Asked before code of a user's own is imported: (setting, "package.module:Name"); raises where it is not welcome.
+# Asked before code of a user's own is imported: (setting, "package.module:Name"); raises where it
+# is not welcome.
 Gate = Callable[[str, str], None]
 
 
 def override(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> Any:
     """`config` with the settings in `changes`, by flat name, as JSON or TOML may hold them.
 
-    Parts come first, in whatever order they are given: their own options are among the changes. A part that is what
-    it was before keeps its options; another one begins with its defaults. `gate` is asked before a part of a user's
-    own is imported.
+    Parts come first, in whatever order they are given: their own options are among the changes. A
+    part that is what it was before keeps its options; another one begins with its defaults. `gate`
+    is asked before a part of a user's own is imported.
     """
     config, rest = _choose(config, changes, gate)
     known = {each.name: each for each in settings(config)}
@@ -30,7 +31,10 @@ def override(config: Any, changes: dict[str, Any], gate: Gate | None = None) -> 
 
 
 def replace_leaves(config: Any, values: dict[str, Any]) -> Any:
-    """`config` with these values, by flat name, as they are: arrays of a sweep, say. Parts may be given by name."""
+    """`config` with these values, by flat name, as they are: arrays of a sweep, say.
+
+    Parts may be given by name.
+    """
     config, rest = _choose(config, values)
     paths = field_names(config)
     for name, value in rest.items():
@@ -43,26 +47,30 @@ def replace_leaves(config: Any, values: dict[str, Any]) -> Any:
 def without_unchosen(
     config: Any, changes: dict[str, Any], gate: Gate | None = None
 ) -> dict[str, Any]:
-    """`changes` without options of parts that they do not choose, where these are at their defaults.
+    """`changes` without options at their defaults, of parts that they do not choose.
 
     Run folders held them once: `starts: "fresh"` and, for the other case, `pool_size: 1024`.
     """
     config, rest = _choose(config, changes, gate)
-    known, usual = field_names(config), {}
-    if not rest.keys() <= known.keys():
-        usual = {
-            each.setting.name: json_value(each.setting)
-            for each in possible(config)
-            if each.setting.name not in known
-        }
+    known = field_names(config)
+    if rest.keys() <= known.keys():
+        return dict(changes)
+    unchosen = {
+        each.setting.name: json_value(each.setting)
+        for each in possible(config)
+        if each.setting.name not in known
+    }
     return {
-        name: value for name, value in changes.items() if name not in usual or value != usual[name]
+        name: value
+        for name, value in changes.items()
+        if name not in unchosen or value != unchosen[name]
     }
 
 
 def no_such_option(config: Any, name: str) -> JaxrlError:
-    """An error for a flat name that `config` has not: what has it, or the nearest that there is."""
-    found, everything = chosen(config), possible(config)
+    """An error for a flat name that `config` lacks: which part has it, or the nearest name."""
+    found = chosen(config)
+    everything = possible(config)
     has = {part: set[str]() for part in found}
     for option in everything:
         if option.setting.name == name:
@@ -82,7 +90,10 @@ def no_such_option(config: Any, name: str) -> JaxrlError:
 def _choose(
     config: Any, changes: dict[str, Any], gate: Gate | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """`config` with the parts that `changes` name, and the other changes. A part may bring parts of its own."""
+    """`config` with the parts that `changes` name, and the other changes.
+
+    A part may bring parts of its own.
+    """
     rest = dict(changes)
     while named := [each for each in settings(config) if each.family and each.name in rest]:
         first = named[0]
@@ -123,10 +134,6 @@ def _coerce(name: str, value: Any, old: Any) -> Any:
     if isinstance(old, float) and not isinstance(value, bool):
         try:
             return float(value)
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-        ):  # of the last: a whole number beyond every float
+        except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float
             raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
     return value

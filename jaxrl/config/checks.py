@@ -1,4 +1,4 @@
-"""Holding a configuration, or another dataclass, against what its fields declare."""
+"""Checking a configuration, or another dataclass, against what its fields declare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST = 2**63 - 1
 
 
 def check(config: Any) -> None:
-    """Refuse a configuration with a field outside of what it declares. Nested configurations are checked too."""
+    """Refuse a configuration, nested ones too, with a field outside of what it declares."""
     for setting in settings(config):
         _check_setting(setting, _hints(setting.owner)[setting.field.name])
 
@@ -31,8 +31,10 @@ def _hints(owner: type) -> dict[str, Any]:
 
 def _check_setting(setting: Setting, hint: Any) -> None:
     """Refuse a value that a setting, annotated with `hint`, does not allow."""
-    name, value, metadata = setting.name, setting.value, setting.field.metadata
-    for entry in value if isinstance(value, tuple) else (value,):
+    name, value = setting.name, setting.value
+    metadata = setting.field.metadata
+    entries = value if isinstance(value, tuple) else (value,)
+    for entry in entries:
         if isinstance(entry, int) and abs(entry) > LARGEST:
             raise JaxrlError(f"{name} is {str(value):.20}…, but whole numbers reach to 2^63 - 1.")
     if setting.family:
@@ -57,38 +59,39 @@ def _check_setting(setting: Setting, hint: Any) -> None:
 
 
 def check_types(config: Any) -> None:
-    """Refuse a dataclass with a value that is not of its field's type, as one read from a file may be."""
+    """Refuse a dataclass with a value, read from a file, say, that is not of its field's type."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         check_type(field.name, getattr(config, field.name), hints[field.name])
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
-    """Refuse what an annotation does not allow: int, float, str, bool, a Literal, a tuple of them, or None."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    """Refuse what an annotation does not allow.
+
+    Annotations are int, float, str, bool, a Literal, a tuple of them, or None.
+    """
+    origin = typing.get_origin(hint)
+    parts = typing.get_args(hint)
     if origin is typing.Literal:
         check_choice(name, value, parts)
         return
-    kinds = (
-        [part for part in parts if part is not type(None)]
-        if origin in (types.UnionType, typing.Union)
-        else [hint]
-    )
-    if value is None and len(kinds) < len(parts):
+    kinds, or_none = [hint], ""
+    if origin in (types.UnionType, typing.Union):
+        kinds = [part for part in parts if part is not type(None)]
+        if type(None) in parts:
+            or_none = " or None"
+    if value is None and or_none:
         return
     if not any(_is_of(value, kind) for kind in kinds):
-        or_none = " or None" if len(kinds) < len(parts) and origin is not tuple else ""
-        raise JaxrlError(
-            f"{name} is {value!r}, but must be {' or '.join(map(_in_words, kinds))}{or_none}."
-        )
+        words = " or ".join(_in_words(kind) for kind in kinds)
+        raise JaxrlError(f"{name} is {value!r}, but must be {words}{or_none}.")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of one plain kind; a whole number is a number too."""
     if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(
-            _is_of(entry, typing.get_args(kind)[0]) for entry in value
-        )
+        entry_kind = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and all(_is_of(entry, entry_kind) for entry in value)
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     numbers = {int: (int, np.integer), float: (int, float, np.number)}
@@ -99,6 +102,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 def _in_words(kind: Any) -> str:
     """A kind of value, for a message."""
     if typing.get_origin(kind) is tuple:
-        return {int: "a tuple of whole numbers"}.get(typing.get_args(kind)[0], "a list of names")
+        of_integers = typing.get_args(kind)[0] is int
+        return "a tuple of whole numbers" if of_integers else "a list of names"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
     return words.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,4 +1,4 @@
-"""Parts of a configuration that are chosen by name, each of which brings a configuration of its own."""
+"""Parts of a configuration that are chosen by name, each with a configuration of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Family:
         return self.find(name)
 
     def name_of(self, config: Any) -> str:
-        """What `load` finds the class of `config` by."""
+        """The name by which `load` finds the class of `config`."""
         kind = type(config)
         for name in self.names():
             if self.find(name) is kind:
@@ -43,17 +43,17 @@ class Family:
         return f"{kind.__module__}:{kind.__qualname__}"
 
     def members(self, current: Any) -> dict[str, Any]:
-        """Name -> configuration of every part, with its defaults; of the one that is chosen, `current` itself."""
-        return {name: self.find(name)() for name in self.names()} | {self.name_of(current): current}
+        """Name -> configuration of every part, with its defaults; the chosen one is `current`."""
+        defaults = {name: self.find(name)() for name in self.names()}
+        return defaults | {self.name_of(current): current}
 
     def check(self, found: Any, path: str) -> None:
         """Refuse what is no configuration of this family."""
-        base = self.base.__name__
-        if not (
-            isinstance(found, type) and issubclass(found, self.base) and found is not self.base
-        ):
+        derives = isinstance(found, type) and issubclass(found, self.base)
+        if not derives or found is self.base:
             raise JaxrlError(
-                f"{self.kind} {path!r} is {what_is(found)}, but must be a class that derives from {base}."
+                f"{self.kind} {path!r} is {what_is(found)}, "
+                f"but must be a class that derives from {self.base.__name__}."
             )
         if "_flax_dataclass" not in vars(found):
             raise JaxrlError(

@@ -30,7 +30,7 @@ def budget(default: int, unit: Literal["transitions", "gradient steps", "episode
 def option(
     default: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
 ) -> Any:
-    """A choice (checked against its Literal annotation), a switch, or a number as in `number`; static."""
+    """A choice (checked against its Literal), a switch, or a number as in `number`; static."""
     return struct.field(
         pytree_node=False, default=default, metadata={"static_range": (low, high, open_low)}
     )
@@ -42,10 +42,10 @@ def nested(default: Any, prefix: str = "") -> Any:
 
 
 def part(family: Family, default: str, prefix: str = "") -> Any:
-    """A part chosen by name, at first `default`: the field holds the configuration of the one that is chosen.
+    """A part chosen by name; the field holds the configuration of the chosen one.
 
-    Written flat the field is the name, and the options of the chosen part, whose names begin with `prefix`, stand
-    beside it: `starts="pool", pool_size=64`.
+    Written flat the field is the name, and the options of the chosen part, whose names begin with
+    `prefix`, stand beside it: `starts="pool", pool_size=64`.
     """
     return struct.field(
         default=family.load(default)(), metadata={"family": family, "prefix": prefix}

@@ -1,4 +1,7 @@
-"""Code of the user's own by name: `package.module:Name` for an environment, an algorithm, a part of a configuration."""
+"""Code of the user's own by name: `package.module:Name`.
+
+It may be an environment, an algorithm or a part of a configuration.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from jaxrl.errors import JaxrlError, unknown
 
 
 def import_factory(kind: str, path: str, check: Callable[[Any, str], None]) -> Any:
-    """The object at 'package.module:Name', a user's own environment or algorithm (`kind` says which).
+    """The object at 'package.module:Name', a user's own of the given kind.
 
-    `check(found, path)` refuses what is not of that kind; what is returned has passed it, and was not called yet.
+    `check(found, path)` refuses what is not of that kind; what is returned has passed it, and was
+    not called yet.
     """
     module_name, _, name = path.partition(":")
     module = _import_module(kind, path, module_name)
@@ -40,7 +44,7 @@ def import_factory(kind: str, path: str, check: Callable[[Any, str], None]) -> A
 
 
 def _import_module(kind: str, path: str, name: str) -> types.ModuleType:
-    """The module called `name`; the working folder is searched for it as well, after everything that is installed."""
+    """The module called `name`, installed or, failing that, in the working folder."""
     parts = name.split(".")
     advice = (
         "Write 'package.module:Factory', of what is installed or lies in the folder you work in."
@@ -55,10 +59,7 @@ def _import_module(kind: str, path: str, name: str) -> types.ModuleType:
             sys.path.append(folder)
     try:
         return importlib.import_module(name)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # the module is somebody's program, and may raise whatever it likes
+    except (Exception, SystemExit) as error:  # a user's module may raise whatever it likes
         parents = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
         if isinstance(error, ModuleNotFoundError) and error.name in parents:
             raise JaxrlError(f"cannot import {kind} {path!r}: {error}. {advice}") from error
@@ -84,17 +85,14 @@ def type_hints(function: Any) -> dict[str, Any]:
 
 
 def what_is(found: Any) -> str:
-    """What an imported name stands for, for a message: "the class Corridor", "the function make -> int"."""
+    """What an imported name stands for: "the class Corridor", "the function make -> int"."""
     if isinstance(found, type):
         return f"the class {found.__name__}"
     if inspect.isfunction(found):
         annotation = found.__annotations__.get("return", inspect.Signature.empty)
         if annotation is inspect.Signature.empty:
             return f"the function {found.__name__} without a return annotation"
-        shown = (
-            annotation
-            if isinstance(annotation, str)
-            else getattr(annotation, "__name__", annotation)
-        )
-        return f"the function {found.__name__} -> {shown}"
+        if not isinstance(annotation, str):
+            annotation = getattr(annotation, "__name__", annotation)
+        return f"the function {found.__name__} -> {annotation}"
     return f"of type {type(found).__name__}"

@@ -22,17 +22,17 @@ class Setting(NamedTuple):
 
     @property
     def family(self) -> Family | None:
-        """Of a part that is chosen by name, those that there are to choose from."""
+        """The parts to choose from, for a part that is chosen by name."""
         return self.field.metadata.get("family")
 
     @property
     def prefix(self) -> str:
-        """What the flat names of the settings inside of it begin with."""
+        """The prefix of the flat names of the settings inside of it."""
         return self.name.removesuffix(self.field.name) + str(self.field.metadata.get("prefix", ""))
 
 
 class Possible(NamedTuple):
-    """A setting that there is, or would be if other parts were chosen."""
+    """A setting that exists, or would exist if other parts were chosen."""
 
     setting: Setting
     choices: dict[str, str]  # flat name of a part -> what it has to be
@@ -41,7 +41,8 @@ class Possible(NamedTuple):
 def settings(config: Any, prefix: str = "", path: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Every setting, in order: a part chosen by name, and then its own."""
     for field in dataclasses.fields(config):
-        value, here = getattr(config, field.name), (*path, field.name)
+        value = getattr(config, field.name)
+        here = (*path, field.name)
         holds_more = dataclasses.is_dataclass(value)
         if "family" in field.metadata or not holds_more:
             yield Setting(prefix + field.name, here, type(config), field, value)
@@ -62,8 +63,10 @@ def _possible(
     inside: tuple[Family, ...],
 ) -> Iterator[Possible]:
     for field in dataclasses.fields(config):
-        value, here = getattr(config, field.name), (*path, field.name)
-        name, inner = prefix + field.name, prefix + field.metadata.get("prefix", "")
+        value = getattr(config, field.name)
+        here = (*path, field.name)
+        name = prefix + field.name
+        inner = prefix + field.metadata.get("prefix", "")
         family = field.metadata.get("family")
         if family or not dataclasses.is_dataclass(value):
             yield Possible(Setting(name, here, type(config), field, value), choices)
@@ -86,7 +89,7 @@ def nested_configs(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def field_names(config: Any) -> dict[str, tuple[str, ...]]:
-    """Flat field name -> path, e.g. {"gamma": ("gamma",), "hidden_sizes": ("network", "hidden_sizes")}."""
+    """Flat field name -> path, e.g. {"hidden_sizes": ("network", "hidden_sizes")}."""
     return {each.name: each.path for each in settings(config)}
 
 
@@ -113,7 +116,10 @@ def budget_field(config: Any) -> tuple[str, str] | None:
 
 
 def env_sizes(config: Any) -> dict[str, int]:
-    """What is dealt out over devices with the environments, as each configuration's `env_sizes()` says."""
+    """Sizes that are split over devices with the environments, by flat name.
+
+    They are what the `env_sizes()` of each configuration returns.
+    """
     found: dict[str, int] = {}
     for prefix, each in nested_configs(config):
         if hasattr(each, "env_sizes"):
@@ -127,7 +133,10 @@ def chosen(config: Any) -> dict[str, str]:
 
 
 def inputs_of(config: Any, field: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Of inputs by flat name, those that the part in a field of `config` is made with, by its own names for them."""
+    """The inputs, given by flat name, that the part in a field of `config` is made with.
+
+    They go by the part's own names for them.
+    """
     (part,) = (each for each in settings(config) if each.path == (field,))
     asked = inspect.signature(part.value.make).parameters.values()
     found = {

@@ -1,4 +1,4 @@
-"""What the members of a population decide together, although each is written as if it were alone."""
+"""What the members of a vmapped population decide together: a reduction over vmapped axes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from jaxrl.types import Array
 def any_member(needed: Array) -> Array:
     """Whether any member of a vmapped population needs it, bool []; without vmap, `needed` itself.
 
-    For work that changes nothing where it is not needed: a loop over it of at most one round runs for all members, or
-    for none. If each decided alone, vmap would run it for all of them every time.
+    For work that changes nothing where it is not needed: a loop over it of at most one round runs
+    for all members, or for none. If each decided alone, vmap would run it for all of them every
+    time.
     """
     return needed
 

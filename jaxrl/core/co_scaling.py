@@ -1,4 +1,4 @@
-"""Co-scaling: what changes with the number of environments, in settings that were tuned for fewer of them."""
+"""Co-scaling: settings tuned for some number of environments, made fit for more of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from jaxrl.errors import JaxrlError, check_choice, check_positive_int
 
 Config = TypeVar("Config")
 
-SCALED = (
-    "num_envs",
-    "num_steps",
-    "minibatch_size",
-    "learning_rate",
-)  # what co_scale reads or changes
+# What co_scale reads or changes.
+SCALED = ("num_envs", "num_steps", "minibatch_size", "learning_rate")
 RULES = {
-    "R1": "minibatch_size and learning_rate stay; an iteration takes c times as many gradient steps",
+    "R1": "minibatch_size and learning_rate stay; "
+    "an iteration takes c times as many gradient steps",
     "R2": "minibatch_size times c, learning_rate stays",
     "R3": "minibatch_size times c, learning_rate times the square root of c",
     "R4": "minibatch_size times c, learning_rate times c",
@@ -26,11 +23,12 @@ RULES = {
 
 
 def co_scale(config: Config, scale_from: int, rule: str) -> Config:
-    """Settings tuned at `scale_from` environments, made fit for the `num_envs` that `config` names.
+    """Settings tuned at `scale_from` environments, made fit for the `num_envs` of `config`.
 
-    With c = num_envs / scale_from, m the minibatch, α the learning rate, T the rollout's steps, E the epochs:
+    With c = num_envs / scale_from, m the minibatch, α the learning rate, T the rollout's steps, E
+    the epochs:
 
-        rule   m     α      T     gradient steps an iteration
+        rule   m     α      T     gradient steps per iteration
         R1     m     α      T     c · E N₀ T / m
         R2     c m   α      T     E N₀ T / m
         R3     c m   √c α   T     E N₀ T / m
@@ -39,12 +37,14 @@ def co_scale(config: Config, scale_from: int, rule: str) -> Config:
 
     Args:
         config: a PPOConfig, or any other dataclass with the four fields that change.
-        scale_from: N₀, the number of environments that the other settings were chosen for; divides num_envs.
+        scale_from: N₀, the number of environments that the other settings were chosen for; it
+            divides num_envs.
         rule: one of RULES.
 
-    Source: Beukman et al., Preventing Learning Stagnation in PPO by Scaling to 1 Million Parallel Environments
-    (2026), arXiv 2603.06009, whose recipe is R1 and who reject R3; R2 is what happens where the *number* of
-    minibatches is configured, R4 the linear rule of supervised learning, R5 the habit of massively parallel simulation.
+    Source: Beukman et al., Preventing Learning Stagnation in PPO by Scaling to 1 Million Parallel
+    Environments (2026), arXiv 2603.06009, whose recipe is R1 and who reject R3; R2 is what happens
+    where the *number* of minibatches is configured, R4 the linear rule of supervised learning, R5
+    the habit of massively parallel simulation.
     """
     check_choice("scale_rule", rule, RULES)
     check_positive_int("scale_from", scale_from)
@@ -52,7 +52,8 @@ def co_scale(config: Config, scale_from: int, rule: str) -> Config:
     factor, rest = divmod(old.num_envs, scale_from)
     if rest:
         raise JaxrlError(
-            f"scale_from is {scale_from}, but must divide num_envs, {old.num_envs}: scaling is by a whole number."
+            f"scale_from is {scale_from}, but must divide num_envs, {old.num_envs}: "
+            "scaling is by a whole number."
         )
     if rule == "R1":
         return config
@@ -67,7 +68,8 @@ def co_scale(config: Config, scale_from: int, rule: str) -> Config:
 def _shorter(num_steps: int, factor: int) -> int:
     if num_steps % factor:
         raise JaxrlError(
-            f"num_steps is {num_steps}, but scale_rule R5 divides it by num_envs / scale_from = {factor}."
+            f"num_steps is {num_steps}, but scale_rule R5 divides it by "
+            f"num_envs / scale_from = {factor}."
         )
     return num_steps // factor
 

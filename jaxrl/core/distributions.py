@@ -1,8 +1,9 @@
-"""The four policies' distributions: Categorical, MultiCategorical, Normal and TanhNormal.
+"""The distributions of policies: Categorical, MultiCategorical, Normal and TanhNormal.
 
-Each is a pytree with any leading batch axes and one interface: `sample(key)`, `mode()`, `log_prob(x)`,
-`entropy(key)` and `kl(other)`, the last being KL(self ‖ other). Log-densities, entropies and divergences are
-in nats, summed over the event axis. `entropy` reads its key only where no closed form exists.
+Each is a pytree with any leading batch axes and one interface: `sample(key)`, `mode()`,
+`log_prob(x)`, `entropy(key)` and `kl(other)`, the last being KL(self ‖ other). Log-densities,
+entropies and divergences are in nats, summed over the event axis. `entropy` reads its key only
+where no closed form exists.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ _LOG_2PI = math.log(2.0 * math.pi)
 
 
 def mask_logits(logits: Array, mask: Array) -> Array:
-    """Logits [..., n] under which the actions where `mask` [..., n] is False have probability exactly 0.
+    """Logits [..., n] that give actions where `mask` [..., n] is False probability exactly 0.
 
-    Every row must allow an action. The floor is finite, because −∞ makes 0 · ∞ = NaN of entropies and
-    gradients, and half the lowest float, because a log-softmax subtracts from it.
+    Every row must allow an action. The floor is finite, because −∞ makes 0 · ∞ = NaN of entropies
+    and gradients, and half the lowest float, because a log-softmax subtracts from it.
 
-    Source: Huang & Ontañón, A Closer Look at Invalid Action Masking in Policy Gradient Algorithms (2020).
+    Source: Huang & Ontañón, A Closer Look at Invalid Action Masking in Policy Gradient Algorithms
+    (2020).
     """
     chex.assert_type(mask, bool)
     floor = float(jnp.finfo(logits.dtype).min) / 2
@@ -48,14 +50,14 @@ class Categorical:
         return jax.random.categorical(key, self.logits).astype(jnp.int32)
 
     def mode(self) -> Array:
-        """The likeliest action, int32 [...]; the first of equals."""
+        """The most probable action, int32 [...]; the first of equals."""
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def log_prob(self, x: Array) -> Array:
         """log p(x) of integers [...]."""
         chex.assert_shape(x, self.logits.shape[:-1])
-        # Not a gather: n is small, and a selecting sum fuses with the log-softmax where a gather's gradient,
-        # a scatter, would not. The comparison is never stored.
+        # Not a gather: n is small, and a selecting sum fuses with the log-softmax where a gather's
+        # gradient, a scatter, would not. The comparison is never stored.
         index = jax.lax.broadcasted_iota(x.dtype, self.logits.shape, self.logits.ndim - 1)
         log_probability = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.where(index == x[..., None], log_probability, 0.0), axis=-1)
@@ -78,7 +80,7 @@ def _total(terms: Iterable[Array]) -> Array:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Independent Categoricals side by side.  logits [..., Σ nvec]; samples int32 [..., len(nvec)]."""
+    """Independent Categoricals.  logits [..., Σ nvec]; samples int32 [..., len(nvec)]."""
 
     logits: Array
     nvec: tuple[int, ...] = field(metadata={"static": True})
@@ -93,12 +95,11 @@ class MultiCategorical:
     def sample(self, key: PRNGKey) -> Array:
         """A draw, int32 [..., len(nvec)]."""
         keys = jax.random.split(key, len(self.nvec))
-        return jnp.stack(
-            [factor.sample(k) for factor, k in zip(self.factors, keys, strict=True)], axis=-1
-        )
+        samples = [factor.sample(key) for factor, key in zip(self.factors, keys, strict=True)]
+        return jnp.stack(samples, axis=-1)
 
     def mode(self) -> Array:
-        """The likeliest action, int32 [..., len(nvec)]."""
+        """The most probable action, int32 [..., len(nvec)]."""
         return jnp.stack([factor.mode() for factor in self.factors], axis=-1)
 
     def log_prob(self, x: Array) -> Array:
@@ -120,7 +121,8 @@ class MultiCategorical:
 class Normal:
     """A diagonal Gaussian.  mean [..., d]; log_std broadcastable to it; samples [..., d].
 
-    Bounds are the environment's to apply: store the sample that was drawn, whose density this is, unclipped.
+    Bounds are the environment's to apply: store the sample that was drawn, whose density this is,
+    unclipped.
     """
 
     mean: Array
@@ -161,8 +163,8 @@ class Normal:
 class TanhNormal:
     """tanh(u) of a diagonal Gaussian u.  mean [..., d]; log_std broadcastable to it.
 
-    Samples are u, *before* the tanh, because tanh⁻¹ of a stored action loses all precision near ±1. Store u,
-    and give `squash(u)` to the environment. Densities are those of tanh(u), on (−1, 1).
+    Samples are u, *before* the tanh, because tanh⁻¹ of a stored action loses all precision near ±1.
+    Store u, and give `squash(u)` to the environment. Densities are those of tanh(u), on (−1, 1).
 
     Source: Haarnoja et al., Soft Actor-Critic (2018), appendix C.
     """
@@ -188,13 +190,13 @@ class TanhNormal:
         return self.mean
 
     def log_prob(self, x: Array) -> Array:
-        """log p(tanh x) = log N(x) − Σ log(1 − tanh² x), given x before the tanh.  [..., d] → [...]."""
+        """log p(tanh x) = log N(x) − Σ log(1 − tanh² x), x before the tanh.  [..., d] → [...]."""
         # log(1 − tanh² x) itself is −∞ from |x| = 9 in float32.
         log_derivative = 2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x))
         return self.base.log_prob(x) - jnp.sum(log_derivative, axis=-1)
 
     def entropy(self, key: PRNGKey | None = None) -> Array:
-        """−log p(tanh u) of one draw, [...], for want of a closed form: unbiased, as are its gradients."""
+        """−log p(tanh u) of one draw, [...]: unbiased, as its gradients; no closed form exists."""
         if key is None:
             raise ValueError(
                 "TanhNormal has no closed-form entropy; entropy(key) estimates it from a draw."

@@ -1,6 +1,7 @@
 """A gradient step on parameters kept as one vector: clip, Adam, an average of the past, a stop.
 
-One vector and not a tree: the update is one fused kernel, and the reduction over devices one message.
+One vector and not a tree: the update is one fused kernel, and the reduction over devices one
+message.
 """
 
 from __future__ import annotations
@@ -24,39 +25,43 @@ class Learner(NamedTuple):
     params: Array
     optimizer: PyTree
     proximal: Ewma | None  # an average of `params`, where one is kept
-    stopped: Array  # bool: the divergence was exceeded, and nothing moves any more
+    stopped: Array  # bool: the KL divergence exceeded its target, and nothing moves any more
 
 
 class FlatOptimizer(NamedTuple):
-    """How to descend: the global norm to clip at, the average's age (None: no average), where to stop (None: never).
+    """How to descend.
 
-    `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that `unravel` makes of
-    the parameters, whose updates are added as they are.
+    `own`, when given, replaces clipping, Adam and the learning rate: an optimiser on the tree that
+    `unravel` makes of the parameters, whose updates are added as they are.
     """
 
-    max_grad_norm: Numeric
-    center_of_mass: Numeric | None = None
-    target_kl: Numeric | None = None
+    max_grad_norm: Numeric  # the global norm to clip at
+    center_of_mass: Numeric | None = None  # age of the average of parameters; None: no average
+    target_kl: Numeric | None = None  # the KL divergence beyond which to stop; None: never
     own: optax.GradientTransformation | None = None
     unravel: Callable[[Array], PyTree] = lambda params: params
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Global-norm clipping, then Adam's direction; `step` applies the learning rate, which may be traced."""
+        """Clipping, then Adam's direction, to which `step` applies the learning rate."""
         return optax.chain(
             optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
 
     def init(self, params: Array) -> Learner:
-        """Before the first step."""
+        """A learner before its first step."""
         proximal = None if self.center_of_mass is None else ewma_init(params)
-        optimizer = (
-            self.optimizer.init(params) if self.own is None else self.own.init(self.unravel(params))
-        )
-        return Learner(params, optimizer, proximal, jnp.zeros((), bool))
+        if self.own is None:
+            optimizer = self.optimizer.init(params)
+        else:
+            optimizer = self.own.init(self.unravel(params))
+        return Learner(params, optimizer, proximal, stopped=jnp.zeros((), bool))
 
     def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
-        """One step along `grad`, unless `kl`, measured before it, exceeds `target_kl` or did so earlier."""
+        """One step along `grad`, unless `kl` exceeds `target_kl` or did so before an earlier step.
+
+        `kl` is measured before the step.
+        """
         params, optimizer = self._moved(learner, grad, learning_rate)
         proximal = learner.proximal
         if proximal is not None:
@@ -64,9 +69,8 @@ class FlatOptimizer(NamedTuple):
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
         stopped = learner.stopped | (kl > self.target_kl)
-        return select_tree(
-            stopped, learner, Learner(params, optimizer, proximal, stopped)
-        )._replace(stopped=stopped)
+        moved = Learner(params, optimizer, proximal, stopped)
+        return select_tree(stopped, learner, moved)._replace(stopped=stopped)
 
     def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
         """(parameters, state of the optimiser) after one step."""
@@ -75,4 +79,5 @@ class FlatOptimizer(NamedTuple):
             return learner.params - learning_rate * direction, optimizer
         tree = self.unravel(learner.params)
         updates, optimizer = self.own.update(self.unravel(grad), learner.optimizer, tree)
-        return ravel_pytree(optax.apply_updates(tree, updates))[0], optimizer
+        params, _ = ravel_pytree(optax.apply_updates(tree, updates))
+        return params, optimizer

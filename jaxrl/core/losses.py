@@ -1,7 +1,7 @@
 """The terms of the PPO objective and the diagnostics that are read beside it.
 
-Plain arrays; unless said otherwise the result has one entry an element and the caller takes the mean.
-Log-probabilities are in nats; values, targets and advantages have the reward's unit.
+Plain arrays; unless said otherwise the result has one entry per element and the caller takes the
+mean. Log-probabilities are in nats; values, targets and advantages have the reward's unit.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ def clipped_surrogate(
 def clipped_value_loss(
     value: Array, old_value: Array, target: Array, clip_epsilon: Numeric
 ) -> Array:
-    """Half the squared error, pessimistic about moving further than ε from the old value.  [B] each → [B].
+    """Half the squared error, pessimistic about moves beyond ε of the old value.  [B] each → [B].
 
         L = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
 
     ε has the units of the value; ε = ∞ gives ½ (V − G)², exactly.
 
-    Source: OpenAI baselines ppo2; Engstrom et al., Implementation Matters in Deep Policy Gradients (2020).
+    Source: OpenAI baselines ppo2; Engstrom et al., Implementation Matters in Deep Policy Gradients
+    (2020).
     """
     chex.assert_equal_shape([value, old_value, target])
     # Clipping V between bounds, not V − V_old, keeps V to the last bit where no bound is active.
@@ -61,23 +62,24 @@ def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
 
 
 def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
-    """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities; exactly 1 where they are equal.  [B] → [B].
+    """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities.  [B] → [B].
 
-    The weight of PPO's decoupled objective: the clip holds the policy to the anchor, and this corrects for the actions
-    having come from another one.
+    Exactly 1 where they are equal. The weight of PPO's decoupled objective: the clip holds the
+    policy to the anchor, and this corrects for the actions having come from another one.
 
-    Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), equation 3.
+    Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), equation
+    3.
     """
     return jnp.exp(jnp.minimum(anchor - behavior, jnp.log(maximum)))
 
 
 def weighted_mean(x: Array, weight: Array | None = None) -> Array:
-    """The mean of the elements, or of the weighted ones: weights have mean 1 over the whole batch.  [B] → []."""
+    """The mean, weighted if there are weights, whose mean over the batch is 1.  [B] → []."""
     return x.mean() if weight is None else (weight * x).mean()
 
 
 def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | None:
-    """Weights scaled to mean 1, over the devices of `axis_name` too; all 0 stay so.  [...] → [...]."""
+    """Weights scaled to mean 1 over all devices of `axis_name`; all 0 stay 0.  [...] → [...]."""
     if weight is None:
         return None
     return weight / jnp.maximum(Shards(axis_name).mean(jnp.mean(weight)), 1e-8)
@@ -87,8 +89,9 @@ def ratio_diagnostics(
     log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None
 ) -> dict[str, Array]:
     """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
+    _, k3 = kl_estimators(log_ratio)
     return {
-        "kl": weighted_mean(kl_estimators(log_ratio)[1], weight),
+        "kl": weighted_mean(k3, weight),
         "clip_fraction": weighted_mean(clip_fraction(log_ratio, clip_epsilon), weight),
         "ratio_error": weighted_mean(jnp.abs(jnp.expm1(log_ratio)), weight),
     }
@@ -100,14 +103,16 @@ def clip_fraction(log_ratio: Array, clip_epsilon: Numeric) -> Array:
 
 
 def explained_variance(value: Array, target: Array) -> Array:
-    """The share of the targets' variance that the values explain, over all elements.  [B], [B] → [].
+    """The share of the targets' variance that the values explain.  [B], [B] → [].
 
         1 − Var(G − V) / Var(G)
 
-    1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to explain: 0.
+    1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to
+    explain: 0.
     """
     chex.assert_equal_shape([value, target])
-    # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly zero.
+    # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly
+    # zero.
     variance = jnp.var(target - jnp.ravel(target)[0])
     varies = variance > 0.0
     unexplained = jnp.var(target - value) / jnp.where(varies, variance, 1.0)
@@ -117,10 +122,10 @@ def explained_variance(value: Array, target: Array) -> Array:
 def normalize_advantage(
     advantage: Array, axis_name: str | None = None, weight: Array | None = None
 ) -> Array:
-    """(A − mean) / (standard deviation + 1e-8) over all elements, and over the devices of `axis_name`.
+    """(A − mean) / (standard deviation + 1e-8) over all elements and the devices of `axis_name`.
 
-    Devices must hold equally many elements. With weights, both are weighted: what weighs nothing does not matter to the
-    rest.  [...] → [...], dimensionless.
+    Devices must hold equally many elements. With weights, both moments are weighted: rows of weight
+    0 do not affect the others.  [...] → [...], dimensionless.
     """
     weight = unit_weight(weight, axis_name)
 
@@ -131,5 +136,6 @@ def normalize_advantage(
     deviation = advantage - mean(advantage)
     both = jnp.stack([jnp.square(deviation), deviation])
     variance, error = mean(both, tuple(range(1, both.ndim)))
-    # The error of the rounded mean is all there is to the deviation of constants: it must not come out as ±1.
+    # The error of the rounded mean is all there is to the deviation of constants: it must not come
+    # out as ±1.
     return (deviation - error) / (jnp.sqrt(variance) + 1e-8)

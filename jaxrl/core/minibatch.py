@@ -11,10 +11,13 @@ import jax.numpy as jnp
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, Key, PyTree
 
-# Rounds of the Feistel network: four with random functions cannot be told from a random permutation, says the theorem,
-# of indices with many digits; small ones get eight, for they cost nothing.
-ROUNDS, SMALL, ROUNDS_IF_SMALL = 4, 4096, 8
-# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on their memory.
+# Rounds of the Feistel network. By the theorem, four with random functions cannot be told from a
+# random permutation of indices with many digits; sizes up to SMALL get eight, which cost nothing.
+ROUNDS = 4
+ROUNDS_IF_SMALL = 8
+SMALL = 4096
+# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on
+# their memory.
 TILE_ROWS = {"cpu": 1024}
 OTHER_TILE_ROWS = 1 << 20
 
@@ -27,20 +30,23 @@ def shuffled_indices(key: Key, size: int, minibatch_size: int) -> Array:
 def permutation(key: Key, size: int) -> Array:
     """A pseudo-random permutation of 0 … size−1, int32 [size], without sorting a large one.
 
-    Large sizes go through a Feistel network: an index is written as (left, right) with left < a, right < b and
-    a·b = size, and in turn
+    Large sizes go through a Feistel network: an index is written as (left, right) with left < a,
+    right < b and a·b = size, and in turn
 
         left ← (left + f(right)) mod a,    right ← (right + g(left)) mod b
 
-    for some rounds with fresh tables f, g of uniform numbers. Each half round can be undone, so no index is lost or
-    doubled. A sort costs 20 to 50 times as much and runs on one core (benchmarks/NOTES.md).
+    for some rounds with fresh tables f, g of uniform numbers. Each half round can be undone, so no
+    index is lost or doubled. A sort costs 20 to 50 times as much and runs on one core
+    (benchmarks/NOTES.md).
 
-    Source: Luby & Rackoff, How to Construct Pseudorandom Permutations from Pseudorandom Functions (1988).
+    Source: Luby & Rackoff, How to Construct Pseudorandom Permutations from Pseudorandom Functions
+    (1988).
     """
     small = _balanced_divisor(size)
     if small * small * 64 < size:  # a prime, say, that does not split into halves
         return jax.random.permutation(key, size).astype(jnp.int32)
-    large, rounds = size // small, (ROUNDS_IF_SMALL if size <= SMALL else ROUNDS) // 2
+    large = size // small
+    rounds = (ROUNDS_IF_SMALL if size <= SMALL else ROUNDS) // 2
     key_left, key_right = jax.random.split(key)
     to_left = jax.random.randint(key_left, (rounds, large), 0, small)
     to_right = jax.random.randint(key_right, (rounds, small), 0, large)
@@ -70,10 +76,10 @@ def flatten_time(rollout: PyTree) -> PyTree:
 
 
 def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key: Key) -> PyTree:
-    """The mean of `function(rows, key)` over equal tiles of the rows; of all rows at once if they are few.
+    """The mean of `function(rows, key)` over equal tiles of the rows; few rows are one tile.
 
-    `function` returns means over the rows that it is given (a gradient, diagnostics), so the result is what it would
-    return for all of them, up to rounding; memory is that of one tile.
+    `function` returns means over the rows that it is given (a gradient, diagnostics), so the result
+    is what it would return for all of them, up to rounding; memory is that of one tile.
     """
     size = jax.tree.leaves(rows)[0].shape[0]
     tile = tile_rows(size, jax.default_backend())
@@ -83,7 +89,8 @@ def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key
     tiles = jax.tree.map(lambda leaf: leaf.reshape(count, tile, *leaf.shape[1:]), rows)
 
     def add(total: PyTree, draw: tuple[PyTree, Key]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, function(*draw)), None
+        rows, key = draw
+        return jax.tree.map(jnp.add, total, function(rows, key)), None
 
     first = jax.tree.map(lambda leaf: leaf[0], tiles)
     shapes = jax.eval_shape(function, first, key)
@@ -93,7 +100,7 @@ def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key
 
 
 def tile_rows(size: int, platform: str) -> int:
-    """Rows of a tile: the largest divisor of `size` that fits, or `size` where only slivers would do."""
+    """Rows per tile: the largest divisor of `size` that fits, or `size` if that is a sliver."""
     largest = TILE_ROWS.get(platform, OTHER_TILE_ROWS)
     if size <= largest:
         return size
@@ -106,15 +113,12 @@ def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size:
     batch = num_envs * num_steps
     text = f"num_envs * num_steps = {num_envs} * {num_steps} = {batch}"
     if batch % minibatch_size:
-        divisors = {
-            size
-            for k in range(1, math.isqrt(batch) + 1)
-            if batch % k == 0
-            for size in (k, batch // k)
-        }
-        near = sorted(sorted(divisors, key=lambda size: abs(math.log(size / minibatch_size)))[:3])
+        small = [k for k in range(1, math.isqrt(batch) + 1) if batch % k == 0]
+        divisors = {*small, *(batch // k for k in small)}
+        by_ratio = sorted(divisors, key=lambda size: abs(math.log(size / minibatch_size)))
+        near = ", ".join(str(size) for size in sorted(by_ratio[:3]))
         raise JaxrlError(
-            f"minibatch_size is {minibatch_size}, but must divide {text}. Nearest that do: {', '.join(map(str, near))}."
+            f"minibatch_size is {minibatch_size}, but must divide {text}. Nearest that do: {near}."
         )
     if total_steps < batch:
         raise JaxrlError(f"total_steps is {total_steps}, but one iteration alone takes {text}.")

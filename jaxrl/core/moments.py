@@ -18,7 +18,7 @@ from jaxrl.core.shards import Shards
 
 
 class Moments(NamedTuple):
-    """Mean [*shape] and variance [*shape] (population) of the samples seen, and their number, float32 []."""
+    """Mean [*shape], population variance [*shape] and number, float32 [], of the samples seen."""
 
     mean: Array
     variance: Array
@@ -26,7 +26,7 @@ class Moments(NamedTuple):
 
 
 def init(shape: tuple[int, ...]) -> Moments:
-    """The moments of nothing yet: mean 0 and variance 1, so that `normalize` leaves its input alone."""
+    """The moments of no samples: mean 0 and variance 1, so that `normalize` is the identity."""
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
 
 
@@ -36,18 +36,21 @@ def update(
     axis_name: str | None = None,
     maximum_count: Numeric | None = None,
 ) -> Moments:
-    """Merge a batch [..., *shape] into the moments; leading axes and the devices of `axis_name` are samples.
+    """Merge a batch [..., *shape] into the moments.
+
+    Leading axes and the devices of `axis_name` are samples.
 
         w  = n / (count + n),   δ = mean_batch − mean
         mean     ← mean + w δ
         variance ← (1 − w) variance + w variance_batch + w (1 − w) δ²
 
-    A float32 count stops growing at 2²⁴ samples (or 2²⁴ batches, if they are large), so it is held at `maximum_count`,
-    by default 2²³ samples or 100 batches, whichever is more. From there on the moments are an exponential moving
-    average with that memory. Devices must hold equally many samples and get equal results.
+    A float32 count stops growing at 2²⁴ samples (or 2²⁴ batches, if they are large), so it is held
+    at `maximum_count`, by default 2²³ samples or 100 batches, whichever is more. From there on the
+    moments are an exponential moving average with that memory. Devices must hold equally many
+    samples and get equal results.
 
-    Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation 2.1, written
-    with means for sums; its equation 1.7 within the batch.
+    Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (1983), equation
+    2.1, written with means for sums; its equation 1.7 within the batch.
     """
     batch_mean, batch_variance, batch_count = _batch_moments(batch, moments.mean.ndim, axis_name)
     chex.assert_equal_shape([moments.mean, batch_mean])
@@ -77,20 +80,19 @@ def _batch_moments(
     batch = batch.astype(jnp.float32)
     guess = mean(batch)
     deviation = batch - jnp.broadcast_to(guess, batch.shape)
-    # The guess is rounded at the size of the data, and its error only at the size of the deviations.
+    # The guess is rounded at the size of the data, and its error only at the size of the
+    # deviations.
     error = mean(deviation)
-    return (
-        guess + error,
-        jnp.maximum(mean(jnp.square(deviation)) - jnp.square(error), 0.0),
-        float(count),
-    )
+    variance = jnp.maximum(mean(jnp.square(deviation)) - jnp.square(error), 0.0)
+    return guess + error, variance, float(count)
 
 
 def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
-    """clip((x − mean) / √(variance + 1e-8), ±clip).  [..., *shape] → [..., *shape], dimensionless."""
+    """clip((x − mean) / √(variance + 1e-8), ±clip), dimensionless.  [..., *shape] → the same."""
     x = x.astype(moments.mean.dtype)
     scale = jax.lax.rsqrt(moments.variance + 1e-8)
-    mean, scale = jnp.broadcast_to(moments.mean, x.shape), jnp.broadcast_to(scale, x.shape)
+    mean = jnp.broadcast_to(moments.mean, x.shape)
+    scale = jnp.broadcast_to(scale, x.shape)
     return jnp.clip((x - mean) * scale, -clip, clip)
 
 
@@ -101,8 +103,8 @@ def discounted_returns(
 
         R_t = γ R_{t−1} + r_t,   then R_t ← 0 where done_t
 
-    The return is recorded before it is zeroed, so that an episode's last reward counts: the order of OpenAI
-    baselines' VecNormalize. `done` is terminated ∨ truncated.
+    The return is recorded before it is zeroed, so that an episode's last reward counts: the order
+    of OpenAI baselines' VecNormalize. `done` is terminated ∨ truncated.
 
     Args:
       running: the sum before the first row [N]; zeros at the start of a run.
@@ -113,7 +115,8 @@ def discounted_returns(
     Returns:
       The sum to go on with [N], and R before zeroing [T, N], in the reward's unit.
 
-    Source: OpenAI baselines; Engstrom et al., Implementation Matters in Deep Policy Gradients (2020).
+    Source: OpenAI baselines; Engstrom et al., Implementation Matters in Deep Policy Gradients
+    (2020).
     """
     chex.assert_equal_shape([reward, done])
     chex.assert_type(done, bool)

@@ -1,9 +1,9 @@
 """Advantages and value targets of time-major rollouts.
 
-Every array is [T, ...]. Rewards, values, advantages and returns all have the reward's unit. `terminated` and
-`truncated` (bool) mark the transition that ended an episode. A terminated episode has no future; a truncated
-one has a future that was not watched, worth `next_value`. Both cut the trace, so that nothing of the next
-episode enters the return of this one.
+Every array is [T, ...]. Rewards, values, advantages and returns all have the reward's unit.
+`terminated` and `truncated` (bool) mark the transition that ended an episode. A terminated episode
+has no future; a truncated one has a future that was not watched, worth `next_value`. Both cut the
+trace, so that nothing of the next episode enters the return of this one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ def _accumulate(addend: Array, factor: Array) -> Array:
         return carry, carry
 
     # Rolled: unrolled 16 times, as is often seen, it ran 5 to 15 times slower on a CPU.
-    return jax.lax.scan(step, jnp.zeros_like(addend[0]), (addend, factor), reverse=True)[1]
+    last = jnp.zeros_like(addend[0])
+    _, accumulated = jax.lax.scan(step, last, (addend, factor), reverse=True)
+    return accumulated
 
 
 def _cut(terminated: Array, truncated: Array) -> Array:
-    """Where no later reward counts: the ends of episodes, and the last row of the rollout.  bool [T, ...]."""
+    """Where no later reward counts: ends of episodes, the rollout's last row.  bool [T, ...]."""
     return jnp.logical_or(terminated, truncated).at[-1].set(True)
 
 
@@ -46,13 +48,14 @@ def successor_values(
         V'_t = V(final observation_t)   where truncated
                V(observation_{t+1})     elsewhere, with `last_value` for t = T−1
 
-    A terminated row holds the value of the state after the reset, which `gae` and its siblings never read.
+    A terminated row holds the value of the state after the reset, which `gae` and its siblings
+    never read.
 
     Args:
       value: V(observation_t) [T, ...].
       last_value: the value of the observation after the rollout [...].
       truncated: bool [T, ...].
-      final_value: the value of the observation before the reset [T, ...]; read only where truncated.
+      final_value: the value of the observation before the reset [T, ...]; read where truncated.
 
     Source: Pardo et al., Time Limits in Reinforcement Learning (2018), section 3.
     """
@@ -79,8 +82,8 @@ def gae(
 
     `next_value` is V', as `successor_values` gives it; γ and λ are scalars and may be traced.
 
-    Source: Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation
-    (2016), equations 11–16.
+    Source: Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage
+    Estimation (2016), equations 11–16.
     """
     _check(terminated, truncated, reward, value, next_value)
     delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
@@ -100,10 +103,11 @@ def lambda_returns(
 
         G_t = r_t + γ (1 − terminated_t) ((1 − λ_t) V'_t + λ_t G_{t+1})
 
-    with λ_t = λ inside an episode and 0 at its end and at the end of the rollout. Where V'_t = V_{t+1} inside
-    episodes, this is `gae` + V.
+    with λ_t = λ inside an episode and 0 at its end and at the end of the rollout. Where
+    V'_t = V_{t+1} inside episodes, this is `gae` + V.
 
-    Source: Sutton & Barto, Reinforcement Learning (2018), equation 12.18, and section 12.8 for the cuts.
+    Source: Sutton & Barto, Reinforcement Learning (2018), equation 12.18; for the cuts, section
+    12.8.
     """
     _check(terminated, truncated, reward, next_value)
     trace = jnp.where(_cut(terminated, truncated), 0.0, lambda_).astype(reward.dtype)
@@ -118,8 +122,8 @@ def n_step_returns(
 
         G_t = r_t + γ r_{t+1} + … + γ^{m−1} r_{t+m−1} + γ^m (1 − terminated_{t+m−1}) V'_{t+m−1}
 
-    where m ≤ n is the number of steps to the end of the episode or of the rollout, if that comes first.
-    Costs n passes over the rollout; n is a static whole number of at least 1.
+    where m ≤ n is the number of steps to the end of the episode or of the rollout, if that comes
+    first. Costs n passes over the rollout; n is a static whole number of at least 1.
 
     Source: Sutton & Barto, Reinforcement Learning (2018), equation 7.1.
     """

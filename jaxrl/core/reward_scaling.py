@@ -1,6 +1,7 @@
-"""Reward scaling: divide rewards by the running deviation of the discounted return (Engstrom et al. 2020).
+"""Reward scaling by the running deviation of the discounted return (Engstrom et al. 2020).
 
-The deviation is the one known *before* the rollout, and is renewed after it, like every normaliser here.
+Rewards are divided by the deviation known *before* the rollout, which is renewed after it, like
+every normaliser here.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def scale(
     gamma: Numeric,
     axis_name: str | None = None,
 ) -> tuple[RewardScaler | None, Array]:
-    """The scaler renewed by the rewards [T, N] of all devices of `axis_name`, and these over the deviation before.
+    """The renewed scaler, and the rewards [T, N] over the deviation known before them.
 
-    Without a scaler, None, rewards stay as they are.
+    The scaler is renewed by the rewards of all devices of `axis_name`. Without a scaler, None,
+    rewards stay as they are.
     """
     if scaler is None:
         return None, reward

@@ -1,9 +1,11 @@
 """Finite-horizon Markov decision processes as arrays: exact values, policies, episodes and counts.
 
-Axes: H steps, S states, A actions, N episodes; step h = 0 … H−1 has dynamics of its own (time-inhomogeneous).
+Axes: H steps, S states, A actions, N episodes; step h = 0 … H−1 has dynamics of its own
+(time-inhomogeneous).
     transitions  p_h(s'|s, a)  [H, S, A, S]        policy   π_h(a|s)          [H, S, A]
     rewards      r_h(s, a)     [H, S, A]           initial  law of state s_0  [S]
-Every function computes in the type of its arrays: float32 in a run, float64 where a proof is tested.
+Every function computes in the type of its arrays: float32 in a run, float64 where a proof is
+tested.
 """
 
 from __future__ import annotations
@@ -25,32 +27,37 @@ class Values(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A policy for whole episodes: before each, `bold` [H, S, A] is drawn with chance `weight` [], else `cautious`."""
+    """A policy for whole episodes: one of two, drawn before each episode."""
 
-    bold: Array
-    cautious: Array
-    weight: Array
+    bold: Array  # [H, S, A]
+    cautious: Array  # [H, S, A]
+    weight: Array  # [], the probability of the bold one
 
 
 class TabularEpisodes(NamedTuple):
-    """N episodes: states, int32 [H + 1, N], the last one where no action is taken, and actions, int32 [H, N]."""
+    """N whole episodes."""
 
-    states: Array
-    actions: Array
+    states: Array  # int32 [H + 1, N]; no action is taken in the last
+    actions: Array  # int32 [H, N]
 
 
 def evaluate_policy(transitions: Array, rewards: Array, policy: Array) -> Values:
     """Q_h = r_h + p_h V_{h+1},  V_h(s) = Σ_a π_h(a|s) Q_h(s, a),  V_H = 0."""
-    return _backward(
-        transitions, rewards, policy, lambda action_value, row: jnp.sum(row * action_value, axis=-1)
-    )
+
+    def expectation(action_value: Array, row: Array) -> Array:
+        return jnp.sum(row * action_value, axis=-1)
+
+    return _backward(transitions, rewards, policy, expectation)
 
 
 def optimal(transitions: Array, rewards: Array) -> Values:
     """Q*_h = r_h + p_h V*_{h+1},  V*_h(s) = max_a Q*_h(s, a),  V*_H = 0."""
-    return _backward(
-        transitions, rewards, rewards, lambda action_value, row: jnp.max(action_value, axis=-1)
-    )
+
+    def maximum(action_value: Array, row: Array) -> Array:
+        del row
+        return jnp.max(action_value, axis=-1)
+
+    return _backward(transitions, rewards, rewards, maximum)
 
 
 def _backward(
@@ -65,7 +72,8 @@ def _backward(
         return state_value, Values(state_value, action_value)
 
     last = jnp.zeros_like(rewards[0, :, 0])
-    return jax.lax.scan(one_step, last, (transitions, rewards, rows), reverse=True)[1]
+    _, values = jax.lax.scan(one_step, last, (transitions, rewards, rows), reverse=True)
+    return values
 
 
 def expected_return(
@@ -73,28 +81,26 @@ def expected_return(
 ) -> Array:
     """V^π = Σ_s initial(s) V_0^π(s), []. That of a mixture is the mixture of the two."""
     if isinstance(policy, Mixture):
-        pair = jnp.stack([policy.bold, policy.cautious])
-        bold, cautious = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))(
-            pair
-        )
+        of_each = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))
+        bold, cautious = of_each(jnp.stack([policy.bold, policy.cautious]))
         return policy.weight * bold + (1.0 - policy.weight) * cautious
     return jnp.sum(initial * evaluate_policy(transitions, rewards, policy).state[0])
 
 
 def greedy(action_values: Array) -> Array:
     """Uniform over the actions of the greatest value, [..., A]."""
-    best = (action_values == jnp.max(action_values, axis=-1, keepdims=True)).astype(
-        action_values.dtype
-    )
+    best = action_values == jnp.max(action_values, axis=-1, keepdims=True)
+    best = best.astype(action_values.dtype)
     return best / jnp.sum(best, axis=-1, keepdims=True)
 
 
 def break_ties(action_values: Array, priority: Array) -> Array:
     """Of the actions of the greatest value, the one of the greatest priority; a policy [..., A].
 
-    Optimistic values are tied as long as they are capped. A fixed choice among them would be an arbitrary policy; one
-    that is drawn anew for each plan explores, and is certified as soon as a draw is good. By index, not by a second
-    comparison with a maximum: a compiler may compute the values twice, rounded differently, and find none equal to it.
+    Optimistic values are tied as long as they are capped. A fixed choice among them would be an
+    arbitrary policy; one that is drawn anew for each plan explores, and is certified as soon as a
+    draw is good. By index, not by a second comparison with a maximum: a compiler may compute the
+    values twice, rounded differently, and find none equal to it.
     """
     best = action_values == jnp.max(action_values, axis=-1, keepdims=True)
     chosen = jnp.argmax(jnp.where(best, priority, -1.0), axis=-1)
@@ -118,9 +124,10 @@ def constant(action: int, like: Array) -> Array:
 
 
 def draw_index(probabilities: Array, uniform: Array) -> Array:
-    """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...], for p [..., n] and u [...] in [0, 1).
+    """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...].
 
-    u is scaled by the sum, which rounding keeps from being 1, and no index beyond the last possible one is returned.
+    For probabilities p [..., n] and uniform numbers u [...] in [0, 1). u is scaled by the sum,
+    which rounding keeps from being 1, and no index beyond the last possible one is returned.
     """
     cumulative = jnp.cumsum(probabilities, axis=-1)
     total = cumulative[..., -1:]
@@ -137,19 +144,16 @@ def play(
     bold = uniform[0] < policy.weight
 
     def one_step(state: Array, step: tuple) -> tuple[Array, tuple[Array, Array]]:
-        transition, bold_row, cautious_row, (for_action, for_state) = step
+        transition, bold_row, cautious_row, numbers = step
+        for_action, for_state = numbers
         row = jnp.where(bold[:, None], bold_row[state], cautious_row[state])
         action = draw_index(row, for_action)
         successor = draw_index(transition[state, action], for_state)
         return successor, (action, successor)
 
     first = draw_index(jnp.broadcast_to(initial, (num_episodes, *initial.shape)), uniform[1])
-    steps = (
-        transitions,
-        policy.bold,
-        policy.cautious,
-        uniform[2:].reshape(horizon, 2, num_episodes),
-    )
+    for_steps = uniform[2:].reshape(horizon, 2, num_episodes)
+    steps = (transitions, policy.bold, policy.cautious, for_steps)
     _, (actions, successors) = jax.lax.scan(one_step, first, steps)
     return TabularEpisodes(jnp.concatenate([first[None], successors]), actions)
 

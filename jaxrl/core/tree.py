@@ -14,7 +14,7 @@ def expand(mask: Array, ndim: int) -> Array:
 
 
 def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """Row by row, `on_true` where `mask` [N] holds and `on_false` elsewhere; leaves are [N, ...]."""
+    """Row by row, `on_true` where `mask` [N] holds, else `on_false`; leaves are [N, ...]."""
 
     def select(left: Array, right: Array) -> Array:
         # Keys have no `astype`: only what differs is cast.
@@ -25,16 +25,14 @@ def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
 
 
 def strip_weak_types(tree: PyTree) -> PyTree:
-    """Make every leaf strongly typed: a weak type at init would compile everything a second time."""
+    """Make every leaf strongly typed: a weak type at init would compile a step a second time."""
 
     def strip(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
         # A key outside of jit has no such attribute.
-        return (
-            jax.lax.convert_element_type(leaf, leaf.dtype)
-            if getattr(leaf, "weak_type", False)
-            else leaf
-        )
+        if getattr(leaf, "weak_type", False):
+            return jax.lax.convert_element_type(leaf, leaf.dtype)
+        return leaf
 
     return jax.tree.map(strip, tree)
 

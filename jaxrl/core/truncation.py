@@ -1,13 +1,16 @@
-"""Final observations of truncated episodes, kept in a small dense buffer: exact bootstrapping, nearly free.
+"""Final observations of truncated episodes in a small dense buffer, for exact bootstrapping.
 
-A truncated transition bootstraps from the value of the observation *before* the reset. Evaluating that value for
-every environment at every step doubles the critic's work in the rollout; evaluating it under a condition becomes
-both branches once seeds are vmapped. But an episode is granted at least `shortest` steps, so within T steps one
-environment is truncated at most ceil(T / shortest) times: that many slots an environment hold every final
-observation, with no overflow, no condition, and one value call on [slots, N] rows after the rollout.
+A truncated transition bootstraps from the value of the observation *before* the reset. Evaluating
+that value for every environment at every step doubles the critic's work in the rollout; evaluating
+it under a condition becomes both branches once seeds are vmapped. But an episode is granted at
+least `shortest` steps, so within T steps one environment is truncated at most ceil(T / shortest)
+times: that many slots per environment hold every final observation, with no overflow, no condition,
+and one value call on [slots, N] rows after the rollout.
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +21,14 @@ from jaxrl.types import Array, PyTree
 
 def num_slots(num_steps: int, shortest: int) -> int:
     """The most truncations that one environment can see in `num_steps` steps."""
-    return -(-num_steps // shortest)
+    return math.ceil(num_steps / shortest)
 
 
 def init(observation: PyTree, slots: int) -> tuple[PyTree, Array]:
     """An empty buffer for observations [N, ...]: ([slots, N, ...], count int32 [N])."""
     buffer = jax.tree.map(lambda leaf: jnp.zeros((slots, *leaf.shape), leaf.dtype), observation)
-    return buffer, jnp.zeros(jax.tree.leaves(observation)[0].shape[0], jnp.int32)
+    num_envs = jax.tree.leaves(observation)[0].shape[0]
+    return buffer, jnp.zeros(num_envs, jnp.int32)
 
 
 def store(
@@ -33,16 +37,19 @@ def store(
     """Put the truncated rows of `final_observation` [N, ...] into their next free slots."""
     buffer, count = carry
     slots = jax.tree.leaves(buffer)[0].shape[0]
-    hit = truncated[None, :] & (count[None, :] == jnp.arange(slots, dtype=jnp.int32)[:, None])
+    slot = jnp.arange(slots, dtype=jnp.int32)
+    hit = truncated[None, :] & (count[None, :] == slot[:, None])
 
     def write(kept: Array, final: Array) -> Array:
         return jnp.where(expand(hit, kept.ndim), final[None], kept)
 
-    return jax.tree.map(write, buffer, final_observation), count + truncated
+    buffer = jax.tree.map(write, buffer, final_observation)
+    return buffer, count + truncated
 
 
 def scatter(slot_values: Array, truncated: Array) -> Array:
     """Give each truncated step its slot's value: [slots, N], [T, N] -> [T, N], zero elsewhere."""
     slot = jnp.cumsum(truncated, axis=0, dtype=jnp.int32) - 1
-    values = jnp.take_along_axis(slot_values, jnp.clip(slot, 0, slot_values.shape[0] - 1), axis=0)
+    slot = jnp.clip(slot, 0, slot_values.shape[0] - 1)
+    values = jnp.take_along_axis(slot_values, slot, axis=0)
     return jnp.where(truncated, values, 0.0)

@@ -1,4 +1,4 @@
-"""TabularEpisodes of tabular problems, read from a file."""
+"""Recorded episodes of tabular problems, read from a file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from jaxrl.errors import JaxrlError
 
 
 class RecordedEpisodes(TabularEpisodes):
-    """An .npz file of N episodes: whole numbers `states` [H + 1, N] and `actions` [H, N]; an input."""
+    """N episodes from an .npz file: whole numbers `states` [H + 1, N] and `actions` [H, N]."""
 
     @classmethod
     def read(cls, path: PathLike, env: Environment) -> RecordedEpisodes:
         """The episodes in a file, if they are ones of `env`."""
-        found = cls(*(_whole_numbers(name, array) for name, array in _load(path).items()))
-        if isinstance(
-            env, TabularMDP
-        ):  # of other environments the algorithm has its own word to say
-            check_episodes(found, env)  # before larger numbers than int32 holds become others
-        return cls(*(jnp.asarray(array, jnp.int32) for array in found))
+        arrays = _load(path)
+        states = _whole_numbers("states", arrays["states"])
+        actions = _whole_numbers("actions", arrays["actions"])
+        if isinstance(env, TabularMDP):  # the algorithm refuses other environments
+            # Checked first: int32 would turn numbers that are too large into others.
+            check_episodes(cls(states, actions), env)
+        return cls(jnp.asarray(states, jnp.int32), jnp.asarray(actions, jnp.int32))
 
 
 def _load(path: PathLike) -> dict[str, np.ndarray]:
@@ -36,7 +37,7 @@ def _load(path: PathLike) -> dict[str, np.ndarray]:
                 raise JaxrlError("it should be an .npz file of states and actions, but it is none.")
         with np.load(path) as file:
             return {name: np.asarray(file[name]) for name in ("states", "actions")}
-    except (JaxrlError, OSError):  # of the latter the caller has its own word to say
+    except (JaxrlError, OSError):  # the caller reports the latter
         raise
     except KeyError as error:
         raise JaxrlError(

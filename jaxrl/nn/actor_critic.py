@@ -17,7 +17,8 @@ from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
 
 Distribution = Categorical | MultiCategorical | Normal | TanhNormal
 
-# A head that starts near zero makes the first policy nearly uniform (or nearly centred) whatever it sees.
+# A head that starts near zero makes the first policy nearly uniform, or nearly centred, for every
+# observation.
 POLICY_GAIN = 0.01
 VALUE_GAIN = 1.0
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
@@ -26,16 +27,20 @@ LOG_STD_RANGE = (-5.0, 2.0)
 
 @configuration
 class PolicyNetworkConfig:
-    """Which network a policy has; each has a configuration of its own that derives from this one.
+    """The base class of the configurations of networks, each of which derives from it.
 
-    The samples of its distributions over continuous actions are in units where [-1, 1] spans the action space.
+    The samples of its distributions over continuous actions are in units where [-1, 1] spans the
+    action space.
     """
 
     squash_actions: bool = option(False)
-    """Continuous actions pass through tanh, with its density corrected, where they would be clipped."""
+    """Squash continuous actions by tanh, with corrected densities, instead of clipping them."""
 
     def make(self, observation_space: Space, action_space: Space) -> nn.Module:
-        """A module from observations [..., *shape] to (distribution, values [...]), with a method `value` for these."""
+        """A module from observations [..., *shape] to (distribution, values [...]).
+
+        Its method `value` returns the values alone.
+        """
         raise NotImplementedError
 
 
@@ -44,7 +49,7 @@ class NetworkConfig(PolicyNetworkConfig):
     """Layers of an actor-critic."""
 
     torso: Literal["mlp", "cnn"] = option("mlp")
-    """Layers between observation and heads; cnn (a 3x3 convolution, then the mlp) is for image-like grids."""
+    """Layers between observation and heads; cnn: a 3x3 convolution before the mlp, for grids."""
     hidden_sizes: tuple[int, ...] = size((64, 64))
     """Units of each hidden layer."""
     activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option("tanh")
@@ -52,13 +57,13 @@ class NetworkConfig(PolicyNetworkConfig):
     shared_torso: bool = option(False)
     """Let policy and value share their hidden layers."""
     state_dependent_std: bool = option(False)
-    """Let the deviation of continuous actions depend on the observation."""
+    """Let the standard deviation of continuous actions depend on the observation."""
     initial_log_std: float = option(0.0)
-    """Logarithm of the first deviation of continuous actions, where [-1, 1] spans the action space."""
+    """Initial log standard deviation of continuous actions; [-1, 1] spans the action space."""
     train_std: bool = option(True)
-    """Learn the deviation of continuous actions; off: it stays at initial_log_std."""
+    """Learn the standard deviation of continuous actions; off: it stays at initial_log_std."""
     compute_dtype: Literal["float32", "bfloat16"] = option("float32")
-    """Type of activations and matrix products; parameters, heads' outputs, losses and statistics stay float32."""
+    """Type of activations and matrix products; parameters, heads, losses stay float32."""
 
     def make(self, observation_space: Space, action_space: Space) -> nn.Module:
         """An actor-critic, if it fits the spaces."""
@@ -69,7 +74,8 @@ class NetworkConfig(PolicyNetworkConfig):
 class ActorCritic(nn.Module):
     """Policy and value heads over separate torsos, or over one shared torso.
 
-    Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them out.
+    Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them
+    out.
     """
 
     config: NetworkConfig
@@ -130,35 +136,37 @@ class ActorCritic(nn.Module):
         else:
             log_std = jnp.full_like(output, self.config.initial_log_std)
         log_std = jnp.clip(log_std, *LOG_STD_RANGE)
-        return (
-            TanhNormal(output, log_std) if self.config.squash_actions else Normal(output, log_std)
-        )
+        if self.config.squash_actions:
+            return TanhNormal(output, log_std)
+        return Normal(output, log_std)
 
 
 def scale_action(action: Array, space: Space, squash: bool) -> Array:
     """A policy's sample in the environment's units.
 
-    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then mapped
-    linearly onto [low, high]. A coordinate without two finite bounds keeps the sample, clipped to the bound it has.
-    The sample itself is what PPO stores, so its log-density belongs to the sample and not to the clipped action.
+    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then
+    mapped linearly onto [low, high]. A coordinate without two finite bounds keeps the sample,
+    clipped to the bound it has. The sample itself is what PPO stores, so its log-density belongs to
+    the sample and not to the clipped action.
+
     [..., size] -> [..., *shape].
     """
     if not isinstance(space, Box):
         return action
     action = action.reshape(*action.shape[:-1], *space.shape)
-    low, high = (
-        np.broadcast_to(np.asarray(bound, np.float32), space.shape)
-        for bound in (space.low, space.high)
-    )
+    low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
+    high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
     bounded = np.isfinite(low) & np.isfinite(high)
-    first, last = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    center, half = 0.5 * (first + last), 0.5 * (last - first)
+    first = np.where(bounded, low, -1.0)
+    last = np.where(bounded, high, 1.0)
+    center = 0.5 * (first + last)
+    half = 0.5 * (last - first)
     unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
-    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is an error here.
+    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is
+    # an error here.
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
-    scaled = center.reshape(lift) + half.reshape(lift) * jnp.where(
-        bounded.reshape(lift), unit, action
-    )
+    inner = jnp.where(bounded.reshape(lift), unit, action)
+    scaled = center.reshape(lift) + half.reshape(lift) * inner
     return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
 
 
@@ -167,11 +175,13 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
     shape = list(observation_space.shape)
     if not isinstance(observation_space, Box):
         raise JaxrlError(
-            f"observations are {observation_space}, but a network needs a Box: encode them as one-hot."
+            f"observations are {observation_space}, but a network needs a Box: "
+            "encode them as one-hot."
         )
     if config.torso == "cnn" and len(shape) != 3:
         raise JaxrlError(
-            f"torso=cnn needs observations [height, width, channels], but they are {shape}: use mlp."
+            "torso=cnn needs observations [height, width, channels], "
+            f"but they are {shape}: use mlp."
         )
     for name in ("squash_actions", "state_dependent_std"):
         if getattr(config, name) and not isinstance(action_space, Box):
@@ -184,11 +194,13 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
         )
     if config.state_dependent_std and not config.train_std:
         raise JaxrlError(
-            "state_dependent_std is True and train_std is False, but a deviation that depends is learned."
+            "state_dependent_std is True and train_std is False, "
+            "but a deviation that depends is learned."
         )
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
         raise JaxrlError(
-            f"squash_actions needs bounds to map tanh onto, but this environment has {action_space}."
+            "squash_actions needs bounds to map tanh onto, "
+            f"but this environment has {action_space}."
         )
 
 

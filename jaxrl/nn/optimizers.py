@@ -14,10 +14,13 @@ from jaxrl.errors import JaxrlError
 
 @configuration
 class OptimizerConfig:
-    """Which optimiser there is; each has a configuration of its own that derives from this one."""
+    """The base class of the configurations of optimisers, each of which derives from it."""
 
     def make(self) -> optax.GradientTransformation | None:
-        """An optimiser on the tree of parameters, whose updates are added as they are; None: the learner's own Adam."""
+        """An optimiser on the tree of parameters, whose updates are added as they are.
+
+        None: the learner's own Adam.
+        """
         raise NotImplementedError
 
 
@@ -26,7 +29,7 @@ class AdamConfig(OptimizerConfig):
     """Adam after clipping, with the learner's learning rate and schedule."""
 
     def make(self) -> None:
-        """The learner has it: on parameters as one vector, one kernel and one message between devices."""
+        """None: the learner's own, on parameters kept as one vector: one kernel, one reduction."""
         return None
 
 
@@ -35,11 +38,16 @@ OPTIMIZERS = Family("optimizer", OptimizerConfig, names=KINDS.keys, find=KINDS._
 
 
 def own_optimizer(config: Any) -> optax.GradientTransformation | None:
-    """The optimiser that a configuration names, None if it is the learner's own Adam; refuses what it makes idle."""
+    """The optimiser that a configuration names; None: the learner's own Adam.
+
+    Refuses settings of Adam where another optimiser would ignore them.
+    """
     optimizer: optax.GradientTransformation | None = config.optimizer.make()
-    usual = type(config)()
-    for name in ("learning_rate", "max_grad_norm") if optimizer is not None else ():
+    if optimizer is None:
+        return None
+    defaults = type(config)()
+    for name in ("learning_rate", "max_grad_norm"):
         value = getattr(config, name)
-        if not isinstance(value, jax.core.Tracer) and np.any(value != getattr(usual, name)):
+        if not isinstance(value, jax.core.Tracer) and np.any(value != getattr(defaults, name)):
             raise JaxrlError(f"{name} is for Adam: with an optimizer of your own, set it there.")
     return optimizer

@@ -1,7 +1,7 @@
 """Torsos: flax modules from an observation [..., *shape] to features [..., width].
 
-Parameters are float32. With a `compute_dtype` of bfloat16, activations and the operands of products are rounded to it;
-biases are added, and their gradients summed over a batch, in float32.
+Parameters are float32. With a `compute_dtype` of bfloat16, activations and the operands of products
+are rounded to it; biases are added, and their gradients summed over a batch, in float32.
 """
 
 from __future__ import annotations
@@ -27,20 +27,19 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def orthogonal(scale: float) -> Callable[..., Array]:
-    """Orthogonal weights of gain `scale` (Saxe et al. 2014, arXiv 1312.6120), one matrix at a time under vmap.
+    """Orthogonal weights of gain `scale` (Saxe et al. 2014, arXiv 1312.6120), mapped one by one.
 
-    jaxlib 0.10's CPU kernels for batches of QR factorisations wait for each other in one thread pool: two of them at
-    once, as in the layers of a population of seeds, can hang for good. Mapped one by one they cannot.
+    jaxlib 0.10's CPU kernels for batches of QR factorisations wait for each other in one thread
+    pool: two of them at once, as in the layers of a population of seeds, can hang for good. Mapped
+    one by one they cannot.
     """
     initializer = nn.initializers.orthogonal(scale)
 
     def initialize(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        def from_data(
-            data: Array,
-        ) -> Array:  # the checker of reused keys cannot follow keys through the mapping
-            return initializer(
-                jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), shape, dtype
-            )
+        # Key data, not keys: the checker of reused keys cannot follow keys through the mapping.
+        def from_data(data: Array) -> Array:
+            key_again = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+            return initializer(key_again, shape, dtype)
 
         return jax.custom_batching.sequential_vmap(from_data)(jax.random.key_data(key))
 
@@ -50,34 +49,32 @@ def orthogonal(scale: float) -> Callable[..., Array]:
 def _cast(
     inputs: Array, kernel: Array, bias: Array, *, dtype: Any, **_: Any
 ) -> tuple[Array, Array, Array]:
-    """The operands of a product in `dtype`; the bias as it is, because a gradient is summed in its type."""
+    """The operands of a product in `dtype`; the bias stays: its gradient is summed in its type."""
     return inputs.astype(dtype), kernel.astype(dtype), bias
 
 
 def dense(
     width: int, scale: float, name: str | None = None, compute_dtype: str = "float32"
 ) -> nn.Dense:
-    """A linear layer with orthogonal weights of gain `scale` and zero bias, as PPO is usually initialised."""
+    """A linear layer with orthogonal weights of gain `scale` and zero bias, as is usual in PPO."""
     return nn.Dense(
         width, dtype=compute_dtype, promote_dtype=_cast, kernel_init=orthogonal(scale), name=name
     )
 
 
 def head(width: int, scale: float, compute_dtype: str = "float32") -> nn.Dense:
-    """A linear layer as `dense`, but for its outputs: float32 sums of products, never rounded to `compute_dtype`."""
-    product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
-    kernel_init = orthogonal(scale)
+    """A linear layer as `dense`, whose outputs are float32, never rounded to `compute_dtype`."""
     return nn.Dense(
         width,
         dtype=compute_dtype,
         promote_dtype=_cast,
-        dot_general=product,
-        kernel_init=kernel_init,
+        dot_general=functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32),
+        kernel_init=orthogonal(scale),
     )
 
 
 class MLP(nn.Module):
-    """Hidden layers of `hidden_sizes` units; flattens the `event_ndim` axes of an observation first."""
+    """Hidden layers of `hidden_sizes` units, after flattening the `event_ndim` observation axes."""
 
     hidden_sizes: Sequence[int]
     activation: str
@@ -96,7 +93,7 @@ class MLP(nn.Module):
 
 
 class GridCNN(nn.Module):
-    """The MinAtar network: one 3×3 convolution with `channels` filters, then hidden layers as in MLP.
+    """The MinAtar network: one 3×3 convolution with `channels` filters, then an MLP.
 
     Source: Young & Tian 2019 (arXiv 1903.03176), which uses 16 filters and 128 hidden units.
     """
@@ -111,14 +108,16 @@ class GridCNN(nn.Module):
         """[..., height, width, channels] -> [..., hidden_sizes[-1]]."""
         batch_shape = observation.shape[:-3]
         grid = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
-        kernel_init = orthogonal(np.sqrt(2))
-        kinds: dict[str, Any] = {"dtype": self.compute_dtype, "promote_dtype": _cast}
-        features = nn.Conv(
-            self.channels, (3, 3), padding="VALID", kernel_init=kernel_init, **kinds
-        )(grid)
-        features = ACTIVATIONS[self.activation](features.astype(self.compute_dtype)).reshape(
-            *batch_shape, -1
+        convolution = nn.Conv(
+            self.channels,
+            (3, 3),
+            padding="VALID",
+            kernel_init=orthogonal(np.sqrt(2)),
+            dtype=self.compute_dtype,
+            promote_dtype=_cast,
         )
+        features = convolution(grid).astype(self.compute_dtype)
+        features = ACTIVATIONS[self.activation](features).reshape(*batch_shape, -1)
         return MLP(self.hidden_sizes, self.activation, compute_dtype=self.compute_dtype)(features)
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from jaxrl.algos.ppo import PPO, PPOConfig, Trajectory, ppo, ppo_agent
 from jaxrl.envs.api import Environment
@@ -118,10 +117,4 @@ def trained(iterations=3):
         following, metrics = step(make_config(), with_key(state, seed))
         history.append((state, jax.device_get(rollout), jax.device_get(metrics)))
         state = following
-    fresh = (
-        learner(make_config())
-        .descent(state.policy.params)
-        .init(ravel_pytree(state.policy.params)[0])
-        .optimizer
-    )
-    return state._replace(optimizer=fresh), history
+    return learner(make_config()).begin_from(state, state.policy), history

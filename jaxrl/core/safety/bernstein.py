@@ -1,8 +1,9 @@
-"""What bounded observations say of their expectation, with high probability, however many there will be.
+"""Confidence sequences for the mean of bounded observations, valid at all times together.
 
-Source: Waudby-Smith & Ramdas, Estimating Means of Bounded Random Variables by Betting (2024), theorem 2: empirical
-Bernstein confidence sequences with predictable plug-ins. Their margin is close to Bernstein's with the true variance;
-that of Maurer & Pontil (2009) is about twice as wide at a few hundred observations.
+Source: Waudby-Smith & Ramdas, Estimating Means of Bounded Random Variables by Betting (2024),
+theorem 2: empirical Bernstein confidence sequences with predictable plug-ins. Their margin is close
+to Bernstein's with the true variance; that of Maurer & Pontil (2009) is about twice as wide at a
+few hundred observations.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LARGEST_WEIGHT = 0.5  # λ must stay below 1; this much keeps few observations f
 
 
 class Evidence(NamedTuple):
-    """Sums over observations x in [0, 1]; they add up over rounds and devices. Every leaf is [...]."""
+    """Sums over observations x in [0, 1], additive over rounds and devices; leaves are [...]."""
 
     count: Array  # type: ignore[assignment]
     weight: Array  # Σ λ
@@ -32,12 +33,13 @@ def gather(
 ) -> Evidence:
     """`old` with the samples [N, ...] in [0, 1] where `where` holds, on all devices of `axis_name`.
 
-        μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i,   λ_i = min(√(2 L / (n σ̂²_i)), ½)
-        ψ(λ) = −log(1 − λ) − λ
+        μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i
+        λ_i = min(√(2 L / (n σ̂²_i)), ½),   ψ(λ) = −log(1 − λ) − λ
 
-    Guesses μ̂, σ̂² use earlier samples of the same round and device, in the order of their rows; n is the number of all
-    observations so far, these included, and L = `log_term` that of the bounds to come. Each λ is known before its x,
-    so Π exp(λ_i (x_i − μ) − (x_i − μ̂_i)² ψ(λ_i)) is a supermartingale, and so is its product over rounds and devices.
+    Guesses μ̂, σ̂² use earlier samples of the same round and device, in the order of their rows; n is
+    the number of all observations so far, these included, and L = `log_term` that of the bounds to
+    come. Each λ is known before its x, so Π exp(λ_i (x_i − μ) − (x_i − μ̂_i)² ψ(λ_i)) is a
+    supermartingale, and so is its product over rounds and devices.
     """
 
     def before(x: Array) -> Array:
@@ -56,13 +58,22 @@ def gather(
     scale = 2.0 * log_term / jnp.maximum(count, 1.0)
     weight = counts * jnp.minimum(jnp.sqrt(scale[None] / variance), LARGEST_WEIGHT)
     penalty = squares * (-jnp.log1p(-weight) - weight)
-    new = (total(each) for each in (weight, weight * samples, penalty))
-    return Evidence(count, *(kept + more for kept, more in zip(old[1:], new, strict=True)))
+    return Evidence(
+        count=count,
+        weight=old.weight + total(weight),
+        weighted=old.weighted + total(weight * samples),
+        penalty=old.penalty + total(penalty),
+    )
 
 
 def nothing(shape: tuple[int, ...]) -> Evidence:
-    """Of no observation."""
-    return Evidence(*(jnp.zeros(shape) for _ in range(4)))
+    """The evidence of no observations."""
+    return Evidence(
+        count=jnp.zeros(shape),
+        weight=jnp.zeros(shape),
+        weighted=jnp.zeros(shape),
+        penalty=jnp.zeros(shape),
+    )
 
 
 def bounds(evidence: Evidence, log_term: Numeric) -> tuple[Array, Array]:
@@ -70,9 +81,11 @@ def bounds(evidence: Evidence, log_term: Numeric) -> tuple[Array, Array]:
 
         (Σ λ x ± (L + Σ (x − μ̂)² ψ(λ))) / Σ λ
 
-    With L = log(1/δ) each is wrong with probability δ at most, at all times together; of nothing, 0 and 1.
+    With L = log(1/δ) each is wrong with probability δ at most, at all times together; without
+    observations they are 0 and 1.
     """
     divisor = jnp.where(evidence.weight > 0, evidence.weight, 1.0)
-    center, margin = evidence.weighted / divisor, (log_term + evidence.penalty) / divisor
+    center = evidence.weighted / divisor
+    margin = (log_term + evidence.penalty) / divisor
     margin = jnp.where(evidence.weight > 0, margin, jnp.inf)
     return jnp.maximum(center - margin, 0.0), jnp.minimum(center + margin, 1.0)

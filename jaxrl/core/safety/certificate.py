@@ -1,4 +1,4 @@
-"""What a baseline can promise: the constraint that it meets, and what data can show of one that is learnt from them."""
+"""The constraint that a baseline meets, and what data certify of one learnt from them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from jaxrl.core.safety import confidence
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array
 
-LARGEST_FACTOR, STEPS_AN_OCTAVE = 2**20, 4
+LARGEST_FACTOR = 2**20
+STEPS_PER_OCTAVE = 4
 
 
 class Certificate(NamedTuple):
-    """Of a policy learnt offline."""
+    """A policy learnt offline, and what it is certified to earn."""
 
     policy: Array  # [H, S, A]
     lower: Array  # [], a bound on its expected return that holds with probability 1 − δ
-    factor: (
-        Array  # [], how many times the data would lift `lower` to the threshold; inf: none would
-    )
+    factor: Array  # [], multiple of the data that would lift `lower` to the threshold; inf: none
 
 
 def certify(
@@ -33,10 +32,11 @@ def certify(
     failure: float | Array = 0.1,
     scale: float | Array = 1.0,
 ) -> Certificate:
-    """Learn a policy from counts [H, S, A, S] pessimistically, and say how much data its promise would take.
+    """A policy learnt pessimistically from counts [H, S, A, S], and how much data it would take.
 
-    The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for m, and is found
-    to a fourth of an octave. What the behaviour never visits stays unvisited, so no factor may be enough.
+    The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for
+    m, and is found to a fourth of an octave. What the behaviour never visits stays unvisited, so no
+    factor may be enough.
     """
 
     def learn(factor: Array) -> tuple[Array, Array]:
@@ -45,25 +45,29 @@ def certify(
 
     policy, lower = learn(jnp.ones((), rewards.dtype))
     octaves = LARGEST_FACTOR.bit_length() - 1
-    factors = 2.0 ** (
-        jnp.arange(octaves * STEPS_AN_OCTAVE + 1, dtype=rewards.dtype) / STEPS_AN_OCTAVE
-    )
-    enough = jax.lax.map(lambda factor: learn(factor)[1] >= threshold, factors)
+    steps = jnp.arange(octaves * STEPS_PER_OCTAVE + 1, dtype=rewards.dtype)
+    factors = 2.0 ** (steps / STEPS_PER_OCTAVE)
+
+    def is_enough(factor: Array) -> Array:
+        _, lower = learn(factor)
+        return lower >= threshold
+
+    enough = jax.lax.map(is_enough, factors)
     return Certificate(policy, lower, jnp.min(jnp.where(enough, factors, jnp.inf)))
 
 
 def check_constraint(
     baseline_value: float, optimal_value: float, threshold: float, *, tolerance: float, learnt: bool
 ) -> None:
-    """Refuse a constraint that the baseline does not meet (one `learnt` offline is certified instead)."""
+    """Refuse a constraint that the baseline does not meet; a `learnt` one is certified instead."""
     if threshold > optimal_value + tolerance:
         raise JaxrlError(
             f"the constraint is {threshold:.4g}, but no policy earns more than {optimal_value:.4g}."
         )
     if threshold > baseline_value + tolerance and not learnt:
         raise JaxrlError(
-            f"the constraint is {threshold:.4g}, but the baseline, which has to meet it, earns {baseline_value:.4g}. "
-            "Lower constraint_level, or choose a better baseline."
+            f"the constraint is {threshold:.4g}, but the baseline, which has to meet it, "
+            f"earns {baseline_value:.4g}. Lower constraint_level, or choose a better baseline."
         )
 
 
@@ -75,6 +79,6 @@ def check_certificate(lower: float, factor: float, threshold: float, num_episode
     if np.isfinite(factor):
         advice = f"about {factor * num_episodes:,.0f} episodes like these would do"
     raise JaxrlError(
-        f"the dataset's {num_episodes:,} episodes show that the baseline learnt from them earns {lower:.4g} or more, "
-        f"but the constraint is {threshold:.4g}; {advice}."
+        f"the dataset's {num_episodes:,} episodes show that the baseline learnt from them "
+        f"earns {lower:.4g} or more, but the constraint is {threshold:.4g}; {advice}."
     )

@@ -1,4 +1,4 @@
-"""Choosing how far to trust an optimistic policy: mixtures with a baseline that keep a lower bound at a threshold.
+"""Mixtures of an optimistic policy with a baseline that keep a lower bound at a threshold.
 
 Source: Li, Huang, Shen, Yang (2023), arXiv 2306.06265.
 """
@@ -14,24 +14,27 @@ from jaxrl.types import Array
 
 
 class Choice(NamedTuple):
-    """Follow candidate `bold` with probability `weight`, else candidate `cautious`; `lower` is the mixture's bound."""
+    """Follow candidate `bold` with probability `weight`, else candidate `cautious`."""
 
     bold: Array  # int32 [], steps of the baseline
     cautious: Array  # int32 [], at least as many
     weight: Array  # []
-    lower: Array  # []
+    lower: Array  # [], the mixture's lower bound
 
 
 def choose(lower: Array, prefixes: Array, threshold: float | Array, *, mix: bool = True) -> Choice:
     """The boldest mixture of neighbours whose lower bound is `threshold` or more.
 
-    Candidates [J] are ordered from the boldest, prefix 0, to the baseline; `lower` [J] are their bounds L. With i the
-    first one certified, L_i ≥ γ:
+    Candidates [J] are ordered from the boldest, prefix 0, to the baseline; `lower` [J] are their
+    bounds L. With i the first one certified, L_i ≥ γ:
+
         i = 0     the optimistic policy alone
-        i ≥ 1     candidate i − 1 with probability ρ = (L_i − γ) / (L_i − L_{i−1}), else candidate i; ρ < 1
+        i ≥ 1     candidate i − 1 with probability ρ = (L_i − γ) / (L_i − L_{i−1}) < 1,
+                  else candidate i
         none      the last candidate: the baseline, which meets the constraint by assumption
-    As V(mixture) = ρ V_{i−1} + (1 − ρ) V_i ≥ ρ L_{i−1} + (1 − ρ) L_i = γ, the mixture is as safe as its parts are
-    bounded, and needs no bound of its own. Without `mix`, ρ is 0.
+
+    As V(mixture) = ρ V_{i−1} + (1 − ρ) V_i ≥ ρ L_{i−1} + (1 − ρ) L_i = γ, the mixture is as safe as
+    its parts are bounded, and needs no bound of its own. Without `mix`, ρ is 0.
     """
     certified = lower >= threshold
     some = jnp.any(certified)
@@ -40,9 +43,8 @@ def choose(lower: Array, prefixes: Array, threshold: float | Array, *, mix: bool
     bold = jnp.where(mixed, first - 1, first)
     # Where it is mixed, L_i ≥ γ > L_{i−1}: the denominator is positive.
     gap = jnp.where(mixed, lower[first] - lower[bold], 1.0)
-    weight = jnp.where(mixed, (lower[first] - threshold) / gap if mix else 0.0, 1.0).astype(
-        lower.dtype
-    )
+    share = (lower[first] - threshold) / gap if mix else 0.0
+    weight = jnp.where(mixed, share, 1.0).astype(lower.dtype)
     bound = weight * lower[bold] + (1.0 - weight) * lower[first]
     return Choice(prefixes[bold], prefixes[first], weight, bound)
 
@@ -56,17 +58,18 @@ def splice(optimistic: Array, baseline: Array, prefix: int | Array) -> Array:
 def mixture(choice: Choice, optimistic: Array, baseline: Array) -> Mixture:
     """The policy of a choice: one of two candidates, drawn before each episode.
 
-    Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well be made there:
-    ρ π̄(·|s) + (1 − ρ) π^b(·|s) at that step is the same law of episodes.
+    Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well
+    be made there: ρ π̄(·|s) + (1 − ρ) π^b(·|s) at that step is the same law of episodes.
     """
-    bold, cautious = (
-        splice(optimistic, baseline, prefix) for prefix in (choice.bold, choice.cautious)
+    return Mixture(
+        bold=splice(optimistic, baseline, choice.bold),
+        cautious=splice(optimistic, baseline, choice.cautious),
+        weight=choice.weight,
     )
-    return Mixture(bold, cautious, choice.weight)
 
 
 def shares(choice: Choice, horizon: int) -> dict[str, Array]:
-    """Which of three kinds a choice is, as 1 and two 0: the optimistic policy, the baseline, or a mixture."""
+    """Whether a choice is the optimistic policy, the baseline or a mixture, as one 1 and two 0."""
     optimistic = jnp.where(choice.cautious == 0, 1.0, 0.0)
     baseline = jnp.where((choice.bold == horizon) | (choice.weight == 0), 1.0, 0.0)
     return {
