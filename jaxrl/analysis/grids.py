@@ -43,7 +43,8 @@ OTHERS = (PLAYER, ENEMY, PRIZE, BRICK, SHOT, FRIEND, "#8C8CF0", "#B8C4CE")
 def draw_grid(environment_id: str, grid: np.ndarray) -> Image.Image:
     """One observation [H, W] or [H, W, C], entries from 0 (nothing there) to 1.
 
-    The first channel, the player by custom, lies on top; in MinAtar's games the order is the game's.
+    The first channel, the player by custom, lies on top; in MinAtar's games the order is the
+    game's.
     """
     grid = np.clip(np.asarray(grid, np.float64), 0, 1)
     grid = grid[..., None] if grid.ndim == 2 else grid

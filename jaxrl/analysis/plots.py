@@ -1,8 +1,8 @@
 """Figures of runs: learning curves, comparisons, sweeps and scores, each written as one file.
 
-A point is the interquartile mean over seeds of the seeds' mean evaluation returns; a band or a bar is its
-95% bootstrap interval. One seed has no interval, and none is drawn. Where a seed's return is not finite the
-curve has a gap. Files are .png, .pdf or .svg; the same data give the same bytes.
+A point is the interquartile mean over seeds of the seeds' mean evaluation returns; a band or a bar
+is its 95% bootstrap interval. One seed has no interval, and none is drawn. Where a seed's return is
+not finite the curve has a gap. Files are .png, .pdf or .svg; the same data give the same bytes.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ def plot_comparison(
 ) -> Path:
     """Evaluation returns of several runs, each in its first mode, one pair of axes for each environment.
 
-    `labels` names each run; runs with one label share its colour. By default they are the algorithms'
-    names, or the folders' names where an algorithm occurs twice in an environment. Where the runs' first modes
-    differ, each label says which it is: such curves tell of more than the learners.
+    `labels` names each run; runs with one label share its colour. By default they are the
+    algorithms' names, or the folders' names where an algorithm occurs twice in an environment.
+    Where the runs' first modes differ, each label says which it is: such curves tell of more than
+    the learners.
     """
     labels = _labels(runs, labels)
     names = list(dict.fromkeys(labels))
@@ -107,8 +108,8 @@ def plot_sweep(run: Run, path: str | Path) -> Path:
 def plot_scores(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     """A line for each task, on a scale of its own: our score with its interval, the published one beside it.
 
-    A row is a dict with "task", "score" and, where known, "low" and "high" (the interval), "published"
-    and "source" (where that number was published).
+    A row is a dict with "task", "score" and, where known, "low" and "high" (the interval),
+    "published" and "source" (where that number was published).
     """
     if not rows:
         raise ValueError(

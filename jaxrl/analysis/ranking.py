@@ -1,8 +1,8 @@
 """Which setting of a sweep is best: one number for tables, figures and what commands take unless told otherwise.
 
-The score of a member is its mean return in the last evaluation, acting in the first of the modes that are evaluated;
-that of a setting is the interquartile mean over its seeds. Not the best of all evaluations: the highest of many noisy
-numbers flatters whatever is most unsteady.
+The score of a member is its mean return in the last evaluation, acting in the first of the modes
+that are evaluated; that of a setting is the interquartile mean over its seeds. Not the best of all
+evaluations: the highest of many noisy numbers flatters whatever is most unsteady.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def setting_score(scores: np.ndarray) -> float:
 def interval(returns: np.ndarray) -> tuple[float, float]:
     """A 95 % bootstrap interval of the score of one setting's returns [S, E]; NaN where a member diverged.
 
-    Over seeds where there are several, whose episodes are not independent draws; else over the episodes of the one.
+    Over seeds where there are several, whose episodes are not independent draws; else over the
+    episodes of the one.
     """
     scores = member_scores(returns)
     if not np.all(np.isfinite(scores)):

@@ -1,6 +1,7 @@
 """What the files of a run folder hold: the one place where they are read, and every field is checked.
 
-Errors are ValueErrors that name the file and the field. NumPy alone: a run can be looked at where there is no JAX.
+Errors are ValueErrors that name the file and the field. NumPy alone: a run can be looked at where
+there is no JAX.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
-# What config.json and the checkpoints of this version look like; 3: views, logs, policies beside the state.
+# What config.json and the checkpoints of this version look like; 3: views, logs, policies beside
+# the state.
 FORMAT = 3
 COUNTERS = ("iteration", "transitions")
-# What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what else was measured.
+# What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what
+# else was measured.
 RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"
 NAME, NUMBER = "[a-z][a-z0-9_]*", r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
-# No file of a run is nested deeper, and what is would be too deep for the functions that walk through it.
+# No file of a run is nested deeper, and what is would be too deep for the functions that walk
+# through it.
 MOST_LEVELS = 40
 LARGEST = 2**63 - 1
 

@@ -59,7 +59,8 @@ class Run:
     def settings(self) -> list[dict[str, Any]]:
         """The H settings in their order along the H axis: [{}] without a sweep.
 
-        Lists of H values each are read side by side, otherwise as a grid whose last name varies fastest.
+        Lists of H values each are read side by side, otherwise as a grid whose last name varies
+        fastest.
         """
         values = list(self.sweep.values())
         count = ranking_returns(self.evaluations).shape[1] if self.evaluations else None
@@ -115,8 +116,9 @@ class Run:
 def load_run(folder: str | Path) -> Run:
     """Read a run folder, of a finished run or of one still going.
 
-    config.json must be there; metrics.jsonl and evaluations.npz appear as the run gets to them. The last
-    line of metrics.jsonl may be torn (a run that is writing, or was killed while it wrote): it is left out.
+    config.json must be there; metrics.jsonl and evaluations.npz appear as the run gets to them. The
+    last line of metrics.jsonl may be torn (a run that is writing, or was killed while it wrote): it
+    is left out.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,7 +1,8 @@
 """Aggregates of a few noisy runs, with intervals that say how little a few runs tell.
 
-Definitions follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(NeurIPS 2021), and agree with their library rliable. Scores are [runs], or [runs, tasks].
+Definitions follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice" (NeurIPS 2021), and agree with their library rliable. Scores are [runs], or [runs,
+tasks].
 """
 
 from __future__ import annotations

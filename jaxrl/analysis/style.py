@@ -1,6 +1,7 @@
 """How figures look and how they are written: colours, number formats, labels at the ends of lines, files.
 
-Figures are made with matplotlib's object-oriented interface: no pyplot, no backend, no global state.
+Figures are made with matplotlib's object-oriented interface: no pyplot, no backend, no global
+state.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Pictures of policies without a display: states drawn with pillow, films written as GIF.
 
-For example, with arrays [T]: `write_gif(caption(draw_frames("Pendulum-v1", {"theta": theta}), returns), path)`.
+For example, with arrays [T]:
+`write_gif(caption(draw_frames("Pendulum-v1", {"theta": theta}), returns), path)`.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def write_gif(
 ) -> Path:
     """Write images uint8 [height, width, 3] as a looping GIF; the same images give the same bytes.
 
-    GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most that
-    viewers honour. All frames share one palette, so that still colours do not flicker.
+    GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most
+    that viewers honour. All frames share one palette, so that still colours do not flicker.
     """
     if not images:
         raise ValueError("there are no images to write.")
@@ -139,8 +140,9 @@ def write_gif(
 def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     """At most 256 colours for a film; every frame counts, or a rare thing would change colour.
 
-    Where there are more, half are the most frequent ones, which wide surfaces keep, and half are spread over all the
-    others, each counted once: the shades of a small body are as many as those of a floor.
+    Where there are more, half are the most frequent ones, which wide surfaces keep, and half are
+    spread over all the others, each counted once: the shades of a small body are as many as those
+    of a floor.
     """
     counts: Counter[Any] = Counter()
     for frame in frames:

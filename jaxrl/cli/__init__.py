@@ -1,10 +1,12 @@
 """The command line. `jaxrl COMMAND --help` explains each command; heavy imports wait until one is chosen.
 
-One module a command, and in it one frozen dataclass, which tyro reads the command line into. Nothing else looks
-into the words that were typed, but for the names of the command and of the algorithm, which stand first.
+One module a command, and in it one frozen dataclass, which tyro reads the command line into.
+Nothing else looks into the words that were typed, but for the names of the command and of the
+algorithm, which stand first.
 """
 
-# Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still searched first.
+# Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still
+# searched first.
 from __future__ import annotations
 
 import contextlib
@@ -108,7 +110,8 @@ def printable(text: str) -> str:
 
 def prepare_process() -> None:
     """What must be in the environment before JAX is imported: devices, and the cache of compiled programs."""
-    # A core a device: twice as fast on two as both cores behind every small matrix product (benchmarks/NOTES.md).
+    # A core a device: twice as fast on two as both cores behind every small matrix product
+    # (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = (
             len(os.sched_getaffinity(0))

@@ -78,7 +78,8 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 def _paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """A path is one that can be looked at, and is not empty: that is a variable which was not set, and not ".".
 
-    Here rather than where it is used: of everywhere else, only some would say which option was wrong.
+    Here rather than where it is used: of everywhere else, only some would say which option was
+    wrong.
     """
     if info.type is not Path:
         return None

@@ -15,9 +15,10 @@ from jaxrl.types import Array, Key, PyTree, Space, Timestep
 class Environment(struct.PyTreeNode):
     """A Markov decision process as two pure functions of arrays.
 
-    Subclasses give `reset`, `step`, the two spaces and `horizon`. Dataclass fields are pytree leaves (so
-    dynamics can be batched and randomised); mark a size with `struct.field(pytree_node=False)`. `horizon`
-    is the suite's usual time limit: VectorEnv applies it, the environment itself never does.
+    Subclasses give `reset`, `step`, the two spaces and `horizon`. Dataclass fields are pytree
+    leaves (so dynamics can be batched and randomised); mark a size with
+    `struct.field(pytree_node=False)`. `horizon` is the suite's usual time limit: VectorEnv applies
+    it, the environment itself never does.
     """
 
     @property
@@ -44,7 +45,8 @@ class Environment(struct.PyTreeNode):
     def reference_scores(self) -> tuple[float, float] | None:
         """Expected returns of a random and of an expert policy, where they are known: tables give scores on that scale.
 
-        Of one environment that is not batched; asked for on the host, and never while something is traced.
+        Of one environment that is not batched; asked for on the host, and never while something is
+        traced.
         """
         return None
 

@@ -1,7 +1,7 @@
 """Simulations that blow up: the end of an episode, and nothing that a learner takes in.
 
-A contact that penetrates too deep, or an action that is too hard, can drive a physics engine to infinity. One such
-number in a batch makes every weight NaN.
+A contact that penetrates too deep, or an action that is too hard, can drive a physics engine to
+infinity. One such number in a batch makes every weight NaN.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ def guard(
 ) -> tuple[PyTree, Timestep]:
     """What `step` returns, made safe: (state, Timestep), and `info["blow_up"]` is 1 where it had to be.
 
-    If a number of the successor state, its observation or its reward is NaN or infinite, the episode terminates with
-    an observation of zeros and a reward of 0, and the state stays the previous one, which is finite. Whoever resets
-    before each episode never sees that state; whoever does not goes on from where the simulation was still right.
+    If a number of the successor state, its observation or its reward is NaN or infinite, the
+    episode terminates with an observation of zeros and a reward of 0, and the state stays the
+    previous one, which is finite. Whoever resets before each episode never sees that state; whoever
+    does not goes on from where the simulation was still right.
     """
     blown_up = ~all_finite((state, observation, reward))
     return select_tree(blown_up, previous_state, state), Timestep(

@@ -23,9 +23,9 @@ Act = Callable[[PyTree, View, Key], tuple[Array, PyTree, PyTree]]
 class Rollout(NamedTuple):
     """T steps in N environments; leaves are [T, N, ...].
 
-    `finals` is what the critic reads of the states in which time limits ended episodes, before any reset: a few slots
-    per environment, [slots, N, ...] (see core.truncation), or, where episodes are so short that the slots would be
-    more, that of every step, [T, N, ...].
+    `finals` is what the critic reads of the states in which time limits ended episodes, before any
+    reset: a few slots per environment, [slots, N, ...] (see core.truncation), or, where episodes
+    are so short that the slots would be more, that of every step, [T, N, ...].
     """
 
     transition: Transition  # its final observations are () here: see `finals`
@@ -53,8 +53,9 @@ def collect(
 ) -> tuple[VectorState, PyTree, Rollout, Metrics]:
     """`num_steps` steps: (environments, memories, Rollout, metrics of the episodes that ended).
 
-    `memory` [N, ...] is carried from step to step, and is one environment's `initial_memory` where an episode begins.
-    `critic_reads(memory, view)` is kept of states before a reset that came from a time limit, for `bootstrap`.
+    `memory` [N, ...] is carried from step to step, and is one environment's `initial_memory` where
+    an episode begins. `critic_reads(memory, view)` is kept of states before a reset that came from
+    a time limit, for `bootstrap`.
     """
     slots = vector.most_truncations(num_steps)
     in_slots = slots == 1 or 4 * slots <= num_steps
@@ -98,9 +99,10 @@ def bootstrap(
 ) -> Array:
     """The values of the states that actions led to, before any reset, [T, N].
 
-    `values` [T, N] are those of the states acted in, `last_value` [N] of those after the rollout; `value` is the critic
-    on what `critic_reads` kept, asked only for the states that no step sees: those in which time limits ended episodes.
-    After a termination there is nothing: the entry may be anything.
+    `values` [T, N] are those of the states acted in, `last_value` [N] of those after the rollout;
+    `value` is the critic on what `critic_reads` kept, asked only for the states that no step sees:
+    those in which time limits ended episodes. After a termination there is nothing: the entry may
+    be anything.
     """
     truncated = rollout.transition.truncated
     final_value = value(rollout.finals)

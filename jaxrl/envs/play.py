@@ -1,8 +1,8 @@
 """Playing whole episodes, one per environment, each to its own end.
 
-Taking "the first n finished episodes" of parallel environments favours short ones; one episode for each environment,
-masked after its end, favours none. Play advances in bounded pieces, which can be shown and stopped: however it is cut,
-the episodes are the same bits.
+Taking "the first n finished episodes" of parallel environments favours short ones; one episode for
+each environment, masked after its end, favours none. Play advances in bounded pieces, which can be
+shown and stopped: however it is cut, the episodes are the same bits.
 
     play = play_begin(env, agent, policy, key, num_episodes)
     play = play_advance(env, play, act, num_steps)           as often as `is_over(env, play)` is false

@@ -1,6 +1,7 @@
 """Environments by name: `make("CartPole-v1")`, `make("my_package.my_module:MyEnvironment")`.
 
-A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; adding one edits no other file. It has
+A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; adding one edits no
+other file. It has
 
     SUITE: str                              the name under which `environment_ids` lists it
     IDS: tuple[str, ...]                    every id that it serves

@@ -45,9 +45,9 @@ class VectorState(NamedTuple):
 class VectorEnv(struct.PyTreeNode):
     """`num_envs` copies of `env`, begun and begun again from `starts`; batch axis first.
 
-    `stagger`: the very first episode of each environment is granted a length drawn from 1 … its limit, so that
-    environments with a fixed horizon do not all begin again on the same step for ever. (Limits and not clocks are
-    spread: a state that knows its time stays right.)
+    `stagger`: the very first episode of each environment is granted a length drawn from 1 … its
+    limit, so that environments with a fixed horizon do not all begin again on the same step for
+    ever. (Limits and not clocks are spread: a state that knows its time stays right.)
     """
 
     env: Environment
@@ -58,7 +58,8 @@ class VectorEnv(struct.PyTreeNode):
     def most_truncations(self, num_steps: int) -> int:
         """The most time limits that one environment can meet in `num_steps` steps.
 
-        Staggering adds none: only the first episode is granted less than `shortest`, and before it there is no other.
+        Staggering adds none: only the first episode is granted less than `shortest`, and before it
+        there is no other.
         """
         return truncation.num_slots(num_steps, self.starts.shortest)
 
@@ -162,8 +163,8 @@ def begin_memory(first: Array, initial: PyTree, memory: PyTree) -> PyTree:
 def episode_metrics(seen: Transition) -> Metrics:
     """Means [N], row by row: return, length and share of time limits of the episodes that ended in this vector step.
 
-    And what the environment reports of every step (`Environment.info`). Rows are summed after the rollout, not on
-    every step: that would cost a fifth of the rollout.
+    And what the environment reports of every step (`Environment.info`). Rows are summed after the
+    rollout, not on every step: that would cost a fifth of the rollout.
     """
     ended = seen.terminated | seen.truncated
     count = ended.astype(jnp.float32)

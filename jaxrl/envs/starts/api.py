@@ -6,9 +6,9 @@
     shortest                                            the fewest steps any drawn episode may be granted (static)
     sharded                                             which leaves of S have rows that are split over devices
 
-A start grants its episode a step budget (`limit`) and says where it came from (`origin`). `draw` is told how the
-episode that ended went (`seen`, with the origin of its own start) and the state that it ended in (`reached`), so that
-a distribution can learn from outcomes, and keep states for later.
+A start grants its episode a step budget (`limit`) and says where it came from (`origin`). `draw` is
+told how the episode that ended went (`seen`, with the origin of its own start) and the state that
+it ended in (`reached`), so that a distribution can learn from outcomes, and keep states for later.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Starts(Protocol):
     ) -> tuple[PyTree, Draw]:
         """Draw a start for each row where `ended`, bool [n], holds; the others may hold anything.
 
-        `seen` and `reached` are the step that was just taken, [n, ...], and the states it led to, before any reset;
-        None for the first episodes of all.
+        `seen` and `reached` are the step that was just taken, [n, ...], and the states it led to,
+        before any reset; None for the first episodes of all.
         """
         ...
 
@@ -71,7 +71,8 @@ class StartsConfig:
     def make(self, env: Environment, shards: Shards, **inputs: Any) -> Starts:
         """The start distribution for the share of the environments that one device has.
 
-        What it reads from disk are arguments of their own, annotated as those of an algorithm's factory are.
+        What it reads from disk are arguments of their own, annotated as those of an algorithm's
+        factory are.
         """
         raise NotImplementedError
 

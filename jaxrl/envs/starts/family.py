@@ -1,6 +1,7 @@
 """Start distributions by name: the modules of this package, found by scanning; adding one edits no other file.
 
-The module `NAME` holds the configuration `NameConfig`, which derives from `StartsConfig` and makes the distribution.
+The module `NAME` holds the configuration `NameConfig`, which derives from `StartsConfig` and makes
+the distribution.
 """
 
 from __future__ import annotations

@@ -40,10 +40,11 @@ class Bank(NamedTuple):
 class Fresh(struct.PyTreeNode):
     """The environment's own reset for each episode: independent and exact, and nearly free.
 
-    The start of an environment's j-th episode is `reset(fold_in(key of the environment, j))`, whenever it is made. So
-    a bank holds the next start of every environment, a row that ends takes its own by a selection, and the used rows
-    are made anew, all at once, only when one of them is asked for again. Drawing a reset for every row on every step,
-    to use the few whose episode ended, costs two to seven times the step itself (benchmarks/NOTES.md).
+    The start of an environment's j-th episode is `reset(fold_in(key of the environment, j))`,
+    whenever it is made. So a bank holds the next start of every environment, a row that ends takes
+    its own by a selection, and the used rows are made anew, all at once, only when one of them is
+    asked for again. Drawing a reset for every row on every step, to use the few whose episode
+    ended, costs two to seven times the step itself (benchmarks/NOTES.md).
     """
 
     env: Environment
@@ -81,10 +82,11 @@ class Fresh(struct.PyTreeNode):
             starts = select_rows(used, self._make(keys, episode), tuple(old))
             return jnp.zeros((), bool), episode, jnp.zeros_like(used), *starts
 
-        # What a bank holds does not depend on when it is renewed, so all members renew theirs together: if each did
-        # when it alone had to, nearly every step of a large population would be one.
-        # A loop of at most one round and not a branch: a branch copies what it leaves alone, and under vmap becomes
-        # both branches; a loop works in place, and runs only when it is needed.
+        # What a bank holds does not depend on when it is renewed, so all members renew theirs
+        # together: if each did when it alone had to, nearly every step of a large population would
+        # be one. A loop of at most one round and not a branch: a branch copies what it leaves
+        # alone, and under vmap becomes both branches; a loop works in place, and runs only when it
+        # is needed.
         carry = (any_member(jnp.any(ended & state.used)), *state[1:])
         _, episode, used, start, observation = jax.lax.while_loop(
             lambda carry: carry[0], renew, carry

@@ -33,8 +33,9 @@ class PoolConfig(StartsConfig):
 class Pool(struct.PyTreeNode):
     """`size` fresh starts, renewed every iteration and handed out in turn, from a random place on every step.
 
-    Rows are independent resets, so those that end on one step draw without replacement, as long as no more than
-    `size` of them do; across the steps of one iteration a row can be handed out again. The larger, the closer to Fresh.
+    Rows are independent resets, so those that end on one step draw without replacement, as long as
+    no more than `size` of them do; across the steps of one iteration a row can be handed out again.
+    The larger, the closer to Fresh.
     """
 
     env: Environment

@@ -1,7 +1,8 @@
 """A contextual bandit whose regret is known exactly: what limits a policy gradient shows without noise of evaluation.
 
-Rewards are far noisier than what an action is worth, so the policy cannot settle: it drifts around the optimum, at a
-distance that the size of its steps and the number of transitions behind each of them decide (docs/scaling.md).
+Rewards are far noisier than what an action is worth, so the policy cannot settle: it drifts around
+the optimum, at a distance that the size of its steps and the number of transitions behind each of
+them decide (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ OUTER = _generator.standard_normal((HIDDEN, ACTIONS)).astype(np.float32) / np.sq
 class ContextualBandit(Environment):
     """One step: see s ~ N(0, I) in R⁸, act a in R², earn −|a − a*(s)|² + noise · N(0, 1).
 
-    a*(s) = scale · tanh(W₂ᵀ tanh(W₁ᵀ s)) with fixed Gaussian W₁ [8, 16] and W₂ [16, 2], so |a*| < scale in each
-    coordinate. Actions are unbounded: none is clipped, so the best mean of a Gaussian policy is a* itself.
+    a*(s) = scale · tanh(W₂ᵀ tanh(W₁ᵀ s)) with fixed Gaussian W₁ [8, 16] and W₂ [16, 2], so |a*| <
+    scale in each coordinate. Actions are unbounded: none is clipped, so the best mean of a Gaussian
+    policy is a* itself.
     """
 
     noise: Any = 3.0

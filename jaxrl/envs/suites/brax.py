@@ -153,7 +153,8 @@ def _options(environment_id: str) -> tuple[str, ...]:
 def _build(environment_id: str, options: Options) -> tuple[Any, int]:
     """The brax object and the size of its observations, one for each id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays; they stay concrete even if the first use in a process is inside a
+    trace.
     """
     with engine_conventions(), jax.ensure_compile_time_eval():
         try:

@@ -61,7 +61,8 @@ REFUSED = {
     "MNISTBandit-bsuite": "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"
 }
 
-# Their observations leave the bounds that gymnax declares: negative contexts and times, rewards among them.
+# Their observations leave the bounds that gymnax declares: negative contexts and times, rewards
+# among them.
 _WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
 
 
@@ -172,7 +173,8 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
 def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, PyTree]:
     """The (environment, default parameters) of gymnax, one object for each id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays; they stay concrete even if the first use in a process is inside a
+    trace.
     """
     import gymnax
 

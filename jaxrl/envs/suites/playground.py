@@ -157,7 +157,8 @@ class PlaygroundEnvironment(EngineEnvironment):
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call Playground's `reset`: (physics, observation [observation_size])."""
         with engine_conventions():
-            # Its data and not the key: some of their resets draw from one key twice, which JAX can be told to refuse.
+            # Its data and not the key: some of their resets draw from one key twice, which JAX can
+            # be told to refuse.
             state = self._playground().reset(jax.random.key_data(key))
         return strip_weak_types(state.data), jnp.asarray(state.obs, jnp.float32)
 
@@ -212,7 +213,8 @@ def make(environment_id: str, **kwargs: Any) -> PlaygroundEnvironment:
 def _build(environment_id: str, options: Options) -> tuple[Any, int]:
     """Playground's object and the size of its observations, one for each id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays; they stay concrete even if the first use in a process is inside a
+    trace.
     """
     with engine_conventions():
         from mujoco_playground import dm_control_suite

@@ -1,7 +1,7 @@
 """Probe environments: minimal problems whose optimal policy and value function are known exactly.
 
-Each isolates one link of a learner, so that the first one to fail names the fault (after A. Jones, "Debugging
-reinforcement learning systems", 2021). Each is learned in seconds.
+Each isolates one link of a learner, so that the first one to fail names the fault (after A. Jones,
+"Debugging reinforcement learning systems", 2021). Each is learned in seconds.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class ConstantReward(OneStep):
 class NeverEnding(OneStep):
     """Reward 1 on every step, forever; only the time limit of 10 cuts episodes.
 
-    Any policy is optimal; V = 1/(1-γ). A learner that takes the time limit for a termination finds at most
-    (1-γ¹⁰)/(1-γ) instead.
+    Any policy is optimal; V = 1/(1-γ). A learner that takes the time limit for a termination finds
+    at most (1-γ¹⁰)/(1-γ) instead.
     """
 
     limit: ClassVar[int] = 10
@@ -150,8 +150,8 @@ class ContinuousAction(OneStep):
 class ObservationAction(OneStep):
     """A coin, -1 or 1, is observed; reward 1 if the action names it (0 for -1, 1 for 1), else -1.
 
-    Optimal: name it; V = 1. Fails, where ActionReward passes: observations do not reach the policy, or
-    advantages meet the wrong rows.
+    Optimal: name it; V = 1. Fails, where ActionReward passes: observations do not reach the policy,
+    or advantages meet the wrong rows.
     """
 
     def draw(self, key: Key) -> Array:
@@ -170,7 +170,8 @@ class ObservationAction(OneStep):
 class ObservationReward(ObservationAction):
     """The same coin is itself the reward. Any policy is optimal; V(o) = o.
 
-    Fails, where ConstantReward passes: observations do not reach the value network, or are shuffled.
+    Fails, where ConstantReward passes: observations do not reach the value network, or are
+    shuffled.
     """
 
     def reward(self, state: Array, action: Array) -> Array:
@@ -185,7 +186,8 @@ class ObservationReward(ObservationAction):
 class MultiDiscreteAction(OneStep):
     """Two targets, of 2 and of 3 values, are observed one-hot; the reward is the fraction matched.
 
-    Optimal: repeat the targets; V = 1. An action distribution that ties or swaps its factors cannot reach it.
+    Optimal: repeat the targets; V = 1. An action distribution that ties or swaps its factors cannot
+    reach it.
     """
 
     observed: ClassVar[Space] = Box(0.0, 1.0, (5,))
@@ -222,8 +224,8 @@ class Countdown(NamedTuple):
 class TwoLengths(Probe):
     """Reward 1 a step; a coin at reset makes the episode 2 or 10 steps long, returns 2 or 10 (mean 6).
 
-    Any policy is optimal; V = 1 + γ + … + γ^(r-1) with r steps remaining. An average over whichever episodes
-    end first comes out below 6: the short ones end five times as often.
+    Any policy is optimal; V = 1 + γ + … + γ^(r-1) with r steps remaining. An average over whichever
+    episodes end first comes out below 6: the short ones end five times as often.
     """
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (2,))  # coin, steps remaining / 10
@@ -251,8 +253,8 @@ class TwoLengths(Probe):
 class Memory(Probe):
     """The coin is seen once, at reset; two steps later the third action must name it: reward ±1.
 
-    Optimal: remember the coin and name it at the end, V = γ^(r-1) with r steps remaining. A policy without
-    memory cannot do better than 0 on average.
+    Optimal: remember the coin and name it at the end, V = γ^(r-1) with r steps remaining. A policy
+    without memory cannot do better than 0 on average.
     """
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (2,))  # coin, then 0; steps remaining / 3

@@ -6,7 +6,8 @@
     tabular/frozen-lake  the 4 × 4 lake, slippery or not
     tabular/deep-sea     a diving problem of any depth
 
-The arrays are leaves, so that a batch of MDPs is a vmap; core/tabular.py computes everything about them exactly.
+The arrays are leaves, so that a batch of MDPs is a vmap; core/tabular.py computes everything about
+them exactly.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class Place(NamedTuple):
 class TabularMDP(Environment):
     """H steps in S states with A actions; the observation is (s, h), each one-hot, [S + H].
 
-    transitions [H, S, A, S], rewards [H, S, A] in [0, 1], initial [S]: float32. The time limit is part of the problem,
-    so the last step terminates. Make it with `tabular_mdp`, which checks the arrays.
+    transitions [H, S, A, S], rewards [H, S, A] in [0, 1], initial [S]: float32. The time limit is
+    part of the problem, so the last step terminates. Make it with `tabular_mdp`, which checks the
+    arrays.
     """
 
     transitions: Array
@@ -189,9 +191,10 @@ def paper(seed: int = 0) -> TabularMDP:
 def hub(horizon: int = 5) -> TabularMDP:
     """A hub that pays 1/2 for staying, four doors that pay nothing, and 1 a step behind one of them.
 
-    In the hub, state 0, action 0 stays and pays 1/2; action a > 0 goes to state a with probability 0.9. There every
-    action stays with probability 0.9, else leads back; action 2 in state 3 pays 1, all else nothing. A baseline that
-    always takes action 0 is decent (V = H/2), deterministic, and shows nothing of what it is worth leaving the hub for.
+    In the hub, state 0, action 0 stays and pays 1/2; action a > 0 goes to state a with probability
+    0.9. There every action stays with probability 0.9, else leads back; action 2 in state 3 pays 1,
+    all else nothing. A baseline that always takes action 0 is decent (V = H/2), deterministic, and
+    shows nothing of what it is worth leaving the hub for.
     """
     check_positive_int("horizon", horizon)
     transitions, rewards = np.zeros((5, 5, 5)), np.zeros((5, 5))
@@ -227,9 +230,9 @@ def frozen_lake(horizon: int = 20, slippery: bool = True) -> TabularMDP:
 def deep_sea(depth: int = 8) -> TabularMDP:
     """`depth` steps of diving left or right; only the diver who always goes right finds the treasure, for 1.
 
-    The state is the column. Every step pays 0.01/depth for going left, nothing for going right; the last step to the
-    right from the last column pays 1. (Osband et al. 2019, arXiv 1908.03568, with its cost of going right moved to a
-    gain of going left, so that rewards lie in [0, 1].)
+    The state is the column. Every step pays 0.01/depth for going left, nothing for going right; the
+    last step to the right from the last column pays 1. (Osband et al. 2019, arXiv 1908.03568, with
+    its cost of going right moved to a gain of going left, so that rewards lie in [0, 1].)
     """
     check_positive_int("depth", depth)
     transitions, rewards = np.zeros((depth, 2, depth)), np.zeros((depth, depth, 2))

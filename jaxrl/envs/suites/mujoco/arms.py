@@ -129,7 +129,8 @@ class Pusher(MujocoTask):
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """The cylinder uniform in a rectangle, but not within 0.17 m of the goal; the arm slightly moving."""
         key_place, key_qvel = jax.random.split(key)
-        # Gymnasium draws until one fits, which three in five do: that the first 32 all fail has a chance of 1e-14.
+        # Gymnasium draws until one fits, which three in five do: that the first 32 all fail has a
+        # chance of 1e-14.
         places = jax.random.uniform(key_place, (32, 2)) * jnp.array([[0.3, 0.4]]) - jnp.array(
             [[0.3, 0.2]]
         )

@@ -6,8 +6,9 @@ The state of a simulation is a row of float64 numbers, everything that a faithfu
     qacc_warmstart             where the constraint solver begins; without it the next step differs by 1e-13 or more
     point [2]                  where the tracked point was seen, for the tasks whose reward asks how far it moved
 
-JAX, which runs in float32, carries it as pairs of uint32 words, [..., 2], and never looks inside. The host keeps
-nothing between two calls: the same state and action give the same bits, whatever was simulated before.
+JAX, which runs in float32, carries it as pairs of uint32 words, [..., 2], and never looks inside.
+The host keeps nothing between two calls: the same state and action give the same bits, whatever was
+simulated before.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ class HostPhysics:
             in_place(None, out, *given)
             return out
 
-        # On CPUs the callback works in XLA's own buffers: no copies, and nothing that waits for a device which
-        # waits for the callback.
+        # On CPUs the callback works in XLA's own buffers: no copies, and nothing that waits for a
+        # device which waits for the callback.
         words, seen = jax.lax.platform_dependent(
             *arguments,
             cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
@@ -146,7 +147,8 @@ class Simulation:
             )
             batch.state[:, 1 : 1 + self.moving] = place
             batch.forward()
-            # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo for them yet.
+            # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo
+            # for them yet.
             read = {
                 name: 0.0 * batch.bind(name) if name == "cfrc_ext" else batch.bind(name)
                 for name in self.shapes
@@ -210,7 +212,8 @@ class Simulation:
     def _borrowed(self, key: int, make: Callable[[int], Any]) -> Iterator[Any]:
         """Something to simulate with that no other thread uses now: from the shelf of `key`, or made.
 
-        Not thread-local: to Python a thread of XLA is a new one in each callback, and what it owns dies with it.
+        Not thread-local: to Python a thread of XLA is a new one in each callback, and what it owns
+        dies with it.
         """
         shelf = self._shelves.setdefault(key, deque())
         try:

@@ -1,8 +1,9 @@
 """MuJoCo in JAX (MJX) as a back end: the same models and tasks on GPUs and TPUs, in float32.
 
-The state is a row of float32 numbers: time, qpos, qvel, act, qacc_warmstart, and for some tasks the tracked point (see
-host.py). All else that MJX keeps is made anew from them. Its solver, collisions and precision differ from the C
-library's, so do trajectories after some steps; docs/environments.md has a table of one-step errors.
+The state is a row of float32 numbers: time, qpos, qvel, act, qacc_warmstart, and for some tasks the
+tracked point (see host.py). All else that MJX keeps is made anew from them. Its solver, collisions
+and precision differ from the C library's, so do trajectories after some steps; docs/environments.md
+has a table of one-step errors.
 """
 
 from __future__ import annotations

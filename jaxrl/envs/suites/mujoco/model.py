@@ -60,7 +60,8 @@ def load(path: str) -> Any:
             "on Debian and Ubuntu libegl1 (egl) or libosmesa6 (osmesa)."
         ) from error
 
-    # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal and in a log file.
+    # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal
+    # and in a log file.
     earlier = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:

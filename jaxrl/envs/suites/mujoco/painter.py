@@ -1,7 +1,7 @@
 """Pictures of MuJoCo states without a display, by MuJoCo's own renderer on EGL or OSMesa.
 
-The environment variable MUJOCO_GL chooses between the two, as it does for MuJoCo itself; unless it is set, the first
-that is installed is used.
+The environment variable MUJOCO_GL chooses between the two, as it does for MuJoCo itself; unless it
+is set, the first that is installed is used.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def _renderer(model: Any) -> tuple[Any, Any]:
 
     name = os.environ.get("MUJOCO_GL", "").lower().strip()
     if not name and platform.system() == "Linux":
-        # Looked up first: after a failed import of one, Python's OpenGL can no longer be told to use the other.
+        # Looked up first: after a failed import of one, Python's OpenGL can no longer be told to
+        # use the other.
         name = next(
             (each for each, library in OFFSCREEN.items() if ctypes.util.find_library(library)), ""
         )

@@ -1,8 +1,8 @@
 """The eleven MuJoCo tasks of Gymnasium v5: observation, reward, termination and first states, as pure functions.
 
-Each is defined once, over what any back end shows of a state (`Readings`). Options have Gymnasium's names and defaults;
-real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they are; MuJoCo clamps
-them to the actuators' range, as in Gymnasium.
+Each is defined once, over what any back end shows of a state (`Readings`). Options have Gymnasium's
+names and defaults; real numbers among them are pytree leaves, which a sweep may batch. Actions
+enter rewards as they are; MuJoCo clamps them to the actuators' range, as in Gymnasium.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class MujocoTask(Environment):
     def reference_scores(self) -> tuple[float, float] | None:
         """Those that D4RL publishes, of a random and of an expert policy; None where options are not the usual ones.
 
-        They were measured on the -v2 tasks, whose rewards differ from v5's in details: scores on their scale can be set
-        beside published ones, but for exact comparisons both have to be of one version.
+        They were measured on the -v2 tasks, whose rewards differ from v5's in details: scores on
+        their scale can be set beside published ones, but for exact comparisons both have to be of
+        one version.
         """
         options = (field for field in dataclasses.fields(self) if field.name != "physics")
         usual = all(
