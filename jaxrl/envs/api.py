@@ -38,13 +38,17 @@ class Environment(struct.PyTreeNode):
 
     @property
     def info(self) -> tuple[str, ...]:
-        """Names of what `step` reports in `Timestep.info`: numbers averaged over all steps, as the metrics env_NAME."""
+        """Names of what `step` reports in `Timestep.info`, which becomes the metrics env_NAME.
+
+        Each is a number, averaged over all steps.
+        """
         return ()
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Expected returns of a random and of an expert policy, where they are known: tables give scores on that scale.
+        """Expected returns of a random and of an expert policy, if they are known.
 
+        Tables give scores on that scale.
         Of one environment that is not batched; asked for on the host, and never while something is
         traced.
         """
@@ -61,13 +65,16 @@ class Environment(struct.PyTreeNode):
 
 @runtime_checkable
 class Drawable(Protocol):
-    """What an Environment may have besides, if it can draw its states: `jaxrl render` then makes films of it."""
+    """An Environment that can draw its states: `jaxrl render` makes films of it."""
 
     @property
     def seconds(self) -> float:
-        """How long one step lasts in the world that is simulated; films run as fast."""
+        """Simulated seconds per step; films run at that speed."""
         ...
 
     def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
-        """A function that draws a state, uint8 [height, width, 3]; raises JaxrlError where nothing can be drawn."""
+        """A function that draws a state, uint8 [height, width, 3].
+
+        Raises JaxrlError where nothing can be drawn.
+        """
         ...

@@ -18,7 +18,7 @@ INFO = ("blow_up",)
 def guard(
     previous_state: PyTree, state: PyTree, observation: Array, reward: Array, terminated: Array
 ) -> tuple[PyTree, Timestep]:
-    """What `step` returns, made safe: (state, Timestep), and `info["blow_up"]` is 1 where it had to be.
+    """What `step` returns, made safe: (state, Timestep); `info["blow_up"]` is 1 after a blow-up.
 
     If a number of the successor state, its observation or its reward is NaN or infinite, the
     episode terminates with an observation of zeros and a reward of 0, and the state stays the
