@@ -44,11 +44,9 @@ def resume(words: list[str]) -> int:
     given = options.parse(Resume, "jaxrl resume", words)
     if given.deterministic:
         options.ask_for_determinism()
-    sharing = (
-        {"devices": given.devices, "mesh": given.mesh}
-        if given.devices is not None or given.mesh
-        else None
-    )
+    sharing = None
+    if given.devices is not None or given.mesh:
+        sharing = {"devices": given.devices, "mesh": given.mesh}
     with distributed.joined(given.processes):
         console = options.console_of(quiet=given.quiet, deterministic=given.deterministic)
         result = loop.resume(

@@ -53,7 +53,7 @@ class InvertedDoublePendulum(MujocoTask):
         return self.normal_velocities(key, qpos, self.reset_noise_scale)
 
     def observe(self, seen: Readings) -> Array:
-        """The cart's position, sines and cosines of the angles, velocities, the end stops' force."""
+        """The cart's position, sines and cosines of angles, velocities, the end stops' force."""
         angles = seen.qpos[1:]
         force = seen.data["qfrc_constraint"][:1]
         clipped = jnp.clip(jnp.concatenate([seen.qvel, force]), -10.0, 10.0)
@@ -134,7 +134,7 @@ class Pusher(MujocoTask):
         return 23
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
-        """The cylinder uniform in a rectangle, 0.17 m or more from the goal; the arm moving slightly."""
+        """The cylinder uniform in a rectangle, over 0.17 m from the goal; the arm moves slowly."""
         key_place, key_qvel = jax.random.split(key)
         # Gymnasium draws until one fits, which three in five do: that the first 32 all fail has a
         # chance of 1e-14.
@@ -151,7 +151,7 @@ class Pusher(MujocoTask):
         return jnp.concatenate([seen.qpos[:7], seen.qvel[:7], *places])
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
-        """Minus the distances from tip to cylinder and from it to the goal, and the squared action."""
+        """Minus the distances from tip to cylinder and on to the goal, and the squared action."""
         tip, cylinder, goal = (self.body(seen, name) for name in ("tips_arm", "object", "goal"))
         near = self.reward_near_weight * jnp.linalg.norm(cylinder - tip)
         far = self.reward_dist_weight * jnp.linalg.norm(cylinder - goal)

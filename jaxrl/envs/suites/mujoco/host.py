@@ -1,6 +1,7 @@
 """MuJoCo's C library as pure functions of arrays.
 
-Whole batches are stepped on MuJoCo's own threads, inside one host callback. The state of a simulation is a row of float64 numbers, everything that a faithful restart needs:
+Whole batches are stepped on MuJoCo's own threads, inside one host callback. The state of a
+simulation is a row of float64 numbers, everything that a faithful restart needs:
 
     time, qpos, qvel, act      MuJoCo's full physics state
     qacc_warmstart             where the constraint solver begins; without it the next step differs
@@ -83,7 +84,7 @@ class HostPhysics:
             )
 
     def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Readings]:
-        """`function(state words, seen, *arguments)` behind a callback, on NumPy arrays with rows."""
+        """`function(state words, seen, *arguments)` on NumPy arrays with rows, in a callback."""
         from jax.experimental.buffer_callback import buffer_callback
 
         sizes = simulation(self.model)
@@ -213,7 +214,7 @@ class Simulation:
 
     @contextmanager
     def _borrowed(self, key: int, make: Callable[[int], Any]) -> Iterator[Any]:
-        """Something to simulate with that no other thread uses now, from the shelf of `key` or made.
+        """Something to simulate with that no other thread uses, from the shelf of `key` or made.
 
         Not thread-local: to Python a thread of XLA is a new one in each callback, and takes along
         what it owns.

@@ -40,7 +40,7 @@ class MjxPhysics:
         with jax.numpy_rank_promotion("allow"):
             device, data = put(self.model.path, self.implementation)
             data = mjx.forward(device, data.replace(qpos=qpos, qvel=qvel))
-            # Quaternions as they were given: of the back ends only MJX brings them to length 1 here.
+            # Quaternions as they were given: only MJX brings them to length 1 here.
             data = data.replace(qpos=qpos)
         return self._shown(data, None)
 

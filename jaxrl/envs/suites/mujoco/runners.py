@@ -230,7 +230,7 @@ class Humanoid(HumanoidStandup):
     READS = ("xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
-        """Speed of the centre of mass and a bonus while it stands, less squared action and impact."""
+        """The centre of mass' speed and a bonus while it stands, less squared action and impact."""
         healthy = within(seen.qpos[2], self.healthy_z_range)
         forward = self.forward_reward_weight * seen.moved[0] / self.seconds
         reward = forward + self.healthy_reward * healthy

@@ -1,8 +1,9 @@
 """What the eleven MuJoCo tasks of Gymnasium v5 share.
 
-Observation, reward, termination and first states are pure functions. Each task is defined once, over what any back end shows of a state (`Readings`). Options have Gymnasium's
-names and defaults; real numbers among them are pytree leaves, which a sweep may batch. Actions
-enter rewards as they are; MuJoCo clamps them to the actuators' range, as in Gymnasium.
+Observation, reward, termination and first states are pure functions. Each task is defined once,
+over what any back end shows of a state (`Readings`). Options have Gymnasium's names and defaults;
+real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they
+are; MuJoCo clamps them to the actuators' range, as in Gymnasium.
 """
 
 from __future__ import annotations
