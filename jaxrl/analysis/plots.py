@@ -58,9 +58,9 @@ def plot_comparison(
 ) -> Path:
     """Evaluation returns of several runs, one pair of axes per environment.
 
-    Each run's first mode is drawn. `labels` names each run; runs with one label share its colour. By
-    default they are the algorithms' names, or the folders' names where an algorithm occurs twice in
-    an environment. Where the runs' first modes differ, each label says which it is: such curves
+    Each run's first mode is drawn. `labels` names each run; runs with one label share its colour.
+    By default they are the algorithms' names, or the folders' names where an algorithm occurs twice
+    in an environment. Where the runs' first modes differ, each label says which it is: such curves
     tell of more than the learners.
     """
     labels = _labels(runs, labels)

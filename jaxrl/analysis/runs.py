@@ -60,7 +60,7 @@ class Run:
     def settings(self) -> list[dict[str, Any]]:
         """The H settings in their order along the H axis: [{}] without a sweep.
 
-        Lists of H values each are read side by side, others as a grid; the last name varies fastest.
+        Lists of H values each are read side by side, others as a grid: the last varies fastest.
         """
         values = list(self.sweep.values())
         count = ranking_returns(self.evaluations).shape[1] if self.evaluations else None

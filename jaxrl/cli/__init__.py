@@ -23,14 +23,14 @@ MOST_CORES = 16
 
 USAGE = """usage: jaxrl COMMAND ...
 
-  train ALGORITHM --env ID  train, evaluate, save and plot        jaxrl train ppo --env CartPole-v1
-  sweep ALGORITHM --env ID  try hyperparameters side by side      jaxrl sweep ppo --env CartPole-v1 \\
-                                                                    --over learning_rate=1e-4,1e-3
-  resume RUN                go on with a run that was stopped     jaxrl resume runs/mine
-  eval RUN                  evaluate a saved policy               jaxrl eval runs/mine --episodes 100
-  plot RUN [RUN ...]        draw learning curves, compare runs    jaxrl plot runs/mine runs/yours
-  render RUN                draw an episode as a GIF              jaxrl render runs/mine
-  envs [TEXT]               list the environments                 jaxrl envs minatar
+  train ALGORITHM --env ID  train, evaluate, save and plot     jaxrl train ppo --env CartPole-v1
+  sweep ALGORITHM --env ID  try hyperparameters side by side   jaxrl sweep ppo --env CartPole-v1 \\
+                                                                 --over learning_rate=1e-4,1e-3
+  resume RUN                go on with a run that was stopped  jaxrl resume runs/mine
+  eval RUN                  evaluate a saved policy            jaxrl eval runs/mine --episodes 1000
+  plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
+  render RUN                draw an episode as a GIF           jaxrl render runs/mine
+  envs [TEXT]               list the environments              jaxrl envs minatar
 
 jaxrl COMMAND --help explains a command.
 jaxrl train ppo --env ID --help shows the settings tuned for ID.

@@ -29,8 +29,8 @@ class Render(options.Saved):
     seed: int = 0
     """Seed of the episode."""
     member: options.Assignments = ()
-    """Of a population, the member to draw: settings and seed, as learning_rate=3e-3,seed=2; the best
-    unless given."""
+    """Of a population, the member to draw: settings and seed, as learning_rate=3e-3,seed=2; the
+    best unless given."""
     mode: str | None = None
     """The mode to act in, as NAME or NAME=NUMBER (target=3600); the first that the run evaluates
     unless given."""

@@ -10,13 +10,13 @@ from jaxrl.train.output import report
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(options.Saved):
-    """Evaluate a saved policy on fresh episodes, in the modes that its run evaluates or in others."""
+    """Evaluate a saved policy on fresh episodes, in the modes of its run or in others."""
 
     episodes: int = 1000
     """Episodes per mode and, of a population, per member."""
     mode: options.Modes = ()
-    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the run
-    unless given."""
+    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the
+    run unless given."""
     seed: int = 1_000_000
     """Seed of the episodes; training and its evaluations use other streams."""
     member: options.Assignments = ()

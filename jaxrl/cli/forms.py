@@ -70,7 +70,7 @@ def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
 def _form(config: Any, prefix: str) -> Any:
     """`form_of` a part of a configuration, whose settings' names begin with `prefix`."""
     hints = typing.get_type_hints(type(config), include_extras=True)
-    docs = field_docs(type(config))
+    docs = field_docs(config.__class__)
     kinds: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):

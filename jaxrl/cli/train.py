@@ -43,7 +43,7 @@ class Early:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Generic[Config, Scale]):
-    """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (see forms.py)."""
+    """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (forms.py)."""
 
     env: str
     """Environment id (see `jaxrl envs`), or package.module:Factory."""
