@@ -17,13 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.npz"
 # The format of config.json and checkpoints; 3: views, logs, policies beside the state.
 FORMAT = 3
 COUNTERS = ("iteration", "transitions")
 # The arrays of evaluations.npz: MODE_returns and MODE_lengths of each mode, measure_NAME of others.
-RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"
-NAME, NUMBER = "[a-z][a-z0-9_]*", r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
+RETURNS = "_returns"
+LENGTHS = "_lengths"
+MEASURE = "measure_"
+NAME = "[a-z][a-z0-9_]*"
+NUMBER = r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
 # No file of a run is nested deeper; functions that walk through what is would fail.
 MOST_LEVELS = 40
 LARGEST = 2**63 - 1

@@ -113,7 +113,7 @@ def printable(text: str) -> str:
 
 def prepare_process() -> None:
     """Set what JAX reads when it is imported: CPU devices, and the cache of compiled programs."""
-    # A core a device: twice as fast on two as both cores behind every small matrix product
+    # One device per core: on two cores twice as fast as both behind every small matrix product
     # (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         if hasattr(os, "sched_getaffinity"):

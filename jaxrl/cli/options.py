@@ -133,8 +133,8 @@ class Scaling:
     """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple
     of it."""
     scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = None
-    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning rate
-    with it, R5 shortens the rollout. R1 unless given."""
+    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning
+    rate with it, R5 shortens the rollout. R1 unless given."""
 
     def apply(self, config: Any) -> Any:
         """The configuration that is run."""
@@ -229,5 +229,7 @@ def values(option: str, given: Iterable[Sequence[str]]) -> dict[str, Any]:
 
 def member(given: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """The settings and the seed that name one of a population: ("learning_rate=3e-3", "seed=2")."""
-    split = [[part for text in texts for part in text.split(",")] for texts in given]
+    split = []
+    for texts in given:
+        split.append([part for text in texts for part in text.split(",")])
     return tuple(f"{name}={value}" for name, value in assignments("--member", split).items())

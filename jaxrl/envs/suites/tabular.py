@@ -75,9 +75,9 @@ class TabularMDP(Environment):
         uniform = jnp.full_like(rewards, 1.0 / rewards.shape[-1])
         random = float(expected_return(transitions, rewards, initial, uniform))
         best = float(jnp.sum(initial * optimal(transitions, rewards).state[0]))
-        if best - random <= TOLERANCE * self.horizon:
-            return None
-        return random, best
+        if best - random > TOLERANCE * self.horizon:
+            return random, best
+        return None
 
     def reset(self, key: Key) -> tuple[Place, Array]:
         """A state of the initial distribution, at step 0."""

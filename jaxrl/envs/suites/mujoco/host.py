@@ -250,10 +250,9 @@ class Simulation:
         rows = len(arrays[0])
         workers = min(_cores(), rows)
         cuts = [rows * worker // workers for worker in range(workers + 1)]
-        slices = [
-            [array[start:stop] for array in arrays]
-            for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        slices = []
+        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+            slices.append([array[start:stop] for array in arrays])
         others = [_threads().submit(work, *part) for part in slices[1:]]
         work(*slices[0])
         for other in others:
