@@ -29,7 +29,7 @@ LENGTHS = "_lengths"
 MEASURE = "measure_"
 NAME = "[a-z][a-z0-9_]*"
 NUMBER = r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
-# No file of a run is nested deeper; functions that walk through what is would fail.
+# No file of a run is nested deeper; in more levels, functions that recurse could fail.
 MOST_LEVELS = 40
 LARGEST = 2**63 - 1
 

@@ -223,7 +223,7 @@ def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def values(option: str, given: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """The same, each value read as JSON where it is JSON."""
+    """`assignments`, with each value read as JSON where it is JSON."""
     return {name: read_value(text) for name, text in assignments(option, given).items()}
 
 

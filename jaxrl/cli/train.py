@@ -28,7 +28,7 @@ from jaxrl.train.trust import Trust
 Config = TypeVar("Config")
 Scale = TypeVar("Scale")
 
-# What a run takes at least where only the number of environments was raised.
+# The fewest iterations of a run whose number of environments was raised but not its budget.
 FEWEST_ITERATIONS = 20
 
 
@@ -113,7 +113,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
 
 
 def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: str) -> Train:
-    """What the words say, with the configuration that comes of `config`."""
+    """The options that `words` give; `config` holds the defaults of the algorithm's."""
     scaled = set(SCALED) <= {each.name for each in settings_of(config) if len(each.path) == 1}
     default = kind(
         env=tyro.MISSING,

@@ -1,4 +1,4 @@
-"""Simulations that blow up: the end of an episode, and nothing that a learner takes in.
+"""Simulations that blow up: their episode ends, and no learner sees their numbers.
 
 A contact that penetrates too deep, or an action that is too hard, can drive a physics engine to
 infinity. One such number in a batch makes every weight NaN.

@@ -18,8 +18,8 @@ def check_environment(name: str, env: Environment) -> None:
     key = jax.random.key(0)
 
     def trace(env: Environment, key: jax.Array) -> tuple:
-        # Of this call alone: JAX keeps what it traced by the structure of the arguments, and takes
-        # two classes with equal fields for the same structure.
+        # A new function for each call: JAX caches what it traced by the function and the structure
+        # of its arguments, and takes two classes with equal fields for the same structure.
         return _trace(env, key)
 
     try:

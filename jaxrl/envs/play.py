@@ -77,7 +77,7 @@ def play_begin(
 
 
 def play_step(env: Environment, play: Play, act: Act) -> tuple[Play, Timestep]:
-    """One step of every episode; those that are over are stepped as well, and count no more."""
+    """One step of every episode; those that are over are stepped as well, but not counted."""
     num_episodes = len(play.running)
     key, key_act, key_env = jax.random.split(play.key, 3)
     action, memory = jax.vmap(act)(play.memory, play.view, jax.random.split(key_act, num_episodes))

@@ -129,7 +129,7 @@ def name_of(environment: Environment) -> tuple[str, dict[str, Any]]:
 
 
 def check_factory(found: Any, path: str) -> None:
-    """Refuse what does not say that it makes an Environment: it is about to be called."""
+    """Refuse what does not declare that it makes an Environment, before it is called."""
     inner = found
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -206,7 +206,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
         fits = isinstance(value, bool)
     elif isinstance(default, numbers.Real):
         kind = "a number"
-        # Python may also hand over arrays, of as many environments or of one.
+        # From Python an option may also be an array, of one environment or of a batch of them.
         is_array = hasattr(value, "dtype") and value.dtype.kind in "iuf"
         is_scalar = isinstance(value, numbers.Real) and not isinstance(value, bool)
         fits = is_array or is_scalar

@@ -266,7 +266,7 @@ class Simulation:
         read: dict[str, np.ndarray],
         earlier: np.ndarray | None,
     ) -> None:
-        """Write the states and what is seen of them; what a point has moved is taken in float64."""
+        """Write the states and what is seen of them; movements are differences in float64."""
         out = _doubles(words)
         moving = self.moving
         out[:, : self.physics] = states
