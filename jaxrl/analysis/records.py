@@ -222,7 +222,7 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
 
 
 def _wrong_measure(name: str, array: np.ndarray, members: tuple[int, ...]) -> str | None:
-    """What is wrong with an array of no mode, if anything: it must measure `members`, (K, H, S)."""
+    """What is wrong with an array of no mode, if anything; it must be of `members`, (K, H, S)."""
     if re.fullmatch(MEASURE + NAME, name) is None:
         return f"{_short(name)} is no array of evaluations"
     if array.shape[:3] != members:
