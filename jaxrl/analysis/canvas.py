@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-OVERSAMPLE = 3  # pixels drawn for each pixel shown, a side
+OVERSAMPLE = 3  # pixels drawn per pixel shown, along each side
 
 Point = tuple[float, float]
 
 
 class Canvas:
-    """An image of width × height pixels; `unit` pixels a world unit, world (0, 0) at pixel `origin`, y up.
+    """An image of width × height pixels, drawn in world coordinates.
 
-    Points, radii and sides are in world units, widths of lines in pixels.
+    A world unit is `unit` pixels, world (0, 0) is at pixel `origin`, and y points up. Points, radii
+    and sides are in world units, widths of lines in pixels.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ HILL = "#DDE5EC"
 
 
 def cartpole(x: float, theta: float) -> Image.Image:
-    """A cart at x with its pole leaning theta (radians, clockwise from upright); it may go to ±2.4."""
+    """A cart at x, between ±2.4, with a pole that leans theta (radians, clockwise from upright)."""
     canvas = Canvas(400, 200, SKY, origin=(200, 158), unit=74)
     for edge in (-2.4, 2.4):
         canvas.line([(edge, -0.1), (edge, 1.7)], GUIDE, 2)
@@ -49,9 +49,10 @@ def pendulum(theta: float) -> Image.Image:
 
 
 def acrobot(joint_angle1: float, joint_angle2: float) -> Image.Image:
-    """Two links hanging from (0, 0): the first at joint_angle1 from straight down, the second relative to it.
+    """Two links hanging from (0, 0).
 
-    The tip is to rise above the line at height 1.
+    The first is at joint_angle1 from straight down, the second at joint_angle2 from the first. The
+    tip is to rise above the line at height 1.
     """
     canvas = Canvas(300, 300, SKY, origin=(150, 150), unit=66)
     for dash in np.arange(-2.2, 2.2, 0.2):

@@ -31,12 +31,14 @@ class Curve(NamedTuple):
 
 
 def intervals(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Interquartile mean, low and high [K] of scores [K, S]; NaN, a gap, where a score is not finite."""
+    """Interquartile mean, low and high [K] of scores [K, S]; NaN, a gap, if one is not finite."""
     result = np.full((3, len(scores)), np.nan)
     for k, seeds in enumerate(scores):
         if np.isfinite(seeds).all():
-            result[:, k] = interquartile_mean(seeds), *bootstrap_interval(seeds)
-    return result[0], result[1], result[2]
+            low, high = bootstrap_interval(seeds)
+            result[:, k] = interquartile_mean(seeds), low, high
+    means, lows, highs = result
+    return means, lows, highs
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve], thin: bool) -> None:
@@ -70,17 +72,8 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
         axes.plot(positions[order], middle[order], color=FAINT, lw=1.4, zorder=2)
     axes.vlines(positions, low, high, color=PALETTE[0], lw=2.2, zorder=3)
     if final.shape[1] > 1:
-        axes.plot(
-            positions,
-            final,
-            color=PALETTE[0],
-            ls="",
-            marker="o",
-            ms=3.2,
-            mew=0,
-            alpha=0.35,
-            zorder=2,
-        )
+        small = {"ls": "", "marker": "o", "ms": 3.2, "mew": 0, "alpha": 0.35}
+        axes.plot(positions, final, color=PALETTE[0], zorder=2, **small)
     axes.plot(
         positions, middle, color=PALETTE[0], ls="", marker="o", ms=7, mec="white", mew=1.2, zorder=4
     )
@@ -93,9 +86,10 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
 
 
 def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
-    """Final returns [H, S] over two hyperparameters: a heat map with means and intervals in its cells."""
+    """Final returns [H, S] over two hyperparameters: a heat map, with numbers in its cells."""
     first, second = run.sweep
-    across, up = ([*dict.fromkeys(run.sweep[name])] for name in (second, first))
+    across = list(dict.fromkeys(run.sweep[second]))
+    up = list(dict.fromkeys(run.sweep[first]))
     places = [(up.index(setting[first]), across.index(setting[second])) for setting in run.settings]
     middle, low, high = intervals(final)
     cells = np.full((len(up), len(across)), np.nan)
@@ -122,7 +116,7 @@ def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
 
 
 def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:
-    """One task, two lanes: our dot with its interval above, the published diamond below, each in words."""
+    """One task in two lanes, with words: our dot and interval, beneath it the published diamond."""
     score, low, high, published = (
         np.nan if row.get(key) is None else float(row[key])
         for key in ("score", "low", "high", "published")
@@ -156,7 +150,10 @@ def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:
 
 
 def _window(*values: float) -> tuple[float, float]:
-    """Limits that hold all finite values and span a quarter of the largest: a hair must look like one."""
+    """Limits around all finite values, at least a quarter of the largest apart.
+
+    So a small difference looks small.
+    """
     finite = np.array([value for value in values if np.isfinite(value)])
     span = 1.3 * max(np.ptp(finite), 0.2 * np.abs(finite).max(), 1e-9)
     middle = (finite.min() + finite.max()) / 2
@@ -169,7 +166,7 @@ def _numeric(values: Sequence[Any]) -> bool:
 
 
 def _positions(values: Sequence[Any]) -> tuple[np.ndarray, str]:
-    """Where values go on an axis, and its scale; values that are no numbers, or crowded, go by rank."""
+    """Where values go on an axis, and its scale; no numbers, or crowded ones, go by rank."""
     if not _numeric(values) or len(values) < 2:
         return np.arange(len(values), dtype=np.float64), "linear"
     numbers = np.asarray(values, np.float64)

@@ -1,8 +1,8 @@
 """Figures of runs: learning curves, comparisons, sweeps and scores, each written as one file.
 
-A point is the interquartile mean over seeds of the seeds' mean evaluation returns; a band or a bar is its
-95% bootstrap interval. One seed has no interval, and none is drawn. Where a seed's return is not finite the
-curve has a gap. Files are .png, .pdf or .svg; the same data give the same bytes.
+A point is the interquartile mean over seeds of the seeds' mean evaluation returns; a band or a bar
+is its 95% bootstrap interval. One seed has no interval, and none is drawn. Where a seed's return is
+not finite the curve has a gap. Files are .png, .pdf or .svg; the same data give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,20 +32,17 @@ from jaxrl.analysis.style import (
 
 
 def plot_learning_curve(run: Run, path: str | Path) -> Path:
-    """Evaluation return against transitions, in the first mode: one curve for each setting."""
+    """Evaluation return against transitions, in the first mode: one curve per setting."""
     transitions, returns = _transitions(run), run.returns()
     settings = run.settings
     if len(settings) == 1:
         curves = [Curve(run.modes[0], transitions, returns[:, 0], PALETTE[0])]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
-        labels = [
-            ", ".join(f"{name} {short_number(value)}" for name, value in s.items())
-            for s in settings
-        ]
-        curves = [
-            Curve(label, transitions, returns[:, h], colours[h]) for h, label in enumerate(labels)
-        ]
+        curves = []
+        for h, setting in enumerate(settings):
+            label = ", ".join(f"{name} {short_number(value)}" for name, value in setting.items())
+            curves.append(Curve(label, transitions, returns[:, h], colours[h]))
     with styled():
         figure = new_figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
         axes = figure.add_subplot()
@@ -59,11 +56,12 @@ def plot_learning_curve(run: Run, path: str | Path) -> Path:
 def plot_comparison(
     runs: Sequence[Run], path: str | Path, labels: Sequence[str] | None = None
 ) -> Path:
-    """Evaluation returns of several runs, each in its first mode, one pair of axes for each environment.
+    """Evaluation returns of several runs, one pair of axes per environment.
 
-    `labels` names each run; runs with one label share its colour. By default they are the algorithms'
-    names, or the folders' names where an algorithm occurs twice in an environment. Where the runs' first modes
-    differ, each label says which it is: such curves tell of more than the learners.
+    Each run's first mode is drawn. `labels` names each run; runs with one label share its colour.
+    By default they are the algorithms' names, or the folders' names where an algorithm occurs twice
+    in an environment. Where the runs' first modes differ, each label says which it is: such curves
+    tell of more than the learners.
     """
     labels = _labels(runs, labels)
     names = list(dict.fromkeys(labels))
@@ -76,15 +74,20 @@ def plot_comparison(
     for run, label in zip(runs, labels, strict=True):
         curve = Curve(label, _transitions(run), run.returns()[:, 0], colours[label])
         panels.setdefault(run.environment, []).append(curve)
-    note = _note(runs, *(curve.scores.shape[1] for curves in panels.values() for curve in curves))
+    seeds = [curve.scores.shape[1] for curves in panels.values() for curve in curves]
+    note = _note(runs, *seeds)
     with styled():
         if len(panels) == 1:
-            return save_figure(_one_panel(*panels.popitem(), note), path)
+            environment, curves = panels.popitem()
+            return save_figure(_one_panel(environment, curves, note), path)
         return save_figure(_many_panels(panels, colours, note), path)
 
 
 def plot_sweep(run: Run, path: str | Path) -> Path:
-    """The last evaluation's return, in its first mode, against the swept values: dots, or a heat map for two."""
+    """The last evaluation's return, in the first mode, against one or two swept hyperparameters.
+
+    Dots for one, a heat map for two.
+    """
     if not run.sweep:
         raise ValueError(
             f"{run.folder}: the run swept nothing, so there is nothing to plot it against."
@@ -96,19 +99,20 @@ def plot_sweep(run: Run, path: str | Path) -> Path:
         )
     transitions, final = _transitions(run), run.returns()[-1]
     note = f"after {count_label(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
+    draw = draw_sweep if len(run.sweep) == 1 else draw_grid
     with styled():
         figure = new_figure(6.4, 3.8)
         axes = figure.add_subplot()
-        (draw_sweep if len(run.sweep) == 1 else draw_grid)(axes, run, final)
+        draw(axes, run, final)
         headline(axes, f"{run.algorithm} on {run.environment}", note)
         return save_figure(figure, path)
 
 
 def plot_scores(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """A line for each task, on a scale of its own: our score with its interval, the published one beside it.
+    """A line per task, on a scale of its own: our score with its interval, and the published one.
 
-    A row is a dict with "task", "score" and, where known, "low" and "high" (the interval), "published"
-    and "source" (where that number was published).
+    A row is a dict with "task", "score" and, where known, "low" and "high" (the interval),
+    "published" and "source" (where that number was published).
     """
     if not rows:
         raise ValueError(
@@ -158,7 +162,7 @@ def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:
 
 
 def _note(runs: Sequence[Run], *seeds: int) -> str:
-    """What the lines and bands of runs mean, which have so many seeds; and which of several modes is drawn."""
+    """What the lines and bands of runs with so many seeds mean; and which of several modes."""
     low, high = min(seeds), max(seeds)
     count = str(low) if low == high else f"{low} to {high}"
     text = f"interquartile mean of {count} seeds, 95% bootstrap interval"
@@ -183,7 +187,7 @@ def _one_panel(environment: str, curves: Sequence[Curve], note: str) -> Any:
 def _many_panels(
     panels: Mapping[str, Sequence[Curve]], colours: Mapping[str, str], note: str
 ) -> Any:
-    """Small multiples, an environment each, under one legend."""
+    """Small multiples, one per environment, under one legend."""
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
     figure = new_figure(3.1 * columns, 2.4 * rows + 0.6)

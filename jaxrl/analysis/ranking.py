@@ -1,8 +1,8 @@
-"""Which setting of a sweep is best: one number for tables, figures and what commands take unless told otherwise.
+"""Which setting of a sweep is best: one number for tables, figures and what commands take.
 
-The score of a member is its mean return in the last evaluation, acting in the first of the modes that are evaluated;
-that of a setting is the interquartile mean over its seeds. Not the best of all evaluations: the highest of many noisy
-numbers flatters whatever is most unsteady.
+The score of a member is its mean return in the last evaluation, acting in the first of the modes
+that are evaluated; that of a setting is the interquartile mean over its seeds. Not the best of all
+evaluations: the highest of many noisy numbers flatters whatever is most unsteady.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ def setting_score(scores: np.ndarray) -> float:
 
 
 def interval(returns: np.ndarray) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the score of one setting's returns [S, E]; NaN where a member diverged.
+    """A 95 % bootstrap interval of one setting's score, from its returns [S, E].
 
-    Over seeds where there are several, whose episodes are not independent draws; else over the episodes of the one.
+    NaN where a member diverged. Over seeds where there are several, whose episodes are not
+    independent draws; else over the episodes of the one.
     """
     scores = member_scores(returns)
     if not np.all(np.isfinite(scores)):
@@ -34,15 +35,16 @@ def interval(returns: np.ndarray) -> tuple[float, float]:
 
 
 def order(scores: np.ndarray) -> list[int]:
-    """Settings of members' scores [H, S], the best first; those of whom seeds diverged last, the fewest first."""
+    """Settings by their members' scores [H, S], the best first.
+
+    Those with seeds that diverged come last, the fewest of them first.
+    """
 
     def key(index: int) -> tuple[int, float, int]:
         finite = scores[index][np.isfinite(scores[index])]
-        return (
-            len(scores[index]) - finite.size,
-            -interquartile_mean(finite) if finite.size else 0.0,
-            index,
-        )
+        diverged = len(scores[index]) - finite.size
+        loss = -interquartile_mean(finite) if finite.size else 0.0
+        return diverged, loss, index
 
     return sorted(range(len(scores)), key=key)
 

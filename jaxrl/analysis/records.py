@@ -1,6 +1,7 @@
-"""What the files of a run folder hold: the one place where they are read, and every field is checked.
+"""What the files of a run folder hold: where they are read, and every field is checked.
 
-Errors are ValueErrors that name the file and the field. NumPy alone: a run can be looked at where there is no JAX.
+Errors are ValueErrors that name the file and the field. NumPy alone: a run can be looked at where
+there is no JAX.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CONFIG, METRICS, EVALUATIONS = "config.json", "metrics.jsonl", "evaluations.npz"
-# What config.json and the checkpoints of this version look like; 3: views, logs, policies beside the state.
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.npz"
+# The format of config.json and checkpoints; 3: views, logs, policies beside the state.
 FORMAT = 3
 COUNTERS = ("iteration", "transitions")
-# What evaluations.npz holds of each mode of acting, as MODE_returns and MODE_lengths, and of what else was measured.
-RETURNS, LENGTHS, MEASURE = "_returns", "_lengths", "measure_"
-NAME, NUMBER = "[a-z][a-z0-9_]*", r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
-# No file of a run is nested deeper, and what is would be too deep for the functions that walk through it.
+# The arrays of evaluations.npz: MODE_returns and MODE_lengths of each mode, measure_NAME of others.
+RETURNS = "_returns"
+LENGTHS = "_lengths"
+MEASURE = "measure_"
+NAME = "[a-z][a-z0-9_]*"
+NUMBER = r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
+# No file of a run is nested deeper; in more levels, functions that recurse could fail.
 MOST_LEVELS = 40
 LARGEST = 2**63 - 1
 
@@ -104,7 +110,7 @@ def read_evaluations(path: Path) -> dict[str, np.ndarray]:
 
 
 def modes_of(arrays: Mapping[str, Any]) -> tuple[str, ...]:
-    """The modes whose evaluations `arrays` holds, in their order: policies are ranked by the first."""
+    """The modes whose evaluations `arrays` holds, in order: policies are ranked by the first."""
     names = [
         name
         for name in arrays
@@ -128,11 +134,10 @@ def ranking_returns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def is_mode(text: str) -> bool:
-    """Whether `text` is a mode as evaluations are kept under: "deterministic", or "target=3600" if it is steered."""
+    """Whether `text` can name evaluations: "deterministic", or "target=3600" if it is steered."""
     name, _, _ = text.partition("=")
-    return re.fullmatch(f"{NAME}(={NUMBER})?", text) is not None and not f"{name}_".startswith(
-        MEASURE
-    )
+    is_well_formed = re.fullmatch(f"{NAME}(={NUMBER})?", text) is not None
+    return is_well_formed and not f"{name}_".startswith(MEASURE)
 
 
 def check_manifest(manifest: Any, iteration: int) -> None:
@@ -146,12 +151,10 @@ def check_manifest(manifest: Any, iteration: int) -> None:
             )
     if problem := _wrong_field(manifest, LOGS):
         raise ValueError(f"manifest.json: {problem}")
-    numbers = list(range(len(manifest.get("logs", []))))
-    if any(
-        sorted({row[mark] for row in manifest["leaves"] if mark in row}) != numbers
-        for mark in ("log", "counts")
-    ):
-        raise ValueError("manifest.json: logs and leaves are not of the same logs")
+    logs = set(range(len(manifest.get("logs", []))))
+    for mark in ("log", "counts"):
+        if {row[mark] for row in manifest["leaves"] if mark in row} != logs:
+            raise ValueError("manifest.json: logs and leaves are not of the same logs")
     if manifest["iteration"] != iteration:
         raise ValueError(
             f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}"
@@ -166,7 +169,7 @@ def check_manifest(manifest: Any, iteration: int) -> None:
 
 
 def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
-    """The first of the `fields` that is there and not what it must be, in words; None if all are right."""
+    """What is wrong with the first of `fields` that is there and not as it must be, if any is."""
     for name, (is_right, what) in fields.items():
         if name in found and not is_right(found[name]):
             inner = found[name] if is_right is _are_texts and isinstance(found[name], dict) else {}
@@ -183,8 +186,9 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    counters = [row.get(name, 0) for name in COUNTERS] if isinstance(row, dict) else [None]
-    return row if all(map(_is_count, counters)) and "iteration" in row else None
+    if not isinstance(row, dict) or "iteration" not in row:
+        return None
+    return row if all(_is_count(row.get(name, 0)) for name in COUNTERS) else None
 
 
 def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
@@ -218,7 +222,7 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
 
 
 def _wrong_measure(name: str, array: np.ndarray, members: tuple[int, ...]) -> str | None:
-    """What is wrong with an array that is of no mode: it must be a measure of `members`, (K, H, S)."""
+    """What is wrong with an array of no mode, if anything; it must be of `members`, (K, H, S)."""
     if re.fullmatch(MEASURE + NAME, name) is None:
         return f"{_short(name)} is no array of evaluations"
     if array.shape[:3] != members:
@@ -238,12 +242,13 @@ def _is_deep(value: Any) -> bool:
     """Whether lists and objects are nested too deep."""
     level = [value]
     for _ in range(MOST_LEVELS):
-        held = [
-            each.values() if isinstance(each, dict) else each
-            for each in level
-            if isinstance(each, dict | list)
-        ]
-        level = [item for items in held for item in items]
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                below.extend(each.values())
+            elif isinstance(each, list):
+                below.extend(each)
+        level = below
     return bool(level)
 
 
@@ -346,7 +351,10 @@ def _is_segment(value: Any) -> bool:
 
 
 def _is_piece(value: Any) -> bool:
-    return _are_counts(value) and len(value) == 4 and value[0] < value[1] and value[2] < value[3]
+    if not _are_counts(value) or len(value) != 4:
+        return False
+    slot, end, first, last = value
+    return slot < end and first < last
 
 
 Field = tuple[Callable[[Any], bool], str]

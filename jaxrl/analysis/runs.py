@@ -29,9 +29,10 @@ class Run:
     """What a run left on disk. Axes: K evaluations, H hyperparameter settings, S seeds, E episodes.
 
     config:      config.json, whole.
-    metrics:     one dict a line of metrics.jsonl; empty when nothing was logged yet.
-    evaluations: `iteration` and `transitions` [K]; of each mode `MODE_returns` and `MODE_lengths` [K, H, S, E]; of
-                 each measure `measure_NAME` [K, H, S, ...]; empty when the run was not evaluated yet.
+    metrics:     one dict per line of metrics.jsonl; empty when nothing was logged yet.
+    evaluations: `iteration` and `transitions` [K]; of each mode `MODE_returns` and `MODE_lengths`
+                 [K, H, S, E]; of each measure `measure_NAME` [K, H, S, ...]; empty when the run was
+                 not evaluated yet.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Run:
     def settings(self) -> list[dict[str, Any]]:
         """The H settings in their order along the H axis: [{}] without a sweep.
 
-        Lists of H values each are read side by side, otherwise as a grid whose last name varies fastest.
+        Lists of H values each are read side by side, others as a grid: the last varies fastest.
         """
         values = list(self.sweep.values())
         count = ranking_returns(self.evaluations).shape[1] if self.evaluations else None
@@ -70,38 +71,41 @@ class Run:
             rows = list(itertools.product(*values))
         else:
             raise ValueError(
-                f"{self.folder}: {EVALUATIONS} holds {count} settings, but the sweep of {CONFIG} has {grid}."
+                f"{self.folder}: {EVALUATIONS} holds {count} settings, but the sweep of {CONFIG} "
+                f"has {grid}."
             )
         return [dict(zip(self.sweep, row, strict=True)) for row in rows]
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes of acting that were evaluated, the one that ranks policies first; () without evaluations."""
+        """The modes of acting that were evaluated, if any, first the one that ranks policies."""
         return modes_of(self.evaluations)
 
     def returns(self, mode: str | None = None) -> np.ndarray:
-        """Evaluation returns of one mode, the first unless given, averaged over episodes: float64 [K, H, S]."""
+        """Evaluation returns of one mode, the first by default, as means of episodes [K, H, S]."""
         if not self.evaluations:
             raise ValueError(f"{self.folder} has no {EVALUATIONS} yet: the run was not evaluated.")
         if mode is None:
             mode = self.modes[0]
         if mode not in self.modes:
             raise ValueError(
-                f"{self.folder} was not evaluated in mode {mode!r}. There are: {', '.join(self.modes)}."
+                f"{self.folder} was not evaluated in mode {mode!r}. There are: "
+                f"{', '.join(self.modes)}."
             )
         return self.evaluations[mode + RETURNS].mean(axis=-1, dtype=np.float64)
 
     def measure(self, name: str) -> np.ndarray:
-        """A measure of one's own at each evaluation, [K, H, S, ...]; NaN for members that had diverged."""
+        """A measure at each evaluation, [K, H, S, ...]; NaN for members that had diverged."""
         found = measures_of(self.evaluations)
         if name not in found:
             raise ValueError(
-                f"{self.folder}: no measure {name!r}. There are: {', '.join(sorted(found)) or 'none'}."
+                f"{self.folder}: no measure {name!r}. There are: "
+                f"{', '.join(sorted(found)) or 'none'}."
             )
         return found[name]
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where it was undefined."""
+        """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where undefined."""
         rows = [row for row in self.metrics if name in row and "transitions" in row]
         if not rows:
             known = sorted({key for row in self.metrics for key in row})
@@ -115,8 +119,9 @@ class Run:
 def load_run(folder: str | Path) -> Run:
     """Read a run folder, of a finished run or of one still going.
 
-    config.json must be there; metrics.jsonl and evaluations.npz appear as the run gets to them. The last
-    line of metrics.jsonl may be torn (a run that is writing, or was killed while it wrote): it is left out.
+    config.json must be there; metrics.jsonl and evaluations.npz appear as the run gets to them. The
+    last line of metrics.jsonl may be torn (a run that is writing, or was killed while it wrote): it
+    is left out.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,7 +1,8 @@
 """Aggregates of a few noisy runs, with intervals that say how little a few runs tell.
 
-Definitions follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(NeurIPS 2021), and agree with their library rliable. Scores are [runs], or [runs, tasks].
+Definitions follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice" (NeurIPS 2021), and agree with their library rliable. Scores are [runs] or
+[runs, tasks].
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-CHUNK = (
-    1 << 22
-)  # resampled scores held at once: bounds memory, whatever the number of runs and repetitions
+# Resampled scores held at once: bounds memory, whatever the number of runs and repetitions.
+CHUNK = 1 << 22
 
 
 class Summary(NamedTuple):
-    """The mean and the interquartile mean of `runs` scores; [low, high] is the interval of the latter."""
+    """The mean and the interquartile mean of `runs` runs; [low, high] is the latter's interval."""
 
     mean: float
     iqm: float
@@ -57,7 +57,8 @@ def bootstrap_interval(
 
     Args:
         scores: [runs] or [runs, tasks].
-        statistic: reduces all runs and tasks together; called as `statistic(array, axis=-1)`, like `np.mean`.
+        statistic: reduces all runs and tasks together; called as `statistic(array, axis=-1)`, like
+            `np.mean`.
         confidence: the probability that the interval is meant to hold.
         repetitions: bootstrap samples.
         seed: of the interval's own generator; the same scores and seed give the same interval.
@@ -98,14 +99,14 @@ def mean_interval(
 def summarize(
     scores: Any, confidence: float = 0.95, repetitions: int = 2000, seed: int = 0
 ) -> Summary:
-    """Mean, interquartile mean and the latter's bootstrap interval of scores [runs] or [runs, tasks]."""
+    """Mean, interquartile mean and the latter's bootstrap interval, of [runs] or [runs, tasks]."""
     scores = _runs_by_tasks(scores)
     low, high = bootstrap_interval(scores, interquartile_mean, confidence, repetitions, seed)
     return Summary(float(scores.mean()), interquartile_mean(scores), low, high, scores.shape[0])
 
 
 def normalised(score: Any, random: float, expert: float) -> Any:
-    """100 (score − random) / (expert − random): 0 is what random actions earn, 100 what an expert does.
+    """100 (score − random) / (expert − random): 0 for random actions, 100 for an expert.
 
     Args:
         score: returns of any shape; NaN stays NaN.
@@ -137,7 +138,7 @@ def _finite(scores: Any) -> np.ndarray:
     bad = int(np.count_nonzero(~np.isfinite(scores)))
     if bad:
         raise ValueError(
-            f"{bad} of {scores.size} scores are NaN or infinite. Leaving them out would flatter the rest: "
-            "give a run that failed the score that it deserves."
+            f"{bad} of {scores.size} scores are NaN or infinite. Leaving them out would flatter "
+            "the rest: give a run that failed the score that it deserves."
         )
     return scores

@@ -1,6 +1,6 @@
-"""How figures look and how they are written: colours, number formats, labels at the ends of lines, files.
+"""How figures look and how they are written: colours, number formats, labels of lines, files.
 
-Figures are made with matplotlib's object-oriented interface: no pyplot, no backend, no global state.
+Figures are made with matplotlib's object-oriented interface: no pyplot, no global state.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ STAMPS: dict[str, dict[str, Any]] = {
 
 
 def styled() -> Any:
-    """A context in which matplotlib's parameters are the house's; the caller's come back after it."""
+    """A context with the house's parameters of matplotlib; the caller's come back after it."""
     return matplotlib.rc_context(STYLE)
 
 
@@ -139,7 +139,7 @@ def transitions_axis(axes: Axes, last: float) -> None:
 
 
 def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> np.ndarray:
-    """Positions moved as little as needed to lie `gap` apart and, where there is room, below `top`."""
+    """Positions moved as little as needed to lie `gap` apart and, if there is room, below `top`."""
     wanted = np.asarray(positions, np.float64)
     order = np.argsort(wanted, kind="stable")
     placed = wanted[order]
@@ -155,10 +155,14 @@ def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> np.ndarr
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
-    """Name every line where it ends, beside the axes: `ends` are (y, text, colour). Needs final limits."""
+    """Name every line where it ends, beside the axes, whose limits must be final.
+
+    `ends` are (y, text, colour).
+    """
     low, high = axes.get_ylim()
     grid = axes.get_gridspec()
-    height = axes.figure.get_size_inches()[1] / (grid.nrows if grid else 1)
+    _, height = axes.figure.get_size_inches()
+    height /= grid.nrows if grid else 1
     height *= 0.72 * 72  # points; 0.72: what titles and ticks leave of it
     places = spread([(y - low) / (high - low) for y, _, _ in ends], gap=12.5 / height)
     for place, (_, text, colour) in zip(places, ends, strict=True):

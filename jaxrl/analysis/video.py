@@ -1,6 +1,7 @@
 """Pictures of policies without a display: states drawn with pillow, films written as GIF.
 
-For example, with arrays [T]: `write_gif(caption(draw_frames("Pendulum-v1", {"theta": theta}), returns), path)`.
+For example, with arrays [T]:
+`write_gif(caption(draw_frames("Pendulum-v1", {"theta": theta}), returns), path)`.
 """
 
 from __future__ import annotations
@@ -18,29 +19,33 @@ from jaxrl.analysis.control import CONTROL
 from jaxrl.analysis.grids import draw_grid
 from jaxrl.analysis.style import write_bytes
 
-SMALLEST_GRID = 3  # cells a side; smaller observations are vectors in disguise
-FRAMES_PER_SECOND = 30  # what a film has where nothing asks for another number
-FASTEST = 50  # frames a second that viewers of GIFs honour
+SMALLEST_GRID = 3  # cells along each side; smaller observations are vectors in disguise
+FRAMES_PER_SECOND = 30  # by default
+FASTEST = 50  # frames per second that viewers of GIFs honour
 STRIP = 30  # pixels that a caption takes
 STRIP_COLOURS = ("#F6F8FA", "#57606A", "#24292F")  # background, words, numbers
 
 
 def can_draw(environment_id: str, observation_shape: Sequence[int]) -> bool:
-    """Whether `draw` knows the environment by name, or can show its observations [H, W] or [H, W, C]."""
+    """Whether `draw_frames` knows the environment, or can show its observations as grids.
+
+    Those are [H, W] or [H, W, C].
+    """
     if environment_id in CONTROL:
         return True
     return len(observation_shape) in (2, 3) and min(observation_shape[:2]) >= SMALLEST_GRID
 
 
 def draw_frames(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarray]:
-    """One image for each step of an episode.
+    """One image per step of an episode.
 
     Args:
         environment_id: gymnax's name, for example "Acrobot-v1" or "Breakout-MinAtar".
-        frames: arrays over time. For classic control the fields of gymnax's state that the picture needs,
-            each [T]: x and theta (CartPole), theta (Pendulum), joint_angle1 and joint_angle2 (Acrobot),
-            position (MountainCar). For everything else "observation" [T, H, W] or [T, H, W, C], whose
-            entries say how much (0 to 1) of a thing is in a cell, one thing a channel.
+        frames: arrays over time. For classic control the fields of gymnax's state that the picture
+            needs, each [T]: x and theta (CartPole), theta (Pendulum), joint_angle1 and joint_angle2
+            (Acrobot), position (MountainCar). For everything else "observation" [T, H, W] or
+            [T, H, W, C], whose entries say how much (0 to 1) of a thing is in a cell, one thing per
+            channel.
 
     Returns:
         T arrays uint8 [height, width, 3].
@@ -49,24 +54,23 @@ def draw_frames(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarr
         return _draw_control(environment_id, frames)
     shape = np.shape(frames.get("observation", ()))
     if not can_draw(environment_id, shape[1:]):
+        got = f"the keys {sorted(frames)}"
+        if "observation" in frames:
+            got = f"one of shape {shape}"
         raise ValueError(
-            f"cannot draw {environment_id!r}. What can be drawn: {', '.join(CONTROL)}, and any environment "
-            f"whose observations are grids, given as 'observation' [T, H, W] or [T, H, W, C]; got "
-            + (
-                f"one of shape {shape}."
-                if "observation" in frames
-                else f"the keys {sorted(frames)}."
-            )
+            f"cannot draw {environment_id!r}. What can be drawn: {', '.join(CONTROL)}, and any "
+            "environment whose observations are grids, given as 'observation' [T, H, W] or "
+            f"[T, H, W, C]; got {got}."
         )
-    return [
-        np.asarray(draw_grid(environment_id, grid)) for grid in np.asarray(frames["observation"])
-    ]
+    grids = np.asarray(frames["observation"])
+    return [np.asarray(draw_grid(environment_id, grid)) for grid in grids]
 
 
 def pace(seconds: float) -> tuple[int, float]:
-    """(which steps a film shows: each, every second, …; frames a second), to last as long as its steps of `seconds`.
+    """(every, frames per second): a film of each `every`-th step lasts as long as the steps did.
 
-    About 30 frames a second at most; steps longer than a second are shown a second each.
+    A step lasts `seconds`. There are about 30 frames per second at most; steps longer than a second
+    are shown for one second each.
     """
     every = max(1, round(1 / (FRAMES_PER_SECOND * seconds)))
     return every, min(max(1.0, 1 / (every * seconds)), FASTEST)
@@ -75,7 +79,7 @@ def pace(seconds: float) -> tuple[int, float]:
 def caption(
     images: Sequence[np.ndarray], returns: Any, title: str = "", every: int = 1
 ) -> list[np.ndarray]:
-    """A strip beneath every image: the title (where there is room), the step from 0, the return so far.
+    """A strip beneath every image: title (where there is room), step from 0, return so far.
 
     Args:
         images: T arrays uint8 [height, width, 3].
@@ -90,9 +94,8 @@ def caption(
         raise ValueError(f"{len(returns)} returns were given for {len(images)} images.")
     background, words, numbers = STRIP_COLOURS
     font = ImageFont.load_default(size=13)
-    totals = [
-        f"return {round(float(total), 1) + 0.0:.1f}" for total in returns
-    ]  # + 0.0: no return -0.0
+    # Adding 0.0 turns -0.0 into 0.0.
+    totals = [f"return {round(float(total), 1) + 0.0:.1f}" for total in returns]
     steps = [f"step {every * index}" for index in range(len(images))]
     captioned = []
     for image, step, total in zip(images, steps, totals, strict=True):
@@ -113,8 +116,8 @@ def write_gif(
 ) -> Path:
     """Write images uint8 [height, width, 3] as a looping GIF; the same images give the same bytes.
 
-    GIF counts time in hundredths of a second: 30 frames a second become 33, and 50 are the most that
-    viewers honour. All frames share one palette, so that still colours do not flicker.
+    GIF counts time in hundredths of a second: 30 frames per second become 33, and 50 are the most
+    that viewers honour. All frames share one palette, so that still colours do not flicker.
     """
     if not images:
         raise ValueError("there are no images to write.")
@@ -139,8 +142,9 @@ def write_gif(
 def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     """At most 256 colours for a film; every frame counts, or a rare thing would change colour.
 
-    Where there are more, half are the most frequent ones, which wide surfaces keep, and half are spread over all the
-    others, each counted once: the shades of a small body are as many as those of a floor.
+    Where there are more, half are the most frequent ones, which wide surfaces keep, and half are
+    spread over all the others, each counted once: the shades of a small body are as many as those
+    of a floor.
     """
     counts: Counter[Any] = Counter()
     for frame in frames:
@@ -149,10 +153,9 @@ def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     kept = sorted(counts, key=lambda colour: (-counts[colour], colour))
     colours = [part for colour in kept[:256] for part in colour]
     if len(kept) > 256:
-        others = Image.fromarray(np.array([sorted(kept[128:])], np.uint8)).quantize(
-            128, Image.Quantize.MEDIANCUT
-        )
-        colours[3 * 128 :] = others.getpalette() or []
+        others = Image.fromarray(np.array([sorted(kept[128:])], np.uint8))
+        reduced = others.quantize(128, Image.Quantize.MEDIANCUT)
+        colours[3 * 128 :] = reduced.getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours)
     return palette
@@ -170,6 +173,6 @@ def _draw_control(environment_id: str, frames: Mapping[str, Any]) -> list[np.nda
     if any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
         shapes = ", ".join(f"{f} {column.shape}" for f, column in zip(fields, columns, strict=True))
         raise ValueError(
-            f"drawing {environment_id} needs one number a step, [T] each; got {shapes}."
+            f"drawing {environment_id} needs one number per step, [T] each; got {shapes}."
         )
     return [np.asarray(picture(*map(float, values))) for values in zip(*columns, strict=True)]

@@ -1,10 +1,13 @@
-"""The command line. `jaxrl COMMAND --help` explains each command; heavy imports wait until one is chosen.
+"""The command line; `jaxrl COMMAND --help` explains each command.
 
-One module a command, and in it one frozen dataclass, which tyro reads the command line into. Nothing else looks
-into the words that were typed, but for the names of the command and of the algorithm, which stand first.
+Heavy imports wait until a command is chosen. There is one module per command, or per pair of them,
+and in it one frozen dataclass per command, which tyro reads the command line into.
+Nothing else looks into the words that were typed, but for the names of the command and of the
+algorithm, which stand first.
 """
 
-# Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still searched first.
+# Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still
+# searched first.
 from __future__ import annotations
 
 import contextlib
@@ -20,16 +23,17 @@ MOST_CORES = 16
 
 USAGE = """usage: jaxrl COMMAND ...
 
-  train ALGORITHM --env ID     train, evaluate, save and plot            jaxrl train ppo --env CartPole-v1
-  sweep ALGORITHM --env ID     try hyperparameters side by side          jaxrl sweep ppo --env CartPole-v1 \\
-                                                                           --over learning_rate=1e-4,1e-3
-  resume RUN                   go on with a run that was stopped         jaxrl resume runs/mine
-  eval RUN                     evaluate a saved policy                   jaxrl eval runs/mine --episodes 1000
-  plot RUN [RUN ...]           draw learning curves, or compare runs     jaxrl plot runs/mine runs/yours
-  render RUN                   draw an episode as a GIF                  jaxrl render runs/mine
-  envs [TEXT]                  list the environments                     jaxrl envs minatar
+  train ALGORITHM --env ID  train, evaluate, save and plot     jaxrl train ppo --env CartPole-v1
+  sweep ALGORITHM --env ID  try hyperparameters side by side   jaxrl sweep ppo --env CartPole-v1 \\
+                                                                 --over learning_rate=1e-4,1e-3
+  resume RUN                go on with a run that was stopped  jaxrl resume runs/mine
+  eval RUN                  evaluate a saved policy            jaxrl eval runs/mine --episodes 1000
+  plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
+  render RUN                draw an episode as a GIF           jaxrl render runs/mine
+  envs [TEXT]               list the environments              jaxrl envs minatar
 
-jaxrl COMMAND --help explains a command; jaxrl train ppo --env ID --help shows the settings tuned for ID.
+jaxrl COMMAND --help explains a command.
+jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # The module and the function behind each command.
@@ -46,7 +50,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (the entry point of the `jaxrl` script)."""
-    name, *words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if arguments is None:
+        arguments = sys.argv[1:]
+    name, *words = arguments or ["--help"]
     if name in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0
@@ -76,9 +82,8 @@ def _run(name: str, words: list[str]) -> int:
     except JaxrlError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         return 2
-    except (
-        SystemExit
-    ) as stop:  # how the parser ends: after --help, or after it has printed what is wrong
+    except SystemExit as stop:
+        # How the parser ends: after --help, or after it has printed what is wrong.
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has left; what it did not read is nobody's loss.
@@ -97,24 +102,24 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """A warning as one line, without the place in the code that a user of the command line has no use for."""
+    """Print a warning as one line, without the place in the code: a user has no use for that."""
     sys.stderr.write(f"warning: {printable(str(message))}\n")
 
 
 def printable(text: str) -> str:
-    """`text` as a terminal may be sent it: what is quoted from a stranger's file could hold control codes."""
+    """`text` as a terminal may be sent it: a quotation from a file could hold control codes."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def prepare_process() -> None:
-    """What must be in the environment before JAX is imported: devices, and the cache of compiled programs."""
-    # A core a device: twice as fast on two as both cores behind every small matrix product (benchmarks/NOTES.md).
+    """Set what JAX reads when it is imported: CPU devices, and the cache of compiled programs."""
+    # One device per core: on two cores twice as fast as both behind every small matrix product
+    # (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        if hasattr(os, "sched_getaffinity"):
+            cores = len(os.sched_getaffinity(0))
+        else:
+            cores = os.cpu_count() or 1
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
         os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
     home = os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache"))

@@ -14,7 +14,7 @@ from jaxrl.train.output import report
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """Draw the learning curve of a run, the result of a sweep, or several runs against each other."""
+    """Draw the learning curve of a run, the result of a sweep, or a comparison of several runs."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """One run folder or several."""
@@ -29,9 +29,11 @@ class Render(options.Saved):
     seed: int = 0
     """Seed of the episode."""
     member: options.Assignments = ()
-    """Of a population, the member to take: settings and seed, as learning_rate=3e-3,seed=2; the best unless given."""
+    """Of a population, the member to draw: settings and seed, as learning_rate=3e-3,seed=2; the
+    best unless given."""
     mode: str | None = None
-    """The mode to act in, as NAME or NAME=NUMBER (target=3600); the first that the run evaluates unless given."""
+    """The mode to act in, as NAME or NAME=NUMBER (target=3600); the first that the run evaluates
+    unless given."""
     output: Path | None = None
     """The GIF to write; in the run's plots/ unless given."""
 

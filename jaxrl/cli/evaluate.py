@@ -10,16 +10,18 @@ from jaxrl.train.output import report
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(options.Saved):
-    """Evaluate a saved policy on fresh episodes, in the modes of acting that its run evaluates or in others."""
+    """Evaluate a saved policy on fresh episodes, in the modes of its run or in others."""
 
     episodes: int = 1000
-    """Episodes in each mode, and for every member of a population."""
+    """Episodes per mode and, of a population, per member."""
     mode: options.Modes = ()
-    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the run unless given."""
+    """A mode to act in, as NAME or NAME=NUMBER (target=3600), once or several times; those of the
+    run unless given."""
     seed: int = 1_000_000
     """Seed of the episodes; training and its evaluations use other streams."""
     member: options.Assignments = ()
-    """Of a population, the member to take: settings and seed, as learning_rate=3e-3,seed=2; all unless given."""
+    """Of a population, the member to evaluate: settings and seed, as learning_rate=3e-3,seed=2; all
+    unless given."""
     quiet: bool = False
     """Print nothing but errors."""
 

@@ -1,4 +1,7 @@
-"""A configuration as the parser reads it: one dataclass of its settings by flat name, those of chosen parts too."""
+"""A configuration as the parser reads it: a dataclass of its settings by flat name.
+
+Those of the chosen parts are among them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def choose_parts(config: Any, prog: str, words: Sequence[str]) -> Any:
 
 
 def form_of(config: Any) -> Any:
-    """A filled form: an object of a dataclass made for `config`, with a field for each of its settings."""
+    """A filled form: an object of a dataclass made for `config`, with a field per setting."""
     return _form(config, "")
 
 
@@ -52,37 +55,38 @@ def filled(config: Any, form: Any) -> Any:
 
 
 def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
-    """Of words that are no options, say which part has one of that name."""
+    """Refuse the options among `words` that only a part which was not chosen has."""
     names = {each.setting.name for each in possible(config) if each.choices}
     for word in words:
-        if word.startswith("--"):
-            name = word[2:].partition("=")[0].replace("-", "_")
-            for spelt in (name, name.removeprefix("no_")):
-                if spelt in names:
-                    raise no_such_option(config, spelt)
+        if not word.startswith("--"):
+            continue
+        option, _, _ = word.removeprefix("--").partition("=")
+        name = option.replace("-", "_")
+        for spelt in (name, name.removeprefix("no_")):
+            if spelt in names:
+                raise no_such_option(config, spelt)
 
 
 def _form(config: Any, prefix: str) -> Any:
-    hints, docs = (
-        typing.get_type_hints(type(config), include_extras=True),
-        field_docs(config.__class__),
-    )
+    """`form_of` a part of a configuration, whose settings' names begin with `prefix`."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    docs = field_docs(config.__class__)
     kinds: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
-        name, value, metadata = prefix + field.name, getattr(config, field.name), field.metadata
-        text, family = docs.get(field.name, ""), metadata.get("family")
+        name = prefix + field.name
+        value = getattr(config, field.name)
+        text = docs.get(field.name, "")
+        family = field.metadata.get("family")
         if family:
             values[name] = family.name_of(value)
             kinds[name] = _choice(family, value, text)
             name = f"{name}_{type(value).__name__}"  # of the group of its own options
         elif not dataclasses.is_dataclass(value):
-            values[name], kinds[name] = (
-                value,
-                Annotated[hints[field.name], tyro.conf.arg(help=text or None)],
-            )
+            values[name] = value
+            kinds[name] = Annotated[hints[field.name], tyro.conf.arg(help=text or None)]
         if dataclasses.is_dataclass(value) and dataclasses.fields(value):
-            values[name] = _form(value, prefix + metadata.get("prefix", ""))
+            values[name] = _form(value, prefix + field.metadata.get("prefix", ""))
             kinds[name] = Annotated[type(values[name]), tyro.conf.OmitArgPrefixes]
     made = dataclasses.make_dataclass(
         type(config).__name__, kinds.items(), frozen=True, kw_only=True
@@ -94,11 +98,12 @@ def _form(config: Any, prefix: str) -> Any:
 def _choice(family: Family, current: Any, text: str) -> Any:
     """The type of the option that chooses a part."""
     members = family.members(current)
-    lines = [
-        f"{name}: {(inspect.getdoc(type(each)) or '').partition(chr(10))[0]}"
-        for name, each in members.items()
-    ]
-    about = "\n".join([text, *lines, "Or package.module:Name."])
+    lines = [text]
+    for name, each in members.items():
+        summary, _, _ = (inspect.getdoc(type(each)) or "").partition("\n")
+        lines.append(f"{name}: {summary}")
+    lines.append("Or package.module:Name.")
+    about = "\n".join(lines)
     return Annotated[Literal[tuple(members)], tyro.conf.arg(help=about)]
 
 
@@ -120,12 +125,8 @@ def field_docs(config_class: type) -> dict[str, str]:
             continue
         try:
             (statement,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-        except (
-            OSError,
-            TypeError,
-            SyntaxError,
-            ValueError,
-        ):  # a class without a source, made in a console
+        except (OSError, TypeError, SyntaxError, ValueError):
+            # A class without a source, made in a console.
             continue
         body = statement.body if isinstance(statement, ast.ClassDef) else []
         for field, following in zip(body, body[1:], strict=False):

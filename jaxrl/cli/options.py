@@ -1,4 +1,4 @@
-"""What the commands share: how the parser reads them, groups of options, and values that it leaves as text."""
+"""What the commands share: how the parser reads them, groups of options, values left as text."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 @rules.primitive_rule
 def _paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """A path is one that can be looked at, and is not empty: that is a variable which was not set, and not ".".
+    """A path must be one that can be looked at, and must not be empty.
 
-    Here rather than where it is used: of everywhere else, only some would say which option was wrong.
+    An empty one is a shell's variable which was not set, and is not meant as ".". It is refused
+    here rather than where it is used, because the parser says which option was wrong.
     """
     if info.type is not Path:
         return None
@@ -103,7 +104,7 @@ def _paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 class Unasked(int):
-    """A whole number that nobody has typed: the parser hands a default on as the very object that it was."""
+    """A whole number that nobody has typed: the parser hands a default on as the same object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class Output:
     deterministic: bool = False
     """Ask XLA for deterministic kernels on a GPU (slower); a CPU is deterministic as it is."""
     profile: bool = False
-    """First measure and trace a few iterations: where the time goes, and what the device could do."""
+    """First measure and trace a few iterations: where time goes, and what the device could do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +130,19 @@ class Scaling:
     """Settings made fit for more environments than they were tuned for (docs/scaling.md)."""
 
     scale_from: int | None = None
-    """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple of it."""
+    """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple
+    of it."""
     scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = None
-    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning rate with it, R5
-    shortens the rollout. R1 unless given."""
+    """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning
+    rate with it, R5 shortens the rollout. R1 unless given."""
 
     def apply(self, config: Any) -> Any:
         """The configuration that is run."""
         if self.scale_from is None:
             if self.scale_rule is not None:
                 raise JaxrlError(
-                    f"--scale-rule {self.scale_rule} scales nothing without --scale-from, the number of environments "
-                    "that the settings were chosen for."
+                    f"--scale-rule {self.scale_rule} scales nothing without --scale-from, the "
+                    "number of environments that the settings were chosen for."
                 )
             return config
         check_positive_int("num_envs", config.num_envs)
@@ -149,7 +151,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Unscaled:
-    """In the place of `Scaling` where the algorithm has nothing of what that scales."""
+    """In the place of `Scaling` where the algorithm lacks the settings that it scales."""
 
     def apply(self, config: Any) -> Any:
         """The configuration that is run."""
@@ -163,7 +165,7 @@ ProcessOptions = Annotated[Processes, tyro.conf.OmitArgPrefixes]
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A saved policy: which run's, and of which checkpoint."""
+    """A saved policy: of which run, and from which checkpoint."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -180,7 +182,10 @@ def ask_for_determinism() -> None:
 
 
 def console_of(*, quiet: bool, deterministic: bool = False) -> Console:
-    """Where this process prints: of several, only the first does. Begins with the flags that were asked for."""
+    """Where this process prints: of several, only the first does.
+
+    The first line is the flags of XLA, if determinism was asked for.
+    """
     console = Console(quiet=quiet or not distributed.is_first())
     if deterministic:
         console.note(f"XLA_FLAGS={os.environ['XLA_FLAGS']}")
@@ -191,10 +196,8 @@ def read_value(text: str) -> Any:
     """A value written on the command line: JSON where it is JSON, else the text itself."""
     try:
         return json.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # no JSON, or numbers and brackets beyond what Python reads
+    except (ValueError, RecursionError):
+        # No JSON, or numbers and brackets beyond what Python reads.
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
@@ -207,7 +210,7 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
-    """What `option` was given, [["a=1", "b=2"], ["c=3"]], as one dict; a name given twice is refused."""
+    """What `option` was given, [["a=1", "b=2"], ["c=3"]], as one dict; no name may come twice."""
     found: dict[str, str] = {}
     for texts in given:
         if not texts:
@@ -220,11 +223,13 @@ def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def values(option: str, given: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """The same, each value read as JSON where it is JSON."""
+    """`assignments`, with each value read as JSON where it is JSON."""
     return {name: read_value(text) for name, text in assignments(option, given).items()}
 
 
 def member(given: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """The settings and the seed that name one of a population: ("learning_rate=3e-3", "seed=2")."""
-    split = [[part for text in texts for part in text.split(",")] for texts in given]
+    split = []
+    for texts in given:
+        split.append([part for text in texts for part in text.split(",")])
     return tuple(f"{name}={value}" for name, value in assignments("--member", split).items())

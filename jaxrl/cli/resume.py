@@ -22,11 +22,11 @@ class Resume:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     set: options.Assignments = ()
-    """Settings to change, as name=value; needs --force, but where an input has only moved."""
+    """Settings to change, as name=value; needs --force, unless an input has only moved."""
     force: bool = False
     """Go on although settings or versions have changed."""
     devices: int | None = None
-    """Devices to share the run from now on; unless given, as it was begun."""
+    """Devices that share the run from now on; those it was begun on unless given."""
     mesh: tuple[str, ...] = ()
     """How they share it, as env=4,seed=2."""
     sinks: options.Sinks = ()
@@ -44,11 +44,9 @@ def resume(words: list[str]) -> int:
     given = options.parse(Resume, "jaxrl resume", words)
     if given.deterministic:
         options.ask_for_determinism()
-    sharing = (
-        {"devices": given.devices, "mesh": given.mesh}
-        if given.devices is not None or given.mesh
-        else None
-    )
+    sharing = None
+    if given.devices is not None or given.mesh:
+        sharing = {"devices": given.devices, "mesh": given.mesh}
     with distributed.joined(given.processes):
         console = options.console_of(quiet=given.quiet, deterministic=given.deterministic)
         result = loop.resume(

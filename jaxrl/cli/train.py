@@ -1,4 +1,4 @@
-"""`jaxrl train` and `jaxrl sweep`: one algorithm on one environment, or a population of settings."""
+"""`jaxrl train` and `jaxrl sweep`: an algorithm on an environment, or a population of settings."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from jaxrl.train.trust import Trust
 Config = TypeVar("Config")
 Scale = TypeVar("Scale")
 
-# What a run takes at least where only the number of environments was raised.
+# The fewest iterations of a run whose number of environments was raised but not its budget.
 FEWEST_ITERATIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Early:
-    """What is read first: defaults depend on it, or what an algorithm's module may do when it is imported."""
+    """What is read first: what defaults, or the import of an algorithm's module, depend on."""
 
     env: str = ""
     tuned: bool = True
@@ -43,7 +43,7 @@ class Early:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Generic[Config, Scale]):
-    """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (jaxrl/cli/forms.py)."""
+    """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (forms.py)."""
 
     env: str
     """Environment id (see `jaxrl envs`), or package.module:Factory."""
@@ -97,19 +97,23 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     config, settings = default_config(algorithm, early.env, early.tuned)
     config = _unasked(forms.choose_parts(config, prog, rest))
     check_chosen(config, RESERVED)
-    about = f"{inspect.getdoc(inspect.getmodule(factory))}\n\nThe defaults shown are those tuned for --env, if any are."
+    about = (
+        f"{inspect.getdoc(inspect.getmodule(factory))}\n\n"
+        "The defaults shown are those tuned for --env, if any are."
+    )
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
     given = _parse(kind, config, prog, rest, about)
-    note = f"tuned settings for {given.env}: " + ", ".join(
-        f"{name}={value}" for name, value in settings.items()
-    )
+    note = None
+    if settings:
+        listed = ", ".join(f"{name}={value}" for name, value in settings.items())
+        note = f"tuned settings for {given.env}: {listed}"
     with distributed.joined(given.processes):
-        return _start(algorithm, given, note if settings else None)
+        return _start(algorithm, given, note)
 
 
 def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: str) -> Train:
-    """What the words say, with the configuration that comes of `config`."""
+    """The options that `words` give; `config` holds the defaults of the algorithm's."""
     scaled = set(SCALED) <= {each.name for each in settings_of(config) if len(each.path) == 1}
     default = kind(
         env=tyro.MISSING,
@@ -132,6 +136,7 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
     """Train what was asked for."""
     output = given.output
     console = options.console_of(quiet=output.quiet, deterministic=output.deterministic)
+    parts = chosen(given.config).values()
     experiment = Experiment(
         algorithm=algorithm,
         environment=given.env,
@@ -139,9 +144,7 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
         run=given.run,
         sweep=given.swept(),
         environment_options=options.values("--env-options", given.env_options),
-        trust=given.trust.also(
-            given.env, algorithm, *chosen(given.config).values(), *given.run.measures
-        ),
+        trust=given.trust.also(given.env, algorithm, *parts, *given.run.measures),
     )
     result = loop.train(
         experiment,
@@ -161,7 +164,8 @@ def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
     names = ", ".join(algorithm_names())
     if words and words[0] in ("-h", "--help"):
         Console().note(
-            f"usage: {usage} ...\nalgorithms: {names}\n\njaxrl {command} ALGORITHM --help explains the rest."
+            f"usage: {usage} ...\nalgorithms: {names}\n\n"
+            f"jaxrl {command} ALGORITHM --help explains the rest."
         )
         raise SystemExit(0)
     if not words or words[0].startswith("-"):
@@ -176,13 +180,17 @@ def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
 def _unasked(config: Any) -> Any:
     """`config` with a budget that can be told from one that the user types."""
     found = budget_field(config)
-    return (
-        replace_leaves(config, {found[0]: Unasked(_value(config, found[0]))}) if found else config
-    )
+    if found is None:
+        return config
+    name, _ = found
+    return replace_leaves(config, {name: Unasked(_value(config, name))})
 
 
 def _long_enough(config: Any, console: Console) -> Any:
-    """At least `FEWEST_ITERATIONS`, unless the user has set a budget: that of few environments is none of many."""
+    """`config` with a budget of at least `FEWEST_ITERATIONS`, unless the user has set one.
+
+    The default budget suits few environments, and is soon spent by many.
+    """
     found = budget_field(config)
     if found is None:
         return config

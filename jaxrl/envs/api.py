@@ -15,9 +15,10 @@ from jaxrl.types import Array, Key, PyTree, Space, Timestep
 class Environment(struct.PyTreeNode):
     """A Markov decision process as two pure functions of arrays.
 
-    Subclasses give `reset`, `step`, the two spaces and `horizon`. Dataclass fields are pytree leaves (so
-    dynamics can be batched and randomised); mark a size with `struct.field(pytree_node=False)`. `horizon`
-    is the suite's usual time limit: VectorEnv applies it, the environment itself never does.
+    Subclasses give `reset`, `step`, the two spaces and `horizon`. Dataclass fields are pytree
+    leaves (so dynamics can be batched and randomised); mark a size with
+    `struct.field(pytree_node=False)`. `horizon` is the suite's usual time limit: VectorEnv applies
+    it, the environment itself never does.
     """
 
     @property
@@ -37,14 +38,19 @@ class Environment(struct.PyTreeNode):
 
     @property
     def info(self) -> tuple[str, ...]:
-        """Names of what `step` reports in `Timestep.info`: numbers averaged over all steps, as the metrics env_NAME."""
+        """Names of what `step` reports in `Timestep.info`, which becomes the metrics env_NAME.
+
+        Each is a number, averaged over all steps.
+        """
         return ()
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Expected returns of a random and of an expert policy, where they are known: tables give scores on that scale.
+        """Expected returns of a random and of an expert policy, if they are known.
 
-        Of one environment that is not batched; asked for on the host, and never while something is traced.
+        Tables give scores on that scale.
+        Of one environment that is not batched; asked for on the host, and never while something is
+        traced.
         """
         return None
 
@@ -59,13 +65,16 @@ class Environment(struct.PyTreeNode):
 
 @runtime_checkable
 class Drawable(Protocol):
-    """What an Environment may have besides, if it can draw its states: `jaxrl render` then makes films of it."""
+    """An Environment that can draw its states: `jaxrl render` makes films of it."""
 
     @property
     def seconds(self) -> float:
-        """How long one step lasts in the world that is simulated; films run as fast."""
+        """Simulated seconds per step; films run at that speed."""
         ...
 
     def painter(self) -> AbstractContextManager[Callable[[PyTree], np.ndarray]]:
-        """A function that draws a state, uint8 [height, width, 3]; raises JaxrlError where nothing can be drawn."""
+        """A function that draws a state, uint8 [height, width, 3].
+
+        Raises JaxrlError where nothing can be drawn.
+        """
         ...

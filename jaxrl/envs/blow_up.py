@@ -1,7 +1,7 @@
-"""Simulations that blow up: the end of an episode, and nothing that a learner takes in.
+"""Simulations that blow up: their episode ends, and no learner sees their numbers.
 
-A contact that penetrates too deep, or an action that is too hard, can drive a physics engine to infinity. One such
-number in a batch makes every weight NaN.
+A contact that penetrates too deep, or an action that is too hard, can drive a physics engine to
+infinity. One such number in a batch makes every weight NaN.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ INFO = ("blow_up",)
 def guard(
     previous_state: PyTree, state: PyTree, observation: Array, reward: Array, terminated: Array
 ) -> tuple[PyTree, Timestep]:
-    """What `step` returns, made safe: (state, Timestep), and `info["blow_up"]` is 1 where it had to be.
+    """What `step` returns, made safe: (state, Timestep); `info["blow_up"]` is 1 after a blow-up.
 
-    If a number of the successor state, its observation or its reward is NaN or infinite, the episode terminates with
-    an observation of zeros and a reward of 0, and the state stays the previous one, which is finite. Whoever resets
-    before each episode never sees that state; whoever does not goes on from where the simulation was still right.
+    If a number of the successor state, its observation or its reward is NaN or infinite, the
+    episode terminates with an observation of zeros and a reward of 0, and the state stays the
+    previous one, which is finite. Whoever resets before each episode never sees that state; whoever
+    does not goes on from where the simulation was still right.
     """
     blown_up = ~all_finite((state, observation, reward))
     return select_tree(blown_up, previous_state, state), Timestep(

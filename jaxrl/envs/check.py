@@ -1,7 +1,8 @@
-"""Holding a user's environment against the contract, by tracing it: nothing is compiled or run."""
+"""Checking a user's environment against the contract, by tracing it: nothing is compiled or run."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -13,12 +14,12 @@ from jaxrl.types import PyTree, Timestep
 
 
 def check_environment(name: str, env: Environment) -> None:
-    """Refuse an environment whose reset or step does not return what its spaces and the contract promise."""
+    """Refuse an environment whose reset or step breaks the contract or leaves its spaces."""
     key = jax.random.key(0)
 
     def trace(env: Environment, key: jax.Array) -> tuple:
-        # Of this call alone: JAX keeps what it traced by the structure of the arguments, and takes two classes with
-        # equal fields for the same structure.
+        # A new function for each call: JAX caches what it traced by the function and the structure
+        # of its arguments, and takes two classes with equal fields for the same structure.
         return _trace(env, key)
 
     try:
@@ -29,30 +30,25 @@ def check_environment(name: str, env: Environment) -> None:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise JaxrlError(f"{name}: reset or step fails when it is traced: {reason}") from error
     space = env.observation_space
-    for what, seen in (
-        ("reset returns an observation", observation),
-        ("step returns an observation", timestep[0]),
-    ):
-        _check_array(name, what, seen, space.shape, space.dtype)
-    _check_array(name, "step returns a reward", timestep[1], (), jnp.float32)
-    _check_array(name, "step returns terminated", timestep[2], (), jnp.bool_)
-    if sorted(timestep[3]) != sorted(env.info):
+    _check_array(name, "reset returns an observation", observation, space.shape, space.dtype)
+    _check_array(
+        name, "step returns an observation", timestep.observation, space.shape, space.dtype
+    )
+    _check_array(name, "step returns a reward", timestep.reward, (), jnp.float32)
+    _check_array(name, "step returns terminated", timestep.terminated, (), jnp.bool_)
+    if sorted(timestep.info) != sorted(env.info):
         raise JaxrlError(
-            f"{name}: step reports {sorted(timestep[3])}, but `info` names {sorted(env.info)}."
+            f"{name}: step reports {sorted(timestep.info)}, but `info` names {sorted(env.info)}."
         )
-    for reported, value in timestep[3].items():
+    for reported, value in timestep.info.items():
         _check_array(name, f"step reports {reported}", value, (), jnp.float32)
-    before, after = (_layout(tree) for tree in (state, successor))
-    if before != after:
-        old, new = next(
-            pair
-            for pair in zip(before + [None], after + [None], strict=False)
-            if pair[0] != pair[1]
-        )
-        raise JaxrlError(f"{name}: the state changes from reset to step: {old} becomes {new}.")
+    for old, new in itertools.zip_longest(_layout(state), _layout(successor)):
+        if old != new:
+            raise JaxrlError(f"{name}: the state changes from reset to step: {old} becomes {new}.")
 
 
-def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, tuple]:
+def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Timestep]:
+    """(state, observation) of a reset, (state, timestep) of the step after it."""
     sizes: list[Any] = [env.horizon, *env.observation_space.shape, *env.action_space.shape]
     for size in sizes:
         if isinstance(size, jax.core.Tracer):
@@ -66,14 +62,15 @@ def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, tu
     successor, timestep = env.step(keys[1], state, env.action_space.sample(keys[2]))
     if not isinstance(timestep, Timestep):
         raise JaxrlError(f"step returns {type(timestep).__name__} where a Timestep belongs.")
-    return state, observation, successor, tuple(timestep)
+    return state, observation, successor, timestep
 
 
 def _check_array(name: str, what: str, seen: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuse what is no array of this shape and type; `what` says where it was seen."""
     promised = f"{jnp.dtype(dtype).name}{list(shape)}"
-    found = (
-        f"{seen.dtype.name}{list(seen.shape)}" if hasattr(seen, "dtype") else type(seen).__name__
-    )
+    found = type(seen).__name__
+    if hasattr(seen, "dtype"):
+        found = f"{seen.dtype.name}{list(seen.shape)}"
     if found != promised:
         raise JaxrlError(f"{name}: {what} of type {found}, but it must be {promised}.")
 

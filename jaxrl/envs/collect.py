@@ -1,7 +1,8 @@
-"""Collecting transitions: a policy in vectorised environments for a number of steps, and how to bootstrap after them.
+"""Collecting transitions with a policy in vectorised environments, and bootstrapping from them.
 
-collect(vector, state, memory, act, T, key)    T steps: transitions, and whatever the policy adds to them
-bootstrap(rollout, values, value, view)        the value of every successor, exact at time limits and at the end
+collect(vector, state, memory, act, T, key)       T steps: transitions, and what the policy adds
+bootstrap(rollout, values, last_value, value)     the value of every successor state, exact at time
+                                                  limits and at the end of the rollout
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ Act = Callable[[PyTree, View, Key], tuple[Array, PyTree, PyTree]]
 class Rollout(NamedTuple):
     """T steps in N environments; leaves are [T, N, ...].
 
-    `finals` is what the critic reads of the states in which time limits ended episodes, before any reset: a few slots
-    per environment, [slots, N, ...] (see core.truncation), or, where episodes are so short that the slots would be
-    more, that of every step, [T, N, ...].
+    `finals` is what the critic reads of the states in which time limits ended episodes, before any
+    reset: a few slots per environment, [slots, N, ...] (see core.truncation), or, where episodes
+    are so short that the slots would be more, that of every step, [T, N, ...].
     """
 
     transition: Transition  # its final observations are () here: see `finals`
@@ -53,9 +54,11 @@ def collect(
 ) -> tuple[VectorState, PyTree, Rollout, Metrics]:
     """`num_steps` steps: (environments, memories, Rollout, metrics of the episodes that ended).
 
-    `memory` [N, ...] is carried from step to step, and is one environment's `initial_memory` where an episode begins.
-    `critic_reads(memory, view)` is kept of states before a reset that came from a time limit, for `bootstrap`.
+    `memory` [N, ...] is carried from step to step, and is one environment's `initial_memory` where
+    an episode begins. `critic_reads(memory, view)` is kept of states before a reset that came from
+    a time limit, for `bootstrap`.
     """
+    # Slots pay where they are a quarter of the steps at most; a single one always does.
     slots = vector.most_truncations(num_steps)
     in_slots = slots == 1 or 4 * slots <= num_steps
 
@@ -70,21 +73,22 @@ def collect(
         episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen))
         final = critic_reads(memory, final_view(seen))
         if in_slots:
-            finals, final = truncation.store(finals, final, seen.truncated), ()
-        return (state, memory, finals, episodes), (
-            seen._replace(final_observation=()),
-            view.first,
-            extras,
-            final,
-        )
+            finals = truncation.store(finals, final, seen.truncated)
+            final = ()
+        transition = seen._replace(final_observation=())
+        return (state, memory, finals, episodes), (transition, view.first, extras, final)
 
-    finals: Any = truncation.init(critic_reads(memory, state.view), slots) if in_slots else ()
+    finals: Any = ()
+    if in_slots:
+        finals = truncation.init(critic_reads(memory, state.view), slots)
     carry = (state, memory, finals, no_episodes(vector))
     carry, (transition, first, extras, final) = jax.lax.scan(
         one_step, carry, jax.random.split(key, num_steps)
     )
     state, memory, finals, episodes = carry
-    rollout = Rollout(transition, first, extras, finals[0] if in_slots else final)
+    if in_slots:
+        final, _ = finals  # the slots, and how many of them each environment has filled
+    rollout = Rollout(transition, first, extras, final)
     return state, memory, rollout, jax.tree.map(jnp.sum, episodes)
 
 
@@ -98,9 +102,10 @@ def bootstrap(
 ) -> Array:
     """The values of the states that actions led to, before any reset, [T, N].
 
-    `values` [T, N] are those of the states acted in, `last_value` [N] of those after the rollout; `value` is the critic
-    on what `critic_reads` kept, asked only for the states that no step sees: those in which time limits ended episodes.
-    After a termination there is nothing: the entry may be anything.
+    `values` [T, N] are those of the states acted in, `last_value` [N] of those after the rollout;
+    `value` is the critic on what `critic_reads` kept, asked only for the states that no step sees:
+    those in which time limits ended episodes. After a termination there is nothing: the entry is
+    arbitrary.
     """
     truncated = rollout.transition.truncated
     final_value = value(rollout.finals)

@@ -1,12 +1,12 @@
 """Playing whole episodes, one per environment, each to its own end.
 
-Taking "the first n finished episodes" of parallel environments favours short ones; one episode for each environment,
-masked after its end, favours none. Play advances in bounded pieces, which can be shown and stopped: however it is cut,
-the episodes are the same bits.
+Taking "the first n finished episodes" of parallel environments favours short ones; one episode for
+each environment, masked after its end, favours none. Play advances in bounded pieces, which can be
+shown and stopped: however it is cut, the episodes are the same bits.
 
     play = play_begin(env, agent, policy, key, num_episodes)
-    play = play_advance(env, play, act, num_steps)           as often as `is_over(env, play)` is false
-    play, frames = play_and_keep(env, play, act, T, keep)    the same for T steps, with what is kept of each
+    play = play_advance(env, play, act, num_steps)           until `is_over(env, play)`
+    play, frames = play_and_keep(env, play, act, T, keep)    T steps, with what is kept of each
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def play_begin(
     num_episodes: int,
     start: tuple | None = None,
 ) -> Play:
-    """Episodes at their beginning: the environment's own resets, or the `start` (states, observations), [E, ...]."""
+    """Episodes at their beginning: the environment's resets, or at `start`.
+
+    `start` is (states, observations), [E, ...].
+    """
     key, key_reset = jax.random.split(key)
     state, observation = start or jax.vmap(env.reset)(jax.random.split(key_reset, num_episodes))
     counts = jnp.zeros(num_episodes, jnp.int32)
@@ -74,7 +77,7 @@ def play_begin(
 
 
 def play_step(env: Environment, play: Play, act: Act) -> tuple[Play, Timestep]:
-    """One step of every episode; those that are over are stepped as well, and count no more."""
+    """One step of every episode; those that are over are stepped as well, but not counted."""
     num_episodes = len(play.running)
     key, key_act, key_env = jax.random.split(play.key, 3)
     action, memory = jax.vmap(act)(play.memory, play.view, jax.random.split(key_act, num_episodes))
@@ -121,7 +124,7 @@ def play_and_keep(
     num_steps: int,
     keep: Callable[[Play, Play, Timestep], Any],
 ) -> tuple[Play, PyTree]:
-    """`num_steps` steps, over or not, and `keep(before, after, timestep)` of each, leaves [T, ...]."""
+    """`num_steps` steps, over or not, and `keep(before, after, timestep)` of each, [T, ...]."""
 
     def one_step(play: Play, _: None) -> tuple[Play, PyTree]:
         following, timestep = play_step(env, play, act)

@@ -1,19 +1,23 @@
 """Environments by name: `make("CartPole-v1")`, `make("my_package.my_module:MyEnvironment")`.
 
-A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; adding one edits no other file. It has
+A *suite* is one module of `jaxrl.envs.suites`, found by scanning the package; adding one edits no
+other file. It has
 
-    SUITE: str                              the name under which `environment_ids` lists it
-    IDS: tuple[str, ...]                    every id that it serves
-    make(environment_id, **kwargs)          builds one; kwargs are the suite's own options
-    REQUIRES: str                           (optional) the third-party package that `make` imports
-    EXTRA: str                              (optional) the extra of jaxrl that installs it: pip install 'jaxrl[EXTRA]'
-    SPECS: dict[str, EnvironmentSpec]       (optional) what a list of its ids shows: listing them then builds none
-    REFUSED: dict[str, str]                 (optional) ids that it knows and cannot serve, with the reason
-    EVALUATION_EPISODES: int                (optional) episodes of an evaluation unless told; 100
-    SLOW: bool                              (optional) its environments compile for so long that only the slow
-                                            tests run the contract suite over them
+    SUITE: str                            the name under which `environment_ids` lists it
+    IDS: tuple[str, ...]                  every id that it serves
+    make(environment_id, **kwargs)        builds one; kwargs are the suite's own options
 
-and imports its third party inside functions only, so that a probe never waits for a physics engine.
+and may have
+
+    REQUIRES: str                         the third-party package that `make` imports
+    EXTRA: str                            the extra of jaxrl that installs the package
+    SPECS: dict[str, EnvironmentSpec]     what a list of its ids shows, so that listing builds none
+    REFUSED: dict[str, str]               ids that it knows and cannot serve, with the reason
+    EVALUATION_EPISODES: int              episodes per evaluation by default; else 100
+    SLOW: bool                            its environments take so long to compile that only the
+                                          slow tests run the contract suite over them
+
+It imports its third party inside functions only, so that a probe never waits for a physics engine.
 """
 
 from __future__ import annotations
@@ -61,16 +65,20 @@ class Description(NamedTuple):
 
 
 def register(environment_id: str, factory: Factory) -> None:
-    """Give an environment of your own a name: `make(environment_id, **kwargs)` calls `factory(**kwargs)`."""
+    """Name an environment of your own.
+
+    `make(environment_id, **kwargs)` then calls `factory(**kwargs)`.
+    """
     _check_id(environment_id)
     if ":" in environment_id:
         raise errors.JaxrlError(
-            f"environment id is {environment_id!r}, but ':' is for import paths, 'package.module:Factory'."
+            f"environment id is {environment_id!r}, but ':' is for import paths, "
+            "'package.module:Factory'."
         )
     if not callable(factory):
         raise errors.JaxrlError(
-            f"the factory of {environment_id!r} is {factory!r}, but must be a class or function that returns "
-            "an Environment."
+            f"the factory of {environment_id!r} is {factory!r}, but must be a class or function "
+            "that returns an Environment."
         )
     suite = _owners().get(environment_id)
     if environment_id in _registered or suite is not None:
@@ -82,7 +90,10 @@ def register(environment_id: str, factory: Factory) -> None:
 
 
 def make(environment_id: str, /, **kwargs: Any) -> Environment:
-    """Build an environment from a suite's id, a registered id, or an import path 'package.module:Factory'."""
+    """Build an environment from its id or an import path, 'package.module:Factory'.
+
+    An id is a suite's, or one that `register` was given.
+    """
     _check_id(environment_id)
     if environment_id in _registered:
         environment = construct(environment_id, _registered[environment_id], kwargs)
@@ -93,11 +104,11 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
         environment = _made_by_suite(environment_id, kwargs)
     if not isinstance(environment, Environment):
         raise errors.JaxrlError(
-            f"{environment_id!r} made a {type(environment).__name__}, but must make a jaxrl.envs.api.Environment."
+            f"{environment_id!r} made a {type(environment).__name__}, but must make a "
+            "jaxrl.envs.api.Environment."
         )
-    if (
-        environment_id not in _owners()
-    ):  # the suites' own are held against the contract by the tests
+    # The tests check the environments of the suites.
+    if environment_id not in _owners():
         check_environment(environment_id, environment)
     _made[id(environment)] = weakref.ref(environment), environment_id, kwargs
     weakref.finalize(environment, _made.pop, id(environment), None)
@@ -105,37 +116,42 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
 
 
 def name_of(environment: Environment) -> tuple[str, dict[str, Any]]:
-    """The id and the options that `make` has made an environment of: a run folder names it so."""
+    """(id, options) that `make` built an environment from: how a run folder names it."""
     found = _made.get(id(environment))
-    if found is None or found[0]() is not environment:
-        raise errors.JaxrlError(
-            f"the environment is a {type(environment).__name__} of which no run folder could say how to make it again. "
-            "Give its name, 'package.module:Class', or what jaxrl.make has made."
-        )
-    return found[1], found[2]
+    if found is not None:
+        made, environment_id, options = found
+        if made() is environment:
+            return environment_id, options
+    raise errors.JaxrlError(
+        f"the environment is a {type(environment).__name__} of which no run folder could say how "
+        "to make it again. Give its name, 'package.module:Class', or what jaxrl.make has made."
+    )
 
 
 def check_factory(found: Any, path: str) -> None:
-    """Refuse what does not say that it makes an Environment: it is about to be called."""
+    """Refuse what does not declare that it makes an Environment, before it is called."""
     inner = found
     while isinstance(inner, functools.partial):
         inner = inner.func
     made = type_hints(inner).get("return") if inspect.isfunction(inner) else inner
     if not (isinstance(made, type) and issubclass(made, Environment)):
         raise errors.JaxrlError(
-            f"environment {path!r} is {what_is(inner)}, but must be a class derived from Environment (jaxrl.envs.api) "
-            "or a function that says it makes one: def make(...) -> Environment."
+            f"environment {path!r} is {what_is(inner)}, but must be a class derived from "
+            "Environment (jaxrl.envs.api) or a function that says it makes one: "
+            "def make(...) -> Environment."
         )
 
 
 def environment_ids() -> dict[str, list[str]]:
     """Every id that can be made, grouped by suite; your own are under 'registered'."""
     ids = {name: list(suite.IDS) for name, suite in suites().items()}
-    return ids | ({"registered": list(_registered)} if _registered else {})
+    if _registered:
+        ids["registered"] = list(_registered)
+    return ids
 
 
 def describe(environment_id: str) -> Description:
-    """Spaces and horizon of one environment: as its suite's SPECS say, else of one that is made for it."""
+    """Spaces and horizon of one environment, by its suite's SPECS; without them it is built."""
     suite = _owners().get(environment_id)
     spec = getattr(suite, "SPECS", {}).get(environment_id)
     if spec is None:
@@ -147,22 +163,20 @@ def describe(environment_id: str) -> Description:
 
 
 def evaluation_episodes(environment_id: str) -> int:
-    """Episodes that an evaluation plays unless told: 100, or what the suite finds right for steps that cost more."""
+    """Episodes per evaluation by default: 100, or fewer where a suite's steps cost more."""
     return getattr(_owners().get(environment_id), "EVALUATION_EPISODES", 100)
 
 
 def requirements(environment_id: str) -> tuple[str, ...]:
-    """The distributions behind an environment, on whose versions its numbers depend; () if there are none."""
+    """The installed distributions on whose versions an environment's numbers depend, if any."""
     package = getattr(_owners().get(environment_id), "REQUIRES", None)
-    return (
-        ()
-        if package is None
-        else tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
-    )
+    if package is None:
+        return ()
+    return tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
-    """Call `factory(**kwargs)` after holding the names and types in `kwargs` against its signature."""
+    """Call `factory(**kwargs)` once names and types in `kwargs` fit its signature."""
     parameters = inspect.signature(factory).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     named = {
@@ -173,11 +187,9 @@ def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> 
     for name, value in kwargs.items():
         if name in named:
             _check_type(name, value, named[name].default)
+        elif not takes_any and not named:
+            raise errors.JaxrlError(f"{environment_id} takes no options, but was given {name!r}.")
         elif not takes_any:
-            if not named:
-                raise errors.JaxrlError(
-                    f"{environment_id} takes no options, but was given {name!r}."
-                )
             raise errors.unknown(f"option of {environment_id}", name, named)
     needed = [
         name for name, each in named.items() if each.default is each.empty and name not in kwargs
@@ -188,18 +200,19 @@ def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> 
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
-    """Refuse an option of another type than the default that it replaces; numbers are of one type."""
+    """Refuse an option of another type than its default; all numbers count as one type."""
     if isinstance(default, bool):
-        fits, kind = isinstance(value, bool), "True or False"
+        kind = "True or False"
+        fits = isinstance(value, bool)
     elif isinstance(default, numbers.Real):
-        # Python may also hand over arrays, of as many environments or of one.
+        kind = "a number"
+        # From Python an option may also be an array, of one environment or of a batch of them.
         is_array = hasattr(value, "dtype") and value.dtype.kind in "iuf"
-        fits, kind = (
-            is_array or (isinstance(value, numbers.Real) and not isinstance(value, bool)),
-            "a number",
-        )
+        is_scalar = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        fits = is_array or is_scalar
     elif isinstance(default, str):
-        fits, kind = isinstance(value, str), "text"
+        kind = "text"
+        fits = isinstance(value, str)
     else:
         return
     if not fits:
@@ -207,7 +220,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 
 
 def _call(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:
-    """Call `factory(**kwargs)`; where it cannot make anything of its options, say whose they were."""
+    """Call `factory(**kwargs)`; an error that its options cause becomes one that names them."""
     try:
         return factory(**kwargs)
     except errors.JaxrlError:
@@ -274,7 +287,8 @@ def _suite_of(environment_id: str) -> ModuleType:
     """The suite that serves an id, or an error that says why none does."""
     suite = _owners().get(environment_id)
     if suite is None:
-        raise errors.unknown("environment", environment_id, sum(environment_ids().values(), []))
+        allowed = [name for ids in environment_ids().values() for name in ids]
+        raise errors.unknown("environment", environment_id, allowed)
     reason = getattr(suite, "REFUSED", {}).get(environment_id)
     if reason is not None:
         raise errors.JaxrlError(

@@ -1,4 +1,7 @@
-"""VectorEnv: many environments as one pure function, with time limits, auto-reset and episode statistics."""
+"""VectorEnv: many environments as one pure function.
+
+With time limits, automatic resets and episode statistics.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,9 @@ class VectorState(NamedTuple):
 class VectorEnv(struct.PyTreeNode):
     """`num_envs` copies of `env`, begun and begun again from `starts`; batch axis first.
 
-    `stagger`: the very first episode of each environment is granted a length drawn from 1 … its limit, so that
-    environments with a fixed horizon do not all begin again on the same step for ever. (Limits and not clocks are
-    spread: a state that knows its time stays right.)
+    `stagger`: the very first episode of each environment is granted a length drawn from 1 … its
+    limit, so that environments with a fixed horizon do not all begin again on the same step for
+    ever. (Limits and not clocks are spread: a state that knows its time stays right.)
     """
 
     env: Environment
@@ -58,7 +61,8 @@ class VectorEnv(struct.PyTreeNode):
     def most_truncations(self, num_steps: int) -> int:
         """The most time limits that one environment can meet in `num_steps` steps.
 
-        Staggering adds none: only the first episode is granted less than `shortest`, and before it there is no other.
+        Staggering adds none: only the first episode is granted less than `shortest`, and before it
+        there is no other.
         """
         return truncation.num_slots(num_steps, self.starts.shortest)
 
@@ -72,7 +76,8 @@ class VectorEnv(struct.PyTreeNode):
         limit = draw.limit
         if self.stagger:
             limit = jax.random.randint(key_limit, limit.shape, 1, limit + 1)
-        zeros, space = jnp.zeros(self.num_envs, jnp.int32), self.env.action_space
+        zeros = jnp.zeros(self.num_envs, jnp.int32)
+        space = self.env.action_space
         state = VectorState(
             env_state=draw.state,
             observation=draw.observation,
@@ -93,7 +98,10 @@ class VectorEnv(struct.PyTreeNode):
 
     @property
     def sharded(self) -> PyTree:
-        """The prefix of the state that says what has a row per environment: all but what the starts say of theirs."""
+        """A prefix of the state with True for what has a row per environment.
+
+        That is everything, except that the start distribution answers for its own state.
+        """
         rows: dict[str, Any] = dict.fromkeys(VectorState._fields, True)
         return VectorState(**rows | {"starts": self.starts.sharded})
 
@@ -141,7 +149,7 @@ class VectorEnv(struct.PyTreeNode):
 def make_vector(
     env: Environment, config: Any, shards: Shards, inputs: dict[str, Any] | None = None
 ) -> VectorEnv:
-    """One device's share of `config.num_envs` environments, begun as `config.starts` says, and staggered or not.
+    """One device's share of `config.num_envs` environments, with the starts that `config` names.
 
     `inputs` are what was read from disk, by flat name: the start distribution is given its own.
     """
@@ -160,10 +168,11 @@ def begin_memory(first: Array, initial: PyTree, memory: PyTree) -> PyTree:
 
 
 def episode_metrics(seen: Transition) -> Metrics:
-    """Means [N], row by row: return, length and share of time limits of the episodes that ended in this vector step.
+    """Means [N], row by row, over the episodes that ended in this vector step.
 
-    And what the environment reports of every step (`Environment.info`). Rows are summed after the rollout, not on
-    every step: that would cost a fifth of the rollout.
+    Their return, their length and the share that time limits ended; and, of every step, what the
+    environment reports (`Environment.info`). Rows are summed after the rollout, not on every step:
+    that would cost a fifth of the rollout.
     """
     ended = seen.terminated | seen.truncated
     count = ended.astype(jnp.float32)

@@ -1,1 +1,4 @@
-"""Start distributions: where an episode begins. The mechanism behind every auto-reset; one module each, see `api`."""
+"""Start distributions: where an episode begins, the mechanism behind every automatic reset.
+
+One module each; their contract is in `api`.
+"""

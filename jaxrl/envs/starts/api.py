@@ -1,14 +1,16 @@
 """The contract of start distributions.
 
-    init(key, n) -> S                                   the distribution's own state, for n environments
-    refresh(S, key, progress) -> S                      called once per iteration, between rollouts
-    draw(S, key, ended, seen, reached) -> (S, Draw)     a start for each row of a vector where `ended` holds
-    shortest                                            the fewest steps any drawn episode may be granted (static)
-    sharded                                             which leaves of S have rows that are split over devices
+    init(key, n) -> S                                the distribution's state, for n environments
+    refresh(S, key, progress) -> S                   called once per iteration, between rollouts
+    draw(S, key, ended, seen, reached) -> (S, Draw)  a start for each row where `ended` holds
+    shortest                                         the fewest steps any drawn episode may be
+                                                     granted (static)
+    sharded                                          which leaves of S have rows that are split
+                                                     over devices
 
-A start grants its episode a step budget (`limit`) and says where it came from (`origin`). `draw` is told how the
-episode that ended went (`seen`, with the origin of its own start) and the state that it ended in (`reached`), so that
-a distribution can learn from outcomes, and keep states for later.
+A start grants its episode a step budget (`limit`) and says where it came from (`origin`). `draw` is
+told how the episode that ended went (`seen`, with the origin of its own start) and the state that
+it ended in (`reached`), so that a distribution can learn from outcomes, and keep states for later.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ from jaxrl.types import Array, Key, Progress, PyTree, Transition
 
 
 class Draw(NamedTuple):
-    """A start for each of `n` environments; every leaf has `n` rows, and those that did not end are not read."""
+    """A start for each of `n` environments; rows whose episode did not end are not read.
+
+    Every leaf has `n` rows.
+    """
 
     state: PyTree
     observation: PyTree
     limit: Array  # int32 [n], steps granted before truncation
-    origin: (
-        Array  # int32 [n], row of the pool or bank it came from; -1: the environment's own reset
-    )
+    # int32 [n], the row of the pool or bank that it came from; -1: the environment's own reset
+    origin: Array
 
 
 class Starts(Protocol):
@@ -58,20 +62,20 @@ class Starts(Protocol):
     ) -> tuple[PyTree, Draw]:
         """Draw a start for each row where `ended`, bool [n], holds; the others may hold anything.
 
-        `seen` and `reached` are the step that was just taken, [n, ...], and the states it led to, before any reset;
-        None for the first episodes of all.
+        `seen` and `reached` are the step that was just taken, [n, ...], and the states it led to,
+        before any reset; None for the first episodes of all.
         """
         ...
 
 
 @configuration
 class StartsConfig:
-    """Which start distribution there is; each has a configuration of its own that derives from this one."""
+    """The start distribution and its settings; each has a configuration derived from this one."""
 
     def make(self, env: Environment, shards: Shards, **inputs: Any) -> Starts:
         """The start distribution for the share of the environments that one device has.
 
-        What it reads from disk are arguments of their own, annotated as those of an algorithm's factory are.
+        What it reads from disk are arguments of their own, annotated as an algorithm's are.
         """
         raise NotImplementedError
 

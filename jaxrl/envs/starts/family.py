@@ -1,6 +1,7 @@
-"""Start distributions by name: the modules of this package, found by scanning; adding one edits no other file.
+"""Start distributions by name: the modules of this package, found by scanning.
 
-The module `NAME` holds the configuration `NameConfig`, which derives from `StartsConfig` and makes the distribution.
+Adding one edits no other file. The module `NAME` holds the configuration `NameConfig`, which
+derives from `StartsConfig` and makes the distribution.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ def names() -> list[str]:
 def find(name: str) -> type[StartsConfig]:
     """The configuration of the start distribution called `name`."""
     module = importlib.import_module(f"{starts.__name__}.{name}")
-    config_class: type[StartsConfig] = getattr(
-        module, "".join(map(str.capitalize, name.split("_"))) + "Config"
-    )
+    camel_case = "".join(part.capitalize() for part in name.split("_"))
+    config_class: type[StartsConfig] = getattr(module, f"{camel_case}Config")
     return config_class
 
 

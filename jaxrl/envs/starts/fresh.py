@@ -40,10 +40,11 @@ class Bank(NamedTuple):
 class Fresh(struct.PyTreeNode):
     """The environment's own reset for each episode: independent and exact, and nearly free.
 
-    The start of an environment's j-th episode is `reset(fold_in(key of the environment, j))`, whenever it is made. So
-    a bank holds the next start of every environment, a row that ends takes its own by a selection, and the used rows
-    are made anew, all at once, only when one of them is asked for again. Drawing a reset for every row on every step,
-    to use the few whose episode ended, costs two to seven times the step itself (benchmarks/NOTES.md).
+    The start of an environment's j-th episode is `reset(fold_in(key of the environment, j))`,
+    whenever it is made. So a bank holds the next start of every environment, a row that ends takes
+    its own by a selection, and the used rows are made anew, all at once, only when one of them is
+    asked for again. Drawing a reset for every row on every step, to use the few whose episode
+    ended, costs two to seven times the step itself (benchmarks/NOTES.md).
     """
 
     env: Environment
@@ -60,8 +61,10 @@ class Fresh(struct.PyTreeNode):
 
     def init(self, key: Key, n: int) -> Bank:
         """A start for each of `n` environments."""
-        keys, episode = jax.random.split(key, n), jnp.zeros(n, jnp.uint32)
-        return Bank(keys, episode, jnp.zeros(n, bool), *self._make(keys, episode))
+        keys = jax.random.split(key, n)
+        episode = jnp.zeros(n, jnp.uint32)
+        start, observation = self._make(keys, episode)
+        return Bank(keys, episode, jnp.zeros(n, bool), start, observation)
 
     def refresh(self, state: Bank, key: Key, progress: Progress) -> Bank:
         """Nothing to renew: starts are made when they are needed."""
@@ -71,27 +74,33 @@ class Fresh(struct.PyTreeNode):
     def draw(
         self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
     ) -> tuple[Bank, Draw]:
-        """Each row's own next start; the bank is renewed first if one that ended has used its own up."""
+        """Each row's own next start; first the bank is renewed if one that ended has used it up."""
         del key, seen, reached
         keys = state.key
 
         def renew(carry: tuple) -> tuple:
-            _, episode, used, *old = carry
+            _, episode, used, start, observation = carry
             episode = episode + used
-            starts = select_rows(used, self._make(keys, episode), tuple(old))
-            return jnp.zeros((), bool), episode, jnp.zeros_like(used), *starts
+            made = self._make(keys, episode)
+            start, observation = select_rows(used, made, (start, observation))
+            return jnp.zeros((), bool), episode, jnp.zeros_like(used), start, observation
 
-        # What a bank holds does not depend on when it is renewed, so all members renew theirs together: if each did
-        # when it alone had to, nearly every step of a large population would be one.
-        # A loop of at most one round and not a branch: a branch copies what it leaves alone, and under vmap becomes
-        # both branches; a loop works in place, and runs only when it is needed.
-        carry = (any_member(jnp.any(ended & state.used)), *state[1:])
+        # What a bank holds does not depend on when it is renewed, so all members renew theirs
+        # together: if each did when it alone had to, nearly every step of a large population would
+        # be one. A loop of at most one round and not a branch: a branch copies what it leaves
+        # alone, and under vmap becomes both branches; a loop works in place, and runs only when it
+        # is needed.
+        must_renew = any_member(jnp.any(ended & state.used))
+        carry = (must_renew, state.episode, state.used, state.state, state.observation)
         _, episode, used, start, observation = jax.lax.while_loop(
             lambda carry: carry[0], renew, carry
         )
         n = len(ended)
         draw = Draw(
-            start, observation, jnp.full(n, self.env.horizon, jnp.int32), jnp.full(n, -1, jnp.int32)
+            state=start,
+            observation=observation,
+            limit=jnp.full(n, self.env.horizon, jnp.int32),
+            origin=jnp.full(n, -1, jnp.int32),
         )
         return Bank(keys, episode, used | ended, start, observation), draw
 

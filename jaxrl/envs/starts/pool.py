@@ -31,10 +31,11 @@ class PoolConfig(StartsConfig):
 
 
 class Pool(struct.PyTreeNode):
-    """`size` fresh starts, renewed every iteration and handed out in turn, from a random place on every step.
+    """`size` fresh starts, renewed every iteration and handed out in turn.
 
-    Rows are independent resets, so those that end on one step draw without replacement, as long as no more than
-    `size` of them do; across the steps of one iteration a row can be handed out again. The larger, the closer to Fresh.
+    On every step they are handed out from a random row on. Rows are independent resets, so those
+    that end on one step draw without replacement, as long as no more than `size` of them do; across
+    the steps of one iteration a row can be handed out again. The larger, the closer to Fresh.
     """
 
     env: Environment
@@ -64,9 +65,10 @@ class Pool(struct.PyTreeNode):
     def draw(
         self, state: PyTree, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
     ) -> tuple[PyTree, Draw]:
-        """Rows offset, offset+1, … (modulo the size), in the order of the rows that ended, for one random offset."""
+        """Rows offset+1, offset+2, … (modulo the size) for those that ended, at a random offset."""
         del seen, reached
-        offset, n = jax.random.randint(key, (), 0, self.size), len(ended)
+        offset = jax.random.randint(key, (), 0, self.size)
         rows = (offset + jnp.cumsum(ended, dtype=jnp.int32)) % self.size
         env_state, observation = jax.tree.map(lambda leaf: leaf[rows], state)
-        return state, Draw(env_state, observation, jnp.full(n, self.env.horizon, jnp.int32), rows)
+        limit = jnp.full(len(ended), self.env.horizon, jnp.int32)
+        return state, Draw(env_state, observation, limit, origin=rows)

@@ -1,7 +1,10 @@
-"""A contextual bandit whose regret is known exactly: what limits a policy gradient shows without noise of evaluation.
+"""A contextual bandit whose regret is known exactly.
 
-Rewards are far noisier than what an action is worth, so the policy cannot settle: it drifts around the optimum, at a
-distance that the size of its steps and the number of transitions behind each of them decide (docs/scaling.md).
+It shows what limits a policy gradient, without noise of evaluation.
+
+Rewards are far noisier than what an action is worth, so the policy cannot settle: it drifts around
+the optimum, at a distance that the size of its steps and the number of transitions behind each of
+them decide (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -20,22 +23,25 @@ SUITE = "bandit"
 IDS = ("bandit/contextual",)
 
 STATES, HIDDEN, ACTIONS = 8, 16, 2
-_generator = np.random.RandomState(
-    0
-)  # of all generators of NumPy, the one whose stream never changes
-INNER = _generator.standard_normal((STATES, HIDDEN)).astype(np.float32) / np.sqrt(
-    STATES, dtype=np.float32
-)
-OUTER = _generator.standard_normal((HIDDEN, ACTIONS)).astype(np.float32) / np.sqrt(
-    HIDDEN, dtype=np.float32
-)
+_generator = np.random.RandomState(0)  # NumPy promises that its stream never changes
+
+
+def _gaussian(inputs: int, outputs: int) -> np.ndarray:
+    """The next weights of the optimal action, float32 [inputs, outputs]."""
+    weights = _generator.standard_normal((inputs, outputs)).astype(np.float32)
+    return weights / np.sqrt(inputs, dtype=np.float32)
+
+
+INNER = _gaussian(STATES, HIDDEN)
+OUTER = _gaussian(HIDDEN, ACTIONS)
 
 
 class ContextualBandit(Environment):
     """One step: see s ~ N(0, I) in R⁸, act a in R², earn −|a − a*(s)|² + noise · N(0, 1).
 
-    a*(s) = scale · tanh(W₂ᵀ tanh(W₁ᵀ s)) with fixed Gaussian W₁ [8, 16] and W₂ [16, 2], so |a*| < scale in each
-    coordinate. Actions are unbounded: none is clipped, so the best mean of a Gaussian policy is a* itself.
+    a*(s) = scale · tanh(W₂ᵀ tanh(W₁ᵀ s)) with fixed Gaussian W₁ [8, 16] and W₂ [16, 2], so |a*| <
+    scale in each coordinate. Actions are unbounded: none is clipped, so the best mean of a Gaussian
+    policy is a* itself.
     """
 
     noise: Any = 3.0
@@ -75,7 +81,7 @@ class ContextualBandit(Environment):
         return -jnp.sum(jnp.square(actions - self.optimal_action(states)), axis=-1)
 
     def gap(self, states: Array, means: Array) -> Array:
-        """Exact expected regret, [], of a policy that takes the actions `means` [S, 2] in `states` [S, 8]."""
+        """Exact expected regret, [], of taking the actions `means` [S, 2] in `states` [S, 8]."""
         return -jnp.mean(self.expected_reward(states, means))
 
 

@@ -3,8 +3,10 @@
 What the adapter changes, and nothing else:
 
 - no wrapper of brax is used: none that resets to a cached first state, none that counts steps;
-- the state is the physics alone (brax's `pipeline_state`): its metrics and `info` are dropped, which no step reads;
-- types: every leaf is strongly typed, and a step keeps the types of its reset (brax compiles everything twice);
+- the state is the physics alone (brax's `pipeline_state`): metrics and `info` are dropped, which no
+  step reads;
+- types: every leaf is strongly typed, and a step keeps the types of its reset (brax compiles
+  everything twice);
 - a simulation that blows up ends its episode (`blow_up`).
 
 brax is imported on the first `make`, not with this module: it takes seconds.
@@ -60,12 +62,14 @@ IDS = tuple(_SIZES)
 SPECS = specs(_SIZES, HORIZON, BACKENDS)
 REFUSED = {
     "brax/fast": "it simulates nothing: brax tests its own wrappers with it",
-    "brax/swimmer": "brax 0.14 simulates fluids with jax.numpy.clip(a_min=…), which JAX no longer has",
+    "brax/swimmer": (
+        "brax 0.14 simulates fluids with jax.numpy.clip(a_min=…), which JAX no longer has"
+    ),
 }
 
 
 class BraxSpec(NamedTuple):
-    """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
+    """What is fixed when an environment is made; hashable, so that equal ones compile once."""
 
     environment_id: str
     options: Options  # of brax's constructor
@@ -74,7 +78,7 @@ class BraxSpec(NamedTuple):
 
 
 class BraxEnvironment(EngineEnvironment):
-    """One brax environment; `system` is brax's own description of masses, joints and actuators, as array leaves.
+    """One brax environment; `system` describes masses, joints and actuators, as array leaves.
 
     Randomised dynamics are a batch of systems, under `vmap`:
     `environment.replace(system=environment.system.replace(gravity=x))`.
@@ -95,7 +99,7 @@ class BraxEnvironment(EngineEnvironment):
         return strip_weak_types(state.pipeline_state), jnp.asarray(state.obs, jnp.float32)
 
     def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
-        """Call brax's `step`, which is deterministic; terminated is its `done`, which knows no time limit."""
+        """Call brax's `step`, which is deterministic; its `done` knows no time limit."""
         from brax.envs import State
 
         zero = jnp.zeros((), jnp.float32)
@@ -118,7 +122,7 @@ class BraxEnvironment(EngineEnvironment):
 
 
 def make(environment_id: str, **kwargs: Any) -> BraxEnvironment:
-    """Build by id; `kwargs` are `backend`, `n_frames` and the keywords of brax's own constructor."""
+    """Build by id; `kwargs` are `backend`, `n_frames` and the keywords of brax's constructor."""
     allowed = _options(environment_id)
     for name, value in kwargs.items():
         if name not in allowed:
@@ -145,15 +149,19 @@ def _class(environment_id: str) -> Any:
 
 def _options(environment_id: str) -> tuple[str, ...]:
     """The keywords that a constructor of brax names, and `n_frames`, which all of them hand on."""
-    parameters = inspect.signature(_class(environment_id)).parameters.values()
-    return *(one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD), "n_frames"
+    names = [
+        name
+        for name, parameter in inspect.signature(_class(environment_id)).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return (*names, "n_frames")
 
 
 @functools.cache
 def _build(environment_id: str, options: Options) -> tuple[Any, int]:
-    """The brax object and the size of its observations, one for each id and options.
+    """The brax object and the size of its observations, one per id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays, which stay concrete even if the first use is inside a trace.
     """
     with engine_conventions(), jax.ensure_compile_time_eval():
         try:

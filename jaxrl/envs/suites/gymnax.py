@@ -2,12 +2,12 @@
 
 What the adapter changes, and nothing else:
 
-- types: every leaf of parameters, state, observation and reward is strongly typed, and a step keeps the
-  types of its reset (gymnax mixes weak types, int32 rewards and int32 observations);
+- types: every leaf of parameters, state, observation and reward is strongly typed, and a step keeps
+  the types of its reset (gymnax mixes weak types, int32 rewards and int32 observations);
 - observations are float32; a whole number (FrozenLake) becomes one-hot; 0/1 image planes [H, W, C]
   (MinAtar, Pong) become bool, a quarter of the memory;
-- bounds: the largest float32 means unbounded, and bounds that an environment's own observations leave are
-  declared infinite.
+- bounds: the largest float32 means unbounded, and bounds that an environment's own observations
+  leave are declared infinite.
 
 gymnax is imported on the first `make`, not with this module: it takes seconds.
 """
@@ -58,15 +58,18 @@ IDS = (
     "FrozenLake-misc",
 )
 REFUSED = {
-    "MNISTBandit-bsuite": "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"
+    "MNISTBandit-bsuite": (
+        "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"
+    )
 }
 
-# Their observations leave the bounds that gymnax declares: negative contexts and times, rewards among them.
+# Their observations leave the bounds that gymnax declares: negative contexts and times, rewards
+# among them.
 _WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
 
 
 class GymnaxSpec(NamedTuple):
-    """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
+    """What is fixed when an environment is made; hashable, so that equal ones compile once."""
 
     environment_id: str
     options: tuple[tuple[str, Any], ...]  # of gymnax's constructor
@@ -150,12 +153,11 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
             raise errors.unknown(f"option of {environment_id}", name, (*defaults, *constructor))
     horizon = kwargs.get("max_steps_in_episode", int(defaults["max_steps_in_episode"]))
     errors.check_positive_int("max_steps_in_episode", horizon)
-    parameters = environment.default_params.replace(
-        **{
-            name: _parameter(name, kwargs.get(name, default), default)
-            for name, default in defaults.items()
-        }
-    )
+    given = {
+        name: _parameter(name, kwargs.get(name, default), default)
+        for name, default in defaults.items()
+    }
+    parameters = environment.default_params.replace(**given)
     spec = GymnaxSpec(
         environment_id=environment_id,
         options=options,
@@ -170,9 +172,9 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
 
 @functools.cache
 def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[Any, PyTree]:
-    """The (environment, default parameters) of gymnax, one object for each id and options.
+    """The (environment, default parameters) of gymnax, one object per id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays, which stay concrete even if the first use is inside a trace.
     """
     import gymnax
 
@@ -194,10 +196,13 @@ def _parameter(name: str, value: Any, default: Any) -> Array:
     """A parameter with the shape and strong type of gymnax's default."""
     default = _strong(default)
     given = np.asarray(value)
-    whole = jnp.issubdtype(default.dtype, jnp.integer)
-    allowed = "b" if default.dtype == bool else "iu" if whole else "iuf"
+    if default.dtype == bool:
+        kind, allowed = "bool", "b"
+    elif jnp.issubdtype(default.dtype, jnp.integer):
+        kind, allowed = "whole number", "iu"
+    else:
+        kind, allowed = "number", "iuf"
     if given.dtype.kind not in allowed or given.shape != default.shape:
-        kind = {"b": "bool", "iu": "whole number", "iuf": "number"}[allowed]
         shape = f"an array {list(default.shape)} of type {kind}" if default.shape else f"one {kind}"
         raise errors.JaxrlError(f"{name} is {value!r}, but must be {shape}.")
     return jnp.asarray(given, default.dtype)
@@ -223,7 +228,7 @@ def _action_space(space: Any) -> Space:
 
 
 def _bound(bound: Any) -> Any:
-    """A bound as a float, or as nested tuples where coordinates differ; ±(largest float32) is infinite."""
+    """A bound as a float, or as nested tuples if coordinates differ; the largest float32 is ∞."""
     array = np.asarray(bound, np.float32)
     array = np.where(np.abs(array) >= np.finfo(np.float32).max, np.copysign(np.inf, array), array)
     return float(array.flat[0]) if np.all(array == array.flat[0]) else _nested(array.tolist())
@@ -231,4 +236,6 @@ def _bound(bound: Any) -> Any:
 
 def _nested(values: Any) -> Any:
     """Lists as tuples, which hash."""
-    return tuple(_nested(value) for value in values) if isinstance(values, list) else values
+    if isinstance(values, list):
+        return tuple(_nested(value) for value in values)
+    return values

@@ -1,4 +1,4 @@
-"""Other people's physics under the jaxrl contract: what the adapters of brax and MuJoCo Playground share."""
+"""What the adapters of brax and MuJoCo Playground share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Options = tuple[tuple[str, Any], ...]
 
 
 class EngineEnvironment(Environment):
-    """An environment whose `spec`, a static field of the subclass, holds the sizes of observation and action."""
+    """An environment of an engine.
+
+    `spec`, a static field of the subclass, holds the sizes of observation and action.
+    """
 
     @property
     def observation_space(self) -> Space:
@@ -52,9 +55,10 @@ def specs(
 
 @contextmanager
 def engine_conventions() -> Iterator[None]:
-    """Trace or build with what their code takes for granted: silent broadcasting, and calls that are deprecated.
+    """Trace or build with what the engines' code takes for granted.
 
-    Neither can be changed from here, and a user can do nothing about the warnings.
+    That is silent broadcasting, and calls that are deprecated. Neither can be changed from here,
+    and a user can do nothing about the warnings.
     """
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")
@@ -62,7 +66,7 @@ def engine_conventions() -> Iterator[None]:
 
 
 def detached(tree: PyTree) -> PyTree:
-    """Fresh arrays, strongly typed, that no device has a claim on (an engine ties its own to one)."""
+    """Fresh arrays, strongly typed, tied to no device (an engine ties its own to one)."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 
 

@@ -2,11 +2,14 @@
 
 What the adapter changes, and nothing else:
 
-- the physics is MJX in JAX wherever it runs (`impl="jax"`; Playground chooses Warp even on a CPU, which cannot run it);
+- the physics is MJX in JAX wherever it runs (`impl="jax"`; Playground chooses Warp even on a CPU,
+  which cannot run it);
 - no wrapper is used: none that resets to a cached first state, none that counts or repeats steps;
-- the state is the physics alone: metrics and `info` are dropped, which no step of these environments reads;
+- the state is the physics alone: metrics and `info` are dropped, which no step of these
+  environments reads;
 - types: every leaf is strongly typed, and a step keeps the types of its reset;
-- a simulation that blows up ends its episode (`blow_up`); nothing else does, as in the DeepMind Control Suite.
+- a simulation that blows up ends its episode (`blow_up`); nothing else does, as in the DeepMind
+  Control Suite.
 
 Playground is imported on the first `make`, not with this module: it takes seconds.
 """
@@ -73,64 +76,45 @@ _SIZES = {
 IDS = tuple(_SIZES)
 SPECS = specs(_SIZES, HORIZON, ("mjx",))
 _NOT_IN_THE_WHEEL = (
-    "its robot is not part of the package: Playground would clone all of MuJoCo Menagerie from GitHub, "
-    "and jaxrl fetches nothing unasked"
+    "its robot is not part of the package: Playground would clone all of MuJoCo Menagerie from "
+    "GitHub, and jaxrl fetches nothing unasked"
 )
-REFUSED = dict.fromkeys(
-    (
-        f"playground/{name}"
-        for name in (
-            *(
-                "AeroCubeRotateZAxis",
-                "AlohaHandOver",
-                "AlohaSinglePegInsertion",
-                "ApolloJoystickFlatTerrain",
-            ),
-            *(
-                "BarkourJoystick",
-                "BerkeleyHumanoidJoystickFlatTerrain",
-                "BerkeleyHumanoidJoystickRoughTerrain",
-            ),
-            *(
-                "G1JoystickFlatTerrain",
-                "G1JoystickRoughTerrain",
-                "Go1Footstand",
-                "Go1Getup",
-                "Go1Handstand",
-            ),
-            *(
-                "Go1JoystickFlatTerrain",
-                "Go1JoystickRoughTerrain",
-                "H1InplaceGaitTracking",
-                "H1JoystickGaitTracking",
-            ),
-            *(
-                "LeapCubeReorient",
-                "LeapCubeRotateZAxis",
-                "Op3Joystick",
-                "PandaOpenCabinet",
-                "PandaPickCube",
-            ),
-            *(
-                "PandaPickCubeCartesian",
-                "PandaPickCubeOrientation",
-                "PandaRobotiqPushCube",
-                "SpotFlatTerrainJoystick",
-            ),
-            *(
-                "SpotGetup",
-                "SpotJoystickGaitTracking",
-                "T1JoystickFlatTerrain",
-                "T1JoystickRoughTerrain",
-            ),
-        )
-    ),
-    _NOT_IN_THE_WHEEL,
+_ROBOTS = (
+    "playground/AeroCubeRotateZAxis",
+    "playground/AlohaHandOver",
+    "playground/AlohaSinglePegInsertion",
+    "playground/ApolloJoystickFlatTerrain",
+    "playground/BarkourJoystick",
+    "playground/BerkeleyHumanoidJoystickFlatTerrain",
+    "playground/BerkeleyHumanoidJoystickRoughTerrain",
+    "playground/G1JoystickFlatTerrain",
+    "playground/G1JoystickRoughTerrain",
+    "playground/Go1Footstand",
+    "playground/Go1Getup",
+    "playground/Go1Handstand",
+    "playground/Go1JoystickFlatTerrain",
+    "playground/Go1JoystickRoughTerrain",
+    "playground/H1InplaceGaitTracking",
+    "playground/H1JoystickGaitTracking",
+    "playground/LeapCubeReorient",
+    "playground/LeapCubeRotateZAxis",
+    "playground/Op3Joystick",
+    "playground/PandaOpenCabinet",
+    "playground/PandaPickCube",
+    "playground/PandaPickCubeCartesian",
+    "playground/PandaPickCubeOrientation",
+    "playground/PandaRobotiqPushCube",
+    "playground/SpotFlatTerrainJoystick",
+    "playground/SpotGetup",
+    "playground/SpotJoystickGaitTracking",
+    "playground/T1JoystickFlatTerrain",
+    "playground/T1JoystickRoughTerrain",
 )
+REFUSED = dict.fromkeys(_ROBOTS, _NOT_IN_THE_WHEEL)
 
 
 class PlaygroundSpec(NamedTuple):
-    """What is fixed when an environment is made; hashable, so that two equal ones share one compilation."""
+    """What is fixed when an environment is made; hashable, so that equal ones compile once."""
 
     environment_id: str
     options: Options  # of Playground's configuration
@@ -157,7 +141,8 @@ class PlaygroundEnvironment(EngineEnvironment):
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Call Playground's `reset`: (physics, observation [observation_size])."""
         with engine_conventions():
-            # Its data and not the key: some of their resets draw from one key twice, which JAX can be told to refuse.
+            # Its data and not the key: some of their resets draw from one key twice, which JAX can
+            # be told to refuse.
             state = self._playground().reset(jax.random.key_data(key))
         return strip_weak_types(state.data), jnp.asarray(state.obs, jnp.float32)
 
@@ -185,7 +170,7 @@ class PlaygroundEnvironment(EngineEnvironment):
 
 
 def make(environment_id: str, **kwargs: Any) -> PlaygroundEnvironment:
-    """Build by id; `kwargs` override numbers of Playground's configuration: `ctrl_dt`, `sim_dt`, `episode_length`."""
+    """Build by id; `kwargs` override its configuration's `ctrl_dt`, `sim_dt`, `episode_length`."""
     allowed = ("ctrl_dt", "sim_dt", "episode_length")
     for name, value in kwargs.items():
         if name not in allowed:
@@ -210,9 +195,9 @@ def make(environment_id: str, **kwargs: Any) -> PlaygroundEnvironment:
 
 @functools.cache
 def _build(environment_id: str, options: Options) -> tuple[Any, int]:
-    """Playground's object and the size of its observations, one for each id and options.
+    """Playground's object and the size of its observations, one per id and options.
 
-    The constructors make arrays; they stay concrete even if the first use in a process is inside a trace.
+    The constructors make arrays, which stay concrete even if the first use is inside a trace.
     """
     with engine_conventions():
         from mujoco_playground import dm_control_suite

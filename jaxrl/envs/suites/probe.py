@@ -1,7 +1,7 @@
 """Probe environments: minimal problems whose optimal policy and value function are known exactly.
 
-Each isolates one link of a learner, so that the first one to fail names the fault (after A. Jones, "Debugging
-reinforcement learning systems", 2021). Each is learned in seconds.
+Each isolates one link of a learner, so that the first one to fail names the fault (after A. Jones,
+"Debugging reinforcement learning systems", 2021). Each is learned in seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ SUITE = "probe"
 
 
 class Probe(Environment):
-    """What the probes share unless they say otherwise: one number observed, two actions, optimal value 1."""
+    """What the probes share by default: one number observed, two actions, optimal value 1."""
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (1,))
     acted: ClassVar[Space] = Discrete(2)
-    limit: ClassVar[int] = (
-        20  # beyond every episode that terminates by itself: the two ends never coincide
-    )
+    # Beyond every episode that terminates by itself: the two ends never coincide.
+    limit: ClassVar[int] = 20
 
     @property
     def observation_space(self) -> Space:
@@ -83,8 +82,8 @@ class ConstantReward(OneStep):
 class NeverEnding(OneStep):
     """Reward 1 on every step, forever; only the time limit of 10 cuts episodes.
 
-    Any policy is optimal; V = 1/(1-γ). A learner that takes the time limit for a termination finds at most
-    (1-γ¹⁰)/(1-γ) instead.
+    Any policy is optimal; V = 1/(1-γ). A learner that takes the time limit for a termination finds
+    at most (1-γ¹⁰)/(1-γ) instead.
     """
 
     limit: ClassVar[int] = 10
@@ -118,7 +117,10 @@ class TwoStep(Probe):
 
 
 class ActionReward(OneStep):
-    """Reward 1 for action 1, 0 for action 0. Optimal: always 1; V = 1. Fails: the policy loss or its sign."""
+    """Reward 1 for action 1, 0 for action 0.
+
+    Optimal: always 1; V = 1. Fails: the policy loss or its sign.
+    """
 
     def reward(self, state: PyTree, action: Array) -> Array:
         """The action."""
@@ -150,8 +152,8 @@ class ContinuousAction(OneStep):
 class ObservationAction(OneStep):
     """A coin, -1 or 1, is observed; reward 1 if the action names it (0 for -1, 1 for 1), else -1.
 
-    Optimal: name it; V = 1. Fails, where ActionReward passes: observations do not reach the policy, or
-    advantages meet the wrong rows.
+    Optimal: name it; V = 1. Fails, where ActionReward passes: observations do not reach the policy,
+    or advantages meet the wrong rows.
     """
 
     def draw(self, key: Key) -> Array:
@@ -170,7 +172,8 @@ class ObservationAction(OneStep):
 class ObservationReward(ObservationAction):
     """The same coin is itself the reward. Any policy is optimal; V(o) = o.
 
-    Fails, where ConstantReward passes: observations do not reach the value network, or are shuffled.
+    Fails, where ConstantReward passes: observations are shuffled, or do not reach the value
+    network.
     """
 
     def reward(self, state: Array, action: Array) -> Array:
@@ -185,7 +188,8 @@ class ObservationReward(ObservationAction):
 class MultiDiscreteAction(OneStep):
     """Two targets, of 2 and of 3 values, are observed one-hot; the reward is the fraction matched.
 
-    Optimal: repeat the targets; V = 1. An action distribution that ties or swaps its factors cannot reach it.
+    Optimal: repeat the targets; V = 1. A distribution that ties or swaps its factors cannot reach
+    it.
     """
 
     observed: ClassVar[Space] = Box(0.0, 1.0, (5,))
@@ -205,11 +209,9 @@ class MultiDiscreteAction(OneStep):
 
     def optimal_action(self, observation: Array) -> Array:
         """Both targets, int32 [..., 2]."""
-        targets = (
-            jnp.argmax(observation[..., :2], axis=-1),
-            jnp.argmax(observation[..., 2:], axis=-1),
-        )
-        return jnp.stack(targets, axis=-1).astype(jnp.int32)
+        first = jnp.argmax(observation[..., :2], axis=-1)
+        second = jnp.argmax(observation[..., 2:], axis=-1)
+        return jnp.stack([first, second], axis=-1).astype(jnp.int32)
 
 
 class Countdown(NamedTuple):
@@ -220,10 +222,12 @@ class Countdown(NamedTuple):
 
 
 class TwoLengths(Probe):
-    """Reward 1 a step; a coin at reset makes the episode 2 or 10 steps long, returns 2 or 10 (mean 6).
+    """Reward 1 per step; a coin at reset makes the episode 2 or 10 steps long.
 
-    Any policy is optimal; V = 1 + γ + … + γ^(r-1) with r steps remaining. An average over whichever episodes
-    end first comes out below 6: the short ones end five times as often.
+    So returns are 2 or 10, 6 on average.
+
+    Any policy is optimal; V = 1 + γ + … + γ^(r-1) with r steps remaining. An average over whichever
+    episodes end first comes out below 6: the short ones end five times as often.
     """
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (2,))  # coin, steps remaining / 10
@@ -251,8 +255,8 @@ class TwoLengths(Probe):
 class Memory(Probe):
     """The coin is seen once, at reset; two steps later the third action must name it: reward ±1.
 
-    Optimal: remember the coin and name it at the end, V = γ^(r-1) with r steps remaining. A policy without
-    memory cannot do better than 0 on average.
+    Optimal: remember the coin and name it at the end, V = γ^(r-1) with r steps remaining. A policy
+    without memory cannot do better than 0 on average.
     """
 
     observed: ClassVar[Space] = Box(-1.0, 1.0, (2,))  # coin, then 0; steps remaining / 3

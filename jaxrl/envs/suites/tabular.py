@@ -1,12 +1,14 @@
-"""Finite-horizon tabular MDPs as environments: random ones, the hub, FrozenLake and DeepSea, or arrays of your own.
+"""Finite-horizon tabular MDPs as environments: five kinds by name, or arrays of your own.
 
-    tabular/paper        5 states, 5 actions, 3 steps, uniform rewards, transitions uniform on the simplex
+    tabular/paper        5 states, 5 actions, 3 steps, uniform rewards, transitions uniform on the
+                         simplex
     tabular/hub          a state that pays, doors that do not, and one treasure behind one of them
     tabular/random       any size: states, actions, horizon, seed
     tabular/frozen-lake  the 4 × 4 lake, slippery or not
     tabular/deep-sea     a diving problem of any depth
 
-The arrays are leaves, so that a batch of MDPs is a vmap; core/tabular.py computes everything about them exactly.
+The arrays are leaves, so that `vmap` makes batches of MDPs; core/tabular.py computes everything
+about them exactly.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ class Place(NamedTuple):
 class TabularMDP(Environment):
     """H steps in S states with A actions; the observation is (s, h), each one-hot, [S + H].
 
-    transitions [H, S, A, S], rewards [H, S, A] in [0, 1], initial [S]: float32. The time limit is part of the problem,
-    so the last step terminates. Make it with `tabular_mdp`, which checks the arrays.
+    transitions [H, S, A, S], rewards [H, S, A] in [0, 1], initial [S]: float32. The time limit is
+    part of the problem, so the last step terminates. Make it with `tabular_mdp`, which checks the
+    arrays.
     """
 
     transitions: Array
@@ -62,14 +65,19 @@ class TabularMDP(Environment):
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Exact expected returns of uniformly random actions and of an optimal policy; None if they are the same."""
+        """Exact expected returns of uniformly random actions and of an optimal policy.
+
+        None if they are the same.
+        """
         transitions, rewards, initial = jax.device_get(
             (self.transitions, self.rewards, self.initial)
         )
         uniform = jnp.full_like(rewards, 1.0 / rewards.shape[-1])
         random = float(expected_return(transitions, rewards, initial, uniform))
         best = float(jnp.sum(initial * optimal(transitions, rewards).state[0]))
-        return (random, best) if best - random > TOLERANCE * self.horizon else None
+        if best - random > TOLERANCE * self.horizon:
+            return random, best
+        return None
 
     def reset(self, key: Key) -> tuple[Place, Array]:
         """A state of the initial distribution, at step 0."""
@@ -99,11 +107,16 @@ class TabularMDP(Environment):
 
 def tabular_mdp(transitions: Any, rewards: Any, initial: Any = None) -> TabularMDP:
     """An MDP from arrays, checked; without `initial` episodes begin in state 0."""
-    transitions, rewards = (np.asarray(each, np.float64) for each in (transitions, rewards))
+    transitions = np.asarray(transitions, np.float64)
+    rewards = np.asarray(rewards, np.float64)
     if initial is None and rewards.ndim == 3:
         initial = np.eye(1, rewards.shape[1])[0]
     check_mdp(transitions, rewards, np.asarray(initial, np.float64))
-    return TabularMDP(*(jnp.asarray(each, jnp.float32) for each in (transitions, rewards, initial)))
+    return TabularMDP(
+        transitions=jnp.asarray(transitions, jnp.float32),
+        rewards=jnp.asarray(rewards, jnp.float32),
+        initial=jnp.asarray(initial, jnp.float32),
+    )
 
 
 def check_mdp(transitions: np.ndarray, rewards: np.ndarray, initial: np.ndarray) -> None:
@@ -118,7 +131,8 @@ def check_mdp(transitions: np.ndarray, rewards: np.ndarray, initial: np.ndarray)
     ):
         if array.shape != expected:
             raise JaxrlError(
-                f"{name} have the shape {list(array.shape)}, but the rewards ask for {list(expected)}."
+                f"{name} have the shape {list(array.shape)}, but the rewards ask for "
+                f"{list(expected)}."
             )
         _check_distributions(name, array)
     check_range("rewards", rewards, 0.0, 1.0)
@@ -126,10 +140,12 @@ def check_mdp(transitions: np.ndarray, rewards: np.ndarray, initial: np.ndarray)
 
 def check_policy(policy: Any, env: TabularMDP) -> None:
     """Refuse what is no policy [H, S, A] for `env`."""
-    policy, shape = np.asarray(policy, np.float64), list(env.rewards.shape)
+    policy = np.asarray(policy, np.float64)
+    shape = list(env.rewards.shape)
     if list(policy.shape) != shape:
         raise JaxrlError(
-            f"the baseline has the shape {list(policy.shape)}, but this environment asks for {shape}."
+            f"the baseline has the shape {list(policy.shape)}, but this environment asks for "
+            f"{shape}."
         )
     _check_distributions("baseline", policy)
 
@@ -141,13 +157,15 @@ def check_episodes(episodes: TabularEpisodes, env: TabularMDP) -> None:
     if states.ndim != 2 or actions.shape != (len(states) - 1, states.shape[-1]):
         shapes = f"{list(states.shape)} and {list(actions.shape)}"
         raise JaxrlError(
-            f"the dataset's states and actions have the shapes {shapes}, but must be [H + 1, N] and [H, N]."
+            f"the dataset's states and actions have the shapes {shapes}, but must be [H + 1, N] "
+            "and [H, N]."
         )
     if states.size == 0 or actions.shape[1] == 0:
         raise JaxrlError("the dataset holds no episodes.")
     if len(actions) != horizon:
         raise JaxrlError(
-            f"the dataset's episodes have {len(actions)} steps, but the environment's have {horizon}."
+            f"the dataset's episodes have {len(actions)} steps, but the environment's have "
+            f"{horizon}."
         )
     for name, found, count in (("state", states, num_states), ("action", actions, num_actions)):
         if found.min() < 0 or found.max() >= count:
@@ -187,15 +205,18 @@ def paper(seed: int = 0) -> TabularMDP:
 
 
 def hub(horizon: int = 5) -> TabularMDP:
-    """A hub that pays 1/2 for staying, four doors that pay nothing, and 1 a step behind one of them.
+    """A hub that pays 1/2 for staying, four doors that pay nothing, and 1 per step behind one.
 
-    In the hub, state 0, action 0 stays and pays 1/2; action a > 0 goes to state a with probability 0.9. There every
-    action stays with probability 0.9, else leads back; action 2 in state 3 pays 1, all else nothing. A baseline that
-    always takes action 0 is decent (V = H/2), deterministic, and shows nothing of what it is worth leaving the hub for.
+    In the hub, state 0, action 0 stays and pays 1/2; action a > 0 goes to state a with probability
+    0.9. There every action stays with probability 0.9, else leads back; action 2 in state 3 pays 1,
+    all else nothing. A baseline that always takes action 0 is decent (V = H/2), deterministic, and
+    shows nothing of what it is worth leaving the hub for.
     """
     check_positive_int("horizon", horizon)
-    transitions, rewards = np.zeros((5, 5, 5)), np.zeros((5, 5))
-    transitions[0, 0, 0], rewards[0, 0] = 1.0, 0.5
+    transitions = np.zeros((5, 5, 5))
+    rewards = np.zeros((5, 5))
+    transitions[0, 0, 0] = 1.0
+    rewards[0, 0] = 0.5
     for state in range(1, 5):
         transitions[0, state, [state, 0]] = 0.9, 0.1
         transitions[state, :, [state, 0]] = np.array([[0.9], [0.1]])
@@ -204,35 +225,41 @@ def hub(horizon: int = 5) -> TabularMDP:
 
 
 def frozen_lake(horizon: int = 20, slippery: bool = True) -> TabularMDP:
-    """The 4 × 4 FrozenLake: reach the goal, for 1, and no hole. Slippery: a third of the steps goes to either side.
+    """The 4 × 4 FrozenLake: reach the goal, for 1, and no hole.
 
-    Holes and the goal are absorbing and pay nothing more. Actions: left, down, right, up.
+    If it is slippery, a third of the steps goes to either side. Holes and the goal are absorbing
+    and pay nothing more. Actions: left, down, right, up.
     """
     check_positive_int("horizon", horizon)
     lake, size = "SFFFFHFHFFFHHFFG", 4
-    transitions, rewards = np.zeros((16, 4, 16)), np.zeros((16, 4))
+    transitions = np.zeros((16, 4, 16))
+    rewards = np.zeros((16, 4))
     moves = [(0, -1), (1, 0), (0, 1), (-1, 0)]
     for state, cell in enumerate(lake):
         for action in range(4):
             if cell in "HG":
                 transitions[state, action, state] = 1.0
                 continue
-            for taken in [(action - 1) % 4, action, (action + 1) % 4] if slippery else [action]:
-                place = np.clip(np.add(divmod(state, size), moves[taken]), 0, size - 1)
-                transitions[state, action, place[0] * size + place[1]] += 1 / 3 if slippery else 1.0
+            directions = [action]
+            if slippery:
+                directions = [(action - 1) % 4, action, (action + 1) % 4]
+            for taken in directions:
+                row, column = np.clip(np.add(divmod(state, size), moves[taken]), 0, size - 1)
+                transitions[state, action, row * size + column] += 1 / len(directions)
             rewards[state, action] = transitions[state, action, lake.index("G")]
     return _stationary(transitions, rewards, horizon)
 
 
 def deep_sea(depth: int = 8) -> TabularMDP:
-    """`depth` steps of diving left or right; only the diver who always goes right finds the treasure, for 1.
+    """`depth` steps of diving left or right; only who always goes right finds the treasure, for 1.
 
-    The state is the column. Every step pays 0.01/depth for going left, nothing for going right; the last step to the
-    right from the last column pays 1. (Osband et al. 2019, arXiv 1908.03568, with its cost of going right moved to a
-    gain of going left, so that rewards lie in [0, 1].)
+    The state is the column. Every step pays 0.01/depth for going left, nothing for going right; the
+    last step to the right from the last column pays 1. (Osband et al. 2019, arXiv 1908.03568, with
+    its cost of going right moved to a gain of going left, so that rewards lie in [0, 1].)
     """
     check_positive_int("depth", depth)
-    transitions, rewards = np.zeros((depth, 2, depth)), np.zeros((depth, depth, 2))
+    transitions = np.zeros((depth, 2, depth))
+    rewards = np.zeros((depth, depth, 2))
     columns = np.arange(depth)
     transitions[columns, 0, np.maximum(columns - 1, 0)] = 1.0
     transitions[columns, 1, np.minimum(columns + 1, depth - 1)] = 1.0
@@ -244,7 +271,8 @@ def deep_sea(depth: int = 8) -> TabularMDP:
 def _stationary(transitions: np.ndarray, rewards: np.ndarray, horizon: int) -> TabularMDP:
     """The same dynamics [S, A, S] and rewards [S, A] on every step."""
     return tabular_mdp(
-        *(np.broadcast_to(each, (horizon, *each.shape)) for each in (transitions, rewards))
+        np.broadcast_to(transitions, (horizon, *transitions.shape)),
+        np.broadcast_to(rewards, (horizon, *rewards.shape)),
     )
 
 

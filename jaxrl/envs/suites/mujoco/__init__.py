@@ -1,6 +1,6 @@
 """Gymnasium's MuJoCo tasks (v5) as pure functions: `make("HalfCheetah-v5", backend="mujoco")`.
 
-    host.py     back end `mujoco`: the C library, whole batches on threads of the host, exact to the bit
+    host.py     back end `mujoco`: the C library, whole batches on threads of the host
     mjx.py      back end `mjx`: MuJoCo in JAX, for GPUs and TPUs
     task.py     what all tasks share; runners.py and arms.py hold the eleven
     model.py    what both back ends share
@@ -46,13 +46,16 @@ TASKS: dict[str, type[MujocoTask]] = {
     )
 }
 IDS = tuple(TASKS)
-REFUSED = {
-    name.replace(
-        "v5", version
-    ): f"its rewards and observations have known faults, which {name} mends"
-    for name in IDS
-    for version in ("v2", "v3", "v4")
-}
+
+
+def _refused() -> dict[str, str]:
+    """The earlier versions of each task, with what is wrong with them."""
+    found: dict[str, str] = {}
+    for name in IDS:
+        for version in ("v2", "v3", "v4"):
+            reason = f"its rewards and observations have known faults, which {name} mends"
+            found[name.replace("v5", version)] = reason
+    return found
 
 
 def _spec(kind: type[MujocoTask]) -> registry.EnvironmentSpec:
@@ -64,12 +67,16 @@ def _spec(kind: type[MujocoTask]) -> registry.EnvironmentSpec:
 
 
 SPECS = {name: _spec(kind) for name, kind in TASKS.items()}
+REFUSED = _refused()
 
 
 def make(
     environment_id: str, backend: str = "mujoco", impl: str = "jax", **kwargs: Any
 ) -> MujocoTask:
-    """Build by id; `kwargs` are Gymnasium's options of the task, `impl` is MJX's: jax, or warp if installed."""
+    """Build by id; `kwargs` are Gymnasium's options of the task.
+
+    `impl` is MJX's implementation: jax, or warp if it is installed.
+    """
     errors.check_choice("backend", backend, BACKENDS)
     kind = TASKS[environment_id]
     defaults = {
@@ -99,7 +106,8 @@ def _model(environment_id: str, kind: type[MujocoTask]) -> MujocoModel:
     path = Path(found.origin).parent / "envs" / "mujoco" / "assets" / kind.XML
     if not path.exists():
         raise errors.JaxrlError(
-            f"{environment_id} needs {kind.XML}, which the installed Gymnasium lacks: pip install 'jaxrl[mujoco]'."
+            f"{environment_id} needs {kind.XML}, which the installed Gymnasium lacks: "
+            "pip install 'jaxrl[mujoco]'."
         )
     return MujocoModel(environment_id, str(path), kind.FRAME_SKIP, kind.READS, kind.TRACK)
 
@@ -114,8 +122,9 @@ def _check_model(environment_id: str, kind: type[MujocoTask], model: MujocoModel
 
         raise errors.JaxrlError(
             f"{environment_id}: {kind.XML} has sizes (nq, nv, nu) = {sizes} and controls in "
-            f"{loaded.actuator_ctrlrange.tolist()}, but the task was written for {kind.SIZES} and ±{kind.BOUND}: "
-            f"MuJoCo {mujoco.__version__} or the installed Gymnasium differs. pip install 'jaxrl[mujoco]'."
+            f"{loaded.actuator_ctrlrange.tolist()}, but the task was written for {kind.SIZES} and "
+            f"±{kind.BOUND}: MuJoCo {mujoco.__version__} or the installed Gymnasium differs. "
+            "pip install 'jaxrl[mujoco]'."
         )
 
 

@@ -1,13 +1,17 @@
-"""MuJoCo's C library as pure functions of arrays: whole batches on its own threads, inside one host callback.
+"""MuJoCo's C library as pure functions of arrays.
 
-The state of a simulation is a row of float64 numbers, everything that a faithful restart needs:
+Whole batches are stepped on MuJoCo's own threads, inside one host callback. The state of a
+simulation is a row of float64 numbers, everything that a faithful restart needs:
 
     time, qpos, qvel, act      MuJoCo's full physics state
-    qacc_warmstart             where the constraint solver begins; without it the next step differs by 1e-13 or more
-    point [2]                  where the tracked point was seen, for the tasks whose reward asks how far it moved
+    qacc_warmstart             where the constraint solver begins; without it the next step differs
+                               by 1e-13 or more
+    point [2]                  where the tracked point was seen, for the tasks whose reward asks how
+                               far it moved
 
-JAX, which runs in float32, carries it as pairs of uint32 words, [..., 2], and never looks inside. The host keeps
-nothing between two calls: the same state and action give the same bits, whatever was simulated before.
+JAX, which runs in float32, carries it as pairs of uint32 words, [..., 2], and never looks inside.
+The host keeps nothing between two calls: the same state and action give the same bits, whatever was
+simulated before.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from jaxrl.types import Array
 
 @dataclass(frozen=True)
 class HostPhysics:
-    """The physics of one model on the host. Equal models are equal to JAX, and share their simulations."""
+    """The physics of one model on the host; equal ones share their simulations and compile once."""
 
     model: MujocoModel
 
@@ -41,12 +45,12 @@ class HostPhysics:
         return self._call(simulation(self.model).begin, jnp.concatenate([qpos, qvel]))
 
     def step(self, state: Array, action: Array) -> tuple[Array, Readings]:
-        """`frame_skip` physics steps under one control, float32 [nu], which MuJoCo clamps to its range."""
+        """`frame_skip` physics steps under one control, float32 [nu], which MuJoCo clamps."""
         self._check(state.shape, state.dtype)
         return self._call(simulation(self.model).step, state, action)
 
     def pack(self, data: Any) -> np.ndarray:
-        """The state, uint32 [S, 2], of a mujoco.MjData: one of yours, or of a Gymnasium environment."""
+        """The state, uint32 [S, 2], of a mujoco.MjData, yours or a Gymnasium environment's."""
         import mujoco
 
         mine = simulation(self.model)
@@ -62,7 +66,8 @@ class HostPhysics:
         """The mujoco.MjData of a state, to draw it or to ask MuJoCo anything."""
         import mujoco
 
-        mine, words = simulation(self.model), np.ascontiguousarray(state)
+        mine = simulation(self.model)
+        words = np.ascontiguousarray(state)
         self._check(words.shape, words.dtype)
         data = mujoco.MjData(mine.model)
         mujoco.mj_setState(mine.model, data, _doubles(words[None])[0, : mine.physics], mine.kept)
@@ -74,11 +79,12 @@ class HostPhysics:
         size = simulation(self.model).state
         if shape != (size, 2) or dtype != np.uint32:
             raise JaxrlError(
-                f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} {list(shape)}."
+                f"a state of {self.model.name} is uint32 [{size}, 2], but got {dtype} "
+                f"{list(shape)}."
             )
 
     def _call(self, function: Callable, *arguments: Array) -> tuple[Array, Readings]:
-        """`function(state words, seen, *arguments)` on NumPy arrays with rows, behind a callback for this device."""
+        """`function(state words, seen, *arguments)` on NumPy arrays with rows, in a callback."""
         from jax.experimental.buffer_callback import buffer_callback
 
         sizes = simulation(self.model)
@@ -104,8 +110,8 @@ class HostPhysics:
             in_place(None, out, *given)
             return out
 
-        # On CPUs the callback works in XLA's own buffers: no copies, and nothing that waits for a device which
-        # waits for the callback.
+        # On CPUs the callback works in XLA's own buffers: no copies, and nothing that waits for a
+        # device which waits for the callback.
         words, seen = jax.lax.platform_dependent(
             *arguments,
             cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
@@ -122,14 +128,15 @@ class Simulation:
     def __init__(self, model: MujocoModel) -> None:
         import mujoco
 
-        self.spec, self.model = model, load(model.path)
+        self.spec = model
+        self.model = load(model.path)
         # What blows up shall be seen, and not start over from the first position.
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        kinds, data = mujoco.mjtState, mujoco.MjData(self.model)
+        kinds = mujoco.mjtState
+        data = mujoco.MjData(self.model)
         self.kept = int(kinds.mjSTATE_FULLPHYSICS | kinds.mjSTATE_WARMSTART)
-        self._given = self.kept | int(
-            kinds.mjSTATE_CTRL
-        )  # the control comes last: a row of the state, then an action
+        # The control comes last: a row of the state, then an action.
+        self._given = self.kept | int(kinds.mjSTATE_CTRL)
         self.physics = mujoco.mj_stateSize(self.model, self.kept)
         self.moving = self.model.nq + self.model.nv
         self.shapes = {name: np.shape(getattr(data, name)) for name in model.reads}
@@ -141,12 +148,12 @@ class Simulation:
         """Write the states, and what is seen of them, of rows `place` of (qpos, qvel)."""
         with self._borrowed(len(words), self._batch) as batch:
             batch.reset(stage=0)  # the whole of it: also what no task reads
-            batch.warning[:] = (
-                1  # as if seen: a first one would go to a log file, and a blow-up is no surprise
-            )
+            # As if seen: a first one would go to a log file, and a blow-up is no surprise.
+            batch.warning[:] = 1
             batch.state[:, 1 : 1 + self.moving] = place
             batch.forward()
-            # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo for them yet.
+            # Gymnasium's observations of a reset have no contact forces: nothing has asked MuJoCo
+            # for them yet.
             read = {
                 name: 0.0 * batch.bind(name) if name == "cfrc_ext" else batch.bind(name)
                 for name in self.shapes
@@ -164,17 +171,14 @@ class Simulation:
 
     def named(self, seen: Array) -> Readings:
         """A row of what is seen, float32 [seen], by name."""
-        sizes = [
-            self.model.nq,
-            self.model.nv,
-            2,
-            *(int(np.prod(shape)) for shape in self.shapes.values()),
-        ]
+        read_sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        sizes = [self.model.nq, self.model.nv, 2, *read_sizes]
         qpos, qvel, moved, *read = jnp.split(seen, np.cumsum(sizes)[:-1].tolist())
-        named = zip(self.shapes.items(), read, strict=True)
-        return Readings(
-            qpos, qvel, moved, {name: flat.reshape(shape) for (name, shape), flat in named}
-        )
+        data = {
+            name: flat.reshape(shape)
+            for (name, shape), flat in zip(self.shapes.items(), read, strict=True)
+        }
+        return Readings(qpos, qvel, moved, data)
 
     def _step_batch(
         self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray
@@ -190,10 +194,12 @@ class Simulation:
     def _step_each(
         self, words: np.ndarray, seen: np.ndarray, before: np.ndarray, action: np.ndarray
     ) -> None:
-        """One after the other: contact forces are computed on demand, which a batch cannot be asked for."""
+        """One after the other: contact forces are computed on demand, which a batch cannot do."""
         import mujoco
 
-        earlier, states, model = _doubles(before), np.empty((len(words), self.physics)), self.model
+        model = self.model
+        earlier = _doubles(before)
+        states = np.empty((len(words), self.physics))
         given = np.concatenate([earlier[:, : self.physics], action], axis=1, dtype=np.float64)
         with self._borrowed(0, self._single) as (data, read):
             raw = np.empty((len(words), sum(map(len, read))))
@@ -208,9 +214,10 @@ class Simulation:
 
     @contextmanager
     def _borrowed(self, key: int, make: Callable[[int], Any]) -> Iterator[Any]:
-        """Something to simulate with that no other thread uses now: from the shelf of `key`, or made.
+        """Something to simulate with that no other thread uses, from the shelf of `key` or made.
 
-        Not thread-local: to Python a thread of XLA is a new one in each callback, and what it owns dies with it.
+        Not thread-local: to Python a thread of XLA is a new one in each callback, and takes along
+        what it owns.
         """
         shelf = self._shelves.setdefault(key, deque())
         try:
@@ -221,7 +228,7 @@ class Simulation:
         shelf.append(lent)  # not after an error: a new one is made then
 
     def _batch(self, rows: int) -> Any:
-        """So many simulations."""
+        """A batch of `rows` simulations."""
         from mujoco.batch import Batch
 
         batch = Batch(self.model, rows, min(rows, _cores()))
@@ -239,13 +246,13 @@ class Simulation:
         return data, [getattr(data, name).reshape(-1) for name in self.shapes]
 
     def _split(self, work: Callable, *arrays: np.ndarray) -> None:
-        """Call `work` on slices of the rows, one a thread; this thread takes the first."""
-        rows, workers = len(arrays[0]), min(_cores(), len(arrays[0]))
+        """Call `work` on slices of the rows, one per thread; this thread takes the first."""
+        rows = len(arrays[0])
+        workers = min(_cores(), rows)
         cuts = [rows * worker // workers for worker in range(workers + 1)]
-        slices = [
-            [array[start:stop] for array in arrays]
-            for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        slices = []
+        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+            slices.append([array[start:stop] for array in arrays])
         others = [_threads().submit(work, *part) for part in slices[1:]]
         work(*slices[0])
         for other in others:
@@ -259,15 +266,17 @@ class Simulation:
         read: dict[str, np.ndarray],
         earlier: np.ndarray | None,
     ) -> None:
-        """Write the states and what is seen of them; how far a point has moved is a difference of float64."""
-        out, moving = _doubles(words), self.moving
+        """Write the states and what is seen of them; movements are differences in float64."""
+        out = _doubles(words)
+        moving = self.moving
         out[:, : self.physics] = states
         seen[:, :moving] = states[:, 1 : 1 + moving]
-        point = states[:, 1:3]
-        if self.spec.track != "position":
-            point = out[:, self.physics :] = self.point(read)
-        start = slice(1, 3) if self.spec.track == "position" else slice(self.physics, None)
-        seen[:, moving : moving + 2] = 0.0 if earlier is None else point - earlier[:, start]
+        if self.spec.track == "position":
+            where = slice(1, 3)
+        else:
+            where = slice(self.physics, None)
+            out[:, where] = self.point(read)
+        seen[:, moving : moving + 2] = 0.0 if earlier is None else out[:, where] - earlier[:, where]
         begin = moving + 2
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
@@ -278,7 +287,8 @@ class Simulation:
         """Where the tracked point is, [rows, 2]."""
         if self.spec.track == "torso":
             return read["xpos"].reshape(-1, *self.shapes["xpos"])[:, TORSO, :2]
-        places, mass = read["xipos"].reshape(-1, *self.shapes["xipos"]), self.model.body_mass
+        places = read["xipos"].reshape(-1, *self.shapes["xipos"])
+        mass = self.model.body_mass
         return np.einsum("b,nbj->nj", mass, places[..., :2]) / mass.sum()
 
 
@@ -289,14 +299,16 @@ def _doubles(words: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def simulation(model: MujocoModel) -> Simulation:
-    """The simulation of a model, one for each."""
+    """The simulation of a model; there is one per model."""
     return Simulation(model)
 
 
 @functools.cache
 def _cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """MuJoCo in JAX (MJX) as a back end: the same models and tasks on GPUs and TPUs, in float32.
 
-The state is a row of float32 numbers: time, qpos, qvel, act, qacc_warmstart, and for some tasks the tracked point (see
-host.py). All else that MJX keeps is made anew from them. Its solver, collisions and precision differ from the C
-library's, so do trajectories after some steps; docs/environments.md has a table of one-step errors.
+The state is a row of float32 numbers: time, qpos, qvel, act, qacc_warmstart, and for some tasks the
+tracked point (see host.py). All else that MJX keeps is made anew from them. Its solver, collisions
+and precision differ from the C library's, so do trajectories after some steps; docs/environments.md
+has a table of one-step errors.
 """
 
 from __future__ import annotations
@@ -39,13 +40,12 @@ class MjxPhysics:
         with jax.numpy_rank_promotion("allow"):
             device, data = put(self.model.path, self.implementation)
             data = mjx.forward(device, data.replace(qpos=qpos, qvel=qvel))
-            data = data.replace(
-                qpos=qpos
-            )  # quaternions as they were given: only MJX brings them to length 1 here
+            # Quaternions as they were given: only MJX brings them to length 1 here.
+            data = data.replace(qpos=qpos)
         return self._shown(data, None)
 
     def step(self, state: Array, action: Array) -> tuple[Array, Readings]:
-        """`frame_skip` physics steps under one control, float32 [nu], clamped to the actuators' range."""
+        """`frame_skip` physics steps under one control, float32 [nu], clamped to its range."""
         from mujoco import mjx
 
         with jax.numpy_rank_promotion("allow"):
@@ -60,20 +60,23 @@ class MjxPhysics:
                 from mujoco.mjx._src.smooth import rne_postconstraint
 
                 data = rne_postconstraint(device, data)
-        return self._shown(data, kept["qpos"][:2] if self.model.track == "position" else point)
+        if self.model.track == "position":
+            point = kept["qpos"][:2]
+        return self._shown(data, point)
 
     def _kept(self, state: Array) -> dict[str, Array]:
         """A row of the state by name."""
         sizes = load(self.model.path)
         cuts = np.cumsum([1, sizes.nq, sizes.nv, sizes.na, sizes.nv]).tolist()
-        time, *parts = jnp.split(state, cuts)
-        return dict(
-            zip(
-                ("time", "qpos", "qvel", "act", "qacc_warmstart", "point"),
-                (time[0], *parts),
-                strict=True,
-            )
-        )
+        time, qpos, qvel, act, warmstart, point = jnp.split(state, cuts)
+        return {
+            "time": time[0],
+            "qpos": qpos,
+            "qvel": qvel,
+            "act": act,
+            "qacc_warmstart": warmstart,
+            "point": point,
+        }
 
     def _shown(self, data: Any, earlier: Array | None) -> tuple[Array, Readings]:
         """The state as a row, and what is seen of it."""
@@ -97,7 +100,7 @@ class MjxPhysics:
 
 @functools.cache
 def put(path: str, implementation: str) -> tuple[Any, Any]:
-    """(mjx model, mjx data at rest) of an XML file; concrete even if the first use is inside a trace."""
+    """(mjx model, mjx data at rest) of an XML file; concrete even if first used inside a trace."""
     import mujoco
     from mujoco import mjx
 

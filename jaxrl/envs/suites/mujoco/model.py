@@ -13,7 +13,7 @@ TORSO = 1  # the first body after the world
 
 
 class MujocoModel(NamedTuple):
-    """Which simulation, and what a task reads of it. Equal models are equal to JAX, and compile once."""
+    """Which simulation, and what a task reads of it; equal ones compile once."""
 
     name: str  # of the environment, for errors
     path: str  # of the XML file
@@ -27,7 +27,9 @@ class Readings(NamedTuple):
 
     qpos: Array
     qvel: Array
-    moved: Array  # [2]: metres along x and y that the tracked point has gone in this step; 0 at a reset
+    moved: (
+        Array  # [2]: metres along x and y that the tracked point moved in this step; 0 at a reset
+    )
     data: dict[str, Array]  # arrays of mjData, as MuJoCo leaves them after its last physics step
 
 
@@ -44,7 +46,7 @@ class Physics(Protocol):
         ...
 
     def step(self, state: PyTree, action: Array) -> tuple[PyTree, Readings]:
-        """`frame_skip` physics steps under one control, float32 [nu], clamped to the actuators' range."""
+        """`frame_skip` physics steps under one control, float32 [nu], clamped to its range."""
         ...
 
 
@@ -56,11 +58,12 @@ def load(path: str) -> Any:
     except (AttributeError, ImportError) as error:  # it loads what MUJOCO_GL names at once
         chosen = os.environ.get("MUJOCO_GL", "unset")
         raise JaxrlError(
-            f"MuJoCo does not import ({error}). MUJOCO_GL is {chosen}: unset it, or install the library that it names, "
-            "on Debian and Ubuntu libegl1 (egl) or libosmesa6 (osmesa)."
+            f"MuJoCo does not import ({error}). MUJOCO_GL is {chosen}: unset it, or install the "
+            "library that it names, on Debian and Ubuntu libegl1 (egl) or libosmesa6 (osmesa)."
         ) from error
 
-    # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal and in a log file.
+    # Some of the models use attributes that will go one day; MuJoCo would say so on the terminal
+    # and in a log file.
     earlier = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:

@@ -18,16 +18,17 @@ class HalfCheetah(MujocoTask):
     ctrl_cost_weight: float = 0.1
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = static(True)
-    XML, FRAME_SKIP, SIZES = "half_cheetah.xml", 5, (9, 9, 6)
+    XML = "half_cheetah.xml"
+    FRAME_SKIP = 5
+    SIZES = (9, 9, 6)
     D4RL: ClassVar[tuple[float, float] | None] = (-280.178953, 12135.0)
     HIDDEN: ClassVar[int] = 1  # positions that say where along the track, which no policy needs
 
     @property
     def observation_size(self) -> int:
         """Positions but the hidden ones, and velocities."""
-        return (
-            super().observation_size - self.HIDDEN * self.exclude_current_positions_from_observation
-        )
+        hidden = self.HIDDEN * self.exclude_current_positions_from_observation
+        return super().observation_size - hidden
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions, normal velocities."""
@@ -41,16 +42,17 @@ class HalfCheetah(MujocoTask):
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed less the squared action."""
         speed = seen.moved[0] / self.seconds
-        return self.forward_reward_weight * speed - self.ctrl_cost_weight * square(
-            action
-        ), jnp.zeros((), bool)
+        reward = self.forward_reward_weight * speed - self.ctrl_cost_weight * square(action)
+        return reward, jnp.zeros((), bool)
 
 
 class Swimmer(HalfCheetah):
     """Swim to the right; never terminates."""
 
     ctrl_cost_weight: float = 1e-4
-    XML, FRAME_SKIP, SIZES = "swimmer.xml", 4, (5, 5, 2)
+    XML = "swimmer.xml"
+    FRAME_SKIP = 4
+    SIZES = (5, 5, 2)
     D4RL = None
     HIDDEN: ClassVar[int] = 2
 
@@ -68,7 +70,9 @@ class Walker2d(HalfCheetah):
     healthy_z_range: tuple[float, float] = (0.8, 2.0)
     healthy_angle_range: tuple[float, float] = (-1.0, 1.0)
     reset_noise_scale: float = 5e-3
-    XML, FRAME_SKIP, SIZES = "walker2d_v5.xml", 4, (9, 9, 6)
+    XML = "walker2d_v5.xml"
+    FRAME_SKIP = 4
+    SIZES = (9, 9, 6)
     D4RL = (1.629008, 4592.3)
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
@@ -81,9 +85,9 @@ class Walker2d(HalfCheetah):
 
     def healthy(self, seen: Readings) -> Array:
         """Whether it stands, bool []."""
-        return within(seen.qpos[1], self.healthy_z_range) & within(
-            seen.qpos[2], self.healthy_angle_range
-        )
+        is_high = within(seen.qpos[1], self.healthy_z_range)
+        is_upright = within(seen.qpos[2], self.healthy_angle_range)
+        return is_high & is_upright
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Speed and a bonus while it stands, less the squared action."""
@@ -98,7 +102,9 @@ class Hopper(Walker2d):
     healthy_state_range: tuple[float, float] = (-100.0, 100.0)
     healthy_z_range: tuple[float, float] = (0.7, float("inf"))
     healthy_angle_range: tuple[float, float] = (-0.2, 0.2)
-    XML, FRAME_SKIP, SIZES = "hopper.xml", 4, (6, 6, 3)
+    XML = "hopper.xml"
+    FRAME_SKIP = 4
+    SIZES = (6, 6, 3)
     D4RL = (-20.272305, 3234.3)
 
     def healthy(self, seen: Readings) -> Array:
@@ -120,8 +126,11 @@ class Ant(MujocoTask):
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = static(True)
     include_cfrc_ext_in_observation: bool = static(True)
-    XML, FRAME_SKIP, SIZES = "ant.xml", 5, (15, 14, 8)
-    READS, TRACK = ("xpos", "cfrc_ext"), "torso"
+    XML = "ant.xml"
+    FRAME_SKIP = 5
+    SIZES = (15, 14, 8)
+    READS = ("xpos", "cfrc_ext")
+    TRACK = "torso"
     D4RL = (-325.6, 3879.7)
 
     @property
@@ -136,7 +145,8 @@ class Ant(MujocoTask):
 
     def contact_forces(self, seen: Readings) -> Array:
         """Forces and torques on each body, clipped, [bodies, 6]."""
-        return jnp.clip(seen.data["cfrc_ext"], *self.contact_force_range)
+        low, high = self.contact_force_range
+        return jnp.clip(seen.data["cfrc_ext"], low, high)
 
     def observe(self, seen: Readings) -> Array:
         """Positions, velocities, contact forces."""
@@ -146,13 +156,11 @@ class Ant(MujocoTask):
         return jnp.concatenate(parts)
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
-        """Speed and a bonus while it stands, less the squared action and the squared contact forces."""
+        """Speed and a bonus while it stands, less squared action and squared contact forces."""
         low, high = self.healthy_z_range
         healthy = (low <= seen.qpos[2]) & (seen.qpos[2] <= high)
-        reward = (
-            self.forward_reward_weight * seen.moved[0] / self.seconds
-            + self.healthy_reward * healthy
-        )
+        forward = self.forward_reward_weight * seen.moved[0] / self.seconds
+        reward = forward + self.healthy_reward * healthy
         reward -= self.ctrl_cost_weight * square(action)
         reward -= self.contact_cost_weight * square(self.contact_forces(seen))
         return reward, ~healthy & self.terminate_when_unhealthy
@@ -170,20 +178,21 @@ class HumanoidStandup(MujocoTask):
     include_cvel_in_observation: bool = static(True)
     include_qfrc_actuator_in_observation: bool = static(True)
     include_cfrc_ext_in_observation: bool = static(True)
-    XML, FRAME_SKIP, SIZES, BOUND = "humanoidstandup.xml", 5, (24, 23, 17), 0.4
+    XML = "humanoidstandup.xml"
+    FRAME_SKIP = 5
+    SIZES = (24, 23, 17)
+    BOUND = 0.4
     READS: ClassVar[tuple[str, ...]] = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
     @property
     def observation_size(self) -> int:
-        """Positions and velocities; inertia, velocity and contact forces of 13 bodies; joint forces."""
+        """Positions, velocities and joint forces; inertia, velocity and contacts of 13 bodies."""
         width = super().observation_size - 2 * self.exclude_current_positions_from_observation
-        width += (
-            17 * self.include_qfrc_actuator_in_observation
-            + 13 * 10 * self.include_cinert_in_observation
-        )
-        return width + 13 * 6 * (
-            self.include_cvel_in_observation + self.include_cfrc_ext_in_observation
-        )
+        width += 17 * self.include_qfrc_actuator_in_observation
+        width += 13 * 10 * self.include_cinert_in_observation
+        width += 13 * 6 * self.include_cvel_in_observation
+        width += 13 * 6 * self.include_cfrc_ext_in_observation
+        return width
 
     def initial_state(self, key: Key, qpos: Array) -> tuple[Array, Array]:
         """Uniform positions and velocities."""
@@ -199,16 +208,14 @@ class HumanoidStandup(MujocoTask):
 
     def impact(self, seen: Readings) -> Array:
         """The cost of contact forces."""
-        return jnp.clip(
-            self.impact_cost_weight * square(seen.data["cfrc_ext"]), *self.impact_cost_range
-        )
+        low, high = self.impact_cost_range
+        return jnp.clip(self.impact_cost_weight * square(seen.data["cfrc_ext"]), low, high)
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
         """Height over the physics' time step, less the squared action and the impact."""
         height = seen.qpos[2] / (self.seconds / self.FRAME_SKIP)
-        return height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0, jnp.zeros(
-            (), bool
-        )
+        reward = height - self.ctrl_cost_weight * square(action) - self.impact(seen) + 1.0
+        return reward, jnp.zeros((), bool)
 
 
 class Humanoid(HumanoidStandup):
@@ -218,15 +225,14 @@ class Humanoid(HumanoidStandup):
     healthy_reward: float = 5.0
     terminate_when_unhealthy: bool = static(True)
     healthy_z_range: tuple[float, float] = (1.0, 2.0)
-    XML, TRACK = "humanoid.xml", "mass_center"
+    XML = "humanoid.xml"
+    TRACK = "mass_center"
     READS = ("xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
     def reward_and_termination(self, seen: Readings, action: Array) -> tuple[Array, Array]:
-        """Speed of the centre of mass and a bonus while it stands, less the squared action and the impact."""
+        """The centre of mass' speed and a bonus while it stands, less squared action and impact."""
         healthy = within(seen.qpos[2], self.healthy_z_range)
-        reward = (
-            self.forward_reward_weight * seen.moved[0] / self.seconds
-            + self.healthy_reward * healthy
-        )
+        forward = self.forward_reward_weight * seen.moved[0] / self.seconds
+        reward = forward + self.healthy_reward * healthy
         reward -= self.ctrl_cost_weight * square(action) + self.impact(seen)
         return reward, ~healthy & self.terminate_when_unhealthy

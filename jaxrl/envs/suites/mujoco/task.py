@@ -1,8 +1,9 @@
-"""The eleven MuJoCo tasks of Gymnasium v5: observation, reward, termination and first states, as pure functions.
+"""What the eleven MuJoCo tasks of Gymnasium v5 share.
 
-Each is defined once, over what any back end shows of a state (`Readings`). Options have Gymnasium's names and defaults;
-real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they are; MuJoCo clamps
-them to the actuators' range, as in Gymnasium.
+Observation, reward, termination and first states are pure functions. Each task is defined once,
+over what any back end shows of a state (`Readings`). Options have Gymnasium's names and defaults;
+real numbers among them are pytree leaves, which a sweep may batch. Actions enter rewards as they
+are; MuJoCo clamps them to the actuators' range, as in Gymnasium.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def static(default: bool) -> bool:
 
 
 class MujocoTask(Environment):
-    """One task on one back end. A subclass says what is seen, what is rewarded, and where an episode begins."""
+    """One task on one back end.
+
+    A subclass says what is seen, what is rewarded, and where an episode begins.
+    """
 
     physics: Physics = struct.field(pytree_node=False)
     XML: ClassVar[str]
@@ -42,14 +46,14 @@ class MujocoTask(Environment):
     HORIZON: ClassVar[int] = 1000
     READS: ClassVar[tuple[str, ...]] = ()
     TRACK: ClassVar[str] = "position"
-    D4RL: ClassVar[tuple[float, float] | None] = (
-        None  # its scores of a random and of an expert policy
-    )
+    # D4RL's scores of a random and of an expert policy.
+    D4RL: ClassVar[tuple[float, float] | None] = None
 
     @property
     def observation_size(self) -> int:
         """The size of an observation."""
-        return self.SIZES[0] + self.SIZES[1]
+        num_positions, num_velocities, _ = self.SIZES
+        return num_positions + num_velocities
 
     @property
     def observation_space(self) -> Box:
@@ -58,7 +62,7 @@ class MujocoTask(Environment):
 
     @property
     def action_space(self) -> Box:
-        """One control for each actuator."""
+        """One control per actuator."""
         return Box(-self.BOUND, self.BOUND, (self.SIZES[2],))
 
     @property
@@ -73,26 +77,25 @@ class MujocoTask(Environment):
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Those that D4RL publishes, of a random and of an expert policy; None where options are not the usual ones.
+        """Those that D4RL publishes, of a random and of an expert policy.
 
-        They were measured on the -v2 tasks, whose rewards differ from v5's in details: scores on their scale can be set
-        beside published ones, but for exact comparisons both have to be of one version.
+        None if an option has another value than its default. The scores were measured on the -v2
+        tasks, whose rewards differ from v5's in details: scores on their scale can be set beside
+        published ones, but for exact comparisons both have to be of one version.
         """
-        options = (field for field in dataclasses.fields(self) if field.name != "physics")
-        usual = all(
-            np.array_equal(
-                np.asarray(getattr(self, field.name), np.float32),
-                np.asarray(field.default, np.float32),
-            )
-            for field in options
-        )
-        return self.D4RL if usual else None
+        for field in dataclasses.fields(self):
+            if field.name == "physics":
+                continue
+            value = np.asarray(getattr(self, field.name), np.float32)
+            if not np.array_equal(value, np.asarray(field.default, np.float32)):
+                return None
+        return self.D4RL
 
     def reset(self, key: Key) -> tuple[PyTree, Array]:
         """Place the simulation at a random first position and velocity."""
         model = load(self.physics.model.path)
-        noise = self.initial_state(key, jnp.asarray(model.qpos0, jnp.float32))
-        state, seen = self.physics.begin(*noise)
+        qpos, qvel = self.initial_state(key, jnp.asarray(model.qpos0, jnp.float32))
+        state, seen = self.physics.begin(qpos, qvel)
         return state, self.observe(seen)
 
     def step(self, key: Key, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
@@ -100,12 +103,9 @@ class MujocoTask(Environment):
         del key
         successor, seen = self.physics.step(state, action.astype(jnp.float32))
         reward, terminated = self.reward_and_termination(seen, action)
-        sound = jnp.all(
-            jnp.stack([jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)])
-        )
-        reward = jnp.where(
-            sound, reward, jnp.nan
-        )  # velocities may be clipped in observations, and look well
+        sound = [jnp.all(jnp.abs(part) < HUGE) for part in jax.tree.leaves(seen)]
+        # Said by the reward: in observations velocities may be clipped, and look well.
+        reward = jnp.where(jnp.all(jnp.stack(sound)), reward, jnp.nan)
         return blow_up.guard(
             state, successor, self.observe(seen), reward.astype(jnp.float32), terminated
         )
@@ -128,7 +128,7 @@ class MujocoTask(Environment):
 
     @property
     def seconds(self) -> float:
-        """What one environment step simulates."""
+        """Simulated seconds per environment step."""
         return float(load(self.physics.model.path).opt.timestep * self.FRAME_SKIP)
 
     def body(self, seen: Readings, name: str) -> Array:
@@ -145,9 +145,9 @@ class MujocoTask(Environment):
         self, key: Key, qpos: Array, scale: Array | float
     ) -> tuple[Array, Array]:
         """Positions and velocities within ±scale."""
-        noise = scale * jax.random.uniform(
-            key, (self.SIZES[0] + self.SIZES[1],), minval=-1.0, maxval=1.0
-        )
+        num_positions, num_velocities, _ = self.SIZES
+        shape = (num_positions + num_velocities,)
+        noise = scale * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
         return qpos + noise[: len(qpos)], noise[len(qpos) :]
 
 
