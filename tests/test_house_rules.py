@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 300, 60, 2, 6
+MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 400, 70, 2, 6
 MIN_TEST_RATIO = 0.6
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
