@@ -1,4 +1,5 @@
-"""The profile of a run: its arithmetic by hand, its measurements against a clock of our own, and one real one."""
+"""The profile of a run: its arithmetic by hand, its measurements against a clock of our own,
+and one real one."""
 
 import dataclasses
 import gzip
@@ -205,7 +206,8 @@ def test_on_several_devices_the_work_is_that_of_each():
         "import dataclasses\n"
         "for seeds, devices in ((1, 1), (1, 2), (2, 2)):\n"
         "    made = experiment(num_seeds=seeds)\n"
-        "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=devices)))\n"
+        "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, "
+        "devices=devices)))\n"
         "    program.population.compiled = {'chunk': None}\n"
         "    assert program.layout.devices == devices\n"
         "    print(sum(profile._anatomy(program, program.abstract_state())[0].products.values()))\n"
