@@ -17,10 +17,10 @@ from jaxrl.types import PyTree
 
 
 class Best:
-    """What `checkpoints/best-…` holds: a policy of each member, its score, and the iteration that it is of.
+    """The best policies, as `checkpoints/best-…` holds them: one per member, with score and iteration.
 
-    It is read when a run goes on, so that which policy is best hangs on no other file. `shape` is (H, S); the leaves of
-    `abstract_policies` are [H, S, ...], or [...] for a single member.
+    It is read when a run goes on, so that which policy is best hangs on no other file. `shape` is
+    (H, S); the leaves of `abstract_policies` are [H, S, ...], or [...] for a single member.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Best:
     def offer(
         self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]
     ) -> None:
-        """Keep the policies of those members whose scores [H, S] are at least as good as ever before, and save them."""
+        """Keep the policies of members whose scores [H, S] are as good as ever before, and save them."""
         better = improved(scores, self.scores)
         if self._policies is None:
             better = np.ones(

@@ -57,7 +57,8 @@ def build(experiment: Experiment) -> Program:
     if run.init_from:
         if program.algorithm.begin_from is None:
             raise JaxrlError(
-                f"{experiment.algorithm} cannot begin from another run's policy: leave out init_from."
+                f"{experiment.algorithm} cannot begin from another run's policy: leave out "
+                "init_from."
             )
         read["init_from"] = read_first_policies(experiment, program.player)
         program.first_policies = read["init_from"].value
@@ -67,15 +68,15 @@ def build(experiment: Experiment) -> Program:
 
 
 def check_policies(program: Program, algorithm: str) -> None:
-    """Refuse policies that cannot be saved, or that are not the agent's: it would be found out after the training."""
+    """Refuse policies that cannot be saved or are not the agent's, before the training."""
     found = program.abstract_policies()
     refuse_logs(found)
     of_agent, of_state = _leaves(program.player.abstract_policies()), _leaves(found)
     for expected, given in itertools.zip_longest(of_agent, of_state, fillvalue="nothing"):
         if expected != given:
             raise JaxrlError(
-                f"a policy of {algorithm} is not what its agent's init makes: {given} where that has {expected}. Once "
-                "saved, it could not be read back."
+                f"a policy of {algorithm} is not what its agent's init makes: {given} where that "
+                f"has {expected}. Once saved, it could not be read back."
             )
 
 
@@ -95,9 +96,10 @@ def reopen(
     sharing: dict[str, Any] | None,
     trust: Trust,
 ) -> tuple[Experiment, Program]:
-    """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`.
+    """The run that `old` describes, with changes to its configuration.
 
-    Of a run that was begun from another one, `changes` may say where that has moved to.
+    `sharing` holds other `devices` and `mesh`, where they are given. Of a run that was begun from
+    another one, `changes` may say where that has moved to.
     """
     run = old.get("run", {})
     moved = {

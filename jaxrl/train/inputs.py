@@ -1,16 +1,20 @@
-"""What an algorithm is given from disk: arguments of its factory that options of its configuration name.
+"""What an algorithm is given from disk: arguments of its factory that options name.
 
-A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
-same name, `--dataset episodes.npz`; an empty option leaves the argument out, and is refused if it has no default. A
-part of the configuration that is chosen by name asks for inputs in the same way, by the arguments of its `make`: the
-factory is given them by the flat names of their options, prefixes and all, and passes them on
-(`jaxrl.config.inputs_of`). An input is a pytree of arrays whose type reads itself:
+A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in
+the option of the same name, `--dataset episodes.npz`; an empty option leaves the argument out, and
+is refused if it has no default. A part of the configuration that is chosen by name asks for inputs
+in the same way, by the arguments of its `make`: the factory is given them by the flat names of
+their options, prefixes and all, and passes them on (`jaxrl.config.inputs_of`). An input is a pytree
+of arrays whose type reads itself:
 
     @classmethod
-    def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled
+    def read(cls, path: Path, env: Environment) -> Self: ...
 
-Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per run, lies whole on
-each device, and is an argument of the compiled functions: never a constant of theirs, nor a part of a checkpoint.
+and refuses what does not fit, before anything is compiled.
+
+Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per
+run, lies whole on each device, and is an argument of the compiled functions: never a constant of
+theirs, nor a part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -131,7 +135,7 @@ def _read(kind: Any, source: Source) -> Input:
 
 
 def _check_arrays(value: PyTree) -> None:
-    """Refuse what the compiled functions cannot take for an argument, and arrays in which there is nothing at all."""
+    """Refuse what compiled functions cannot take for an argument, and arrays without any elements."""
     leaves = jax.tree_util.tree_leaves_with_path(value)
     for path, leaf in leaves:
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
@@ -167,7 +171,7 @@ def read_actor(source: Source) -> Input:
 
 
 def read_first_policies(experiment: Experiment, player: Player) -> Input:
-    """The last policies of the run folder that an experiment begins from, as its own members have them."""
+    """The last policies of the run that an experiment begins from, as its own members have them."""
     folder = Path(experiment.run.init_from)
     with _naming("init_from", folder):
         return _first_policies(folder, experiment, player)
@@ -194,7 +198,8 @@ def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Inp
     ]
     if shapes[0] != shapes[1]:
         raise JaxrlError(
-            "it is a run whose policies have other shapes than this run's: use its algorithm and sizes."
+            "it is a run whose policies have other shapes than this run's: use its algorithm and "
+            "sizes."
         )
     return Input(policies, checksum(policies))
 

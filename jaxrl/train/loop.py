@@ -1,4 +1,4 @@
-"""The runner: compiled chunks, and between them, on the host, metrics, evaluation, checkpoints and stopping."""
+"""The runner: compiled chunks, and between them metrics, evaluation, checkpoints and stopping."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from jaxrl.train.signals import StopSignals
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
 
-# A row of metrics, and so a chance to stop, at least this often: transitions of all members together.
+# A row of metrics, and so a chance to stop, at least this often: transitions of all members
+# together.
 TRANSITIONS_PER_ROW = 2_000_000
 ROWS_PER_RUN = 100
 # A kill costs at most this much, however far apart the evaluations are.
@@ -63,7 +64,7 @@ class Result(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """Where a session of a run begins, and what a checkpoint says besides: seconds trained, what it vouches for."""
+    """Where a session of a run begins, and what its checkpoint says besides."""
 
     state: PyTree
     iteration: int
@@ -85,10 +86,10 @@ def train(
     note: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Train from the beginning into a new run folder: the one that is named, or runs/ALGORITHM-ENVIRONMENT-TIME.
+    """Train from the beginning into a new run folder, runs/ALGORITHM-ENVIRONMENT-TIME unless named.
 
-    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to refuse. `callbacks`
-    are called between chunks (jaxrl/train/callbacks.py).
+    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to
+    refuse. `callbacks` are called between chunks (jaxrl/train/callbacks.py).
     """
     console = console or Console(quiet=True)
     check_request(sinks, profiled)
@@ -126,10 +127,10 @@ def resume(
 ) -> Result:
     """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
 
-    Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's own. A run that was
-    killed before its first checkpoint begins again; one that is finished is left as it is. Code that the folder names
-    is imported only as far as `trust` goes. A run that had `callbacks` goes on with those of the same names, unless
-    forced to.
+    Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's
+    own. A run that was killed before its first checkpoint begins again; one that is finished is
+    left as it is. Code that the folder names is imported only as far as `trust` goes. A run that
+    had `callbacks` goes on with those of the same names, unless forced to.
     """
     check_request(sinks)
     check_callbacks(callbacks)
@@ -168,7 +169,8 @@ def _begin(
     resuming.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError(
-            "num_envs and num_steps cannot change in a run: its iterations would count other transitions."
+            "num_envs and num_steps cannot change in a run: its iterations would count other "
+            "transitions."
         )
     begun = _newest(checkpoints, program)
     kept = begun.iteration if checkpoints.iterations() else -1
@@ -204,7 +206,8 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
         found = importlib.util.find_spec(SINK_PACKAGES[name])
         if found is None or found.origin is None:  # a mere folder of that name is no package
             raise JaxrlError(
-                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install 'jaxrl[track]'"
+                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install "
+                "'jaxrl[track]'"
             )
     if profiled and distributed.are_several():
         raise JaxrlError(
@@ -213,7 +216,10 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
 
 
 class Runner:
-    """One run: its programs, its folder and its sinks; one that goes on saves to the `checkpoints` it was read from."""
+    """One run: its programs, its folder and its sinks.
+
+    One that goes on saves to the `checkpoints` that it was read from.
+    """
 
     def __init__(
         self,
@@ -264,7 +270,8 @@ class Runner:
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:
             self.console.note(
-                f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first"
+                f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes "
+                "first"
             )
         sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
         with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
@@ -323,7 +330,8 @@ class Runner:
 
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
-        # A checkpoint holds what was set before its pause: a run that goes on from it pauses there again.
+        # A checkpoint holds what was set before its pause: a run that goes on from it pauses there
+        # again.
         self.saved_steering = self.steering.saved()
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
@@ -349,7 +357,8 @@ class Runner:
     def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> None:
         """Evaluate the policies in `state` and save it, as the newest and perhaps as the best.
 
-        The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is then done again.
+        The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is
+        then done again.
         """
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
@@ -395,7 +404,7 @@ class Runner:
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, values: np.ndarray) -> np.ndarray:
-        """Values [H, S, ...] with NaN for members that diverged: their policies still act, but mean nothing more."""
+        """Values [H, S, ...], with NaN for diverged members: their policies act, but mean nothing."""
         lost = np.reshape(self.lost, (*self.program.shape, *(1 for _ in values.shape[2:])))
         return np.where(lost, np.float32(np.nan), values)
 
@@ -409,8 +418,9 @@ class Runner:
     ) -> None:
         """Stop once no member is finite any more; warn when some are not.
 
-        What was saved before is the last good state: nothing is saved that has not passed here, or as the first state.
-        A policy can be the first to break: metrics are measured before the update that breaks it.
+        What was saved before is the last good state: nothing is saved that has not passed here, or
+        as the first state. A policy can be the first to break: metrics are measured before the
+        update that breaks it.
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
         names = sorted(
@@ -421,8 +431,9 @@ class Runner:
         if lost.all():
             saved = self.checkpoints.iterations()[-1]
             raise Diverged(
-                f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {saved} in "
-                f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
+                f"{names[0]} became NaN or infinite {when}. The last good state is saved: "
+                f"iteration {saved} in {self.folder}. A lower --learning-rate or --max-grad-norm "
+                "usually helps."
             )
         if np.any(lost & ~self.lost):
             warnings.warn(

@@ -26,7 +26,10 @@ class Members(NamedTuple):
 
 
 def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
-    """The members that `texts` describe, as ("learning_rate=3e-3", "seed=2") or one text with commas; all for none."""
+    """The members that `texts` describe; all of them for none.
+
+    As ("learning_rate=3e-3", "seed=2"), or as one text with commas.
+    """
     settings, seeds = experiment.settings(), experiment.seeds()
     asked: dict[str, float] = {}
     for text in filter(None, ",".join(texts).split(",")):
@@ -76,7 +79,7 @@ def _example(experiment: Experiment) -> str:
 
 
 def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
-    """The command line that trains one setting of a sweep alone; what is as it would be anyway is left out."""
+    """The command line that trains one setting of a sweep alone; what is usual is left out."""
     experiment = experiment.changed(setting)
     words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
     if experiment.environment_options:

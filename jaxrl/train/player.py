@@ -1,4 +1,4 @@
-"""Evaluation: the policies of a population, played in one mode after another, in pieces that can be shown."""
+"""Evaluation: a population's policies, played in one mode after another, in pieces."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ from jaxrl.types import Agent, Array, Key, PyTree
 
 # A stream of keys folded out of a member's root key (training uses 0).
 EVALUATION = 1
-# Below that, of two modes; others have streams of their own. A mode's keys are the same whichever others run.
+# Below that, of two modes; others have streams of their own. A mode's keys are the same whichever
+# others run.
 FIRST_TWO = ("deterministic", "stochastic")
 # Steps of the first piece; later ones grow until they last as long as a watcher will wait.
 FIRST_PIECE, SECONDS_PER_PIECE = 64, 0.5
 
 
 class Player:
-    """Plays `num_episodes` episodes with each policy of a population, in each of the `modes`, the one that ranks first.
+    """Plays `num_episodes` episodes with each policy of a population, in each of the `modes`.
 
-    It knows agents alone, and nothing of how they are trained: `make_agent(env, config)`.
+    The first of the modes ranks policies. It knows agents alone, and nothing of how they are
+    trained: `make_agent(env, config)`.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Player:
         return self.make_agent(self.population.env, self.population.first_config)
 
     def abstract_policies(self) -> PyTree:
-        """Shapes, types and structure of the policies, [H, S, ...] or [...], without computing them."""
+        """Shapes, types and structure of the policies, [H, S, ...] or [...], uncomputed."""
         shape = self.population.shape if self.population.is_population else ()
         policy = jax.eval_shape(lambda: self.agent().init(jax.random.key(0)))
         return jax.tree.map(
@@ -69,8 +71,8 @@ class Player:
     ) -> dict[str, Episodes]:
         """Episodes of all policies in each mode, in their order, on the host: leaves [H, S, E].
 
-        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the mode and the share
-        of the horizon that is played.
+        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the
+        mode and the share of the horizon that is played.
         """
         return {str(mode): self._play(policies, iteration, mode, each_piece) for mode in self.modes}
 
@@ -109,7 +111,7 @@ class Player:
         return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)
 
     def _derive(self, mode: str) -> Callable:
-        """A member's key for its episodes in a mode: function(env, config, inputs, roots, iteration)."""
+        """A member's key for episodes in a mode: function(env, config, inputs, roots, iteration)."""
 
         def derive(
             env: Environment, config: Any, inputs: PyTree, roots: Key, iteration: Array
@@ -148,7 +150,7 @@ class Player:
         return begin
 
     def _advance(self, mode: Asked) -> Callable:
-        """Plays on: function(env, config, inputs, (policies, number), play, steps) -> (play, whether it is over)."""
+        """Plays on: function(env, config, inputs, (policies, number), play, steps) -> (play, over)."""
 
         def advance(
             env: Environment,
@@ -174,10 +176,10 @@ class Player:
 
 
 def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> Player:
-    """What plays an experiment's policies on one device; it reads nothing from disk, and compiles nothing yet.
+    """What plays an experiment's policies on one device; it reads no file, and compiles nothing.
 
-    `evaluation_seed` and those after it replace the members' own seeds: seeds differ in their episodes too, for an
-    interval over seeds takes them for independent.
+    `evaluation_seed` and those after it replace the members' own seeds: seeds differ in their
+    episodes too, for an interval over seeds takes them for independent.
     """
     run = experiment.check()
     env = make(experiment.environment, **experiment.environment_options)

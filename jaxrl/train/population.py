@@ -1,10 +1,10 @@
 """A population of members as arrays, and functions over all of them, compiled once.
 
-A population is H hyperparameter settings × S seeds. On one device, or on several that share each member's environments,
-it is two vmapped axes in front of every leaf, [H, S, ...]; a single member has neither, so that it pays nothing for
-them. Where members are dealt out to devices they are one axis, [M, ...]: M = S · H, all settings of the first seed
-first, padded by copies of the last member to a multiple of the devices. What leaves this module has the axes [H, S],
-whatever the devices.
+A population is H hyperparameter settings × S seeds. On one device, or on several that share each
+member's environments, it is two vmapped axes in front of every leaf, [H, S, ...]; a single member
+has neither, so that it pays nothing for them. Where members are dealt out to devices they are one
+axis, [M, ...]: M = S · H, all settings of the first seed first, padded by copies of the last member
+to a multiple of the devices. What leaves this module has the axes [H, S], whatever the devices.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ ONE_DEVICE = Layout()
 
 
 class Population:
-    """The members' configurations and keys on the devices, and the programs that were compiled for them.
+    """The members' configurations and keys on the devices, and the programs compiled for them.
 
-    `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's parameters and the
-    `inputs` are passed to the compiled functions as arguments: runs that differ in a learning rate, in gravity or in
-    their data share one compilation, and nothing large is baked into it. Environment and inputs are the same for
-    all members, and lie whole on each device. `compiled` is a dict that populations of equal shapes may share.
+    `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's
+    parameters and the `inputs` are passed to the compiled functions as arguments: runs that differ
+    in a learning rate, in gravity or in their data share one compilation, and nothing large is
+    baked into it. Environment and inputs are the same for all members, and lie whole on each
+    device. `compiled` is a dict that populations of equal shapes may share.
     """
 
     def __init__(
@@ -75,11 +76,14 @@ class Population:
         return P(None, None) if self.is_population else P()
 
     def rows_of(self, sharded: PyTree) -> PyTree:
-        """The PartitionSpecs of a state: of what has a row per environment (True in the prefix), and of the rest."""
+        """The PartitionSpecs of a state, which has a row per environment where `sharded` is True."""
         return jax.tree.map(lambda split: P(*self.members, ENV) if split else self.members, sharded)
 
     def deal(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
-        """Leaves [H, S, ...] as they lie on the devices, by `specs` (a prefix of PartitionSpecs): `gather` undone."""
+        """Leaves [H, S, ...] sharded over the devices by `specs`, a prefix of PartitionSpecs.
+
+        What `gather` undoes.
+        """
         if not self.is_flat:
             return tree
         padding, mesh = self._padded - self.size, self.mesh
@@ -96,7 +100,7 @@ class Population:
         return jax.jit(lambda tree: jax.tree.map(pad, tree), out_shardings=shardings)(tree)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Leaves with an entry per member as [H, S, ...] (or [...] of a single one), without what fills up devices."""
+        """Leaves with an entry per member as [H, S, ...], or [...] of a single one, without padding."""
         if not self.is_flat:
             return tree
 
@@ -129,10 +133,10 @@ class Population:
     ) -> Any:
         """`function(env, config, inputs, *arguments)`, compiled ahead of time on its first call.
 
-        Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it of the result, and
-        `donate` names an argument whose buffers the result may use. `instead` of the members' environment and
-        configurations others may be passed, as `steered` makes them. Other shapes later are an error, never a
-        recompilation.
+        Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it
+        of the result, and `donate` names an argument whose buffers the result may use. `instead` of
+        the members' environment and configurations others may be passed, as `steered` makes them.
+        Other shapes later are an error, never a recompilation.
         """
         values = [value for value, _ in arguments.values()]
         env, config = instead or (self.env, self.config)
@@ -147,7 +151,7 @@ class Population:
         return self.compiled[name](env, config, self.inputs, *values)
 
     def steered(self, config: Any, env: Environment | None = None) -> tuple[Environment, Any]:
-        """Another environment, if there is one, and configurations of equal shapes, as they lie on the devices."""
+        """Another environment, if given, and configurations of equal shapes, on the devices."""
         if env is None:
             return self.env, self._spread_config(config)
         leaves = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), env, self.env)
@@ -173,7 +177,7 @@ class Population:
         )
 
     def over_members(self, function: Callable) -> Callable:
-        """Map `function(env, config, inputs, x)` over all members, which share environment and inputs."""
+        """`function(env, config, inputs, x)`, vmapped over members, which share env and inputs."""
         if self.is_flat:
             return jax.vmap(function, in_axes=(None, 0, None, 0))
         if not self.is_population:
@@ -182,7 +186,7 @@ class Population:
         return jax.vmap(over_seeds, in_axes=(None, 0, None, 0))
 
     def _spread_config(self, config: Any) -> Any:
-        """The configuration with float32 leaves: [] for one member, [H] for a population, [M] where it is dealt out."""
+        """The configuration as float32 leaves: [] of one member, [H] of many, [M] where sharded."""
 
         def leaf(value: Any) -> Array:
             value = jnp.asarray(value, jnp.float32)
@@ -198,7 +202,7 @@ class Population:
         )
 
     def keys(self, seeds: list[int]) -> Key:
-        """Root keys of the members as they lie on the devices. A seed has the same key whatever it is run with."""
+        """Root keys of the members, on the devices; a seed has the same key whatever it is run with."""
         # By their data: a key that is stacked or reshaped counts as used.
         data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
         data = (

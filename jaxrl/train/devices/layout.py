@@ -1,7 +1,9 @@
 """Devices: how many share a run's environments, and how many its seeds.
 
-mesh axis "seed"   members of a population (seeds of settings) are dealt out to devices, which never talk to one another
-mesh axis "env"    the environments of each member are dealt out; gradients are averaged (core/shards.py)
+mesh axis "seed"   members of a population (seeds of settings) are dealt out to devices, which never
+                   talk to one another
+mesh axis "env"    the environments of each member are dealt out; gradients are averaged
+                   (core/shards.py)
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 
 SEED, ENV = "seed", "env"
-# Rows of a minibatch below which a device is not worth the wait for the others: some 250 µs of work on a core.
+# Rows of a minibatch below which a device is not worth the wait for the others: some 250 µs of work
+# on a core.
 ROWS_PER_DEVICE = 256
 
 
@@ -73,12 +76,13 @@ def parse(mesh: tuple[str, ...]) -> dict[str, int]:
 def choose(
     config: Any, num_members: int, devices: int | None, mesh: tuple[str, ...], splits: bool
 ) -> Layout:
-    """The layout for a run: as asked for, or, where nothing is said, what is fastest on the devices there are.
+    """The layout for a run: as asked for, or else the fastest on the devices there are.
 
-    Members (seeds of settings) are dealt out first, for they cost no communication: as many to each device as it takes,
-    on the last one perhaps fewer. Environments are only where each device keeps at least `ROWS_PER_DEVICE` rows of a
-    minibatch. `splits` says whether the algorithm can share its environments. Several processes share a run on all of
-    their devices: one that had no part in a program could not run it.
+    Members (seeds of settings) are dealt out first, for they cost no communication: as many to each
+    device as it takes, on the last one perhaps fewer. Environments are only where each device keeps
+    at least `ROWS_PER_DEVICE` rows of a minibatch. `splits` says whether the algorithm can share
+    its environments. Several processes share a run on all of their devices: one that had no part in
+    a program could not run it.
     """
     present, asked = len(jax.devices()), parse(mesh)
     sizes = _env_sizes(config)

@@ -1,13 +1,14 @@
-"""The rows of a Log on disk: each is written once, in a segment that the manifests of checkpoints name.
+"""The rows of a Log on disk, each written once, in a segment that checkpoints' manifests name.
 
     checkpoints/rows/SHA256      rows of one log, under the SHA-256 of the file's bytes
     checkpoints/rows/.tmp-…      a segment in progress
 
-A log is several rings of K rows, a *slot* for each member of the population and block of the log: member by member, in
-the order of memory. Rows of a slot are counted since the beginning: row i lies at place i mod K. A segment holds the
-rows first … last - 1 of each of some slots as raw bytes, slot by slot and leaf by leaf. What is new since the last
-checkpoint is told by the counters alone; the arrays are never compared. The segments of a log lie in the order in which
-they were written, so a row that was overwritten is replaced by its successor when they are read one after the other.
+A log is several rings of K rows, a *slot* for each member of the population and block of the log:
+member by member, in the order of memory. Rows of a slot are counted since the beginning: row i lies
+at place i mod K. A segment holds the rows first … last - 1 of each of some slots as raw bytes, slot
+by slot and leaf by leaf. What is new since the last checkpoint is told by the counters alone; the
+arrays are never compared. The segments of a log lie in the order in which they were written, so a
+row that was overwritten is replaced by its successor when they are read one after the other.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import numpy as np
 from jaxrl.train.files.folder import CHECKPOINTS, ROWS, file_size, segment_files, sync_folder
 
 CHUNK_BYTES = 16 * 2**20  # what is in memory beside the log itself while it is written
-# Files that a log may consist of, and how many of them become one where there would be more: a run saves less often,
-# so that in all but the longest each row is written once.
+# Files that a log may consist of, and how many of them become one where there would be more: a run
+# saves less often, so that in all but the longest each row is written once.
 MOST_SEGMENTS, MERGED = 512, 64
 
 
@@ -63,7 +64,11 @@ class Segment(NamedTuple):
 
 
 class Rings(NamedTuple):
-    """A log on the host: `leaves` [*members, blocks * capacity, ...] wherever they live, and rows written per slot."""
+    """A log on the host.
+
+    `leaves` are [*members, blocks * capacity, ...], wherever they live; `written` counts rows per
+    slot.
+    """
 
     leaves: list[Any]
     members: tuple[int, ...]
@@ -79,7 +84,7 @@ class Rings(NamedTuple):
         ), block * self.capacity
 
     def places(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The places of rows first … last - 1 in their ring: (start, number) of one stretch, or of two."""
+        """The places of rows first … last - 1 in their ring: (start, number) of one stretch or two."""
         while first < last:
             start = first % self.capacity
             number = min(last - first, self.capacity - start)
@@ -222,7 +227,7 @@ def known(manifest: dict[str, Any], values: list[Any]) -> Known:
 
 
 def read(folder: Path, manifest: dict[str, Any], values: list[Any]) -> None:
-    """Read the rows of logs into those of `values` that are theirs; a ValueError says what is damaged."""
+    """Read the rows of logs into `values`, in place; a ValueError says what is damaged."""
     logs = rings(manifest["leaves"], values)
     for log, (_, segments) in zip(logs, known(manifest, values), strict=True):
         _check_complete(log, segments)
@@ -304,7 +309,7 @@ def _range(log: Rings, slot: int, segments: list[Segment]) -> tuple[int, int]:
 
 
 def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
-    """The rows of each slot, with neighbours that have the same ones as a single entry, and without empty ones."""
+    """The rows of each slot; neighbours with the same ones are one entry, empty ones are left out."""
     pieces, slot = [], 0
     for (first, last), group in itertools.groupby(ranges):
         end = slot + len(list(group))
@@ -315,7 +320,7 @@ def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
 
 
 def _stretches(log: Rings, pieces: Iterable[Piece]) -> Iterator[tuple[int, Any, int, int]]:
-    """(slot, leaf, start, number) of each stretch of places that the pieces fill, in the order of a segment's bytes."""
+    """(slot, leaf, start, number) of each stretch that the pieces fill, as a segment orders them."""
     for piece in pieces:
         for slot in range(piece.slot, piece.end):
             for leaf in log.leaves:
@@ -331,7 +336,7 @@ def _views(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
 
 
 def _bytes_of(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
-    """The bytes of the pieces, not much at a time: of leaves in the host's memory no copy is made."""
+    """The bytes of the pieces, not many at a time; leaves in the host's memory are not copied."""
     for slot, leaf, start, number in _stretches(log, pieces):
         member, begin = log.begin(slot)
         rows_of = _reader(leaf, member, begin)
@@ -343,7 +348,7 @@ def _bytes_of(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
 
 
 def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, int], np.ndarray]:
-    """A function (offset, number) -> rows of a member from `begin` + offset on, read where they live."""
+    """A function (offset, number) -> rows of a member from `begin` + offset on, read in place."""
     if isinstance(leaf, np.ndarray):
         return lambda offset, number: leaf[member][begin + offset :][:number]
     for shard in leaf.addressable_shards:
@@ -364,7 +369,10 @@ def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, in
 
 
 def _fetch(leaf: jax.Array, member: tuple[int, ...], first: int, number: int) -> np.ndarray:
-    """Rows of a member in an accelerator's memory, by programs for powers of two: a number costs a compilation."""
+    """Rows of a member in an accelerator's memory.
+
+    They are read by programs for powers of two: each number of rows costs a compilation.
+    """
     capacity = leaf.shape[len(member)]
     size = min(2 ** (number - 1).bit_length(), capacity)
     begin = min(first, capacity - size)
@@ -375,7 +383,7 @@ def _fetch(leaf: jax.Array, member: tuple[int, ...], first: int, number: int) ->
 
 @functools.partial(jax.jit, static_argnums=2)
 def _window(leaf: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """`size` rows of a leaf [*members, C, ...] from `start` on, which has an entry for each of those first axes."""
+    """`size` rows of a leaf [*members, C, ...] from `start` on, which has an entry per axis of these."""
     rest = leaf.shape[len(start) :]
     starts = [*start, *(0 for _ in rest)]
     return jax.lax.dynamic_slice(leaf, starts, (*(1 for _ in start[1:]), size, *rest)).reshape(

@@ -1,4 +1,4 @@
-"""What a run prints: one live line on a terminal, a plain line now and then in a log, a table at the end."""
+"""What a run prints: a live line on a terminal, plain lines in a log, a table at the end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def number(value: Any) -> str:
 
 
 class Rate:
-    """Transitions a second over the last half minute; excluded time, such as compilation, does not count."""
+    """Transitions per second over the last half minute, without excluded time (compilation, say)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -66,7 +66,7 @@ class Rate:
         self._points: deque[tuple[float, int]] = deque()
 
     def add(self, transitions: int) -> None:
-        """Note how far training has come; the first note starts the clock, old ones leave the window."""
+        """Note how far training has come; the first note starts the clock, old ones are dropped."""
         now = self._clock() - self._excluded
         self._points.append((now, transitions))
         while len(self._points) > 2 and self._points[1][0] < now - WINDOW_SECONDS:
@@ -86,7 +86,7 @@ class Rate:
 
 
 class Console:
-    """Where a run prints: to standard output unless told otherwise, and nothing at all if `quiet`."""
+    """Where a run prints: to standard output unless told otherwise, and nothing if `quiet`."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         stream = stream or sys.stdout
@@ -126,7 +126,7 @@ class Console:
 
 
 class Progress:
-    """The state of a run as it goes: a live bar on a terminal; elsewhere plain lines, ten seconds apart.
+    """The state of a run as it goes: a live bar on a terminal, or plain lines ten seconds apart.
 
     with console.progress(num_iterations, samples_per_step) as progress:
         progress.update(iteration)  # from here on the rate is measured
@@ -171,7 +171,7 @@ class Progress:
         self._rate.exclude(seconds)
 
     def evaluating(self, mode: Any, share: float) -> None:
-        """Show how far a long evaluation has come: this share of the longest episode there can be."""
+        """Show how far a long evaluation has come: this share of the longest possible episode."""
         now, text = (
             self._clock(),
             f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most",

@@ -20,10 +20,11 @@ STEPS_PER_PIECE = 256
 def record_episode(
     env: Environment, agent: Agent, policy: PyTree, key: Key, mode: str
 ) -> tuple[dict[str, PyTree], np.ndarray]:
-    """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
+    """Play one episode: its frames by name, leaves [T, ...], and its rewards [T].
 
-    Of an environment that draws itself, "state" is the whole state, a pytree. Frames are those the agent acted on.
-    Rewards are float64, for whoever adds them up.
+    Frames are the observation and each array field of the state. Of an environment that draws
+    itself, "state" is the whole state, a pytree. Frames are those the agent acted on. Rewards are
+    float64, for whoever adds them up.
     """
 
     def keep(

@@ -35,7 +35,7 @@ from jaxrl.types import PyTree
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
-    """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
+    """Print how a run ended and draw its curve; the exit status is 128 + the signal that stopped it."""
     status = (
         128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
     )
@@ -89,10 +89,11 @@ def score_rows(
     returns: dict[str, np.ndarray],
     reference: tuple[float, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each setting and mode, the best setting in the first mode first: score, 95 % interval, episodes, seeds.
+    """A row per setting and mode, the best setting in the first mode first.
 
-    The score is the interquartile mean over seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one
-    seed, its mean. Where the `reference` scores of a random and of an expert policy are known it is also normalised.
+    It holds score, 95 % interval, episodes and seeds. The score is the interquartile mean over
+    seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one seed, its mean. Where
+    the `reference` scores of a random and of an expert policy are known it is also normalised.
     """
     rows = []
     for index in order(member_scores(next(iter(returns.values())))):
@@ -118,7 +119,7 @@ def evaluate(
     modes: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> int:
-    """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
+    """Evaluate saved policies on fresh episodes and print a table: of all members, or of `member`."""
     saved = open_policies(
         folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
     )
@@ -131,7 +132,7 @@ def evaluate(
 
 @contextmanager
 def _drawing(target: Path) -> Iterator[None]:
-    """The errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
+    """Errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
     try:
         with file_errors("write", target):
             yield
@@ -222,7 +223,7 @@ def render(
 def _drawn_by(
     env: Environment, name: str
 ) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
-    """What makes images of the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
+    """What draws the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
     from jaxrl.analysis import video
 
     if isinstance(env, Drawable):
@@ -235,12 +236,13 @@ def _drawn_by(
         yield functools.partial(video.draw_frames, name)
     else:
         raise JaxrlError(
-            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and MuJoCo tasks."
+            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and "
+            "MuJoCo tasks."
         )
 
 
 def environments(text: str, suite: str | None, console: Console) -> None:
-    """Print every environment whose id or suite contains `text`, by suite, and what of a suite is not there."""
+    """Print the environments whose id or suite contains `text`, by suite, and what is missing."""
     known = environment_ids()
     if suite is not None:
         check_choice("suite", suite, known)
@@ -262,7 +264,8 @@ def environments(text: str, suite: str | None, console: Console) -> None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):
                 console.note(
-                    f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}"
+                    f"not served: {', '.join(one for one in refused if refused[one] == reason)}: "
+                    f"{reason}"
                 )
 
 

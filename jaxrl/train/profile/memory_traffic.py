@@ -1,7 +1,7 @@
 """Bytes that a compiled program reads and writes, loops multiplied by their lengths.
 
-XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs. The compiled
-program's text (`compiled.as_text()`) says how often, where the compiler knows.
+XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs.
+The compiled program's text (`compiled.as_text()`) says how often, where the compiler knows.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ class Instruction:
 def traffic(text: str) -> Traffic:
     """Bytes read and written by a compiled program, from its text.
 
-    Every instruction reads its operands from memory and writes its result, as XLA's own analysis has it; what happens
-    inside a fusion costs nothing. Of an array that is only sliced, the slices count; of one that is updated in place,
-    the update. A conditional takes its dearest branch, a loop of unknown length its body once. Caches are left out of
-    account: a small array that never leaves them counts like a large one.
+    Every instruction reads its operands from memory and writes its result, as XLA's own analysis
+    has it; what happens inside a fusion costs nothing. Of an array that is only sliced, the slices
+    count; of one that is updated in place, the update. A conditional takes its dearest branch, a
+    loop of unknown length its body once. Caches are left out of account: a small array that never
+    leaves them counts like a large one.
     """
     program = HloProgram(text)
     return program.computation(program.entry)

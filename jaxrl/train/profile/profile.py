@@ -1,6 +1,7 @@
-"""Where the time of a run goes: a trace of a few iterations, and what they attain of what the device can do.
+"""Where the time of a run goes: a trace of a few iterations, and their share of what is possible.
 
-What the device can do is measured, at that moment: the rate of a large matrix product, and of a large triad.
+What the device can do is measured, at that moment: the rate of a large matrix product, and of a
+large triad.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ LARGEST_PRODUCT = 8192
 TRIAD_NUMBERS, TRIAD_ROUNDS = 2**25, 8  # arrays of 128 MiB: more than caches hold
 MOST_ROUNDS = 10_000
 NOTE = (
-    "Operations are counted in the program as traced: 2 m k n a product, one an element for other arithmetic, none for "
-    "whole numbers. Bytes are counted in the program as compiled: operands and results of each fused kernel, cached or "
-    "not. Both with the lengths of loops. Peaks were measured just now: a large matrix product, and the faster of a "
-    "large triad and one in as much memory as the program holds."
+    "Operations are counted in the program as traced: 2 m k n a product, one an element for other "
+    "arithmetic, none for whole numbers. Bytes are counted in the program as compiled: operands "
+    "and results of each fused kernel, cached or not. Both with the lengths of loops. Peaks were "
+    "measured just now: a large matrix product, and the faster of a large triad and one in as much "
+    "memory as the program holds."
 )
 
 
@@ -104,13 +106,14 @@ class Profile:
         unknown = max(self.work.unbounded, self.traffic.unbounded) - 1
         if unknown > 0:
             lines.append(
-                f"loops of unknown length inside an iteration, counted as if they ran once: {unknown}"
+                "loops of unknown length inside an iteration, counted as if they ran once: "
+                f"{unknown}"
             )
         return [*lines, f"memory: {held}"] if held else lines
 
 
 def profile(program: Program, state: PyTree, folder: Path, console: Console) -> Profile:
-    """Measure and trace a few iterations from `state`, into folder/profile, and print where the time goes.
+    """Measure and trace a few iterations from `state`, into folder/profile, and print the result.
 
     They run on copies of `state`: training goes on from `state` with the same bits as without.
     """
@@ -149,7 +152,10 @@ def percent(share: float) -> str:
 
 
 def product_rate(dtype: str, largest: int = LARGEST_PRODUCT) -> float:
-    """Operations a second of a square matrix product, the largest that takes a moment, at JAX's default precision."""
+    """Operations per second of a square matrix product, at JAX's default precision.
+
+    It is the largest product that takes a moment.
+    """
     size, seconds = 256, 0.0
     while size < largest and seconds < 0.02:
         size *= 2
@@ -190,7 +196,10 @@ def _chunk_seconds(program: Program, state: PyTree, iterations: int) -> float:
 
 
 def _seconds_an_iteration(program: Program, state: PyTree) -> float:
-    """The fastest of a few chunks that are long enough to time: peaks, too, are those of an undisturbed device."""
+    """Seconds per iteration, in the fastest of a few chunks that are long enough to time.
+
+    Peaks, too, are those of an undisturbed device.
+    """
     _chunk_seconds(program, state, 1)  # compiles
     once = _chunk_seconds(program, state, 1)
     iterations = max(1, min(round(SECONDS / once), program.algorithm.budget.steps))
