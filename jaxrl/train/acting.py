@@ -43,13 +43,11 @@ class LoadedAgent:
         num_envs: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.env, self.agent, self.policy, self.mode, self.num_envs = (
-            env,
-            agent,
-            policy,
-            mode,
-            num_envs,
-        )
+        self.env = env
+        self.agent = agent
+        self.policy = policy
+        self.mode = mode
+        self.num_envs = num_envs
         self._batch = () if num_envs is None else (num_envs,)
         act = agent.modes[mode].act
         if num_envs is not None:
@@ -64,12 +62,14 @@ class LoadedAgent:
         the random numbers of a stochastic mode again.
         """
         if seed is not None:
-            self._key, self._count = jax.random.key(seed), 0
+            self._key = jax.random.key(seed)
+            self._count = 0
         space = self.env.action_space
         begun = self._repeated(self.agent.memory(self.policy))
         action = np.zeros((*self._batch, *space.shape), space.dtype)
         if where is None:
-            self._memory, self._action = begun, action
+            self._memory = begun
+            self._action = action
             self._first = np.ones(self._batch, bool)
             return
         marked = np.asarray(where, bool)
@@ -96,7 +96,12 @@ class LoadedAgent:
                 f"{(*self._batch, *space.shape)}{several}."
             )
         rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
-        seen = shown.astype(space.dtype), rewards, self._action, self._first
+        seen = {
+            "observation": shown.astype(space.dtype),
+            "reward": rewards,
+            "action": self._action,
+            "first": self._first,
+        }
         action, self._memory = self._act(
             self.policy, self._memory, seen, self._key, np.uint32(self._count)
         )
@@ -117,13 +122,14 @@ def _act(
     batch: tuple[int, ...],
     policy: PyTree,
     memory: PyTree,
-    seen: tuple,
+    seen: dict[str, Array],
     key: Key,
     count: Array,
 ) -> tuple[Array, PyTree]:
     """The actions of `batch` environments at step `count`, each with a key of its own."""
     key = jax.random.fold_in(key, count)
-    return act(policy, memory, View(*seen), jax.random.split(key, batch) if batch else key)
+    keys = jax.random.split(key, batch) if batch else key
+    return act(policy, memory, View(**seen), keys)
 
 
 def load(

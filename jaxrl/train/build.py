@@ -71,7 +71,8 @@ def check_policies(program: Program, algorithm: str) -> None:
     """Refuse policies that cannot be saved or are not the agent's, before the training."""
     found = program.abstract_policies()
     refuse_logs(found)
-    of_agent, of_state = _leaves(program.player.abstract_policies()), _leaves(found)
+    of_agent = _leaves(program.player.abstract_policies())
+    of_state = _leaves(found)
     for expected, given in itertools.zip_longest(of_agent, of_state, fillvalue="nothing"):
         if expected != given:
             raise JaxrlError(
@@ -110,7 +111,9 @@ def reopen(
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
     trust.check_measures(described, folder)
     try:
-        with described_by(folder) if not (changes or moved) else contextlib.nullcontext():
+        # Where the user has changed something, the folder is not to blame.
+        blamed = contextlib.nullcontext() if changes or moved else described_by(folder)
+        with blamed:
             return experiment, build(experiment)
     except InputError as error:
         advice = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"

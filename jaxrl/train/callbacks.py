@@ -31,7 +31,7 @@ from jaxrl.types import PyTree
 
 @dataclass
 class Steering:
-    """What callbacks have changed: numbers of the configuration by flat name, and the environment."""
+    """What callbacks have changed: the environment, and numbers of the configuration by name."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     env: Environment | None = None
@@ -89,9 +89,10 @@ class Pause:
         self.stopping = True
 
     def set(self, **numbers: float) -> None:
-        """Train on with other numbers of the configuration, by flat name: `set(learning_rate=1e-4)`.
+        """Train on with other numbers of the configuration: `pause.set(learning_rate=1e-4)`.
 
-        They hold for all members of a population, in place of those that are swept too.
+        They are named as options are. They hold for all members of a population, in place of those
+        that are swept too.
         """
         for name in numbers:
             if name not in sweepable(self.config):
@@ -102,14 +103,15 @@ class Pause:
         self.steering.numbers |= {name: float(value) for name, value in numbers.items()}
 
     def set_env(self, env: Environment) -> None:
-        """Train on in an environment of other numbers: `set_env(pause.env.replace(gravity=9.0))`."""
+        """Train on with other environment parameters: `set_env(pause.env.replace(gravity=9.0))`."""
         if _shapes(env) != _shapes(self.env):
             raise JaxrlError(
                 f"the environment is to be replaced by a {type(env).__name__} of other shapes, "
                 f"types or sizes than the run's {type(self.env).__name__}: only its numbers can "
                 "change."
             )
-        self.env = self.steering.env = env
+        self.env = env
+        self.steering.env = env
 
 
 Callback = Callable[[Pause], None]

@@ -87,9 +87,8 @@ class Experiment:
     run: RunSettings = field(default_factory=RunSettings)
     sweep: dict[str, list[float]] = field(default_factory=dict)
     environment_options: dict[str, Any] = field(default_factory=dict)
-    trust: Trust = (
-        NOBODY  # whose code the run folders that it reads may name; no part of what is run
-    )
+    # Whose code the run folders that it reads may name; no part of what is run.
+    trust: Trust = NOBODY
 
     def settings(self) -> list[dict[str, float]]:
         """The swept combinations in order; one empty combination without a sweep."""
@@ -112,7 +111,7 @@ class Experiment:
         return dataclasses.replace(member, sweep={})
 
     def restricted(self, settings: list[int], seeds: list[int]) -> Experiment:
-        """Some members, by position: settings that form a sweep again, and one of the seeds or all."""
+        """Some members, by position: settings that form a sweep again, and one or all seeds."""
         chosen = [self.settings()[index] for index in settings]
         sweep = {
             name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep
@@ -137,7 +136,7 @@ class Experiment:
         return run
 
     def checked_run(self) -> RunSettings:
-        """The run's settings, with the number of episodes filled in; refuses those that are wrong."""
+        """The run's settings, checked, and with the number of episodes filled in."""
         run = self.run
         check_types(run)
         if run.evaluation_episodes is None:
@@ -204,7 +203,8 @@ class Experiment:
         if missing:
             raise JaxrlError(f"config.json in {folder} lacks {' and '.join(map(repr, missing))}.")
         config = load(description["algorithm"]).config_class()
-        settings, gate = description["config"], functools.partial(trust.allow, folder)
+        settings = description["config"]
+        gate = functools.partial(trust.allow, folder)
         run = description["run"]
         known = {field.name for field in dataclasses.fields(RunSettings)}
         for name in run:
@@ -215,7 +215,7 @@ class Experiment:
             algorithm=description["algorithm"],
             environment=description["environment"],
             config=override(config, without_unchosen(config, settings, gate), gate),
-            run=RunSettings(**run | lists),
+            run=RunSettings(**(run | lists)),
             sweep=description["sweep"],
             environment_options=description["environment_options"],
             trust=trust,

@@ -10,7 +10,7 @@ of arrays whose type reads itself:
     @classmethod
     def read(cls, path: Path, env: Environment) -> Self: ...
 
-and refuses what does not fit, before anything is compiled.
+It refuses what does not fit, before anything is compiled.
 
 Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per
 run, lies whole on each device, and is an argument of the compiled functions: never a constant of
@@ -126,16 +126,15 @@ def _read(kind: Any, source: Source) -> Input:
             raise JaxrlError(f"there is no such file{where}.") from error
         except OSError as error:
             raise JaxrlError(f"it cannot be read: {error.strerror or error}.") from error
-        except (
-            Exception
-        ) as error:  # the type is somebody's, and its reader may raise whatever it likes
+        except Exception as error:
+            # The type is somebody's, and its reader may raise whatever it likes.
             raise JaxrlError(f"reading it failed: {type(error).__name__}: {error}") from error
         _check_arrays(value)
     return Input(value, checksum(value))
 
 
 def _check_arrays(value: PyTree) -> None:
-    """Refuse what compiled functions cannot take for an argument, and arrays without any elements."""
+    """Refuse what compiled functions cannot take as an argument, and inputs without elements."""
     leaves = jax.tree_util.tree_leaves_with_path(value)
     for path, leaf in leaves:
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
@@ -184,24 +183,35 @@ def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Inp
         raise JaxrlError(
             f"it is a run of {trained_on}, but the environment is {experiment.environment}."
         )
-    policies, theirs, ours = saved.policies, saved.player.population, player.population
+    policies = saved.policies
+    theirs = saved.player.population
+    ours = player.population
     if theirs.shape == (1, 1) and ours.is_population:
         policies = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies
         )
     elif theirs.shape != ours.shape:
-        counts = "{} settings and {} seeds".format
-        text = f"it is a run of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
-        raise JaxrlError(f"{text}. Begin from as many, or from a single policy.")
-    shapes = [
-        jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())
-    ]
-    if shapes[0] != shapes[1]:
+        raise JaxrlError(
+            f"it is a run of {_counts(theirs.shape)}, but this run has {_counts(ours.shape)}. "
+            "Begin from as many, or from a single policy."
+        )
+    if _shapes(policies) != _shapes(player.abstract_policies()):
         raise JaxrlError(
             "it is a run whose policies have other shapes than this run's: use its algorithm and "
             "sizes."
         )
     return Input(policies, checksum(policies))
+
+
+def _counts(shape: tuple[int, int]) -> str:
+    """The size of a population (H, S), in words."""
+    settings, seeds = shape
+    return f"{settings} settings and {seeds} seeds"
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    """The shapes and types of a tree's leaves."""
+    return jax.eval_shape(lambda tree: tree, tree)
 
 
 def _refuse_circle(source: Source) -> None:

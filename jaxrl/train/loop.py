@@ -53,12 +53,10 @@ class Result(NamedTuple):
     evaluated_iteration: int
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
-    returns: dict[
-        str, np.ndarray
-    ]  # of the last evaluation, [H, S, E] by mode, the one that ranks policies first
-    reference_scores: (
-        tuple[float, float] | None
-    )  # of a random and of an expert policy, where the environment has them
+    # Of the last evaluation, [H, S, E] by mode, the one that ranks policies first.
+    returns: dict[str, np.ndarray]
+    # Of a random and of an expert policy, where the environment has them.
+    reference_scores: tuple[float, float] | None
     steps_per_second: float  # transitions of all members, while training
     compile_seconds: float
 
@@ -68,7 +66,7 @@ class Begun(NamedTuple):
 
     state: PyTree
     iteration: int
-    metadata: dict[str, Any]
+    metadata: dict[str, Any]  # seconds trained, and what the checkpoint vouches for
 
 
 class Diverged(JaxrlError):
@@ -97,14 +95,16 @@ def train(
     program = build(experiment)  # refuses what cannot work before there is a folder
     if note:
         console.note(note)
-    names = experiment.algorithm, experiment.environment
-    path = Path(folder or distributed.broadcast_text(lambda: str(run_folder.fresh_folder(*names))))
+
+    def fresh_folder() -> str:
+        return str(run_folder.fresh_folder(experiment.algorithm, experiment.environment))
+
+    path = Path(folder or distributed.broadcast_text(fresh_folder))
     description = resuming.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
-    distributed.on_first_process(
-        lambda: run_folder.check_free(path, overwrite)
-    )  # before anything is touched
+    # Before anything is touched.
+    distributed.on_first_process(lambda: run_folder.check_free(path, overwrite))
     with locked(path):
         distributed.on_first_process(lambda: run_folder.create(path, description, overwrite))
         runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
@@ -132,6 +132,7 @@ def resume(
     left as it is. Code that the folder names is imported only as far as `trust` goes. A run that
     had `callbacks` goes on with those of the same names, unless forced to.
     """
+    console = console or Console(quiet=True)
     check_request(sinks)
     check_callbacks(callbacks)
     path = Path(folder)
@@ -149,11 +150,8 @@ def resume(
         begun = _begin(checkpoints, program, old, new, force)
         steering = resuming.steering(path, begun.metadata, callbacks, program.env, force)
         if text := resuming.note(old, new):
-            (console or Console(quiet=True)).note(text)
-        quiet = Console(quiet=True)
-        runner = Runner(
-            experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering
-        )
+            console.note(text)
+        runner = Runner(experiment, program, path, sinks, console, checkpoints, callbacks, steering)
         return runner.run(begun.state, begun.iteration, begun.metadata.get("seconds", 0.0))
 
 
@@ -232,12 +230,10 @@ class Runner:
         callbacks: Sequence[Callback] = (),
         steering: Steering | None = None,
     ) -> None:
-        self.experiment, self.program, self.folder, self.console = (
-            experiment,
-            program,
-            folder,
-            console,
-        )
+        self.experiment = experiment
+        self.program = program
+        self.folder = folder
+        self.console = console
         self.checkpoints = checkpoints or Checkpoints(folder)
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
@@ -341,7 +337,8 @@ class Runner:
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
         self.seconds += elapsed
-        means = self.metrics = {name: mean_of_pair(pair) for name, pair in metrics.items()}
+        means = {name: mean_of_pair(pair) for name, pair in metrics.items()}
+        self.metrics = means
         broken = {
             name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()
         }
@@ -404,8 +401,9 @@ class Runner:
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, values: np.ndarray) -> np.ndarray:
-        """Values [H, S, ...], with NaN for diverged members: their policies act, but mean nothing."""
-        lost = np.reshape(self.lost, (*self.program.shape, *(1 for _ in values.shape[2:])))
+        """Values [H, S, ...], NaN for diverged members: their policies act, but mean nothing."""
+        trailing = (1,) * (values.ndim - 2)
+        lost = np.reshape(self.lost, self.program.shape + trailing)
         return np.where(lost, np.float32(np.nan), values)
 
     def _boundary(self, iteration: int) -> int:
@@ -423,9 +421,8 @@ class Runner:
         update that breaks it.
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
-        names = sorted(
-            (name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss"
-        )
+        names = [name for name, bad in broken.items() if np.any(bad)]
+        names.sort(key=lambda name: name != "loss")  # the loss is named first
         lost = distributed.max_over_processes(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
@@ -443,17 +440,14 @@ class Runner:
 
     def _names(self, members: np.ndarray) -> str:
         """The marked members of a population by setting and seed: "learning_rate=0.1 seed=3, …"."""
-        settings, seed = self.experiment.settings(), self.experiment.run.seed
-        names = [
-            " ".join(
-                [
-                    *(f"{name}={value:g}" for name, value in settings[index].items()),
-                    f"seed={seed + offset}",
-                ]
-            )
-            for index, offset in np.argwhere(members)
-        ]
-        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        settings = self.experiment.settings()
+        names = []
+        for index, offset in np.argwhere(members):
+            parts = [f"{name}={value:g}" for name, value in settings[index].items()]
+            parts.append(f"seed={self.experiment.run.seed + offset}")
+            names.append(" ".join(parts))
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return ", ".join(names[:8]) + more
 
     def _progress(self) -> Progress:
         return self.console.progress(self.num_iterations, self.samples_per_step, self.num_members)

@@ -50,9 +50,9 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
         for index, setting in enumerate(settings)
         if all(setting[name] == value for name, value in asked.items() if name != "seed")
     ]
-    return Members(
-        chosen, [seeds.index(int(asked["seed"]))] if "seed" in asked else list(range(len(seeds)))
-    )
+    if "seed" in asked:
+        return Members(chosen, [seeds.index(int(asked["seed"]))])
+    return Members(chosen, list(range(len(seeds))))
 
 
 def _value(name: str, text: str, allowed: Iterable[float]) -> float:
@@ -83,10 +83,8 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     experiment = experiment.changed(setting)
     words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
     if experiment.environment_options:
-        words += [
-            "--env-options",
-            *(f"{name}={value}" for name, value in experiment.environment_options.items()),
-        ]
+        options = experiment.environment_options.items()
+        words += ["--env-options", *(f"{name}={value}" for name, value in options)]
     usual, _ = default_config(experiment.algorithm, experiment.environment)
     before, parts = chosen(usual), chosen(experiment.config)
     for name, part in parts.items():
@@ -94,9 +92,8 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     defaults = {each.name: each.value for each in settings(override(usual, parts))}
     for each in settings(experiment.config):
         if each.name not in parts:
-            words += _option(
-                each.name, each.value, None if each.name in setting else defaults[each.name]
-            )
+            default = None if each.name in setting else defaults[each.name]
+            words += _option(each.name, each.value, default)
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)
@@ -109,4 +106,5 @@ def _option(name: str, value: Any, default: Any) -> list[str]:
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{dashed}" if value else f"--no-{dashed}"]
-    return [f"--{dashed}", *map(str, value if isinstance(value, list | tuple) else [value])]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{dashed}", *map(str, values)]

@@ -45,7 +45,8 @@ class Population:
         layout: Layout = ONE_DEVICE,
         compiled: dict[str, Callable] | None = None,
     ) -> None:
-        self.layout, self.mesh = layout, layout.mesh()
+        self.layout = layout
+        self.mesh = layout.mesh()
         self.shape = shape
         self.is_population = shape != (1, 1)
         self.is_flat = layout.seed > 1
@@ -76,7 +77,7 @@ class Population:
         return P(None, None) if self.is_population else P()
 
     def rows_of(self, sharded: PyTree) -> PyTree:
-        """The PartitionSpecs of a state, which has a row per environment where `sharded` is True."""
+        """The PartitionSpecs of a state; it has a row per environment where `sharded` is True."""
         return jax.tree.map(lambda split: P(*self.members, ENV) if split else self.members, sharded)
 
     def deal(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
@@ -91,36 +92,37 @@ class Population:
 
         def pad(leaf: Array) -> Array:
             rows = jnp.swapaxes(leaf, 0, 1).reshape(self.size, *leaf.shape[2:])
-            return (
-                jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
-            )
+            if not padding:
+                return rows
+            return jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)])
 
         specs = self.members if specs is None else specs
         shardings = jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
         return jax.jit(lambda tree: jax.tree.map(pad, tree), out_shardings=shardings)(tree)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Leaves with an entry per member as [H, S, ...], or [...] of a single one, without padding."""
+        """Leaves with an entry per member as [H, S, ...], or [...] of one member; undoes `deal`."""
         if not self.is_flat:
             return tree
 
         def whole(leaf: Array) -> Array:
-            return jnp.swapaxes(leaf[: self.size].reshape(*self.shape[::-1], *leaf.shape[1:]), 0, 1)
+            settings, seeds = self.shape
+            rows = leaf[: self.size].reshape(seeds, settings, *leaf.shape[1:])
+            return jnp.swapaxes(rows, 0, 1)
 
         assert self.mesh is not None
         everywhere = jax.NamedSharding(self.mesh, P())
         return jax.jit(lambda tree: jax.tree.map(whole, tree), out_shardings=everywhere)(tree)
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """The same on every device of the mesh, of all processes."""
+        """The tree, replicated on every device of the mesh, of all processes."""
         if self.mesh is None:
             return tree
         everywhere = jax.NamedSharding(self.mesh, P())
         if everywhere.is_fully_addressable:
             return jax.device_put(tree, everywhere)
-        return jax.jit(lambda tree: tree, out_shardings=everywhere)(
-            tree
-        )  # device_put cannot spread keys so far
+        # device_put does not spread keys over processes.
+        return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
 
     def call(
         self,
@@ -190,9 +192,9 @@ class Population:
 
         def leaf(value: Any) -> Array:
             value = jnp.asarray(value, jnp.float32)
-            return (
-                jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
-            )
+            if self.is_population:
+                return jnp.broadcast_to(value, self.shape[:1])
+            return value.reshape(())
 
         spread = jax.tree.map(leaf, config)
         if not self.is_flat:
@@ -202,13 +204,12 @@ class Population:
         )
 
     def keys(self, seeds: list[int]) -> Key:
-        """Root keys of the members, on the devices; a seed has the same key whatever it is run with."""
+        """Root keys of the members, on the devices; a seed has the same key in whichever run."""
         # By their data: a key that is stacked or reshaped counts as used.
         data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
-        data = (
-            jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
-            if self.is_population
-            else data[0]
-        )
+        if self.is_population:
+            data = jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
+        else:
+            data = data[0]
         keys = jax.random.wrap_key_data(data)
         return self.deal(keys) if self.is_flat else self.everywhere(keys)

@@ -26,7 +26,8 @@ from jaxrl.train.program import Program
 
 # What may differ from one session of a run to the next, and is no part of what its checkpoints
 # vouch for.
-FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
+FREE = ("layout", "history")
+FREE_OF_RUN = ("devices", "mesh")
 
 
 def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
 
 
 def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], force: bool) -> None:
-    """Refuse to go on with other settings or versions, unless forced to; with other inputs, always."""
+    """Refuse to go on with other settings or versions unless forced to, and with other inputs."""
     # A setting that is there no more was one of a part that is not chosen: nothing else is read
     # without a word.
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
@@ -98,17 +99,20 @@ def steering(
     force: bool,
 ) -> Steering:
     """What callbacks had set when a checkpoint was saved; refuses callbacks of other names."""
-    before, now = saved.get("callbacks", []), names_of(callbacks)
+    before = saved.get("callbacks", [])
+    now = names_of(callbacks)
     if saved and before != now and not force:
-        had, given = (
-            f"the callbacks {', '.join(names)}" if names else "no callbacks"
-            for names in (before, now)
-        )
         raise JaxrlError(
-            f"the run in {folder} was trained with {had}, and would go on with {given}: give it "
+            f"the run in {folder} was trained with {_callbacks_text(before)}, and would go on with "
+            f"{_callbacks_text(now)}: give it "
             "the same (jaxrl.resume(folder, callbacks=[…])), or force it."
         )
     return Steering.restored(saved.get("steering", {}), env)
+
+
+def _callbacks_text(names: Sequence[str]) -> str:
+    """Callbacks in words."""
+    return f"the callbacks {', '.join(names)}" if names else "no callbacks"
 
 
 def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
@@ -117,11 +121,9 @@ def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
     if known is None or checksum(known) == checksum(description):
         return []
     earlier = {step.get("before") for step in description.get("history", ())}
-    return (
-        []
-        if checksum(known) in earlier
-        else run_folder.differences(fixed(known), fixed(description))
-    )
+    if checksum(known) in earlier:
+        return []
+    return run_folder.differences(fixed(known), fixed(description))
 
 
 def check_unedited(
@@ -157,10 +159,8 @@ def rewind(folder: Path | str, iteration: int, vouched: dict[str, Any]) -> None:
     and are kept.
     """
     said = _lost_checkpoints(folder, iteration, vouched)
-    said += [
-        f"{text}; going on without"
-        for text in (logs.lost(folder, vouched, iteration) if vouched else ())
-    ]
+    if vouched:
+        said += [f"{text}; going on without" for text in logs.lost(folder, vouched, iteration)]
     if iteration < 0:
         kept: list[Path | None] = [*logs.set_aside_records(folder)]
     else:
@@ -179,9 +179,8 @@ def _lost_checkpoints(folder: Path | str, iteration: int, vouched: dict[str, Any
         evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
     except JaxrlError:  # which is said elsewhere
         evaluated = -1
-    if (
-        evaluated > iteration and not said
-    ):  # an evaluation is written after the checkpoint of its iteration
+    # An evaluation is written after the checkpoint of its iteration.
+    if evaluated > iteration and not said:
         since = f"going on from iteration {iteration}" if iteration >= 0 else "the run begins again"
         said.append(f"{checkpoints.path} has lost the checkpoint of iteration {evaluated}: {since}")
     if vouched.get("evaluated") and not checkpoints.has_best():

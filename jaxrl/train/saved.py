@@ -73,10 +73,9 @@ def load_policy(
 def agent_of(experiment: Experiment) -> Agent:
     """The agent of an experiment without a sweep; the same one for the same settings."""
     described = experiment.description()
-    parts = (
-        json.dumps(described[name], sort_keys=True) for name in ("environment_options", "config")
-    )
-    return _agent(experiment.algorithm, experiment.environment, *parts)
+    options = json.dumps(described["environment_options"], sort_keys=True)
+    config = json.dumps(described["config"], sort_keys=True)
+    return _agent(experiment.algorithm, experiment.environment, options, config)
 
 
 @functools.lru_cache(maxsize=64)
@@ -101,7 +100,8 @@ def open_policy(
 ) -> Saved:
     """The policy of one member: the best of those that `member` describes, with a word on which."""
     experiment, player, restored = _restore(folder, checkpoint, modes, trust)
-    policies, shape = restored.state, player.population.shape
+    policies = restored.state
+    shape = player.population.shape
     found = members.matching(experiment, member)
     setting, seed = found.settings[0], found.seeds[0]
     if not found.are_one:
@@ -232,9 +232,10 @@ def _warn_of_later_records(folder: Path, iteration: int) -> None:
 
 
 def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
-    """What ranks a run's members, [H, S]: the mean return of the last evaluation, in its first mode.
+    """What ranks the members of a run, [H, S]: the mean return of the last evaluation.
 
-    If evaluations.npz cannot be read, the scores that the best checkpoint keeps.
+    Its first mode counts. If evaluations.npz cannot be read, the scores that the best checkpoint
+    keeps.
     """
     try:
         evaluations = logs.load_evaluations(folder)
@@ -242,11 +243,9 @@ def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     except JaxrlError as error:
         evaluations, why = {}, str(error)
     if evaluations and ranking_returns(evaluations).shape[1:3] != shape:
-        evaluations, why = (
-            {},
-            f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} "
-            "seeds",
-        )
+        evaluations = {}
+        settings, seeds = shape
+        why = f"the evaluations in {folder} are not those of {settings} settings and {seeds} seeds"
     if evaluations:
         return member_scores(ranking_returns(evaluations)[-1])
     kept = Checkpoints(folder).best()

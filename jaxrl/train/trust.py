@@ -44,14 +44,14 @@ class Trust:
                 self.allow(folder, kind, name)
 
     def check_measures(self, description: dict[str, Any], folder: Path | str) -> None:
-        """Refuse measures that nobody has asked for: they are code, and only training needs them."""
+        """Refuse measures that nobody has asked for: they are code, which only training needs."""
         names = description.get("run", {}).get("measures", ())
         for name in names if isinstance(names, list) else ():
             if isinstance(name, str):
                 self.allow(folder, "measure", name)
 
     def allow(self, folder: Path | str, kind: str, name: str) -> None:
-        """Refuse the name, package.module:Name, that a folder gives for its `kind`, unless asked for."""
+        """Refuse `name`, package.module:Name, a folder's `kind`, unless it was asked for."""
         if self.trust or name in self.imports:
             return
         # What is to be typed is a plain name, or it might be a command of the stranger's.

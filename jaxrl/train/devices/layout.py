@@ -84,7 +84,8 @@ def choose(
     its environments. Several processes share a run on all of their devices: one that had no part in
     a program could not run it.
     """
-    present, asked = len(jax.devices()), parse(mesh)
+    present = len(jax.devices())
+    asked = parse(mesh)
     sizes = _env_sizes(config)
     _check_axes(asked, num_members, sizes, splits)
     if devices is not None:
@@ -101,16 +102,11 @@ def choose(
                 f"several processes share a run on all of their devices: {present}, not {exactly}."
             )
         exactly = present
-    fits = [
-        Layout(seed, env)
-        for seed in (
-            _shares(num_members, present)
-            if exactly is None
-            else range(1, min(num_members, present) + 1)
-        )
-        for env in _divisors(math.gcd(*sizes.values()) or 1 if splits else 1, present // seed)
-        if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env
-    ]
+    if exactly is None:
+        seed_axes = _shares(num_members, present)
+    else:
+        seed_axes = list(range(1, min(num_members, present) + 1))
+    fits = _fitting(asked, seed_axes, sizes if splits else {}, present)
     rows = getattr(config, "minibatch_size", 1)
     if exactly is None:
         return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_PER_DEVICE)
@@ -123,6 +119,19 @@ def choose(
             f"{text} cannot be shared evenly by {exactly} devices. Numbers that can: {counts}."
         )
     return max(each for each in fits if each.devices == exactly)
+
+
+def _fitting(
+    asked: dict[str, int], seed_axes: list[int], sizes: dict[str, int], present: int
+) -> list[Layout]:
+    """The layouts on up to `present` devices that fit what was asked; `env` divides all `sizes`."""
+    common = math.gcd(*sizes.values()) or 1
+    fits = []
+    for seed in seed_axes:
+        for env in _divisors(common, present // seed):
+            if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env:
+                fits.append(Layout(seed=seed, env=env))
+    return fits
 
 
 def _env_sizes(config: Any) -> dict[str, int]:
@@ -151,8 +160,13 @@ def _check_axes(
 
 
 def _shares(members: int, limit: int) -> list[int]:
-    """Numbers of devices, up to `limit`, that are no more than it takes for the members each then has."""
-    return [k for k in range(1, min(members, limit) + 1) if -(-members // -(-members // k)) == k]
+    """Numbers of devices, up to `limit`, of which none is idle with ⌈members / devices⌉ on each."""
+    counts = []
+    for devices in range(1, min(members, limit) + 1):
+        members_each = math.ceil(members / devices)
+        if math.ceil(members / members_each) == devices:
+            counts.append(devices)
+    return counts
 
 
 def _divisors(number: int, limit: int) -> list[int]:

@@ -17,7 +17,7 @@ from jaxrl.train.files.rows import Rings, rings
 def dealt_anew(
     described: list[dict[str, Any]], values: list[Any], needed: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Leaves and their descriptions, each Log in as many blocks as `needed` says; others unchanged."""
+    """Leaves and their descriptions, each Log in as many blocks as `needed` has."""
     described, values = list(described), list(values)
     for number, log in enumerate(rings(described, values)):
         blocks = _needed_blocks(number, needed)

@@ -49,8 +49,6 @@ ARRAYS, BEST = "arrays", "best-"
 POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
 TEMPORARY, REPLACED = ".tmp-", ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
-
-
 HASH = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -108,7 +106,7 @@ class Checkpoints:
         self._remove_unnamed_rows()
 
     def save_best(self, iteration: int, policies: HostLeaves, metadata: dict[str, Any]) -> None:
-        """Save the best policies so far, the newest of which is of `iteration`; drop those before."""
+        """Save the best policies so far, the newest of them of `iteration`; drop those before."""
         name = BEST + _name(iteration)
         self._write(name, iteration, policies, metadata)
         self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
@@ -160,10 +158,8 @@ class Checkpoints:
         `iteration` would be that one.
         """
         said = []
-        for name in [
-            *(_name(saved) for saved in self.iterations() if saved > iteration),
-            *self._best_names(),
-        ]:
+        later = [_name(saved) for saved in self.iterations() if saved > iteration]
+        for name in later + self._best_names():
             path = self._place(name)
             try:
                 _read(path)
@@ -174,7 +170,7 @@ class Checkpoints:
         return said
 
     def set_aside_best(self) -> None:
-        """Give the best checkpoint, which is another run's, a name that nothing reads or removes."""
+        """Give the best checkpoint, which is another run's, a name that nothing touches."""
         for name in self._best_names():
             with file_errors("set aside", self._place(name)):
                 set_aside(self._place(name))
@@ -192,14 +188,14 @@ class Checkpoints:
         return path if path.exists() else self.path / (REPLACED + name)
 
     def _names(self) -> set[str]:
-        """The checkpoints there are, with one that was being replaced when the process was killed."""
+        """The checkpoints there are; counts one that was being replaced at a kill."""
         if not self.path.is_dir():
             return set()
         names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
         return {name for name in names if NAME.fullmatch(name)}
 
     def _restore_first(self, names: list[str], abstract_state: PyTree, part: str = "") -> Restored:
-        """The first of `names` that is whole; of a `part` of it, that is."""
+        """The first of `names` that is whole, or a `part` of it."""
         problems = []
         for name in names:
             path = self._place(name)
@@ -251,9 +247,8 @@ class Checkpoints:
                 ]
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
-                (temporary / MANIFEST).write_text(
-                    json.dumps(begun)
-                )  # from here on it is known to be ours
+                # From here on it is known to be ours.
+                (temporary / MANIFEST).write_text(json.dumps(begun))
                 state_arrays.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
                 manifest["files"] = _file_digests(temporary / ARRAYS)
                 manifest["sha256"] = state_arrays.digest(manifest, values)
@@ -278,12 +273,12 @@ class Checkpoints:
     def _clean(self) -> None:
         """Remove what a killed save left behind, and put back what it was about to replace."""
         for path in self.path.iterdir():
-            if NAME.fullmatch(path.name.removeprefix(TEMPORARY)) and path.name.startswith(
-                TEMPORARY
-            ):
+            unfinished = path.name.removeprefix(TEMPORARY)
+            replaced = path.name.removeprefix(REPLACED)
+            if path.name.startswith(TEMPORARY) and NAME.fullmatch(unfinished):
                 _discard(path)
-            if NAME.fullmatch(path.name.removeprefix(REPLACED)) and path.name.startswith(REPLACED):
-                target = self.path / path.name.removeprefix(REPLACED)
+            if path.name.startswith(REPLACED) and NAME.fullmatch(replaced):
+                target = self.path / replaced
                 if target.exists():
                     _discard(path)
                 else:
@@ -343,7 +338,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A checkpoint's manifest and leaves, verified; with the rows of logs, unless `part` is given."""
+    """A checkpoint's manifest and leaves, verified; with the rows of logs, unless `part` is set."""
     manifest = _read_manifest(path)
     try:
         _check_files(path / ARRAYS)

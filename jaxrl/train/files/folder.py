@@ -44,9 +44,8 @@ FOLDERS = (
     "wandb",
 )
 CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
-SEGMENT = re.compile(
-    r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}"
-)  # of rows (train/files/rows.py), whole or begun
+# Files of rows (train/files/rows.py), whole or begun.
+SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")
 # The pictures that commands make by themselves; those of other names are somebody's own.
 PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
@@ -180,9 +179,8 @@ def create(folder: Path | str, description: dict, overwrite: bool = False) -> Pa
     rebuilt from this.
     """
     folder = Path(folder)
-    plain(
-        description, name="description"
-    )  # what cannot be written is refused before anything is removed
+    # What cannot be written is refused before anything is removed.
+    plain(description, name="description")
     with file_errors("use the run folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     check_free(folder, overwrite)
@@ -285,7 +283,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file or folder a name that nothing reads or removes: it may be all there is."""
+    """Give what is damaged a name that nothing reads or removes: it may be all there is."""
     for count in itertools.count(1):
         target = path.with_name(f"damaged-{count}-{path.name.lstrip('.')}")
         if not target.exists() and not target.is_symlink():
@@ -298,9 +296,8 @@ def read_description(folder: Path | str) -> dict:
     """The description that `create` wrote; errors name the nearest run folders or the damage."""
     folder = Path(folder)
     path = folder / CONFIG
-    if not os.path.isfile(
-        path
-    ):  # of a name that is too long, pathlib would raise the system's error
+    # Of a name that is too long, pathlib would raise the system's error.
+    if not os.path.isfile(path):
         with file_errors("look into", folder):
             raise JaxrlError(
                 f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}"
@@ -310,7 +307,7 @@ def read_description(folder: Path | str) -> dict:
 
 
 def _neighbours(folder: Path) -> str:
-    """Advice for a wrong folder: the run folders in it or, failing those, beside it; nearest first."""
+    """Advice for a wrong folder: the run folders in it, or else beside it; nearest names first."""
     for parent in (folder, folder.parent):
         runs = sorted(path.parent.name for path in parent.glob(f"*/{CONFIG}"))
         near = difflib.get_close_matches(folder.name, runs, n=3, cutoff=0.5)

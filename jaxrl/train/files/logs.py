@@ -112,7 +112,8 @@ def set_aside_records(
     folder: Path | str, names: Iterable[str] = (METRICS, EVALUATIONS)
 ) -> list[Path]:
     """Keep what a run has recorded under names that nothing reads, which are returned."""
-    return list(filter(None, (_aside(Path(folder) / name) for name in names)))
+    moved = [_aside(Path(folder) / name) for name in names]
+    return [path for path in moved if path is not None]
 
 
 def truncate_evaluations(
@@ -153,7 +154,8 @@ def vouch(folder: Path | str, evaluations: Evaluations, iteration: int) -> dict[
     evaluation is written after the checkpoint of its own iteration: it may be missing, but if it is
     there, it is vouched for (`with_last`).
     """
-    path, data = Path(folder) / METRICS, b""
+    path = Path(folder) / METRICS
+    data = b""
     with file_errors("write", path):
         if path.is_file():
             with path.open("rb") as file:
@@ -179,7 +181,8 @@ def lost(folder: Path | str, vouched: dict[str, Any], iteration: int) -> list[st
 
 
 def _lost_rows(folder: Path, vouched: dict[str, Any], iteration: int) -> list[str]:
-    path, expected = folder / METRICS, vouched.get("rows", 0)
+    path = folder / METRICS
+    expected = vouched.get("rows", 0)
     with file_errors("read", path):
         data = path.read_bytes() if path.is_file() else b""
     lines = data.split(b"\n")
@@ -212,13 +215,14 @@ def _lost_evaluations(folder: Path, vouched: dict[str, Any], iteration: int) -> 
 
 
 def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: int) -> bool:
-    """Whether evaluations have other shapes or numbers than those vouched for; some may be missing."""
+    """Whether evaluations have other shapes or numbers than is vouched for; some may be missing."""
     if not evaluations:
         return False
     shape = list(ranking_returns(evaluations).shape[1:])
     if vouched.get("shape") not in (None, [], shape):
         return True
-    past, known = until(evaluations, iteration), vouched.get("evaluated", ())
+    past = until(evaluations, iteration)
+    known = vouched.get("evaluated", ())
     if set(known) - set(points(past).tolist()):
         return False
     checks = [(past, "evaluations_sha256")]
@@ -232,7 +236,7 @@ def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: in
 
 
 def _of_evaluations(evaluations: Evaluations) -> dict[str, Any]:
-    """Which iterations were evaluated, and a checksum of the results; none and no file are alike."""
+    """Which iterations were evaluated, and a checksum of the results; no file counts as none."""
     total = hashlib.sha256()
     if len(points(evaluations)):
         for name, values in sorted(evaluations.items()):

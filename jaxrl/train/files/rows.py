@@ -79,12 +79,11 @@ class Rings(NamedTuple):
     def begin(self, slot: int) -> tuple[tuple[int, ...], int]:
         """Where a slot begins in the first axes of a leaf: its member, and its first row."""
         member, block = divmod(slot, self.blocks)
-        return tuple(
-            int(axis) for axis in np.unravel_index(member, self.members)
-        ), block * self.capacity
+        axes = np.unravel_index(member, self.members)
+        return tuple(int(axis) for axis in axes), block * self.capacity
 
     def places(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The places of rows first … last - 1 in their ring: (start, number) of one stretch or two."""
+        """Where rows first … last - 1 lie in their ring: (start, number) of one stretch, or two."""
         while first < last:
             start = first % self.capacity
             number = min(last - first, self.capacity - start)
@@ -96,9 +95,8 @@ class Rings(NamedTuple):
         return max(0, self.written[slot] - self.capacity)
 
 
-Known = list[
-    tuple[list[int], list[Segment]]
-]  # of each log: rows written per slot, and the segments that hold them
+# Of each log: rows written per slot, and the segments that hold them.
+Known = list[tuple[list[int], list[Segment]]]
 
 
 class SegmentFolder:
@@ -117,22 +115,21 @@ class SegmentFolder:
         if not self.path.is_dir():
             self.path.mkdir()
             sync_folder(self.path.parent)
-        known = (
-            self.known
-            if len(self.known) == len(logs)
-            else [([0] * len(log.written), []) for log in logs]
-        )
+        known = self.known
+        if len(known) != len(logs):
+            known = [([0] * len(log.written), []) for log in logs]
         return [
-            (log.written, self._write(log, *each)) for log, each in zip(logs, known, strict=True)
+            (log.written, self._write(log, before, segments))
+            for log, (before, segments) in zip(logs, known, strict=True)
         ]
 
     def _write(self, log: Rings, before: list[int], segments: list[Segment]) -> list[Segment]:
         """The segments of one log, of which `segments` hold the rows up to `before`."""
         goes_on = len(before) == len(log.written) and all(map(operator.le, before, log.written))
-        if not goes_on or any(
-            file_size(self.path / segment.sha256) != segment.size for segment in segments
-        ):
-            before, segments = [0] * len(log.written), []
+        sizes = [file_size(self.path / segment.sha256) for segment in segments]
+        if not goes_on or sizes != [segment.size for segment in segments]:
+            before = [0] * len(log.written)
+            segments = []
         segments = [segment for segment in segments if _is_needed(log, segment)]
         new = [(max(old, log.alive(slot)), log.written[slot]) for slot, old in enumerate(before)]
         if any(first < last for first, last in new):
@@ -146,7 +143,9 @@ class SegmentFolder:
 
     def _save(self, log: Rings, ranges: list[tuple[int, int]]) -> Segment:
         """Write rows first … last - 1 of each slot as one file, and make it durable."""
-        pieces, digest, size = _pieces(ranges), hashlib.sha256(), 0
+        pieces = _pieces(ranges)
+        digest = hashlib.sha256()
+        size = 0
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.path)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -309,8 +308,9 @@ def _range(log: Rings, slot: int, segments: list[Segment]) -> tuple[int, int]:
 
 
 def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
-    """The rows of each slot; neighbours with the same ones are one entry, empty ones are left out."""
-    pieces, slot = [], 0
+    """The rows of each slot, without empty ones; neighbours with the same rows are one entry."""
+    pieces = []
+    slot = 0
     for (first, last), group in itertools.groupby(ranges):
         end = slot + len(list(group))
         if first < last:
@@ -320,7 +320,7 @@ def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
 
 
 def _stretches(log: Rings, pieces: Iterable[Piece]) -> Iterator[tuple[int, Any, int, int]]:
-    """(slot, leaf, start, number) of each stretch that the pieces fill, as a segment orders them."""
+    """(slot, leaf, start, number) of each stretch that the pieces fill, ordered as in a segment."""
     for piece in pieces:
         for slot in range(piece.slot, piece.end):
             for leaf in log.leaves:
@@ -340,9 +340,8 @@ def _bytes_of(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
     for slot, leaf, start, number in _stretches(log, pieces):
         member, begin = log.begin(slot)
         rows_of = _reader(leaf, member, begin)
-        step = max(
-            1, CHUNK_BYTES // max(1, leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :]))
-        )
+        row_bytes = leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :])
+        step = max(1, CHUNK_BYTES // max(1, row_bytes))
         for offset in range(start, start + number, step):
             yield _raw(rows_of(offset, min(step, start + number - offset)))
 
@@ -352,15 +351,16 @@ def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, in
     if isinstance(leaf, np.ndarray):
         return lambda offset, number: leaf[member][begin + offset :][:number]
     for shard in leaf.addressable_shards:
-        inside = [
+        # Where the shard lies in the leaf, [low, high) along the axes of members and of rows.
+        bounds = [
             axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True)
-        ]
-        axes = zip((*member, begin), inside[: len(member) + 1], strict=True)
-        if all(low <= at < high for at, (low, high) in axes):
-            own = tuple(
-                at - low for at, (low, _) in zip(member, inside[: len(member)], strict=True)
-            )
-            first = begin - inside[len(member)][0]
+        ][: len(member) + 1]
+        place = (*member, begin)
+        inside = zip(place, bounds, strict=True)
+        if all(low <= at < high for at, (low, high) in inside):
+            offsets = [at - low for at, (low, _) in zip(place, bounds, strict=True)]
+            own = tuple(offsets[:-1])
+            first = offsets[-1]
             if next(iter(shard.data.devices())).platform == "cpu":
                 array = np.asarray(shard.data)[own]  # the device's memory itself
                 return lambda offset, number: array[first + offset :][:number]
@@ -376,19 +376,17 @@ def _fetch(leaf: jax.Array, member: tuple[int, ...], first: int, number: int) ->
     capacity = leaf.shape[len(member)]
     size = min(2 ** (number - 1).bit_length(), capacity)
     begin = min(first, capacity - size)
-    return np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))[
-        first - begin :
-    ][:number]
+    window = np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))
+    return window[first - begin :][:number]
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _window(leaf: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """`size` rows of a leaf [*members, C, ...] from `start` on, which has an entry per axis of these."""
+    """`size` rows of a leaf [*members, C, ...] from `start` on, an index into those first axes."""
     rest = leaf.shape[len(start) :]
     starts = [*start, *(0 for _ in rest)]
-    return jax.lax.dynamic_slice(leaf, starts, (*(1 for _ in start[1:]), size, *rest)).reshape(
-        size, *rest
-    )
+    ones = (1,) * (len(start) - 1)
+    return jax.lax.dynamic_slice(leaf, starts, (*ones, size, *rest)).reshape(size, *rest)
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -28,9 +28,16 @@ def human(count: float) -> str:
         if abs(count) < 999.5 or unit == "T":
             break
         count /= 1000
-    digits = 0 if abs(count) >= 99.95 or not unit else 1 if abs(count) >= 9.995 else 2
+    if abs(count) >= 99.95 or not unit:
+        digits = 0
+    elif abs(count) >= 9.995:
+        digits = 1
+    else:
+        digits = 2
     text = f"{count:.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text + unit
 
 
 def duration(seconds: float) -> str:
@@ -58,7 +65,7 @@ def number(value: Any) -> str:
 
 
 class Rate:
-    """Transitions per second over the last half minute, without excluded time (compilation, say)."""
+    """Transitions per second over the last half minute; excluded time (compilation) is left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -81,7 +88,8 @@ class Rate:
         """The rate, or None before it is known."""
         if len(self._points) < 2:
             return None
-        (begun, first), (now, last) = self._points[0], self._points[-1]
+        begun, first = self._points[0]
+        now, last = self._points[-1]
         return (last - first) / (now - begun) if now > begun and last > first else None
 
 
@@ -172,10 +180,8 @@ class Progress:
 
     def evaluating(self, mode: Any, share: float) -> None:
         """Show how far a long evaluation has come: this share of the longest possible episode."""
-        now, text = (
-            self._clock(),
-            f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most",
-        )
+        now = self._clock()
+        text = f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most"
         if self._bar is not None:
             self._bar.update(TaskID(0), description=text)
         elif now - self._last_line >= LINE_SECONDS:
@@ -203,9 +209,8 @@ class Progress:
 
     def _line(self, iteration: int) -> str:
         """The run in one line."""
-        done, total = (
-            count * self._samples_per_step for count in (iteration, self._num_iterations)
-        )
+        done = iteration * self._samples_per_step
+        total = self._num_iterations * self._samples_per_step
         rate = self._rate.per_second
         speed = human(rate * self._num_members) if rate else NOTHING
         left = duration((total - done) / rate) if rate else NOTHING

@@ -46,11 +46,14 @@ def record_episode(
         )
     )
     play = jax.jit(lambda key: play_begin(env, agent, policy, key, 1))(key)
-    pieces, length, over = [], 0, False
+    pieces = []
+    length = 0
+    over = False
     while not over:
         play, kept = jax.device_get(piece(play))
         pieces.append(kept)
-        ended = np.flatnonzero(kept[2])
+        _, _, terminated = kept
+        ended = np.flatnonzero(terminated)
         over = bool(ended.size) or length + steps >= env.horizon
         length += int(ended[0]) + 1 if ended.size else steps
     length = min(length, env.horizon)

@@ -35,10 +35,10 @@ from jaxrl.types import PyTree
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
-    """Print how a run ended and draw its curve; the exit status is 128 + the signal that stopped it."""
-    status = (
-        128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
-    )
+    """Print how a run ended and draw its curve; returns the exit status, 128 + signal if any."""
+    status = 0
+    if result.signal and result.iteration < result.num_iterations:
+        status = 128 + result.signal
     if not distributed.is_first():
         return status
     if not result.trained_iterations and result.signal is None:
@@ -119,7 +119,7 @@ def evaluate(
     modes: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> int:
-    """Evaluate saved policies on fresh episodes and print a table: of all members, or of `member`."""
+    """Evaluate saved policies on fresh episodes and print a table: of all members, or of some."""
     saved = open_policies(
         folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
     )
@@ -200,9 +200,10 @@ def render(
     if output is None:
         refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"
-    every, rate = (
-        video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
-    )
+    if isinstance(env, Drawable):
+        every, rate = video.pace(env.seconds)
+    else:
+        every, rate = 1, video.FRAMES_PER_SECOND
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         asked = () if mode is None else (mode,)
         saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
@@ -223,15 +224,21 @@ def render(
 def _drawn_by(
     env: Environment, name: str
 ) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
-    """What draws the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
+    """What draws the frames of an episode: the environment itself, or `jaxrl.analysis.video`."""
     from jaxrl.analysis import video
 
     if isinstance(env, Drawable):
         with env.painter() as paint:
-            yield lambda frames: [
-                paint(jax.tree.map(lambda values, step=step: values[step], frames["state"]))
-                for step in range(len(jax.tree.leaves(frames)[0]))
-            ]
+
+            def painted(frames: dict[str, PyTree]) -> list[np.ndarray]:
+                leaves, structure = jax.tree.flatten(frames["state"])
+                steps = range(len(jax.tree.leaves(frames)[0]))
+                states = [
+                    jax.tree.unflatten(structure, [leaf[step] for leaf in leaves]) for step in steps
+                ]
+                return [paint(state) for state in states]
+
+            yield painted
     elif video.can_draw(name, env.observation_space.shape):
         yield functools.partial(video.draw_frames, name)
     else:
@@ -263,10 +270,8 @@ def environments(text: str, suite: str | None, console: Console) -> None:
         if suite is not None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):
-                console.note(
-                    f"not served: {', '.join(one for one in refused if refused[one] == reason)}: "
-                    f"{reason}"
-                )
+                names = ", ".join(one for one in refused if refused[one] == reason)
+                console.note(f"not served: {names}: {reason}")
 
 
 def _row(environment_id: str, described: bool) -> dict[str, Any]:
@@ -275,12 +280,11 @@ def _row(environment_id: str, described: bool) -> dict[str, Any]:
         return {"environment": environment_id}
     spec = describe(environment_id).spec
     row = {
+        "environment": environment_id,
         "observations": str(spec.observation_space),
         "actions": str(spec.action_space),
         "time limit": spec.horizon,
     }
-    return (
-        {"environment": environment_id}
-        | row
-        | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})
-    )
+    if spec.backends:
+        row["back ends"] = ", ".join(spec.backends)
+    return row

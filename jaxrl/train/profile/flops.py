@@ -55,7 +55,8 @@ NOTHING = Work({}, 0.0, 0)
 def count(program: CALLABLES) -> Work:
     """The work of a program as `jax.make_jaxpr` traces it, before the compiler changes anything.
 
-    - A product [m, k] × [k, n] takes 2 m k n, a convolution 2 · outputs · kernel entries per output.
+    - A product [m, k] × [k, n] takes 2 m k n, a convolution 2 · outputs · kernel entries per
+      output.
     - A reduction takes one per element that it reads, other arithmetic one per element of its
       result, whatever it is: tanh counts as much as +. Copies, comparisons, selections and whole
       numbers (so random bits) take none.
@@ -71,15 +72,11 @@ def _equation(equation: JaxprEqn) -> Work:
     if name == "scan":
         return count(parameters["jaxpr"]).times(parameters["length"])
     if name == "while":
-        return (
-            count(parameters["cond_jaxpr"])
-            + count(parameters["body_jaxpr"])
-            + NOTHING._replace(unbounded=1)
-        )
+        once = count(parameters["cond_jaxpr"]) + count(parameters["body_jaxpr"])
+        return once + NOTHING._replace(unbounded=1)
     if name == "cond":
-        return max(
-            (count(branch) for branch in parameters["branches"]), key=lambda work: work.total
-        )
+        branches = [count(branch) for branch in parameters["branches"]]
+        return max(branches, key=lambda work: work.total)
     if name in ("dot_general", "conv_general_dilated"):
         return _product(equation)
     if name.startswith(("reduce_", "cum", "scatter-")) and not MOVES.fullmatch(name):
@@ -101,15 +98,11 @@ def _product(equation: JaxprEqn) -> Work:
         contracted = math.prod(left.shape[axis] for axis in dimensions[0][0])
     else:
         contracted = math.prod(right.shape) // right.shape[dimensions.rhs_spec[0]]
-    kind = max(
-        left.dtype, right.dtype, key=lambda dtype: dtype.itemsize
-    )  # a mixed product runs in the wider type
-    flops = 2.0 * math.prod(result.shape) * contracted
-    return (
-        NOTHING._replace(products={kind.name: flops})
-        if jnp.issubdtype(kind, jnp.floating)
-        else NOTHING
-    )
+    # A mixed product runs in the wider type.
+    kind = max(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
+    if not jnp.issubdtype(kind, jnp.floating):
+        return NOTHING
+    return NOTHING._replace(products={kind.name: 2.0 * math.prod(result.shape) * contracted})
 
 
 def _floats(variable: Any) -> float:

@@ -156,7 +156,7 @@ def test_chunks_are_long_enough_to_time_and_not_longer_than_the_run(
         return once * length
 
     monkeypatch.setattr(profiling, "_chunk_seconds", seconds)
-    assert profiling._seconds_an_iteration(build(experiment()), None) == pytest.approx(once)
+    assert profiling._seconds_per_iteration(build(experiment()), None) == pytest.approx(once)
     assert lengths == [1, 1] + [iterations] * repetitions
 
 
