@@ -19,7 +19,7 @@ from jaxrl.types import PyTree
 class Best:
     """What `checkpoints/best-…` holds: the best policy per member, its score and its iteration.
 
-    It is read when a run goes on, so that which policy is best hangs on no other file. `shape` is
+    It is read when a run goes on, so that which policy is best depends on no other file. `shape` is
     (H, S); the leaves of `abstract_policies` are [H, S, ...], or [...] for a single member.
     """
 

@@ -13,7 +13,7 @@ of arrays whose type reads itself:
 It refuses what does not fit, before anything is compiled.
 
 Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per
-run, lies whole on each device, and is an argument of the compiled functions: never a constant of
+run, is replicated on each device, and is an argument of the compiled functions: never a constant of
 theirs, nor a part of a checkpoint.
 """
 

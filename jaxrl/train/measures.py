@@ -6,7 +6,7 @@
 
 A run computes it with `--measures package.module:bias`. It is given one member of the population:
 the algorithm as its settings make it, its training state, what was read from disk, and a key that
-hangs on the member's seed, the measure's name and the iteration alone. It returns float32 numbers
+depends on the member's seed, the measure's name and the iteration alone. It returns float32 numbers
 of a fixed shape. Devices that share the environments each give it their share of the state: what it
 makes of rows per environment must be a `Mean`, (sum, count) of one shape, which is summed over them
 and divided on the host.

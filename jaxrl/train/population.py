@@ -2,7 +2,7 @@
 
 A population is H hyperparameter settings × S seeds. On one device, or on several that share each
 member's environments, it is two vmapped axes in front of every leaf, [H, S, ...]; a single member
-has neither, so that it pays nothing for them. Where members are dealt out to devices they are one
+has neither, so that it pays nothing for them. Where members are sharded over devices they are one
 axis, [M, ...]: M = S · H, all settings of the first seed first, padded by copies of the last member
 to a multiple of the devices. What leaves this module has the axes [H, S], whatever the devices.
 """
@@ -32,7 +32,7 @@ class Population:
     `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's
     parameters and the `inputs` are passed to the compiled functions as arguments: runs that differ
     in a learning rate, in gravity or in their data share one compilation, and nothing large is
-    baked into it. Environment and inputs are the same for all members, and lie whole on each
+    baked into it. Environment and inputs are the same for all members, and replicated on each
     device. `compiled` is a dict that populations of equal shapes may share.
     """
 
@@ -83,7 +83,7 @@ class Population:
     def deal(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
         """Leaves [H, S, ...] sharded over the devices by `specs`, a prefix of PartitionSpecs.
 
-        What `gather` undoes.
+        `gather` is its inverse.
         """
         if not self.is_flat:
             return tree
@@ -135,10 +135,10 @@ class Population:
     ) -> Any:
         """`function(env, config, inputs, *arguments)`, compiled ahead of time on its first call.
 
-        Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it
-        of the result, and `donate` names an argument whose buffers the result may use. `instead` of
-        the members' environment and configurations others may be passed, as `steered` makes them.
-        Other shapes later are an error, never a recompilation.
+        Each argument comes with its PartitionSpecs; `output` holds those of the result, and
+        `donate` names an argument whose buffers the result may use. In place of the members'
+        environment and configurations, `instead` may pass others, as `steered` makes them. Other
+        shapes later are an error, never a recompilation.
         """
         values = [value for value, _ in arguments.values()]
         env, config = instead or (self.env, self.config)

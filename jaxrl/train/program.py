@@ -1,7 +1,7 @@
 """The compiled programs of a run, `init`, `chunk` and `evaluate`, for one member or many.
 
-On several devices each function runs under `shard_map`: members and environments are dealt out as
-the layout says (train/devices/layout.py), all else is on every device.
+On several devices each function runs under `shard_map`: members and environments are sharded as the
+layout says (train/devices/layout.py), all else is replicated.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Program:
         return self._unpadded(shapes) if population.is_flat else shapes
 
     def _unpadded(self, shapes: PyTree) -> PyTree:
-        """Shapes [H, S, ...] of leaves whose members are dealt out to devices, [M, ...]."""
+        """Shapes [H, S, ...], of leaves [M, ...] whose members are sharded over devices."""
 
         def unpadded(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((*self.shape, *leaf.shape[1:]), leaf.dtype)

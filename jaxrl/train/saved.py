@@ -221,7 +221,7 @@ def _warn_of_later_records(folder: Path, iteration: int) -> None:
     """Say so where evaluations tell of a later checkpoint: each is written after its own."""
     try:
         evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
-    except JaxrlError:  # nothing here hangs on them
+    except JaxrlError:  # nothing here depends on them
         return
     if evaluated > iteration:
         text = (

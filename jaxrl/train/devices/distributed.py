@@ -1,7 +1,7 @@
 """One run in several processes, on the devices of all of them; `jax.distributed` does the work.
 
 Every process runs the same programs on the same numbers. The first one alone writes files and
-speaks. Whatever hangs on a clock, a signal or a file is agreed on first: a process that goes
+speaks. Whatever depends on a clock, a signal or a file is agreed on first: a process that goes
 another way than the rest waits for them for ever. When one process is lost, all of them end, and
 the run goes on from its newest checkpoint (`jaxrl resume`).
 """
@@ -31,8 +31,8 @@ from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
 HEARTBEAT_SECONDS = 30
-# How long the first process, on which the others hang, outlives an error that they may be about to
-# report as well.
+# How long the first process, which the others depend on, outlives an error that they may be about
+# to report as well.
 GRACE_SECONDS = 3.0
 LOST = re.compile(
     r"gloo|nccl|coordination|heartbeat|connection (closed|reset|refused)|barrier", re.IGNORECASE

@@ -1,8 +1,8 @@
 """Devices: how many share a run's environments, and how many its seeds.
 
-mesh axis "seed"   members of a population (seeds of settings) are dealt out to devices, which never
-                   talk to one another
-mesh axis "env"    the environments of each member are dealt out; gradients are averaged
+mesh axis "seed"   members of a population (seeds of settings) are sharded over it, and never
+                   communicate
+mesh axis "env"    the environments of each member are sharded over it; gradients are averaged
                    (core/shards.py)
 """
 
@@ -78,11 +78,11 @@ def choose(
 ) -> Layout:
     """The layout for a run: as asked for, or else the fastest on the devices there are.
 
-    Members (seeds of settings) are dealt out first, for they cost no communication: as many to each
-    device as it takes, on the last one perhaps fewer. Environments are only where each device keeps
-    at least `ROWS_PER_DEVICE` rows of a minibatch. `splits` says whether the algorithm can share
-    its environments. Several processes share a run on all of their devices: one that had no part in
-    a program could not run it.
+    Members (seeds of settings) are shared out first, for they cost no communication: as many to
+    each device as it takes, on the last one perhaps fewer. Environments are only where each device
+    keeps at least `ROWS_PER_DEVICE` rows of a minibatch. `splits` says whether the algorithm can
+    share its environments. Several processes share a run on all of their devices: one that had no
+    part in a program could not run it.
     """
     present = len(jax.devices())
     asked = parse(mesh)
@@ -135,7 +135,7 @@ def _fitting(
 
 
 def _env_sizes(config: Any) -> dict[str, int]:
-    """What is dealt out along the axis "env", by name."""
+    """The sizes that are sharded along the axis "env", by name."""
     names = ("num_envs", "minibatch_size")
     sizes = {name: getattr(config, name) for name in names if hasattr(config, name)}
     return sizes | (env_sizes(config) if dataclasses.is_dataclass(config) else {})

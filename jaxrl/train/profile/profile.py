@@ -32,8 +32,8 @@ TRIAD_NUMBERS = 2**25  # arrays of 128 MiB: more than caches hold
 TRIAD_ROUNDS = 8
 MOST_ROUNDS = 10_000
 NOTE = (
-    "Operations are counted in the program as traced: 2 m k n a product, one an element for other "
-    "arithmetic, none for whole numbers. Bytes are counted in the program as compiled: operands "
+    "Operations are counted in the program as traced: 2 m k n per product, one per element for "
+    "other arithmetic, none for whole numbers. Bytes are counted in the program as compiled: operands "
     "and results of each fused kernel, cached or not. Both with the lengths of loops. Peaks were "
     "measured just now: a large matrix product, and the faster of a large triad and one in as much "
     "memory as the program holds."
@@ -151,13 +151,14 @@ def si(amount: float, unit: str) -> str:
 
 def percent(share: float) -> str:
     """A share in two digits: 0.5 %, 27 %."""
-    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+    digits = 0 if share >= 0.0995 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def product_rate(dtype: str, largest: int = LARGEST_PRODUCT) -> float:
     """Operations per second of a square matrix product, at JAX's default precision.
 
-    It is the largest product that takes a moment.
+    The product grows until it takes a moment, or is the largest allowed.
     """
     size, seconds = 256, 0.0
     while size < largest and seconds < 0.02:
