@@ -352,12 +352,10 @@ def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, in
         return lambda offset, number: leaf[member][begin + offset :][:number]
     for shard in leaf.addressable_shards:
         # Where the shard lies in the leaf, [low, high) along the axes of members and of rows.
-        bounds = [
-            axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True)
-        ][: len(member) + 1]
         place = (*member, begin)
-        inside = zip(place, bounds, strict=True)
-        if all(low <= at < high for at, (low, high) in inside):
+        axes = zip(shard.index, leaf.shape, strict=True)
+        bounds = [axis.indices(size)[:2] for axis, size in axes][: len(place)]
+        if all(low <= at < high for at, (low, high) in zip(place, bounds, strict=True)):
             offsets = [at - low for at, (low, _) in zip(place, bounds, strict=True)]
             own = tuple(offsets[:-1])
             first = offsets[-1]

@@ -231,12 +231,8 @@ def _drawn_by(
         with env.painter() as paint:
 
             def painted(frames: dict[str, PyTree]) -> list[np.ndarray]:
-                leaves, structure = jax.tree.flatten(frames["state"])
-                steps = range(len(jax.tree.leaves(frames)[0]))
-                states = [
-                    jax.tree.unflatten(structure, [leaf[step] for leaf in leaves]) for step in steps
-                ]
-                return [paint(state) for state in states]
+                num_steps = len(jax.tree.leaves(frames)[0])
+                return [paint(_at(frames["state"], step)) for step in range(num_steps)]
 
             yield painted
     elif video.can_draw(name, env.observation_space.shape):
@@ -246,6 +242,11 @@ def _drawn_by(
             f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and "
             "MuJoCo tasks."
         )
+
+
+def _at(states: PyTree, step: int) -> PyTree:
+    """The state at one step, of states [T, ...]."""
+    return jax.tree.map(lambda values: values[step], states)
 
 
 def environments(text: str, suite: str | None, console: Console) -> None:

@@ -27,7 +27,7 @@ SLICING = frozenset(["slice", "dynamic-slice", "gather"])
 
 
 class Update(NamedTuple):
-    """Positions of operands: the one that is written in place, and the one written into it."""
+    """Positions of operands: the one that is written in place, and the one that is written."""
 
     target: int
     source: int
