@@ -34,9 +34,9 @@ MOST_ROUNDS = 10_000
 NOTE = (
     "Operations are counted in the program as traced: 2 m k n per product, one per element for "
     "other arithmetic, none for whole numbers. Bytes are counted in the program as compiled: "
-    "operands and results of each fused kernel, cached or not. Both with the lengths of loops. Peaks were "
-    "measured just now: a large matrix product, and the faster of a large triad and one in as much "
-    "memory as the program holds."
+    "operands and results of each fused kernel, cached or not. Both with the lengths of loops. "
+    "Peaks were measured just now: a large matrix product, and the faster of a large triad and one "
+    "in as much memory as the program holds."
 )
 
 
