@@ -209,7 +209,8 @@ def rewrite(
         for changes, before in steps
         if changes
     ]
-    if any(line.startswith("run.evaluation_episodes:") for changes, _ in steps for line in changes):
+    changed = [line for changes, _ in steps for line in changes]
+    if any(line.startswith("run.evaluation_episodes:") for line in changed):
         for path in logs.set_aside_records(folder, [EVALUATIONS]):
             warnings.warn(
                 f"evaluations of as many episodes as before are kept as {path}",

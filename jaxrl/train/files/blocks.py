@@ -55,7 +55,8 @@ def _counters(log: Rings, member: int, blocks: int) -> list[tuple[int, int]]:
 
 def _order(log: Rings, member: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """(places of a member's rows now, oldest first; where each goes)."""
-    keys, places = [], []
+    keys = []
+    places = []
     for block in range(log.blocks):
         slot = member * log.blocks + block
         rows = np.arange(log.alive(slot), log.written[slot], dtype=np.int64)

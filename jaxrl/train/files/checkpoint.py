@@ -45,9 +45,11 @@ from jaxrl.train.files.folder import (
 )
 from jaxrl.types import PyTree
 
-ARRAYS, BEST = "arrays", "best-"
+ARRAYS = "arrays"
+BEST = "best-"
 POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
-TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+TEMPORARY = ".tmp-"
+REPLACED = ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
 HASH = re.compile(rb"[0-9a-f]{64}")
 
@@ -236,7 +238,8 @@ class Checkpoints:
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
         """The first process's part of a save: clean, write, make durable, rename."""
-        target, temporary = self.path / name, self.path / (TEMPORARY + name)
+        target = self.path / name
+        temporary = self.path / (TEMPORARY + name)
         with file_errors("save the checkpoint", target):
             self.path.mkdir(parents=True, exist_ok=True)
             self._clean()

@@ -29,8 +29,12 @@ from jaxrl.analysis import records
 from jaxrl.analysis.records import CONFIG, EVALUATIONS, METRICS
 from jaxrl.errors import JaxrlError
 
-CHECKPOINTS, PLOTS, TENSORBOARD, WANDB = "checkpoints", "plots", "tensorboard", "wandb.json"
-PROFILE, ROWS = "profile", "rows"
+CHECKPOINTS = "checkpoints"
+PLOTS = "plots"
+TENSORBOARD = "tensorboard"
+WANDB = "wandb.json"
+PROFILE = "profile"
+ROWS = "rows"
 MANIFEST = "manifest.json"
 # Where jaxrl, and what it calls, writes and removes.
 FOLDERS = (

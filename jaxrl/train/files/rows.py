@@ -35,7 +35,8 @@ from jaxrl.train.files.folder import CHECKPOINTS, ROWS, file_size, segment_files
 CHUNK_BYTES = 16 * 2**20  # what is in memory beside the log itself while it is written
 # Files that a log may consist of, and how many of them become one where there would be more: a run
 # saves less often, so that in all but the longest each row is written once.
-MOST_SEGMENTS, MERGED = 512, 64
+MOST_SEGMENTS = 512
+MERGED = 64
 
 
 class Piece(NamedTuple):

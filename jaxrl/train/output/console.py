@@ -164,8 +164,12 @@ class Progress:
     def __enter__(self) -> Progress:
         self._begun = self._clock()
         if self._console.live:
-            columns = BarColumn(20), TextColumn("{task.description}", markup=False)
-            self._bar = Bar(*columns, console=self._console.rich, refresh_per_second=4)
+            self._bar = Bar(
+                BarColumn(20),
+                TextColumn("{task.description}", markup=False),
+                console=self._console.rich,
+                refresh_per_second=4,
+            )
             self._bar.add_task("compiling", total=self._num_iterations)
             self._bar.start()
         return self

@@ -102,7 +102,8 @@ def score_rows(
             low, high = interval(earned[index])
             row = {"mode": mode, "return": score, "95% low": low, "95% high": high}
             if reference is not None:
-                row["normalised"] = normalised(score, *reference)
+                random, expert = reference
+                row["normalised"] = normalised(score, random, expert)
             counts = {"episodes": earned[index].size, "seeds": len(earned[index])}
             rows.append(experiment.settings()[index] | row | counts)
     return rows
