@@ -45,14 +45,15 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
             raise JaxrlError(f"--member gives {name} twice.")
         allowed = seeds if name == "seed" else experiment.sweep[name]
         asked[name] = _value(name, value, allowed)
-    chosen = [
+    swept = {name: value for name, value in asked.items() if name != "seed"}
+    positions = [
         index
         for index, setting in enumerate(settings)
-        if all(setting[name] == value for name, value in asked.items() if name != "seed")
+        if all(setting[name] == value for name, value in swept.items())
     ]
     if "seed" in asked:
-        return Members(chosen, [seeds.index(int(asked["seed"]))])
-    return Members(chosen, list(range(len(seeds))))
+        return Members(positions, [seeds.index(int(asked["seed"]))])
+    return Members(positions, list(range(len(seeds))))
 
 
 def _value(name: str, text: str, allowed: Iterable[float]) -> float:

@@ -305,7 +305,9 @@ def _range(log: Rings, slot: int, segments: list[Segment]) -> tuple[int, int]:
     ]
     if not pieces:
         return 0, 0
-    return min(max(pieces[0].first, log.alive(slot)), pieces[-1].last), pieces[-1].last
+    last = pieces[-1].last
+    first = max(pieces[0].first, log.alive(slot))
+    return min(first, last), last
 
 
 def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
