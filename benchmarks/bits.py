@@ -1,8 +1,8 @@
 """What two run folders hold, compared bit for bit: checkpoints, metrics and evaluations.
 
-The folders may be of different versions of the code. So nothing here calls what wrote them: of a checkpoint it is known
-that manifest.json lists its leaves in tree order with path, dtype and shape, and that Orbax keeps the array of leaf 7
-under a name that begins with 0007-.
+The folders may be of different versions of the code. So nothing here calls what wrote them: of a
+checkpoint it is known that manifest.json lists its leaves in tree order with path, dtype and shape,
+and that Orbax keeps the array of leaf 7 under a name that begins with 0007-.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def is_close(old: np.ndarray, new: np.ndarray, tolerance: float) -> bool:
 def pair(old: list[Leaf], new: list[Leaf]) -> Pairing:
     """Leaves of the same path; then, of those left over, leaves of the same type and shape.
 
-    Where several would do, the one whose path ends alike is taken, and of these the first in tree order. What the
-    arrays hold has no say.
+    Where several would do, the one whose path ends alike is taken, and of these the first in tree
+    order. What the arrays hold has no say.
     """
     by_path = {leaf.path: leaf for leaf in new}
     pairs = [
@@ -214,7 +214,8 @@ def newest(folder: Path, pattern: str) -> Path:
 
 
 def read_leaves(path: Path) -> list[Leaf]:
-    """The leaves of a checkpoint's state, or policy, in tree order; what was saved twice, for those who act, once."""
+    """The leaves of a checkpoint's state, or policy, in tree order; what was saved twice,
+    for those who act, once."""
     rows = json.loads((path / "manifest.json").read_text())["leaves"]
     arrays = {
         int(name.partition("-")[0]): value for name, value in _read_arrays(path / "arrays").items()

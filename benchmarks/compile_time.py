@@ -1,9 +1,10 @@
-"""Seconds from starting Python to PPO's first compiled chunk, with an empty compilation cache and with a full one.
+"""Seconds from starting Python to PPO's first compiled chunk,
+with an empty compilation cache and with a full one.
 
     python -m benchmarks.compile_time
 
-Every start is a fresh process with the settings that `jaxrl train ppo --env …` has. A round is a start with an empty
-cache folder and a second one with what the first has put there.
+Every start is a fresh process with the settings that `jaxrl train ppo --env …` has. A round is a
+start with an empty cache folder and a second one with what the first has put there.
 """
 
 from __future__ import annotations
@@ -88,8 +89,10 @@ def text(record: dict[str, Any]) -> str:
     ]
     where = f"{record['machine']['processor']}, {core_count(record['machine'])}"
     return (
-        f"Seconds from starting Python to PPO's first compiled chunk: median of {record['repeats']} starts, in "
-        f"brackets the least and the greatest. {where}, jax {record['versions']['jax']}.\n\n{markdown(rows)}"
+        "Seconds from starting Python to PPO's first compiled chunk: median of "
+        f"{record['repeats']} starts, in brackets the least and the greatest. {where}, jax "
+        f"{record['versions']['jax']}.\n\n"
+        f"{markdown(rows)}"
     )
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.environments
     python -m benchmarks.environments --environments CartPole-v1 --sizes 2048 16384 131072 1048576
 
-The programs of one size (PROGRAMS) take turns in one process (A B C, A B C, …), each going on from where it was.
+The programs of one size (PROGRAMS) take turns in one process (A B C, A B C, …), each going on from
+where it was.
 """
 
 from __future__ import annotations
@@ -35,17 +36,20 @@ SIZES = {
 }
 PROGRAMS = """\
 physics  the environment's step and no ends: all rows go back to their first states every 16 steps
-stored   VectorEnv.step (time limits, final observations, statistics), where every episode of a row begins with
-         the row's first start: no reset is ever drawn
-idle     fresh to the letter, but no start ever counts as used: no reset is drawn either. The stricter comparison:
-         for the bank XLA finds out once who ended, in stored for each array anew
+stored   VectorEnv.step (time limits, final observations, statistics), where every episode of a row
+         begins with the row's first start: no reset is ever drawn
+idle     fresh to the letter, but no start ever counts as used: no reset is drawn either. The
+         stricter comparison: for the bank XLA finds out once who ended, in stored for each array
+         anew
 fresh    VectorEnv.step with Fresh: an exact reset for every episode, from the bank
 pool     VectorEnv.step with a Pool of 1024
-each     VectorEnv.step with a reset drawn for every row on every step; the same starts as those of fresh
+each     VectorEnv.step with a reset drawn for every row on every step; the same starts as those of
+         fresh
 gymnax   gymnax's own auto-resetting step, which draws one for every row on every step as well
 
-A bank is renewed when a row ends for the second time, so short episodes are the worst case. Random actions end CartPole
-and Breakout soonest; in MountainCar nearly all episodes last the 200 steps of the time limit."""
+A bank is renewed when a row ends for the second time, so short episodes are the worst case. Random
+actions end CartPole and Breakout soonest; in MountainCar nearly all episodes last the 200 steps of
+the time limit."""
 SEGMENT = 16  # steps of `physics` between two beginnings
 BASELINES = ("stored", "idle", "pool", "each", "gymnax")
 
@@ -69,7 +73,8 @@ class Arguments:
 
 
 class TimedProgram(NamedTuple):
-    """N environments in a scan. The carry ends with rewards [N] and numbers of ends [N]: nothing is dead code."""
+    """N environments in a scan. The carry ends with rewards [N] and numbers of ends [N]:
+    nothing is dead code."""
 
     init: Callable[[Key], tuple]
     chunk: Callable[[tuple, Array], tuple]  # (carry, keys [T]) -> carry
@@ -115,7 +120,8 @@ class Each(Stored):
 
 
 def random_action(words: Array, n: int) -> tuple[Array, Array]:
-    """(next words, actions 0 … n−1) of a linear congruential generator a row, uint32 [N]: next to nothing."""
+    """(next words, actions 0 … n−1) of a linear congruential generator a row, uint32 [N]:
+    next to nothing."""
     words = words * jnp.uint32(1664525) + jnp.uint32(1013904223)
     return words, (((words >> 16) * jnp.uint32(n)) >> 16).astype(jnp.int32)
 
@@ -138,7 +144,8 @@ def vectorised(env: Environment, starts: Starts, num_envs: int) -> TimedProgram:
 
 
 def physics(env: Environment, num_envs: int) -> TimedProgram:
-    """`step` alone. Rows start over together, or poles would fall for ever, through slower paths of the sine."""
+    """`step` alone. Rows start over together, or poles would fall for ever,
+    through slower paths of the sine."""
 
     def init(key: Key) -> tuple:
         key_reset, key_words = jax.random.split(key)
@@ -301,7 +308,8 @@ def text(record: dict[str, Any]) -> str:
         "Ratios of the same round: median, in brackets the least and the greatest.",
         markdown(ratios),
         f"```text\n{PROGRAMS}\n```",
-        f"Device: {record['device']}; {record['machine']['processor']}, {core_count(record['machine'])}.",
+        f"Device: {record['device']}; {record['machine']['processor']}, "
+        f"{core_count(record['machine'])}.",
         ", ".join(f"{package} {version}" for package, version in record["versions"].items()),
     ]
     return "\n\n".join(parts)

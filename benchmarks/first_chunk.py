@@ -1,9 +1,10 @@
-"""One start of PPO up to its first compiled chunk, as `jaxrl train` starts: benchmarks/compile_time.py times it.
+"""One start of PPO up to its first compiled chunk, as `jaxrl train` starts:
+benchmarks/compile_time.py times it.
 
     python -m benchmarks.first_chunk ENVIRONMENT BEGUN
 
-BEGUN is when the process was started, in seconds of `time.time`. Prints one line of JSON. Nothing is imported that
-training does not import.
+BEGUN is when the process was started, in seconds of `time.time`. Prints one line of JSON. Nothing
+is imported that training does not import.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What an input costs, by its size: the length of the program's text, compilation, memory, checkpoints, copies.
+"""What an input costs, by its size: the length of the program's text, compilation,
+memory, checkpoints, copies.
 
     python -m benchmarks.inputs
 
-The toy algorithm `averaging` moves weights towards rows of a matrix of noise that it is given as an input. Each size is
-a process of its own, which trains one seed through the project's runner, and then builds a population of 8 seeds on all
-of the processor's cores, one device each, and counts the buffers that hold the matrix. Memory is read from /proc: Linux
-alone.
+The toy algorithm `averaging` moves weights towards rows of a matrix of noise that it is given as an
+input. Each size is a process of its own, which trains one seed through the project's runner, and
+then builds a population of 8 seeds on all of the processor's cores, one device each, and counts the
+buffers that hold the matrix. Memory is read from /proc: Linux alone.
 """
 
 from __future__ import annotations

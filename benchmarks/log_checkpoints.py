@@ -1,11 +1,13 @@
-"""What a log of a gigabyte in the training state costs: the time that saving takes, memory, and bytes on the disk.
+"""What a log of a gigabyte in the training state costs: the time that saving takes, memory,
+and bytes on the disk.
 
     python -m benchmarks.log_checkpoints                 ten minutes
     python -m benchmarks.log_checkpoints --seconds 90    a short run, in which saving weighs more
 
-The algorithm `logger` learns nothing of use: each iteration appends random rows to its log, which no compression makes
-smaller, and takes gradient steps on rows drawn from it. It runs through the project's own runner with its twenty
-evaluations and checkpoints. Memory is read from /proc: Linux alone.
+The algorithm `logger` learns nothing of use: each iteration appends random rows to its log, which
+no compression makes smaller, and takes gradient steps on rows drawn from it. It runs through the
+project's own runner with its twenty evaluations and checkpoints. Memory is read from /proc: Linux
+alone.
 """
 
 from __future__ import annotations
@@ -131,7 +133,8 @@ class Arguments:
     evaluations: int = 20
     """Evaluations, each with a checkpoint."""
     place: Path | None = None
-    """Where the run folder is made, and removed at the end; the system's folder for temporary files unless given."""
+    """Where the run folder is made, and removed at the end;
+    the system's folder for temporary files unless given."""
 
 
 def main(arguments: Arguments) -> None:
@@ -291,11 +294,15 @@ def text(record: dict[str, Any]) -> str:
         if record["short"]
         else ""
     )
-    saves = f"{record['saves']} checkpoints, the longest of which took {record['longest_save_seconds']:.2f} s"
+    saves = (
+        f"{record['saves']} checkpoints, the longest of which took "
+        f"{record['longest_save_seconds']:.2f} s"
+    )
     return (
-        f"A state of {record['state_bytes'] / 1e9:.2f} GB, nearly all of it a log, on {record['device']}: "
-        f"{record['rows']:,} rows in {record['seconds']:.0f} s with {saves}; read back in "
-        f"{record['restoring_seconds']:.1f} s.{short}\n\n{markdown(rows)}"
+        f"A state of {record['state_bytes'] / 1e9:.2f} GB, nearly all of it a log, on "
+        f"{record['device']}: {record['rows']:,} rows in {record['seconds']:.0f} s with {saves}; "
+        f"read back in {record['restoring_seconds']:.1f} s.{short}\n\n"
+        f"{markdown(rows)}"
     )
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory
 
-Both are told by the compiler, for a single device, and hold for a thousandfold budget as well: every setting is
-compiled with both budgets, and a difference is an error.
+Both are told by the compiler, for a single device, and hold for a thousandfold budget as well:
+every setting is compiled with both budgets, and a difference is an error.
 """
 
 from __future__ import annotations
@@ -109,6 +109,11 @@ def state_bytes(state: PPOState, num_envs: int) -> dict[str, float]:
     return {"environment_bytes": own / num_envs, "training_state_bytes": total(state)}
 
 
+def scratch_per_transition(row: dict[str, Any]) -> float:
+    """Bytes of the chunk's scratch memory per transition of an iteration."""
+    return row["chunk_temp_bytes"] / (row["num_envs"] * row["num_steps"])
+
+
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     rows = [
@@ -119,14 +124,15 @@ def text(record: dict[str, Any]) -> str:
             "state of an environment, bytes": f"{row['environment_bytes']:g}",
             "training state, MB": f"{row['training_state_bytes'] / 1e6:.2f}",
             "scratch of the chunk, MB": f"{row['chunk_temp_bytes'] / 1e6:.1f}",
-            "scratch a transition, bytes": f"{row['chunk_temp_bytes'] / (row['num_envs'] * row['num_steps']):.0f}",
+            "scratch a transition, bytes": f"{scratch_per_transition(row):.0f}",
         }
         for row in record["rows"]
     ]
     compiled = f"for one device ({record['versions']['device']}) by jax {record['versions']['jax']}"
     return (
-        f"PPO with {record['num_minibatches']} minibatches, as compiled {compiled}. Every number is the same for a "
-        f"budget of {LONGER:,} iterations as for one of a single iteration.\n\n{markdown(rows)}"
+        f"PPO with {record['num_minibatches']} minibatches, as compiled {compiled}. Every number "
+        f"is the same for a budget of {LONGER:,} iterations as for one of a single iteration.\n\n"
+        f"{markdown(rows)}"
     )
 
 

@@ -1,12 +1,15 @@
-"""MuJoCo tasks: jaxrl's environments alone beside other ways to step them, and what PPO leaves of that rate.
+r"""MuJoCo tasks: jaxrl's environments alone beside other ways to step them,
+and what PPO leaves of that rate.
 
-    python -m benchmarks.mujoco            # everything: some 40 minutes on two cores that do nothing else
-    python -m benchmarks.mujoco --quick    # minutes: two sizes, one short round, no Brax, no MJX, only jaxrl's PPO
-    python -m benchmarks.mujoco --environments HalfCheetah-v5 --sizes 64 512 --contenders rollout jaxrl envpool
+    python -m benchmarks.mujoco          # everything: some 40 minutes on two idle cores
+    python -m benchmarks.mujoco --quick  # minutes: two sizes, one short round, only jaxrl's PPO
+    python -m benchmarks.mujoco --environments HalfCheetah-v5 --sizes 64 512 \
+        --contenders rollout jaxrl envpool
 
-Every contender is a process of its own, which compiles and warms up once for each size and may use all cores. Then they
-take turns, A B C A B C …, each for about `--seconds`; only one works at a time, and one that does not answer in
-`--patience` seconds is ended. EnvPool and Stable-Baselines3 are installed into environments under `--venvs`.
+Every contender is a process of its own, which compiles and warms up once for each size and may use
+all cores. Then they take turns, A B C A B C …, each for about `--seconds`; only one works at a
+time, and one that does not answer in `--patience` seconds is ended. EnvPool and Stable-Baselines3
+are installed into environments under `--venvs`.
 """
 
 from __future__ import annotations
@@ -88,7 +91,8 @@ class Arguments:
     venvs: Path = ROOT / ".bench"
     """Where other libraries are installed."""
     quick: bool = False
-    """One round of half a second: the first environment at 1 and 64, four contenders, one PPO; under another name."""
+    """One round of half a second: the first environment at 1 and 64, four contenders,
+    one PPO; under another name."""
 
     def plan(self) -> list[tuple[str, int, list[str]]]:
         """(environment, number of environments, contenders) of every row."""
@@ -142,7 +146,8 @@ class Benchmark:
         self.record["stepping"].append(setting | {"systems": found})
 
     def train(self, name: str) -> None:
-        """A row of PPO: its rate of training, and in the same rounds that of stepping as many environments."""
+        """A row of PPO: its rate of training,
+        and in the same rounds that of stepping as many environments."""
         setting = training_setting(name)
         contenders = {each: TRAINING[each] for each in self.arguments.trainers} | {
             "stepping": STEPPING["jaxrl"]

@@ -12,10 +12,10 @@ from jaxrl.train.output.console import human
 
 SYSTEMS = """\
 ```text
-rollout      bare mujoco.rollout on a thread for each core: physics alone, no observation, reward or reset, and no warm
-             start of the constraint solver
-jaxrl        VectorEnv.step with back end mujoco in a compiled scan: warm starts, observations, rewards, exact resets,
-             episode statistics
+rollout      bare mujoco.rollout on a thread for each core: physics alone, no observation, reward or
+             reset, and no warm start of the constraint solver
+jaxrl        VectorEnv.step with back end mujoco in a compiled scan: warm starts, observations,
+             rewards, exact resets, episode statistics
 envpool      the same tasks in C++, on a thread for each core
 sync, async  Gymnasium's vector environments: one after another, or a process each
 spring, positional, generalized
@@ -23,17 +23,18 @@ spring, positional, generalized
 mjx          jaxrl's VectorEnv.step with back end mjx: MuJoCo's physics in JAX
 ```"""
 TRAINING = """\
-Rates count whole iterations of one seed: rollout, normalisation and update. "stepping" is as many of jaxrl's
-environments alone, in the same rounds. SB3 and SBX step Gymnasium's environments one after another, and normalise
-neither observations nor rewards, which jaxrl does."""
+Rates count whole iterations of one seed: rollout, normalisation and update. "stepping" is as many
+of jaxrl's environments alone, in the same rounds. SB3 and SBX step Gymnasium's environments one
+after another, and normalise neither observations nor rewards, which jaxrl does."""
 
 
 def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     repeats = f"{record['repeats']} rounds" if record["repeats"] > 1 else "one round"
     parts = [
-        f"Environment steps a second under random actions: median of {repeats} of about {record['seconds']:g} s, in "
-        "brackets the least and the greatest. Ratios are of the same round."
+        f"Environment steps a second under random actions: median of {repeats} of about "
+        f"{record['seconds']:g} s, in brackets the least and the greatest. Ratios are of the same "
+        "round."
     ]
     stepping, training = record["stepping"], record["training"]
     for environment in dict.fromkeys(row["environment"] for row in stepping):

@@ -3,10 +3,11 @@
     python -m benchmarks.mutants                                  # every option: up to 20 minutes
     python -m benchmarks.mutants --options ppo.gae_lambda stepmix.replan
 
-A mutant is the algorithm with one option at a fixed value, whatever the caller asks for (benchmarks/mutated.py): one
-at which the option does nothing, where there is such a value, and else its default. It counts if on a small task, with
-the option at another value, some iterations give finite parameters that differ from those of the algorithm as it is.
-Then the tests that mention the option run until one fails. That test must pass with the plugin and no mutation.
+A mutant is the algorithm with one option at a fixed value, whatever the caller asks for
+(benchmarks/mutated.py): one at which the option does nothing, where there is such a value, and else
+its default. It counts if on a small task, with the option at another value, some iterations give
+finite parameters that differ from those of the algorithm as it is. Then the tests that mention the
+option run until one fails. That test must pass with the plugin and no mutation.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ def try_mutant(name: str, patience: float) -> dict[str, Any]:
 
 
 def changes_parameters(name: str) -> bool:
-    """Whether some iterations on a small task give finite parameters that differ from those without the option."""
+    """Whether some iterations on a small task give finite parameters that differ from those without
+    the option."""
     mutant = MUTANTS[name]
     algorithm, option = name.split(".")
     settings = SMALL[algorithm] | mutant.also
@@ -224,7 +226,8 @@ def mentions(option: str) -> list[str]:
 
 
 def mentions_in(path: Path, word: re.Pattern[str]) -> list[str]:
-    """The test functions of a file in which a word stands; the whole file, if it stands elsewhere in it."""
+    """The test functions of a file in which a word stands; the whole file,
+    if it stands elsewhere in it."""
     source = path.read_text()
     name = path.relative_to(ROOT).as_posix()
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]

@@ -1,9 +1,11 @@
 """A plugin of pytest: an algorithm from which one option is dropped, whatever a test asks for.
 
-    JAXRL_MUTANT='{"algorithm": "ppo", "option": "gae_lambda", "value": 1.0}' pytest -p benchmarks.mutated tests/algos
+    export JAXRL_MUTANT='{"algorithm": "ppo", "option": "gae_lambda", "value": 1.0}'
+    pytest -p benchmarks.mutated tests/algos
 
-Both the factory and the learner of the algorithm's file see the configuration with that option at `value`. Without an
-option they see it as it is: to show that a test fails for the option, and not for the plugin.
+Both the factory and the learner of the algorithm's file see the configuration with that option at
+`value`. Without an option they see it as it is: to show that a test fails for the option, and not
+for the plugin.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# What takes the configuration in each file: the factory, and the class of its functions, which tests use by itself.
+# What takes the configuration in each file: the factory, and the class of its functions, which
+# tests use by itself.
 LEARNERS = {"ppo": "PPO", "stepmix": "StepMix"}
 
 
@@ -38,7 +41,8 @@ def pytest_sessionstart() -> None:
 
 
 def with_config(function: Callable, position: int, drop: Callable[[Any], Any]) -> Callable:
-    """`function`, whose argument `config` at this position is passed through `drop`; what it refuses stays refused."""
+    """`function`, whose argument `config` at this position is passed through `drop`;
+    what it refuses stays refused."""
 
     @functools.wraps(function)
     def changed(*arguments: Any, **named: Any) -> Any:

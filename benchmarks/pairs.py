@@ -1,11 +1,13 @@
-"""Whether a change leaves training as fast as it was: two revisions take turns, and pairs of neighbours are compared.
+"""Whether a change leaves training as fast as it was: two revisions take turns,
+and pairs of neighbours are compared.
 
-    python -m benchmarks.pairs c807188                        # that revision and the working tree: some 15 minutes
+    python -m benchmarks.pairs c807188  # that revision and the working tree: some 15 minutes
     python -m benchmarks.pairs c807188 --pairs 2 --sizes cartpole-4 cartpole-64
 
-Each revision trains PPO by benchmarks/peers/jaxrl_ppo.py of its own, in a process that compiles once for each size and
-stays alive; only one works at a time. The order alternates (old new, new old, …), so that a drift of the machine falls
-on both alike. The exit status is 1 if the median of new / old lies below 0.97 for some size, or one of them fails.
+Each revision trains PPO by benchmarks/peers/jaxrl_ppo.py of its own, in a process that compiles
+once for each size and stays alive; only one works at a time. The order alternates (old new, new
+old, …), so that a drift of the machine falls on both alike. The exit status is 1 if the median of
+new / old lies below 0.97 for some size, or one of them fails.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> int:
-    """Time every size; print the table, write the results, and say whether all is as fast as it must be."""
+    """Time every size; print the table, write the results,
+    and say whether all is as fast as it must be."""
     check_positive_int("pairs", arguments.pairs)
     for name in arguments.sizes:
         if name not in SIZES:
@@ -142,8 +145,9 @@ def text(record: dict[str, Any]) -> str:
         else "no device"
     )
     lines = [
-        f"PPO by {labels['old']} and by {labels['new']}, {record['pairs']} pairs of {record['seconds']:g} s each "
-        f"({device}, {record['machine']['processor']}). A ratio of {record['least_ratio']} is as fast.",
+        f"PPO by {labels['old']} and by {labels['new']}, {record['pairs']} pairs of "
+        f"{record['seconds']:g} s each ({device}, {record['machine']['processor']}). A ratio of "
+        f"{record['least_ratio']} is as fast.",
         "",
         markdown([row(name, result) for name, result in record["sizes"].items()]),
     ]

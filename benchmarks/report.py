@@ -79,7 +79,8 @@ def spread(samples: Sequence[float]) -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as a Markdown table; the columns are the keys of the rows, in order, and a dash stands for None."""
+    """Rows as a Markdown table; the columns are the keys of the rows, in order,
+    and a dash stands for None."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, ["---"] * len(names)]
     lines += [["–" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
@@ -97,7 +98,8 @@ def write(name: str, record: dict[str, Any], text: str) -> None:
 
 @contextmanager
 def steps(total: int) -> Iterator[Callable[[str], None]]:
-    """A function that names the next of `total` steps on standard error: in a bar on a terminal, else as a line."""
+    """A function that names the next of `total` steps on standard error:
+    in a bar on a terminal, else as a line."""
     console, done = Console(stream=sys.stderr), 0
     columns = (
         BarColumn(20),

@@ -1,4 +1,5 @@
-"""Copies of the code as it was at some revision, and as it is now, side by side in a temporary folder."""
+"""Copies of the code as it was at some revision, and as it is now,
+side by side in a temporary folder."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def copies(*names: str) -> Iterator[list[Revision]]:
 
 
 def copy(name: str, path: Path) -> Revision:
-    """The files of a revision, or of the working tree with what git does not know yet, under `path`."""
+    """The files of a revision, or of the working tree with what git does not know yet,
+    under `path`."""
     commit = hash_of("HEAD" if name == WORKING_TREE else name)
     tree = tree_now() if name == WORKING_TREE else git("rev-parse", f"{commit}^{{tree}}")
     archive = subprocess.run(
@@ -67,12 +69,14 @@ def hash_of(name: str) -> str:
         return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except subprocess.CalledProcessError:
         raise JaxrlError(
-            f"{name!r} is no revision of this repository: give a hash, a branch or a tag of `git log`."
+            f"{name!r} is no revision of this repository: give a hash, a branch or a tag of `git "
+            "log`."
         ) from None
 
 
 def tree_now() -> str:
-    """The working tree as a tree of git's, whatever is staged: everything but what .gitignore names."""
+    """The working tree as a tree of git's, whatever is staged:
+    everything but what .gitignore names."""
     with tempfile.TemporaryDirectory() as folder:
         own = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git("read-tree", "HEAD", **own)

@@ -1,17 +1,20 @@
-"""Whether a change leaves the arithmetic of training as it was: the same runs by two revisions, bit for bit.
+"""Whether a change leaves the arithmetic of training as it was: the same runs by two revisions,
+bit for bit.
 
-    python -m benchmarks.same_bits c807188            # that revision and the working tree: some 15 minutes
-    python -m benchmarks.same_bits v0.1 v0.2          # two revisions
+    python -m benchmarks.same_bits c807188    # that revision and the working tree: some 15 minutes
+    python -m benchmarks.same_bits v0.1 v0.2  # two revisions
     python -m benchmarks.same_bits c807188 --cases "PPO, Hopper" "StepMix"
 
-Each revision is copied into a temporary folder, where its own command line trains every case for 20 iterations.
-Compared are all leaves of the last training state, the best policy, the rows of metrics.jsonl but for their seconds,
-and the evaluations. A state may have leaves more or fewer, or under other names: that is said, and is no difference.
-The exit status is 1 if a case differs, or does not run.
+Each revision is copied into a temporary folder, where its own command line trains every case for 20
+iterations. Compared are all leaves of the last training state, the best policy, the rows of
+metrics.jsonl but for their seconds, and the evaluations. A state may have leaves more or fewer, or
+under other names: that is said, and is no difference. The exit status is 1 if a case differs, or
+does not run.
 
-Deep StepMix learns behind a run of the old revision in both, unless the new one cannot read it: then each has its own,
-whose bits are compared as well. Behind observation moments 1e-5 is close enough: the baseline's network is compiled
-apart from, or into, what surrounds it, and rounds accordingly.
+Deep StepMix learns behind a run of the old revision in both, unless the new one cannot read it:
+then each has its own, whose bits are compared as well. Behind observation moments 1e-5 is close
+enough: the baseline's network is compiled apart from, or into, what surrounds it, and rounds
+accordingly.
 """
 
 from __future__ import annotations
@@ -56,7 +59,10 @@ class Case(NamedTuple):
 
 def ppo(environment: str, *options: str) -> str:
     """A small PPO: 8 environments, 16 steps, 4 minibatches."""
-    sizes = f"--num-envs 8 --num-steps 16 --minibatch-size 32 --num-epochs 2 --total-steps {8 * 16 * ITERATIONS}"
+    sizes = (
+        "--num-envs 8 --num-steps 16 --minibatch-size 32 --num-epochs 2 --total-steps "
+        f"{8 * 16 * ITERATIONS}"
+    )
     return " ".join([f"ppo --env {environment} --no-tuned {sizes}", *options])
 
 
@@ -75,8 +81,8 @@ STATEFUL = f"{NORMALIZED} --scale-rewards --stagger --starts pool --pool-size 32
 SWEEP = "--over learning_rate=1e-3,3e-3 --num-seeds 2"
 # A constraint that a few rounds certify, so that the learner acts.
 DEEP = (
-    f"deep_stepmix --env CartPole-v1 --num-envs 64 --num-epochs 1 --total-steps {64 * 500 * ITERATIONS} "
-    "--return-high 500 --constraint absolute --constraint-level 2"
+    "deep_stepmix --env CartPole-v1 --num-envs 64 --num-epochs 1 --total-steps "
+    f"{64 * 500 * ITERATIONS} --return-high 500 --constraint absolute --constraint-level 2"
 )
 CASES = {
     "PPO, CartPole, all that has a state": Case("train " + ppo("CartPole-v1", STATEFUL)),
@@ -113,7 +119,8 @@ class Arguments:
     new: tyro.conf.Positional[str] = WORKING_TREE
     """The revision to compare with it."""
     cases: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = tuple(CASES)
-    """What to train; a case of deep StepMix needs that of its baseline. Of some cases nothing is written."""
+    """What to train; a case of deep StepMix needs that of its baseline.
+    Of some cases nothing is written."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,8 @@ class Bench:
     folder: Path
 
     def compare(self, name: str, done: dict[str, Future]) -> dict[str, Any]:
-        """Train a case by both revisions, one after the other, and compare; `done` holds the cases before it."""
+        """Train a case by both revisions, one after the other, and compare;
+        `done` holds the cases before it."""
         case, notes = CASES[name], []
         if case.baseline and "error" in done[case.baseline].result():
             return {"error": f"{case.baseline} did not run", "verdict": FAILED, "notes": notes}
@@ -148,7 +156,8 @@ class Bench:
         }
 
     def train(self, revision: Revision, name: str, baseline_of: Revision) -> str | None:
-        """Train a case by a revision; the error, if there is one. It is given a copy of `baseline_of`'s baseline."""
+        """Train a case by a revision; the error, if there is one.
+        It is given a copy of `baseline_of`'s baseline."""
         case, run = CASES[name], self.run(revision, name)
         run.parent.mkdir(parents=True, exist_ok=True)
         words = case.words.split()
@@ -188,7 +197,8 @@ class Bench:
         return self.folder / "episodes.npz"
 
     def variables(self, revision: Revision, devices: int) -> dict[str, str]:
-        """The variables of a process: the revision's own code; programs that both have are compiled once."""
+        """The variables of a process: the revision's own code;
+        programs that both have are compiled once."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -204,7 +214,8 @@ class Bench:
 
 
 def main(arguments: Arguments) -> int:
-    """Compare every case; print the table, write the results, and say whether all is as it must be."""
+    """Compare every case; print the table, write the results,
+    and say whether all is as it must be."""
     check_cases(arguments.cases)
     with copies(arguments.old, arguments.new) as (old, new), steps(len(arguments.cases)) as begin:
         folder = old.path.parent / "both"
@@ -308,6 +319,10 @@ def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
     leaves = [case["state"], case["policy"]]
     parts = [*leaves, case["metrics"], case["evaluations"]]
     needed = f" (needed: {case['tolerance']:g})" if case["tolerance"] else ""
+
+    def of_compared(part: str) -> str:
+        return f"{len(case[part]['different'])} of {case[part]['compared']}"
+
     return {
         "case": name,
         "leaves": sum(part["compared"] for part in leaves),
@@ -315,8 +330,8 @@ def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
         "new": sum(len(part["added"]) for part in leaves),
         "leaves that differ": sum(len(part["different"]) for part in leaves),
         "largest difference": f"{max(part['largest'] for part in parts):.3g}",
-        "rows of metrics that differ": f"{len(case['metrics']['different'])} of {case['metrics']['compared']}",
-        "evaluations that differ": f"{len(case['evaluations']['different'])} of {case['evaluations']['compared']}",
+        "rows of metrics that differ": of_compared("metrics"),
+        "evaluations that differ": of_compared("evaluations"),
         "verdict": case["verdict"] + needed,
     }
 

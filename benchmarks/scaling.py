@@ -1,10 +1,11 @@
 """PPO's throughput against the number of devices and of environments.
 
     python -m benchmarks.scaling                 # every device there is: CPU cores, or accelerators
-    python -m benchmarks.scaling --environments CartPole-v1 Pendulum-v1 Breakout-MinAtar --num-envs 2048 ... 4194304
+    python -m benchmarks.scaling --environments CartPole-v1 Breakout-MinAtar --num-envs 2048 4096
 
-Efficiency is the rate on d devices over d times the rate on one, for the same number of environments. Layouts of one
-size are timed in turn, round by round, so that a drift of the machine meets all of them.
+Efficiency is the rate on d devices over d times the rate on one, for the same number of
+environments. Layouts of one size are timed in turn, round by round, so that a drift of the machine
+meets all of them.
 """
 
 from __future__ import annotations

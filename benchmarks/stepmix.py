@@ -1,12 +1,14 @@
-"""StepMix as one compiled program against a straightforward NumPy loop of the same algorithm, on the hub MDP.
+"""StepMix as one compiled program against a straightforward NumPy loop of the same algorithm,
+on the hub MDP.
 
     python -m benchmarks.stepmix
     python -m benchmarks.stepmix --quick
 
-The loop plans and plays one episode after the other; it is also the oracle that tests/algos/test_stepmix.py holds the
-library against. It runs one seed, whose time is multiplied by the number of seeds. The program is timed on one core,
-and as a run of `jaxrl train` has it: its seeds dealt out to all cores. They take turns, in one process; seconds are
-those of the clock, so nothing else may run.
+The loop plans and plays one episode after the other; it is also the oracle that
+tests/algos/test_stepmix.py holds the library against. It runs one seed, whose time is multiplied by
+the number of seeds. The program is timed on one core, and as a run of `jaxrl train` has it: its
+seeds dealt out to all cores. They take turns, in one process; seconds are those of the clock, so
+nothing else may run.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from jaxrl.train.program import Program
 
 
 class Planned(NamedTuple):
-    """A plan: with chance `weight` an episode follows `bold`, else `cautious`; and the bounds it was made from."""
+    """A plan: with chance `weight` an episode follows `bold`, else `cautious`;
+    and the bounds it was made from."""
 
     bold: np.ndarray
     cautious: np.ndarray
@@ -96,7 +99,8 @@ class Loop:
     def bounds(
         self, prefix: int, optimistic: np.ndarray, priority: np.ndarray | None
     ) -> tuple[float, float]:
-        """(upper, lower) of one candidate, from state 0; with `priority` the optimistic policy is found on the way."""
+        """(upper, lower) of one candidate, from state 0;
+        with `priority` the optimistic policy is found on the way."""
         above, below = np.zeros(self.states), np.zeros(self.states)
         for h in reversed(range(self.horizon)):
             upper, lower = self.backup(h, above, below)
@@ -159,7 +163,8 @@ class Loop:
 
 
 def hub_loop(scale: float = 0.1) -> Loop:
-    """The loop on the hub MDP, whose baseline stays in the hub and must keep nine tenths of what that pays."""
+    """The loop on the hub MDP, whose baseline stays in the hub and must keep nine tenths of what
+    that pays."""
     env = make("tabular/hub")
     transitions = np.asarray(env.transitions, np.float64)
     transitions /= transitions.sum(-1, keepdims=True)
@@ -228,7 +233,10 @@ def text(record: dict[str, Any]) -> str:
         )
         times = f"{ratio['median']:.0f} [{ratio['min']:.0f}, {ratio['max']:.0f}]"
         rows.append({"what": name, "seconds": f"{seconds['median']:.2f}", "times as fast": times})
-    return f"{record['seeds']} seeds of {record['episodes_a_seed']:,} episodes, medians.\n\n{markdown(rows)}"
+    return (
+        f"{record['seeds']} seeds of {record['episodes_a_seed']:,} episodes, medians.\n\n"
+        f"{markdown(rows)}"
+    )
 
 
 if __name__ == "__main__":

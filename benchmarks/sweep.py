@@ -1,12 +1,14 @@
-"""A sweep in one program against the same runs one after another: 16 seeds × 8 learning rates of PPO on CartPole.
+"""A sweep in one program against the same runs one after another:
+16 seeds × 8 learning rates of PPO on CartPole.
 
     python benchmarks/sweep.py
 
 Three ways to the same 128 trained policies are timed in one process, compilation apart:
   together   one program, both axes vmapped
-  in turn    one compiled single-run program, called for each member (numbers and seeds are arguments)
-  commands   `jaxrl train`, one process a member: start-up and compilation (from the persistent cache) each time;
-             `--commands` of them are run, and their median is multiplied up
+  in turn    one compiled single-run program, called for each member (numbers and seeds are
+             arguments)
+  commands   `jaxrl train`, one process per member: start-up and compilation (from the persistent
+             cache) each time; `--commands` of them are run, and their median is multiplied up
 """
 
 from __future__ import annotations

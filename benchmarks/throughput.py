@@ -1,12 +1,14 @@
-"""Training throughput of PPO on CartPole: jaxrl beside rejax, SBX, Stable-Baselines3, and the products alone.
+"""Training throughput of PPO on CartPole: jaxrl beside rejax, SBX, Stable-Baselines3,
+and the products alone.
 
     python -m benchmarks.throughput            # everything: seven sizes, five rounds each
     python -m benchmarks.throughput --quick    # small sizes, one repeat
 
-Every system trains with the same settings in a process of its own, which compiles and warms up once for each number of
-environments. Then they take turns, A B C A B C …, each training for about `--seconds`; only one works at a time. A rate
-counts environment steps of whole iterations, rollout and update. "bound" does the matrix products of rollout and update
-and nothing else: see benchmarks/peers/bound.py. Other libraries are installed into environments under `--venvs`.
+Every system trains with the same settings in a process of its own, which compiles and warms up once
+for each number of environments. Then they take turns, A B C A B C …, each training for about
+`--seconds`; only one works at a time. A rate counts environment steps of whole iterations, rollout
+and update. "bound" does the matrix products of rollout and update and nothing else: see
+benchmarks/peers/bound.py. Other libraries are installed into environments under `--venvs`.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ SETTINGS: dict[str, Any] = {
     "value_coefficient": 0.5,
     "max_grad_norm": 0.5,
 }
-# More environments than this take shorter rollouts, so that a batch fits into the 24 GiB of a small machine.
+# More environments than this take shorter rollouts, so that a batch fits into the 24 GiB of a small
+# machine.
 LONG_ROLLOUTS, LONG, SHORT = 16_384, 128, 16
 
 
@@ -65,7 +68,8 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Training throughput of PPO on CartPole: jaxrl beside other libraries, and the matrix products alone."""
+    """Training throughput of PPO on CartPole: jaxrl beside other libraries,
+    and the matrix products alone."""
 
     sizes: tuple[int, ...] = (4, 64, 512, 2048, 16_384, 131_072, 1_048_576)
     """Numbers of environments."""
@@ -80,7 +84,8 @@ class Arguments:
     label: str = ""
     """Ends the name of the results, which otherwise replace the last ones of this device."""
     quick: bool = False
-    """4, 64 and 512 environments, one repeat of a second, jaxrl, rejax and bound; labelled quick."""
+    """4, 64 and 512 environments, one repeat of a second, jaxrl, rejax and bound;
+    labelled quick."""
 
 
 def main(arguments: Arguments) -> None:
@@ -142,7 +147,8 @@ def save(record: dict[str, Any], label: str) -> Path:
 def time_size(
     num_envs: int, pythons: dict[str, str], arguments: Arguments, begin: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Every system with so many environments: start all, then rounds in which each is timed once."""
+    """Every system with so many environments: start all,
+    then rounds in which each is timed once."""
     num_steps = LONG if num_envs <= LONG_ROLLOUTS else SHORT
     setting = SETTINGS | {
         "num_envs": num_envs,

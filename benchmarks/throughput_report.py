@@ -17,15 +17,16 @@ from jaxrl.analysis.style import count_label as plain_count
 from jaxrl.train.output.console import human
 
 DIFFERENCES = """\
-Not equal: rejax clips each entry of a gradient where the others scale its norm, clips the value loss, and takes a time
-limit for a termination. SBX and SB3 step gymnasium's environments one after another in Python. jaxrl lowers its
-learning rate over the run, bootstraps at time limits, sums its metrics and episode statistics, shuffles without
-sorting, and where minibatches are large shares its environments between a device for each core, which shuffle their
-own. All else of a system is as it comes."""
+Not equal: rejax clips each entry of a gradient where the others scale its norm, clips the value
+loss, and takes a time limit for a termination. SBX and SB3 step gymnasium's environments one after
+another in Python. jaxrl lowers its learning rate over the run, bootstraps at time limits, sums its
+metrics and episode statistics, shuffles without sorting, and where minibatches are large shares its
+environments between a device for each core, which shuffle their own. All else of a system is as it
+comes."""
 BOUND = """\
-The bound does the matrix products of rollout and update alone. Its variants, tile × devices, do them whole or in tiles
-of so many rows, on one XLA device or on one for each core; the fastest counts. A share above 100 % says that the
-training found a better way to do them."""
+The bound does the matrix products of rollout and update alone. Its variants, tile × devices, do
+them whole or in tiles of so many rows, on one XLA device or on one for each core; the fastest
+counts. A share above 100 % says that the training found a better way to do them."""
 
 
 def text(record: dict[str, Any]) -> str:
@@ -34,11 +35,12 @@ def text(record: dict[str, Any]) -> str:
     settings = record["settings"]
     repeats = f"{record['repeats']} rounds" if record["repeats"] > 1 else "one round"
     parts = [
-        f"PPO on {settings['environment']}, environment steps a second of training: median of {repeats} of about "
-        f"{record['seconds']:g} s, in brackets the least and the greatest. Ratios are of the same round.",
+        f"PPO on {settings['environment']}, environment steps a second of training: median of "
+        f"{repeats} of about {record['seconds']:g} s, in brackets the least and the greatest. "
+        "Ratios are of the same round.",
         markdown([_rates(row, names) for row in record["sizes"]]),
-        "Seconds from the settings to a first finished iteration less a second one (building, compiling, first resets; "
-        "no imports):",
+        "Seconds from the settings to a first finished iteration less a second one (building, "
+        "compiling, first resets; no imports):",
         markdown([_startups(row, names) for row in record["sizes"]]),
     ]
     if "bound" in names:
@@ -56,7 +58,8 @@ def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     machine = record["machine"]
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
     parts = [
-        f"Device: {record['device']['kind']}; {machine['processor']}, {core_count(machine)}{memory}."
+        f"Device: {record['device']['kind']}; {machine['processor']}, "
+        f"{core_count(machine)}{memory}."
     ]
     for name, versions in record["versions"].items():
         if versions:
@@ -77,7 +80,8 @@ def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def ratios(row: dict[str, Any], other: str) -> list[float]:
-    """jaxrl's steps a second over those of `other`, round by round; empty where either is missing."""
+    """jaxrl's steps a second over those of `other`, round by round;
+    empty where either is missing."""
     found = [row["systems"].get(name, {}).get("steps_per_second") for name in ("jaxrl", other)]
     if None in found:
         return []
@@ -144,7 +148,8 @@ def _variants(row: dict[str, Any]) -> dict[str, str]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Steps a second against the number of environments: a line a system, its least and greatest as a band."""
+    """Steps a second against the number of environments: a line a system,
+    its least and greatest as a band."""
     with styled():
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
@@ -165,7 +170,8 @@ def band_of(record: dict[str, Any]) -> str:
 
 
 def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
-    """Steps a second of every system of `rows`; those in `bounds` are dashed and black, and called what it says."""
+    """Steps a second of every system of `rows`; those in `bounds` are dashed and black,
+    and called what it says."""
     names = list(dict.fromkeys(name for row in rows for name in row["systems"]))
     colours = dict(
         zip((name for name in names if name not in bounds), itertools.cycle(PALETTE), strict=False)

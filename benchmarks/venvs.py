@@ -1,4 +1,5 @@
-"""Virtual environments for other libraries, whose versions clash with ours: made once, then found again."""
+"""Virtual environments for other libraries, whose versions clash with ours: made once,
+then found again."""
 
 from __future__ import annotations
 
@@ -33,12 +34,12 @@ def interpreters(
     missing: dict[str, str],
     begin: Callable[[str], None],
 ) -> dict[str, str]:
-    """The interpreter of every system, by its environment (None: ours); what cannot be installed is in `missing`."""
+    """The interpreter of every system, by its environment (None: ours);
+    what cannot be installed is in `missing`."""
     pythons = {}
     for name, venv in venvs.items():
-        begin(
-            f"{name}: {'its environment, which may take minutes the first time' if venv else 'our own environment'}"
-        )
+        own = "its environment, which may take minutes the first time"
+        begin(f"{name}: {own if venv else 'our own environment'}")
         try:
             pythons[name] = python_of(venv, folder) if venv else sys.executable
         except JaxrlError as error:
@@ -47,7 +48,8 @@ def interpreters(
 
 
 def python_of(name: str, folder: Path) -> str:
-    """The interpreter of environment `name` under `folder`, which is made if it is not there yet."""
+    """The interpreter of environment `name` under `folder`,
+    which is made if it is not there yet."""
     path = folder.absolute() / name
     python, stamp, log = path / "bin" / "python", path / "requirements.txt", path / "install.log"
     wanted = "\n".join([*REQUIREMENTS[name], own_jax()]) + "\n"

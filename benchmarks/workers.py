@@ -1,4 +1,5 @@
-"""Worker processes of the benchmarks: started once for a setting, asked for one timing at a time."""
+"""Worker processes of the benchmarks: started once for a setting,
+asked for one timing at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """A process that runs `benchmarks.peers.MODULE` (see benchmarks/peers/protocol.py) and waits between timings."""
+    """A process that runs `benchmarks.peers.MODULE` (see benchmarks/peers/protocol.py) and waits
+    between timings."""
 
     def __init__(self, job: Job) -> None:
         self._folder, self._patience = tempfile.TemporaryDirectory(), job.patience
@@ -100,10 +102,11 @@ class Worker:
 def take_turns(
     jobs: Mapping[str, Job], repeats: int, begin: Callable[[str], None], alternate: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Start a worker for every job, then rounds in which each is timed once: {name: its summary, or its error}.
+    """Start a worker for every job, then rounds in which each is timed once: {name: its summary,
+    or its error}.
 
-    One that fails or does not answer in time is ended at once, so that it takes no time from the others. With
-    `alternate`, every second round goes backwards: A B, B A, A B, …
+    One that fails or does not answer in time is ended at once, so that it takes no time from the
+    others. With `alternate`, every second round goes backwards: A B, B A, A B, …
     """
     results: dict[str, dict[str, Any]] = {}
     timings: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
@@ -151,7 +154,8 @@ def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def environment(code: Path) -> dict[str, str]:
-    """The variables of a worker: cold compilations, only this folder's packages in sight, and a shared accelerator.
+    """The variables of a worker: cold compilations, only this folder's packages in sight,
+    and a shared accelerator.
 
     It works in a folder that is thrown away: MuJoCo writes its log into the working directory.
     """

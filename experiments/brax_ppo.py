@@ -1,11 +1,13 @@
-"""PPO on brax's hopper and halfcheetah at PureJaxRL's setting: 2048 environments, ten steps a rollout.
+"""PPO on brax's hopper and halfcheetah at PureJaxRL's setting: 2048 environments,
+ten steps a rollout.
 
-    python experiments/brax_ppo.py            # 50 million steps a task, five seeds: made for an accelerator
-    python experiments/brax_ppo.py --quick    # the first 2 million of one seed: six and seventeen minutes on one core
+    python experiments/brax_ppo.py          # 50 million steps per task, five seeds: for a GPU
+    python experiments/brax_ppo.py --quick  # the first 2 million of one seed: 6 and 17 minutes
 
-Needs `pip install -e '.[brax]'`. PureJaxRL (Lu et al. 2022) publishes curves and no numbers. Its learning rate is
-constant, and so is the one here in the quick run too, which is therefore the beginning of the full one.
-A task that has finished is not trained again, one that was stopped is resumed.
+Needs `pip install -e '.[brax]'`. PureJaxRL (Lu et al. 2022) publishes curves and no numbers. Its
+learning rate is constant, and so is the one here in the quick run too, which is therefore the
+beginning of the full one. A task that has finished is not trained again, one that was stopped is
+resumed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """PPO on classic control and MinAtar, against published scores: a table, two pictures and a JSON.
 
-    python experiments/classic_control.py                 # everything: two to three hours on two CPU cores
-    python experiments/classic_control.py --quick         # smaller budgets, two to four minutes
+    python experiments/classic_control.py          # everything: two to three hours on two CPU cores
+    python experiments/classic_control.py --quick  # smaller budgets, two to four minutes
     python experiments/classic_control.py --tasks CartPole-v1 Acrobot-v1
 
-Every task is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and seeds 0, 1, 2, … in one program, into a
-run folder of its own under runs/. A task that has finished is not trained again, one that was stopped is resumed; the
-table holds every finished task. The score is the undiscounted return of the last policy with deterministic actions,
-100 episodes a seed; the interval is a 95 % bootstrap over seeds.
+Every task is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and seeds 0, 1, 2, … in
+one program, into a run folder of its own under runs/. A task that has finished is not trained
+again, one that was stopped is resumed; the table holds every finished task. The score is the
+undiscounted return of the last policy with deterministic actions, 100 episodes a seed; the interval
+is a 95 % bootstrap over seeds.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Arguments:
     """PPO on classic control and MinAtar, against published scores."""
 
     quick: bool = False
-    """Smaller budgets and three seeds: two to four minutes. Its results are written under another name."""
+    """Smaller budgets and three seeds: two to four minutes.
+    Its results are written under another name."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to train; the table shows every task that has been trained."""
     runs: Path = Path("runs")

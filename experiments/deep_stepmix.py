@@ -1,14 +1,16 @@
-"""Deep StepMix on CartPole behind mediocre baselines: violations of the constraint, and their price in samples.
+"""Deep StepMix on CartPole behind mediocre baselines: violations of the constraint,
+and their price in samples.
 
-    python experiments/deep_stepmix.py           # two baselines, three methods, five seeds: half an hour on a core
-    python experiments/deep_stepmix.py --quick   # two seeds, a tenth of the measuring episodes: ten minutes
+    python experiments/deep_stepmix.py          # everything, five seeds: half an hour on a core
+    python experiments/deep_stepmix.py --quick  # two seeds, fewer measuring episodes: ten minutes
     python experiments/deep_stepmix.py --report-only
 
-Three ways to a good policy: PPO from scratch, PPO that begins with the baseline's weights, and deep StepMix, whose
-learner begins from scratch too. The baselines are PPO stopped early, one with episodes much alike and one without.
-Before every iteration the policy that is about to collect data plays fresh episodes apart from the training; an
-iteration violates the constraint if their mean is below nine tenths of the baseline's. Every method is a run in a
-folder under runs/: one that was stopped is resumed, and what the JSON has is not run again.
+Three ways to a good policy: PPO from scratch, PPO that begins with the baseline's weights, and deep
+StepMix, whose learner begins from scratch too. The baselines are PPO stopped early, one with
+episodes much alike and one without. Before every iteration the policy that is about to collect data
+plays fresh episodes apart from the training; an iteration violates the constraint if their mean is
+below nine tenths of the baseline's. Every method is a run in a folder under runs/: one that was
+stopped is resumed, and what the JSON has is not run again.
 """
 
 from __future__ import annotations
@@ -77,13 +79,15 @@ class Arguments:
     """Deep StepMix on CartPole behind a mediocre baseline."""
 
     quick: bool = False
-    """Two seeds and a tenth of the measuring episodes: ten minutes on a core; written under another name."""
+    """Two seeds and a tenth of the measuring episodes: ten minutes on a core;
+    written under another name."""
     report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
     """Run nothing; write the table and the picture from the JSON."""
 
 
 def main(arguments: Arguments) -> None:
-    """Train the baselines and with every method, as far as the JSON lacks it; write JSON, table and picture."""
+    """Train the baselines and with every method, as far as the JSON lacks it; write JSON,
+    table and picture."""
     name = f"deep_stepmix{'_quick' if arguments.quick else ''}"
     console, path = Console(), RESULTS / f"{name}.json"
     if not arguments.report:
@@ -95,7 +99,8 @@ def main(arguments: Arguments) -> None:
 
 
 def train_missing(size: Size, path: Path, console: Console) -> None:
-    """Train with all methods that `path` does not hold yet, and add each to it as soon as it has finished."""
+    """Train with all methods that `path` does not hold yet,
+    and add each to it as soon as it has finished."""
     settings = {"baseline": BASELINE, "ppo": flatten(override(PPOConfig(), PPO_SETTINGS))}
     settings["deep"] = flatten(override(DeepStepMixConfig(), DEEP_SETTINGS))
     record: dict[str, Any] = {
@@ -129,9 +134,11 @@ def train_missing(size: Size, path: Path, console: Console) -> None:
 
 
 def train_baseline(folder: Path, seed: int, episodes: int, console: Console) -> dict[str, Any]:
-    """A baseline, trained into `folder`, and what it earns by itself: undiscounted, with deterministic actions."""
-    # Deep StepMix follows a run's best policy, and init_from goes on with its last: they are one if ranked by what they
-    # earn with stochastic actions, for an untrained policy may do well with deterministic ones.
+    """A baseline, trained into `folder`, and what it earns by itself: undiscounted,
+    with deterministic actions."""
+    # Deep StepMix follows a run's best policy, and init_from goes on with its last: they are one if
+    # ranked by what they earn with stochastic actions, for an untrained policy may do well with
+    # deterministic ones.
     run = RunSettings(seed=seed, num_evaluations=1, modes=("stochastic", "deterministic"))
     train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), run), folder, console)
     before, after = load_run(folder).returns("stochastic")[:, 0, 0]
@@ -179,7 +186,8 @@ def methods(folder: Path, size: Size) -> dict[str, Experiment]:
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """What the collecting policy of every iteration earns, [seeds, iterations], and the last learner by itself."""
+    """What the collecting policy of every iteration earns, [seeds, iterations],
+    and the last learner by itself."""
     run = load_run(folder)  # whose first axis is one longer: the last evaluation is that of the end
     if run.algorithm == "deep_stepmix":
         measure = run.config["run"]["measures"][0].partition(":")[2]
@@ -205,8 +213,9 @@ def measured(folder: Path) -> dict[str, Any]:
 def text(record: dict[str, Any]) -> str:
     """A table for each baseline."""
     parts = [
-        f"{record['task']}, seeds {record['seeds']}. The collecting policy of each iteration is measured in "
-        f"{record['episodes_a_measurement']:,} fresh episodes; those whose mean is below the constraint are counted."
+        f"{record['task']}, seeds {record['seeds']}. The collecting policy of each iteration is "
+        f"measured in {record['episodes_a_measurement']:,} fresh episodes; those whose mean is "
+        "below the constraint are counted."
     ]
     for name, baseline in record["baselines"].items():
         rows = [line(record, method, name) for method in NAMES]
@@ -217,8 +226,8 @@ def text(record: dict[str, Any]) -> str:
             f"transitions to a round of {REACHED:g}, by seed",
         ]
         parts.append(
-            f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} an episode; constraint "
-            f"{baseline['threshold']:.1f}."
+            f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} an "
+            f"episode; constraint {baseline['threshold']:.1f}."
         )
         parts.append(markdown(header, rows))
     return "\n\n".join(parts)
@@ -258,7 +267,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def panel(axes: Axes, record: dict[str, Any], name: str) -> None:
-    """Expected return of the collecting policy against transitions: a thin line a seed, a thick one their mean."""
+    """Expected return of the collecting policy against transitions: a thin line a seed,
+    a thick one their mean."""
     baseline = record["baselines"][name]
     for method, label in NAMES.items():
         found = found_of(record, method, name)

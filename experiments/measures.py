@@ -1,4 +1,5 @@
-"""What the studies measure while they train, each of one member's state: `--measures measures:NAME` (docs/faq.md)."""
+"""What the studies measure while they train, each of one member's state:
+`--measures measures:NAME` (docs/faq.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ CARTPOLE = make("CartPole-v1")  # which cannot be made while a measure is traced
 
 
 def regret(algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key) -> Array:
-    """Exact expected regret, [], of the deterministic policy in bandit/contextual, over its fixed states."""
+    """Exact expected regret, [], of the deterministic policy in bandit/contextual,
+    over its fixed states."""
     del inputs
     env, states = ContextualBandit(), fixed_states()
     policy, agent = algorithm.policy(state), algorithm.agent
@@ -29,10 +31,11 @@ def regret(algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: 
 def round_returns(
     algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key, episodes: int = 2048
 ) -> Array:
-    """What deep StepMix is about to collect with in CartPole-v1, its learner behind the baseline, in fresh episodes.
+    """What deep StepMix is about to collect with in CartPole-v1,
+    its learner behind the baseline, in fresh episodes.
 
-    [3]: their mean return, its standard error, and the expected hand-over step of the mixture that was chosen for the
-    round to come. Nothing of these episodes reaches the training.
+    [3]: their mean return, its standard error, and the expected hand-over step of the mixture that
+    was chosen for the round to come. Nothing of these episodes reaches the training.
     """
     policy, baseline = algorithm.policy(state), inputs["baseline"]
     vector = GuidedEnv(

@@ -1,11 +1,13 @@
-"""One step of MJX against one step of C MuJoCo, task by task: how far apart two back ends of one task are.
+"""One step of MJX against one step of C MuJoCo, task by task:
+how far apart two back ends of one task are.
 
-    python experiments/mjx_errors.py                       # all eleven: some ten minutes on one core, mostly compiling
+    python experiments/mjx_errors.py  # all eleven: ten minutes, mostly compiling
     python experiments/mjx_errors.py --tasks Hopper-v5
 
-Both begin from the same states, met by random actions, and take the same action. Errors are differences of the largest
-coordinate, in units of that coordinate's largest size over all states. Most states differ by what float32 is good for;
-where a contact is found by one and not by the other, whole units.
+Both begin from the same states, met by random actions, and take the same action. Errors are
+differences of the largest coordinate, in units of that coordinate's largest size over all states.
+Most states differ by what float32 is good for; where a contact is found by one and not by the
+other, whole units.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def main(arguments: Arguments) -> None:
     for task in arguments.tasks:
         rows.append(compare(task, arguments.states))
         console.note(
-            f"{task}: {rows[-1]['median']:.1e} (median), compiled in {rows[-1]['compile_seconds']:.0f} s"
+            f"{task}: {rows[-1]['median']:.1e} (median), compiled in "
+            f"{rows[-1]['compile_seconds']:.0f} s"
         )
     cells = [
         [
@@ -54,7 +57,10 @@ def main(arguments: Arguments) -> None:
         for row in rows
     ]
     header = ["task", "median error", "95 % of states below", "largest", "reward, median"]
-    text = f"{markdown(header, cells)}\n\n{arguments.states} states a task; {jax.devices()[0].device_kind}."
+    text = (
+        f"{markdown(header, cells)}\n\n"
+        f"{arguments.states} states a task; {jax.devices()[0].device_kind}."
+    )
     write("mjx_errors", {"rows": rows, "versions": versions()}, text)
     console.note(text)
 

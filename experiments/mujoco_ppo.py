@@ -1,14 +1,15 @@
 """PPO on Gymnasium's MuJoCo tasks (v5) beside CleanRL's and Stable-Baselines3's published scores.
 
-    python experiments/mujoco_ppo.py                                      # everything: some three hours on two cores
-    python experiments/mujoco_ppo.py --quick                              # 100k steps, three tasks: some minutes
+    python experiments/mujoco_ppo.py          # everything: some three hours on two cores
+    python experiments/mujoco_ppo.py --quick  # 100k steps, three tasks: some minutes
     python experiments/mujoco_ppo.py --settings tuned --tasks Hopper-v5 Swimmer-v5
     python experiments/mujoco_ppo.py --report-only
 
-Two settings: `reference` has the hyperparameters of CleanRL's ppo_continuous_action (one environment, 64x64 tanh), to
-show that this is the same algorithm; `tuned` is ours (jaxrl/algos/tuned/ppo.toml). A million steps, five seeds in one
-program. The score is the mean undiscounted return of the last policy with deterministic actions, 20 episodes a seed.
-A task that has finished is not trained again, one that was stopped is resumed.
+Two settings: `reference` has the hyperparameters of CleanRL's ppo_continuous_action (one
+environment, 64x64 tanh), to show that this is the same algorithm; `tuned` is ours
+(jaxrl/algos/tuned/ppo.toml). A million steps, five seeds in one program. The score is the mean
+undiscounted return of the last policy with deterministic actions, 20 episodes a seed. A task that
+has finished is not trained again, one that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ REFERENCE = {
 
 
 class Published(NamedTuple):
-    """Mean and spread of CleanRL (v4, three seeds, stochastic actions), and SB3's zoo (v3, one tuned run)."""
+    """Mean and spread of CleanRL (v4, three seeds, stochastic actions), and SB3's zoo (v3,
+    one tuned run)."""
 
     cleanrl: tuple[float, float] | None = None
     zoo: float | None = None
@@ -119,7 +121,8 @@ def experiment(task: str, settings: str, quick: bool) -> Experiment:
     """One task under one of the settings."""
     config, _ = default_config("ppo", task, use_tuned=settings == "tuned")
     if settings == "reference":
-        # CleanRL's policies begin with a deviation of 1 in the environment's units, ours in units of the bounds.
+        # CleanRL's policies begin with a deviation of 1 in the environment's units, ours in units
+        # of the bounds.
         config = override(config, REFERENCE | {"initial_log_std": -math.log(MODELS[task].BOUND)})
     config = override(config, {"total_steps": QUICK_STEPS if quick else STEPS})
     run = RunSettings(num_seeds=SEEDS, num_evaluations=5, evaluation_episodes=20)
@@ -152,7 +155,10 @@ def table(rows: list[dict]) -> str:
     ]
     seeds = {len(row["seeds"]) for row in rows}
     steps = {row["transitions"] for row in rows}
-    note = f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to {max(steps, default=0):,} steps a seed."
+    note = (
+        f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to "
+        f"{max(steps, default=0):,} steps a seed."
+    )
     return f"{markdown(header, lines)}\n\n{note}"
 
 

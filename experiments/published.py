@@ -1,4 +1,5 @@
-"""What the experiments that reproduce published scores share: a run folder a task, its score, a table's cell."""
+"""What the experiments that reproduce published scores share: a run folder a task, its score,
+a table's cell."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> N
 
 
 def stop_if_stopped(result: Result) -> None:
-    """End the program if a signal ended its run early: what is there is no result, and no other run is to begin."""
+    """End the program if a signal ended its run early: what is there is no result,
+    and no other run is to begin."""
     if result.signal and result.iteration < result.num_iterations:
         sys.exit(128 + result.signal)
 
@@ -44,7 +46,8 @@ def is_finished(folder: Path) -> bool:
 
 
 def score(folder: Path) -> dict:
-    """The last evaluation of a run as plain data, in both modes; the score is that of the deterministic one."""
+    """The last evaluation of a run as plain data, in both modes;
+    the score is that of the deterministic one."""
     run, description = load_run(folder), read_description(folder)
     deterministic, stochastic = (
         run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic")
@@ -68,7 +71,8 @@ def score(folder: Path) -> dict:
 
 
 def interval(row: dict | None, decimals: int = 0) -> str:
-    """A table's cell: the mean return of the deterministic mode, and its interval if there is more than one seed."""
+    """A table's cell: the mean return of the deterministic mode,
+    and its interval if there is more than one seed."""
     if row is None:
         return ""
     numbers = [

@@ -1,15 +1,17 @@
-"""PPO with more environments: what an iteration's batch buys, and which settings have to change with it.
+"""PPO with more environments: what an iteration's batch buys,
+and which settings have to change with it.
 
-    python experiments/scaling_envs.py                    # both parts: an hour to an hour and a half on two CPU cores
-    python experiments/scaling_envs.py --quick            # a few small cells of both parts: a few minutes
-    python experiments/scaling_envs.py --full             # part 2 for an accelerator, up to 16 384 environments
-    python experiments/scaling_envs.py --parts bandit     # one part alone
+    python experiments/scaling_envs.py                 # both parts: an hour and a half
+    python experiments/scaling_envs.py --quick         # a few small cells: a few minutes
+    python experiments/scaling_envs.py --full          # part 2 with up to 16 384 environments
+    python experiments/scaling_envs.py --parts bandit  # one part alone
 
-Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/suites/bandit.py): where PPO stops learning, what
-moves that point, and what releases a run that sits on it. Part 2, `minatar`, scales the environments of MinAtar
-games by the rules R1 to R4 of jaxrl/core/co_scaling.py at equal transitions. Every cell is several seeds in one
-run, in a folder under runs/; it is written to the JSON as soon as it is finished and skipped from then on, unless its
-settings change. One that was stopped is trained anew.
+Part 1, `bandit`, is a contextual bandit with exact regret (jaxrl/envs/suites/bandit.py): where PPO
+stops learning, what moves that point, and what releases a run that sits on it. Part 2, `minatar`,
+scales the environments of MinAtar games by the rules R1 to R4 of jaxrl/core/co_scaling.py at equal
+transitions. Every cell is several seeds in one run, in a folder under runs/; it is written to the
+JSON as soon as it is finished and skipped from then on, unless its settings change. One that was
+stopped is trained anew.
 """
 
 from __future__ import annotations
@@ -52,9 +54,11 @@ BASE = (
     1024  # transitions of an iteration in the bandit, from which rules scale and runs are released
 )
 POINTS = 20  # scores a run
-# Metrics that are kept: those of which each iteration counts as much. All others are in the run folders.
+# Metrics that are kept: those of which each iteration counts as much. All others are in the run
+# folders.
 LATE = ("kl", "kl_to_previous", "clip_fraction", "gradient_norm", "gradient_steps")
-# Of one member, for each transition that a gradient step reads, with all that comes before and after it.
+# Of one member, for each transition that a gradient step reads, with all that comes before and
+# after it.
 CPU_SECONDS_PER_TRANSITION = {"bandit": 5e-6, "minatar": 3e-5}
 CPU_SECONDS_PER_COMPILATION = 20.0
 
@@ -138,7 +142,8 @@ EPOCHS = (1, 2, 4, 8)
 
 
 class Cell(NamedTuple):
-    """One run to train; `releases` maps names to the settings with which it then goes on, each by itself."""
+    """One run to train; `releases` maps names to the settings with which it then goes on,
+    each by itself."""
 
     experiment: Experiment
     iterations: int
@@ -163,7 +168,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Arguments:
-    """PPO with more environments: what an iteration's batch buys, and which settings have to change with it."""
+    """PPO with more environments: what an iteration's batch buys,
+    and which settings have to change with it."""
 
     parts: tuple[str, ...] = ("bandit", "minatar")
     """Parts to train; the tables show every cell that has been trained."""
@@ -197,7 +203,8 @@ def main(arguments: Arguments) -> None:
 
 
 def run_settings(budget: Budget) -> RunSettings:
-    """Seeds dealt out to as many devices as divide them: what each computes does not depend on the others."""
+    """Seeds dealt out to as many devices as divide them:
+    what each computes does not depend on the others."""
     devices = max(
         k for k in range(1, budget.seeds + 1) if budget.seeds % k == 0 and k <= len(jax.devices())
     )
@@ -256,7 +263,8 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
 
 
 def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Console) -> None:
-    """Train the cells that `results` lacks, or has under other settings; write each as soon as it is finished."""
+    """Train the cells that `results` lacks, or has under other settings;
+    write each as soon as it is finished."""
     missing = {
         name: cell
         for name, cell in cells.items()
@@ -276,7 +284,8 @@ def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Co
 
 
 def cpu_hours(cell: Cell) -> float:
-    """What a cell takes on a CPU, by the transitions that its gradient steps read; compiling included."""
+    """What a cell takes on a CPU, by the transitions that its gradient steps read;
+    compiling included."""
     arms = [cell.experiment, *(arm for arm, _ in releases(cell).values())]
     members = len(cell.experiment.settings()) * cell.experiment.run.num_seeds
     part = "bandit" if cell.experiment.environment == BANDIT else "minatar"
@@ -287,7 +296,8 @@ def cpu_hours(cell: Cell) -> float:
 
 
 def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
-    """Whether a record is of these settings; options that PPO got since then count only where they are used."""
+    """Whether a record is of these settings;
+    options that PPO got since then count only where they are used."""
     if record is None:
         return False
     asked, defaults = json.loads(json.dumps(cell.asked())), flatten(PPOConfig())
@@ -299,7 +309,8 @@ def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
 
 
 def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Path]]:
-    """By name, the runs that go on with the policies that the cell's run in `folder` ends with, and their folders."""
+    """By name, the runs that go on with the policies that the cell's run in `folder` ends with,
+    and their folders."""
     run = dataclasses.replace(cell.experiment.run, init_from=str(folder))
     found = {}
     for name, changes in cell.releases.items():
@@ -314,7 +325,8 @@ def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Pat
 
 
 def train_cell(cell: Cell, folder: Path, console: Console) -> dict[str, Any]:
-    """Scores and metrics of a cell, trained into `folder`, and of its releases, into those beside it."""
+    """Scores and metrics of a cell, trained into `folder`, and of its releases,
+    into those beside it."""
     record = train(cell.experiment, folder, console)
     arms = releases(cell, folder)
     return record | {
@@ -325,8 +337,9 @@ def train_cell(cell: Cell, folder: Path, console: Console) -> dict[str, Any]:
 def train(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
     """The record of a run, trained anew into `folder`.
 
-    `scores` are [K, H, S] after `iterations` [K]: exact regret in the bandit, elsewhere the mean return of
-    deterministic episodes. `late` are metrics [H, S] over the iterations of the last quarter.
+    `scores` are [K, H, S] after `iterations` [K]: exact regret in the bandit, elsewhere the mean
+    return of deterministic episodes. `late` are metrics [H, S] over the iterations of the last
+    quarter.
     """
     stop_if_stopped(loop.train(experiment, folder, overwrite=True, console=console))
     run = load_run(folder)

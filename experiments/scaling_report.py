@@ -18,7 +18,8 @@ def final(record: dict[str, Any]) -> np.ndarray:
 
 
 def score_by(record: dict[str, Any], iterations: float) -> np.ndarray:
-    """Scores [H, S], the mean over the last quarter of so many iterations; NaN if none was measured there."""
+    """Scores [H, S], the mean over the last quarter of so many iterations;
+    NaN if none was measured there."""
     marks, scores = np.array(record["iterations"]), np.array(record["scores"], np.float64)
     late = (marks > 0.75 * iterations) & (marks <= iterations)
     return scores[late].mean(axis=0) if late.any() else np.full(scores.shape[1:], np.nan)
@@ -68,7 +69,8 @@ def sweeps(cells: Cells) -> dict[str, dict[float, np.ndarray]]:
 
 
 def expectations(cells: Cells) -> list[tuple[str, float, str, float]]:
-    """(what, measured, "≤" or "≥", bound): what the outer loop as stochastic optimisation lets one expect."""
+    """(what, measured, "≤" or "≥", bound): what the outer loop as stochastic optimisation lets one
+    expect."""
     plateaus = numbered(cells, "bandit/plateau")
     rules = scaled(cells, "bandit/rules")
     result = []
@@ -143,7 +145,10 @@ def plateau_table(cells: Cells) -> str:
                 count_label(batch / kl),
             ]
         )
-    header = "transitions of an iteration (B), iterations, gradient steps, regret ± sd over seeds, KL of an iteration"
+    header = (
+        "transitions of an iteration (B), iterations, gradient steps, regret ± sd over seeds, KL "
+        "of an iteration"
+    )
     return _table("Bandit: the plateau under R1", f"{header}, transitions a nat", rows)
 
 
@@ -173,7 +178,8 @@ def sweep_table(cells: Cells) -> str:
 
 
 def bandit_rules(cells: Cells) -> dict[int, dict[str, dict[str, Any]]]:
-    """Cells by factor and rule; factor 1, where the rules are one, is the plateau's run up to as many iterations."""
+    """Cells by factor and rule; factor 1, where the rules are one,
+    is the plateau's run up to as many iterations."""
     by_factor = scaled(cells, "bandit/rules")
     base = cells.get("bandit/plateau/1024")
     if by_factor and base:
@@ -251,5 +257,8 @@ def minatar_table(cells: Cells) -> str:
                         count_label(iterations * cell["batch"]),
                     ]
                 )
-    header = "game, environments, rule, minibatch, learning rate, iterations, return [95 %], KL of an iteration"
+    header = (
+        "game, environments, rule, minibatch, learning rate, iterations, return [95 %], KL of an "
+        "iteration"
+    )
     return _table("MinAtar at equal transitions", f"{header}, transitions", rows)

@@ -1,11 +1,13 @@
-"""StepMix and EpsMix on tabular MDPs: the paper's figure, regret on the hub, offline data, and every violation counted.
+"""StepMix and EpsMix on tabular MDPs: the paper's figure, regret on the hub, offline data,
+and every violation counted.
 
-    python experiments/stepmix.py                  # everything: ten to twenty minutes on one CPU core
-    python experiments/stepmix.py --quick          # a tenth of the episodes, in a minute or two
+    python experiments/stepmix.py          # everything: ten to twenty minutes on one CPU core
+    python experiments/stepmix.py --quick  # a tenth of the episodes, in a minute or two
     python experiments/stepmix.py --parts figure hub
 
-All seeds and scales of one method are members of one program. Returns are exact expected returns of the policy of each
-episode; an episode violates the constraint if that of its policy is below. Results: experiments/results/stepmix.*
+All seeds and scales of one method are members of one program. Returns are exact expected returns of
+the policy of each episode; an episode violates the constraint if that of its policy is below.
+Results: experiments/results/stepmix.*
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ def play(
     episodes: int,
     dataset: TabularEpisodes | None = None,
 ) -> dict[str, np.ndarray]:
-    """Expected returns [M, episodes] of all members, and what is known of their problems; `dataset` has a row each."""
+    """Expected returns [M, episodes] of all members, and what is known of their problems;
+    `dataset` has a row each."""
 
     def member(who: Members, dataset: TabularEpisodes | None) -> tuple[dict, dict]:
         numbers: dict[str, Any] = {
@@ -116,7 +119,8 @@ def play(
 def summary(
     found: dict[str, np.ndarray], horizon: int, rows: slice | np.ndarray = slice(None)
 ) -> dict[str, Any]:
-    """Of some members: violations, regret on the way and at the end, and the mean curve of returns."""
+    """Of some members: violations, regret on the way and at the end,
+    and the mean curve of returns."""
     seen = {name: each[rows] for name, each in found.items()}
     returns = seen["returns"]
     episodes = returns.shape[1]
@@ -191,7 +195,8 @@ def safety(fewer: int, console: Console) -> dict[str, Any]:
 
 
 def bounds(fewer: int, console: Console) -> dict[str, Any]:
-    """How many bounds at scale 1 are wrong: of every candidate, the optimum and 100 random policies, at every plan."""
+    """How many bounds at scale 1 are wrong: of every candidate,
+    the optimum and 100 random policies, at every plan."""
     found = {}
     for name, usual in (("hub", HUB), ("paper", PAPER)):
         env = make(f"tabular/{name}")
@@ -266,7 +271,8 @@ def collect(
 
 
 def offline(fewer: int, console: Console) -> dict[str, Any]:
-    """The baseline learnt from data, and counts that begin with them, against the number of episodes in the data."""
+    """The baseline learnt from data, and counts that begin with them,
+    against the number of episodes in the data."""
     env, seeds = make("tabular/hub"), 10
     policy = 0.9 * tabular.constant(0, env.rewards) + 0.1 / env.rewards.shape[-1]
     value = float(tabular.expected_return(env.transitions, env.rewards, env.initial, policy))

@@ -33,7 +33,8 @@ NAMES = {
     "switch": "switch",
     "baseline": "baseline",
 }
-# Of a prototype written before and apart from this code: (violating episodes, least return, regret at the end).
+# Of a prototype written before and apart from this code: (violating episodes, least return, regret
+# at the end).
 FIGURE_REFERENCE = {
     "5/kl/stepmix": (0, 2.205, 722),
     "5/kl/epsmix": (0, 2.190, 1054),
@@ -161,8 +162,9 @@ def bounds_table(part: Results) -> str:
         for name, row in part.items()
     ]
     about = (
-        "Bounds of the candidates and of the optimum in either family, and of 100 random policies, at every plan (the "
-        "anchored family is for candidates alone: random policies are bounded by the other one):"
+        "Bounds of the candidates and of the optimum in either family, and of 100 random policies, "
+        "at every plan (the anchored family is for candidates alone: random policies are bounded "
+        "by the other one):"
     )
     return f"{about}\n\n" + table(["MDP", "bounds", "scale", "plans", "wrong"], lines)
 

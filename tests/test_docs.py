@@ -1,4 +1,5 @@
-"""What the documentation says: links resolve, Python runs, commands parse, signatures and metrics are the code's."""
+"""What the documentation says: links resolve, Python runs, commands parse,
+signatures and metrics are the code's."""
 
 import ast
 import dataclasses
@@ -57,7 +58,8 @@ def anchors(page):
 
 
 def command_lines(page):
-    """Every `jaxrl …` of a page's blocks and code spans, but for bare names and those with placeholders."""
+    """Every `jaxrl …` of a page's blocks and code spans,
+    but for bare names and those with placeholders."""
     text = page.read_text()
     prose = FENCED.sub("", text)
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()

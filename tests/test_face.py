@@ -1,4 +1,5 @@
-"""The public face: `import jaxrl` and what its users write, from training to acting in an environment of their own."""
+"""The public face: `import jaxrl` and what its users write,
+from training to acting in an environment of their own."""
 
 import inspect
 import subprocess
@@ -58,7 +59,10 @@ def test_every_public_name_is_there():
 
 
 def test_train_is_the_function_whether_or_not_the_package_was_imported_before():
-    code = "import jaxrl; assert callable(jaxrl.train); import jaxrl.train.loop; assert callable(jaxrl.train)"
+    code = (
+        "import jaxrl; assert callable(jaxrl.train); import jaxrl.train.loop; assert "
+        "callable(jaxrl.train)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

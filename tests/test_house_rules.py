@@ -15,9 +15,9 @@ MAX_CODE_LINES, MAX_FUNCTION_LINES, MAX_CLOSURE_DEPTH, MAX_POSITIONAL = 400, 70,
 MIN_TEST_RATIO = 0.6
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-# What each part of jaxrl may import of jaxrl besides itself and `errors`. Part "" is jaxrl/__init__.py, which
-# imports each public name when it is first used (tests/test_face.py). `config` holds the helpers for configuration
-# dataclasses.
+# What each part of jaxrl may import of jaxrl besides itself and `errors`. Part "" is
+# jaxrl/__init__.py, which imports each public name when it is first used (tests/test_face.py).
+# `config` holds the helpers for configuration dataclasses.
 FOUNDATION = {"types", "core", "config"}
 MODELS = FOUNDATION | {"nn", "envs", "data"}
 LAYERS = {
@@ -257,7 +257,8 @@ def test_files_hold_one_thing():
         if source.name.split("/")[0] != "tests"
     ]
     hold(
-        f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it, never squeeze it",
+        f"a file has at most {MAX_CODE_LINES} lines of code beside its docstrings: divide it, "
+        "never squeeze it",
         [source.at(1, f"{length} lines") for source, length in lengths if length > MAX_CODE_LINES],
     )
 
@@ -281,7 +282,8 @@ def test_functions_are_short_flat_and_take_few_arguments():
                     )
                 )
     hold(
-        f"at most {MAX_FUNCTION_LINES} lines, {MAX_CLOSURE_DEPTH} closures deep, {MAX_POSITIONAL} arguments",
+        f"at most {MAX_FUNCTION_LINES} lines, {MAX_CLOSURE_DEPTH} closures deep, {MAX_POSITIONAL} "
+        "arguments",
         violations,
     )
 
@@ -332,7 +334,8 @@ def test_no_todo_without_an_issue():
 
 
 def code_lines(source: Source) -> int:
-    """Lines that are neither empty nor comments nor docstrings, of whatever they are the docstrings."""
+    """Lines that are neither empty nor comments nor docstrings,
+    of whatever they are the docstrings."""
     docstrings = {
         number
         for node in ast.walk(source.tree)

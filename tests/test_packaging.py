@@ -1,4 +1,5 @@
-"""What an installation promises: one version, few dependencies, exact constraints, all files shipped."""
+"""What an installation promises: one version, few dependencies, exact constraints,
+all files shipped."""
 
 import re
 import tomllib

@@ -1,10 +1,11 @@
 """The matrix-product bound: the products of PPO's rollout and update, and nothing else of it.
 
-The unit is one gradient step with its share of the rollout, 1 / (epochs · minibatches) of an iteration: that share of
-the T steps forward through both networks, then on one minibatch of each network's layers the forward product, the
-weight gradient, and for all but the first layer the input gradient. No biases, nonlinearities, losses, environments,
-random numbers or optimiser. Rows are independent, so the same products may be done in smaller tiles, and the rows may
-be split over several XLA devices on the same cores: each way is a variant, and the fastest counts.
+The unit is one gradient step with its share of the rollout, 1 / (epochs · minibatches) of an
+iteration: that share of the T steps forward through both networks, then on one minibatch of each
+network's layers the forward product, the weight gradient, and for all but the first layer the input
+gradient. No biases, nonlinearities, losses, environments, random numbers or optimiser. Rows are
+independent, so the same products may be done in smaller tiles, and the rows may be split over
+several XLA devices on the same cores: each way is a variant, and the fastest counts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from jaxrl.cli import prepare_process
 
 TILES = (256, 1024, 4096)
 OBSERVATION, ACTIONS = 4, 2  # CartPole's
-# The next unit's weights depend on this unit's gradients, else XLA would do the products once for all units; by so
-# little that they stay what they are.
+# The next unit's weights depend on this unit's gradients, else XLA would do the products once for
+# all units; by so little that they stay what they are.
 RATE = 1e-12
 
 
@@ -34,7 +35,8 @@ def make(setting: dict) -> list[Variant]:
     rollout, rest = divmod(setting["num_steps"], updates)
     if rest:
         raise ValueError(
-            f"num_steps is {setting['num_steps']}, but must be a multiple of the {updates} gradient steps."
+            f"num_steps is {setting['num_steps']}, but must be a multiple of the {updates} "
+            "gradient steps."
         )
     variants = []
     for devices in sorted({1, jax.local_device_count()}):
@@ -145,11 +147,13 @@ def forward(network: list, rows: Any) -> list:
 
 
 def gradients(network: list, rows: Any) -> list:
-    """Forward, then each layer's weight gradient; the output itself stands for the loss's gradient."""
+    """Forward, then each layer's weight gradient;
+    the output itself stands for the loss's gradient."""
     *inputs, gradient = forward(network, rows)
     result = []
     for layer, entered in zip(reversed(network), reversed(inputs), strict=True):
-        # XLA copies the wide operand of a product with one column, and does not copy that of a product with one row.
+        # XLA copies the wide operand of a product with one column, and does not copy that of a
+        # product with one row.
         narrow = layer.shape[1] < layer.shape[0]
         result.append((gradient.T @ entered).T if narrow else entered.T @ gradient)
         if entered is not rows:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from benchmarks.peers.protocol import Variant, serve
 from jaxrl.cli import prepare_process
 
-ITERATIONS = 1_000_000  # the budget: far more than is timed, so that the annealed learning rate stays what it is
+# The budget: far more than is timed, so that the annealed learning rate stays what it is
+ITERATIONS = 1_000_000
 
 
 def make(setting: dict) -> list[Variant]:

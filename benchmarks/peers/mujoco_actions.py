@@ -1,4 +1,5 @@
-"""What all that step MuJoCo tasks alone share: random actions made beforehand, and the steps of an iteration."""
+"""What all that step MuJoCo tasks alone share: random actions made beforehand,
+and the steps of an iteration."""
 
 from __future__ import annotations
 

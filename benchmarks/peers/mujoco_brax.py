@@ -1,4 +1,5 @@
-"""Brax's own version of a task on one of its physics back ends, with its wrappers, in a compiled scan."""
+"""Brax's own version of a task on one of its physics back ends, with its wrappers,
+in a compiled scan."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from benchmarks.peers.protocol import Variant, serve
 
 
 def make(setting: dict) -> list[Variant]:
-    """Time limits and resets are brax's: every episode of a row begins with the row's first state."""
+    """Time limits and resets are brax's: every episode of a row begins with the row's first
+    state."""
     import jax
     import jax.numpy as jnp
     import numpy as np

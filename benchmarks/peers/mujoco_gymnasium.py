@@ -1,4 +1,5 @@
-"""Gymnasium's own vector environments: one after another in this process, or each in a process of its own."""
+"""Gymnasium's own vector environments: one after another in this process,
+or each in a process of its own."""
 
 from __future__ import annotations
 

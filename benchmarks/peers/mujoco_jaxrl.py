@@ -1,4 +1,5 @@
-"""jaxrl's VectorEnv on a MuJoCo task, in a compiled scan: observations, rewards, exact resets, episode statistics."""
+"""jaxrl's VectorEnv on a MuJoCo task, in a compiled scan: observations, rewards,
+exact resets, episode statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from jaxrl.cli import prepare_process
 
 
 def make(setting: dict) -> list[Variant]:
-    """The first episodes have lengths of their own (`stagger`), so that resets come as in a long run."""
+    """The first episodes have lengths of their own (`stagger`),
+    so that resets come as in a long run."""
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -1,12 +1,13 @@
-"""Bare `mujoco.rollout` on a thread for each core: physics alone, a call an environment step, states handed on."""
+"""Bare `mujoco.rollout` on a thread for each core: physics alone,
+a call an environment step, states handed on."""
 
 from __future__ import annotations
 
 from benchmarks.peers.mujoco_actions import random_actions
 from benchmarks.peers.protocol import Variant, serve
 
-# Nothing ends an episode here: as often as random actions end one, all rows go back to their first states, or robots
-# would lie on the ground for ever, which is another load.
+# Nothing ends an episode here: as often as random actions end one, all rows go back to their first
+# states, or robots would lie on the ground for ever, which is another load.
 EPISODE = {"Hopper-v5": 20, "Walker2d-v5": 20, "Ant-v5": 100, "Humanoid-v5": 20}
 
 

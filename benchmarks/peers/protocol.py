@@ -1,8 +1,10 @@
-"""How a worker of the throughput benchmark talks: one JSON line for every request. Standard library only.
+"""How a worker of the throughput benchmark talks: one JSON line for every request.
+Standard library only.
 
-A worker is started as `python -m benchmarks.peers.NAME SETTING`, where SETTING is JSON. It builds what it measures,
-compiles, warms up, finds how many iterations take about `seconds`, and says so; from then on each line `run` on its
-standard input makes it train that many iterations, and answer how fast that was.
+A worker is started as `python -m benchmarks.peers.NAME SETTING`, where SETTING is JSON. It builds
+what it measures, compiles, warms up, finds how many iterations take about `seconds`, and says so;
+from then on each line `run` on its standard input makes it train that many iterations, and answer
+how fast that was.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any, NamedTuple
 
 
 class Variant(NamedTuple):
-    """Something to time: `train(iterations)` returns when the work is done; `steps` transitions an iteration."""
+    """Something to time: `train(iterations)` returns when the work is done;
+    `steps` transitions an iteration."""
 
     name: str
     train: Callable[[int], None]
@@ -28,7 +31,8 @@ class Variant(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Iterations that take about the wanted time, and what the first one took beyond a later one."""
+    """Iterations that take about the wanted time,
+    and what the first one took beyond a later one."""
 
     iterations: int
     startup_seconds: float

@@ -1,4 +1,5 @@
-"""Stable-Baselines3's PPO on the processor, with the environments that its `make_vec_env` makes by default."""
+"""Stable-Baselines3's PPO on the processor, with the environments that its `make_vec_env` makes by
+default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SBX's PPO: Stable-Baselines3's loop and environments, with the networks and gradient steps in JAX."""
+"""SBX's PPO: Stable-Baselines3's loop and environments,
+with the networks and gradient steps in JAX."""
 
 from __future__ import annotations
 

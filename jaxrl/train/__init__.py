@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Callable(types.ModuleType):
-    """A package that is a function too: once it is imported, it is what the name `jaxrl.train` stands for."""
+    """A package that is a function too: once imported, it is what `jaxrl.train` stands for."""
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Train, as `jaxrl.train.api.train` does."""

@@ -1,4 +1,4 @@
-"""A trained policy at work outside of JAX: NumPy observations in, NumPy actions out, as in a Gymnasium loop."""
+"""A trained policy outside of JAX: NumPy observations in, NumPy actions out, as in Gymnasium."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class LoadedAgent:
         agent.reset()
         action = agent.act(observation)
 
-    It holds what the policy remembers of the episodes that it plays, and the action it took last: `reset` forgets both,
-    and belongs to each `env.reset()`. `env`, `agent` and `policy` are what it is made of, for use under jit.
+    It holds what the policy remembers of the episodes that it plays, and the action it took last:
+    `reset` forgets both, and belongs to each `env.reset()`. `env`, `agent` and `policy` are what it
+    is made of, for use under jit.
     """
 
     def __init__(
@@ -42,13 +43,11 @@ class LoadedAgent:
         num_envs: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.env, self.agent, self.policy, self.mode, self.num_envs = (
-            env,
-            agent,
-            policy,
-            mode,
-            num_envs,
-        )
+        self.env = env
+        self.agent = agent
+        self.policy = policy
+        self.mode = mode
+        self.num_envs = num_envs
         self._batch = () if num_envs is None else (num_envs,)
         act = agent.modes[mode].act
         if num_envs is not None:
@@ -57,17 +56,20 @@ class LoadedAgent:
         self.reset(seed=seed)
 
     def reset(self, where: Any = None, *, seed: int | None = None) -> None:
-        """Forget the episode: a new one begins, of several environments in those that `where` marks (bool [N]).
+        """Begin a new episode, and forget the one before.
 
-        `seed` begins the random numbers of a stochastic mode again.
+        Of several environments, in those that `where` marks (bool [N]), or in all. `seed` begins
+        the random numbers of a stochastic mode again.
         """
         if seed is not None:
-            self._key, self._count = jax.random.key(seed), 0
+            self._key = jax.random.key(seed)
+            self._count = 0
         space = self.env.action_space
         begun = self._repeated(self.agent.memory(self.policy))
         action = np.zeros((*self._batch, *space.shape), space.dtype)
         if where is None:
-            self._memory, self._action = begun, action
+            self._memory = begun
+            self._action = action
             self._first = np.ones(self._batch, bool)
             return
         marked = np.asarray(where, bool)
@@ -80,22 +82,28 @@ class LoadedAgent:
         self._first = self._first | marked
 
     def act(self, observation: Any, reward: Any = 0.0) -> Any:
-        """The action for an observation, and for the `reward` of the action before, which few policies read.
+        """The action for an observation; few policies read the `reward` of the action before.
 
-        Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete action is an int.
+        Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete
+        action is an int.
         """
         space = self.env.observation_space
         shown = np.asarray(observation)
         if shown.shape != (*self._batch, *space.shape):
             several = "" if self.num_envs is None else f", of {self.num_envs} environments"
             raise JaxrlError(
-                f"the observation is of shape {shown.shape}, but must be of {(*self._batch, *space.shape)}{several}."
+                f"the observation is of shape {shown.shape}, but must be of "
+                f"{(*self._batch, *space.shape)}{several}."
             )
         rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
-        seen = shown.astype(space.dtype), rewards, self._action, self._first
-        action, self._memory = self._act(
-            self.policy, self._memory, seen, self._key, np.uint32(self._count)
-        )
+        seen = {
+            "observation": shown.astype(space.dtype),
+            "reward": rewards,
+            "action": self._action,
+            "first": self._first,
+        }
+        key = jax.random.fold_in(self._key, self._count)
+        action, self._memory = self._act(self.policy, self._memory, seen, key)
         self._count += 1
         self._first = np.zeros(self._batch, bool)
         self._action = np.asarray(action)
@@ -109,17 +117,11 @@ class LoadedAgent:
 
 
 def _act(
-    act: Any,
-    batch: tuple[int, ...],
-    policy: PyTree,
-    memory: PyTree,
-    seen: tuple,
-    key: Key,
-    count: Array,
+    act: Any, batch: tuple[int, ...], policy: PyTree, memory: PyTree, seen: dict, key: Key
 ) -> tuple[Array, PyTree]:
-    """The actions of `batch` environments at step `count`, each with a key of its own; `seen` are a View's fields."""
-    key = jax.random.fold_in(key, count)
-    return act(policy, memory, View(*seen), jax.random.split(key, batch) if batch else key)
+    """The actions of `batch` environments, each with a key of its own; `seen` are a View's fields."""
+    keys = jax.random.split(key, batch) if batch else key
+    return act(policy, memory, View(**seen), keys)
 
 
 def load(
@@ -134,10 +136,10 @@ def load(
 ) -> LoadedAgent:
     """The trained policy of a run folder, to act with in Python.
 
-    `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks policies unless
-    given. `checkpoint` is "best" or "last". Of a population it is the policy of `member`, as ("learning_rate=3e-3",
-    "seed=2"), or of the best one. With `num_envs`, it acts in so many environments side by side. `seed` begins the
-    random numbers of a stochastic mode.
+    `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks
+    policies unless given. `checkpoint` is "best" or "last". Of a population it is the policy of
+    `member`, as ("learning_rate=3e-3", "seed=2"), or of the best one. With `num_envs`, it acts in
+    so many environments side by side. `seed` begins the random numbers of a stochastic mode.
     """
     if num_envs is not None:
         check_positive_int("num_envs", num_envs)

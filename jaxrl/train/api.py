@@ -39,13 +39,14 @@ def train(
     """Train `algorithm` in `env` into a run folder, as `jaxrl train` does, and return how it ended.
 
     algorithm: its name (`jaxrl.algorithms()`), or "package.module:factory".
-    env:       an environment's name (`jaxrl.environments()`), "package.module:Class", or what `jaxrl.make` made.
+    env:       its name (`jaxrl.environments()`), "package.module:Class", or what `jaxrl.make` made.
     config:    its configuration; that tuned for the environment unless given.
-    settings:  single settings in place of the configuration's, by flat name: `total_steps=500_000, gamma=0.95`.
+    settings:  single settings in place of the configuration's, by flat name: `gamma=0.95`.
     seeds:     how many are trained side by side, beginning with `seed`.
-    sweep:     numbers of the configuration to the values to try, in every combination: `{"gamma": [0.9, 0.99]}`.
+    sweep:     the values to try of numbers of the configuration, in every combination:
+               `{"gamma": [0.9, 0.99]}`.
     folder:    where the run is kept: runs/ALGORITHM-ENVIRONMENT-TIME unless given.
-    callbacks: functions that are called between chunks, to log, stop or steer (`jaxrl.train.callbacks`).
+    callbacks: functions called between chunks, to log, stop or steer (`jaxrl.train.callbacks`).
     run:       how it is evaluated and shared by devices (`jaxrl.RunSettings`), but for its seeds.
     sinks:     "tensorboard", "wandb".
     """
@@ -85,9 +86,10 @@ def resume(
     trust: Trust = NOBODY,
     **settings: Any,
 ) -> Result:
-    """Go on with a run from its newest checkpoint, as `jaxrl resume` does; `settings` that differ need `force`.
+    """Go on with a run from its newest checkpoint, as `jaxrl resume` does.
 
-    A run that was trained with callbacks goes on with those of the same names.
+    `settings` that differ from the run's need `force`. A run that was trained with callbacks goes
+    on with those of the same names.
     """
     console = Console(quiet=not progress)
     return loop.resume(

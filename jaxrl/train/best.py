@@ -17,17 +17,18 @@ from jaxrl.types import PyTree
 
 
 class Best:
-    """What `checkpoints/best-…` holds: a policy of each member, its score, and the iteration that it is of.
+    """What `checkpoints/best-…` holds: the best policy per member, its score and its iteration.
 
-    It is read when a run goes on, so that which policy is best hangs on no other file. `shape` is (H, S); the leaves of
-    `abstract_policies` are [H, S, ...], or [...] for a single member.
+    It is read when a run goes on, so that which policy is best depends on no other file. `shape` is
+    (H, S); the leaves of `abstract_policies` are [H, S, ...], or [...] for a single member.
     """
 
     def __init__(
         self, checkpoints: Checkpoints, shape: tuple[int, int], abstract_policies: PyTree
     ) -> None:
         state_arrays.refuse_logs(abstract_policies)
-        self.checkpoints, self.shape = checkpoints, shape
+        self.checkpoints = checkpoints
+        self.shape = shape
         self.scores = np.full(shape, -np.inf)
         self.iterations = np.zeros(shape, np.int64)
         self._policies: list[np.ndarray] | None = None  # on the host, keys as their data
@@ -45,19 +46,19 @@ class Best:
                 warnings.warn(text, RunWarning, stacklevel=2)
                 distributed.on_first_process(checkpoints.set_aside_best)
             else:
-                self.scores, self._policies = np.where(np.isfinite(scores), scores, -np.inf), values
+                self.scores = np.where(np.isfinite(scores), scores, -np.inf)
+                self._policies = values
                 self.iterations = np.asarray(metadata["iterations"], np.int64).reshape(shape)
         resuming.check_seen(int(self.iterations.sum()), "best checkpoints")
 
     def offer(
         self, iteration: int, scores: np.ndarray, policies: PyTree, description: dict[str, Any]
     ) -> None:
-        """Keep the policies of those members whose scores [H, S] are at least as good as ever before, and save them."""
+        """Save the policies of members whose scores [H, S] are at least as good as ever before."""
         better = improved(scores, self.scores)
         if self._policies is None:
-            better = np.ones(
-                self.shape, bool
-            )  # something must be kept, of members that diverged at once too
+            # Something must be kept, even of members that diverged at once.
+            better = np.ones(self.shape, bool)
         if not better.any():
             return
         rows, values = state_arrays.host_leaves(policies)

@@ -57,7 +57,8 @@ def build(experiment: Experiment) -> Program:
     if run.init_from:
         if program.algorithm.begin_from is None:
             raise JaxrlError(
-                f"{experiment.algorithm} cannot begin from another run's policy: leave out init_from."
+                f"{experiment.algorithm} cannot begin from another run's policy: leave out "
+                "init_from."
             )
         read["init_from"] = read_first_policies(experiment, program.player)
         program.first_policies = read["init_from"].value
@@ -67,15 +68,16 @@ def build(experiment: Experiment) -> Program:
 
 
 def check_policies(program: Program, algorithm: str) -> None:
-    """Refuse policies that cannot be saved, or that are not the agent's: it would be found out after the training."""
+    """Refuse policies that cannot be saved or are not the agent's, before the training."""
     found = program.abstract_policies()
     refuse_logs(found)
-    of_agent, of_state = _leaves(program.player.abstract_policies()), _leaves(found)
+    of_agent = _leaves(program.player.abstract_policies())
+    of_state = _leaves(found)
     for expected, given in itertools.zip_longest(of_agent, of_state, fillvalue="nothing"):
         if expected != given:
             raise JaxrlError(
-                f"a policy of {algorithm} is not what its agent's init makes: {given} where that has {expected}. Once "
-                "saved, it could not be read back."
+                f"a policy of {algorithm} is not what its agent's init makes: {given} where that "
+                f"has {expected}. Once saved, it could not be read back."
             )
 
 
@@ -95,9 +97,10 @@ def reopen(
     sharing: dict[str, Any] | None,
     trust: Trust,
 ) -> tuple[Experiment, Program]:
-    """The run that `old` describes, with changes to its configuration and, where given, other `devices` and `mesh`.
+    """The run that `old` describes, with changes to its configuration.
 
-    Of a run that was begun from another one, `changes` may say where that has moved to.
+    `sharing` holds other `devices` and `mesh`, where they are given. Of a run that was begun from
+    another one, `changes` may say where that has moved to.
     """
     run = old.get("run", {})
     moved = {
@@ -108,7 +111,9 @@ def reopen(
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
     trust.check_measures(described, folder)
     try:
-        with described_by(folder) if not (changes or moved) else contextlib.nullcontext():
+        # Where the user has changed something, the folder is not to blame.
+        blamed = contextlib.nullcontext() if changes or moved else described_by(folder)
+        with blamed:
             return experiment, build(experiment)
     except InputError as error:
         advice = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"

@@ -1,4 +1,4 @@
-"""Callbacks: functions of one's own that a run calls between its chunks, to log, to stop it, or to steer it.
+"""Callbacks: functions of your own that a run calls between chunks, to log, stop or steer it.
 
     def stop_when_solved(pause: Pause) -> None:
         if pause.returns and pause.returns["deterministic"].mean() > 475:
@@ -6,9 +6,10 @@
 
     jaxrl.train("ppo", "CartPole-v1", callbacks=[stop_when_solved])
 
-A callback is called before the first chunk of a session and after each one. What it sets holds from the next chunk on
-and is saved with every checkpoint. It needs no compilation: the numbers of a configuration and of an environment are
-arguments of the compiled programs. Evaluations keep to the configuration and the environment that the run began with.
+A callback is called before the first chunk of a session and after each one. What it sets holds from
+the next chunk on and is saved with every checkpoint. It needs no compilation: the numbers of a
+configuration and of an environment are arguments of the compiled programs. Evaluations keep to the
+configuration and the environment that the run began with.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from jaxrl.types import PyTree
 
 @dataclass
 class Steering:
-    """What callbacks have changed so far: numbers of the configuration by flat name, and the environment."""
+    """What callbacks have changed: the environment, and numbers of the configuration by name."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     env: Environment | None = None
@@ -68,7 +69,7 @@ class Pause:
 
     metrics: the row of metrics of the chunk before, [H, S] or [] by name; {} before the first one.
     returns: [H, S, E] by mode where the policies have just been evaluated, else {}.
-    config:  the configuration that the next chunk is trained with; of a sweep, that of its first setting.
+    config:  the configuration that the next chunk is trained with; the first one's of a sweep.
     env:     the environment that the next chunk is trained in.
     """
 
@@ -88,9 +89,10 @@ class Pause:
         self.stopping = True
 
     def set(self, **numbers: float) -> None:
-        """Train on with other numbers of the configuration, by flat name: `pause.set(learning_rate=1e-4)`.
+        """Train on with other numbers of the configuration: `pause.set(learning_rate=1e-4)`.
 
-        They hold for all members of a population, in place of those that are swept too.
+        They are named as options are. They hold for all members of a population, in place of those
+        that are swept too.
         """
         for name in numbers:
             if name not in sweepable(self.config):
@@ -101,13 +103,15 @@ class Pause:
         self.steering.numbers |= {name: float(value) for name, value in numbers.items()}
 
     def set_env(self, env: Environment) -> None:
-        """Train on in an environment of other numbers: `pause.set_env(pause.env.replace(gravity=9.0))`."""
+        """Train on with other environment parameters: `set_env(pause.env.replace(gravity=9.0))`."""
         if _shapes(env) != _shapes(self.env):
             raise JaxrlError(
-                f"the environment is to be replaced by a {type(env).__name__} of other shapes, types or sizes than "
-                f"the run's {type(self.env).__name__}: only its numbers can change."
+                f"the environment is to be replaced by a {type(env).__name__} of other shapes, "
+                f"types or sizes than the run's {type(self.env).__name__}: only its numbers can "
+                "change."
             )
-        self.env = self.steering.env = env
+        self.env = env
+        self.steering.env = env
 
 
 Callback = Callable[[Pause], None]

@@ -1,6 +1,7 @@
-"""What is run: an algorithm, its configuration, an environment, seeds and a sweep; and its plain-data description.
+"""What is run: an algorithm, its configuration, an environment, seeds and a sweep.
 
-The description is `config.json` of a run folder: all that is needed to build the same programs again.
+Its plain-data description is `config.json` of a run folder: all that is needed to build the same
+programs again.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class RunSettings:
     """How a run is seeded and evaluated."""
 
     seed: int = 0
-    """First seed. A run with --num-seeds trains seed, seed + 1, … each as it would be trained alone."""
+    """First seed. A run with --num-seeds trains seed, seed + 1, … each as it would be trained
+    alone."""
     num_seeds: int = 1
     """Seeds trained side by side in one program."""
     num_evaluations: int = 20
@@ -58,21 +60,26 @@ class RunSettings:
     evaluation_episodes: int | None = None
     """Episodes of each evaluation in each mode; 100, or 10 of simulated robots, unless given."""
     modes: tuple[str, ...] = ()
-    """Modes to evaluate, as NAME or NAME=NUMBER (target=3600); the first ranks policies. All of the algorithm's unless
-    given."""
+    """Modes to evaluate, as NAME or NAME=NUMBER (target=3600); the first ranks policies.
+    All of the algorithm's unless given."""
     measures: tuple[str, ...] = ()
     """Functions to compute at each evaluation, package.module:function (docs/faq.md)."""
     init_from: str = ""
-    """Run folder whose last policies this run goes on with: its only one, or those of as many settings and seeds."""
+    """Run folder whose last policies this run goes on with: its only one, or those of as many
+    settings and seeds."""
     devices: int | None = None
     """Devices (CPU cores, GPUs, …) to share the run; unless given, as many as make it faster."""
     mesh: tuple[str, ...] = ()
-    """How they share it, as env=4,seed=2: environments over 4 devices, seeds over 2. Chosen unless given."""
+    """How they share it, as env=4,seed=2: environments over 4 devices, seeds over 2.
+    Chosen unless given."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training job. `sweep` maps numbers of the configuration to the values to try, in every combination."""
+    """One training job.
+
+    `sweep` maps numbers of the configuration to the values to try, in every combination.
+    """
 
     algorithm: str
     environment: str
@@ -80,9 +87,8 @@ class Experiment:
     run: RunSettings = field(default_factory=RunSettings)
     sweep: dict[str, list[float]] = field(default_factory=dict)
     environment_options: dict[str, Any] = field(default_factory=dict)
-    trust: Trust = (
-        NOBODY  # whose code the run folders that it reads may name; no part of what is run
-    )
+    # Whose code the run folders that it reads may name; no part of what is run.
+    trust: Trust = NOBODY
 
     def settings(self) -> list[dict[str, float]]:
         """The swept combinations in order; one empty combination without a sweep."""
@@ -105,7 +111,7 @@ class Experiment:
         return dataclasses.replace(member, sweep={})
 
     def restricted(self, settings: list[int], seeds: list[int]) -> Experiment:
-        """Some members, by their positions: settings that are a sweep again, and one of the seeds or all of them."""
+        """Some members, by position: settings that form a sweep again, and one or all seeds."""
         chosen = [self.settings()[index] for index in settings]
         sweep = {
             name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep
@@ -114,7 +120,7 @@ class Experiment:
         return dataclasses.replace(self, sweep=sweep, run=run)
 
     def swept_config(self) -> Any:
-        """The configuration, with an array [H] of the settings' values for each number that is swept."""
+        """The configuration, with an array [H] of the settings' values for each swept number."""
         settings = self.settings()
         swept = {
             name: np.asarray([each[name] for each in settings], np.float32) for name in self.sweep
@@ -130,7 +136,7 @@ class Experiment:
         return run
 
     def checked_run(self) -> RunSettings:
-        """The run's settings with the number of episodes filled in; refused if there is something wrong with them."""
+        """The run's settings, checked, and with the number of episodes filled in."""
         run = self.run
         check_types(run)
         if run.evaluation_episodes is None:
@@ -154,7 +160,8 @@ class Experiment:
                 check_type(f"{name} (swept)", value, float)
                 if not np.isfinite(_as_float32(value)):
                     raise JaxrlError(
-                        f"the sweep of {name} has the value {value!r}, but must be of finite numbers."
+                        f"the sweep of {name} has the value {value!r}, but must be of finite "
+                        "numbers."
                     )
             if len(set(map(np.float32, values))) < len(values):
                 raise JaxrlError(
@@ -188,15 +195,16 @@ class Experiment:
     ) -> Experiment:
         if description.get("format") != FORMAT:
             raise JaxrlError(
-                f"{folder} was written by another version of jaxrl (format {description.get('format', 1)} in its "
-                f"config.json; this one reads {FORMAT}). Its metrics and evaluations can be plotted; to train it "
-                "again, repeat its command."
+                f"{folder} was written by another version of jaxrl (format "
+                f"{description.get('format', 1)} in its config.json; this one reads {FORMAT}). Its "
+                "metrics and evaluations can be plotted; to train it again, repeat its command."
             )
         missing = [name for name in REQUIRED if name not in description]
         if missing:
             raise JaxrlError(f"config.json in {folder} lacks {' and '.join(map(repr, missing))}.")
         config = load(description["algorithm"]).config_class()
-        settings, gate = description["config"], functools.partial(trust.allow, folder)
+        settings = description["config"]
+        gate = functools.partial(trust.allow, folder)
         run = description["run"]
         known = {field.name for field in dataclasses.fields(RunSettings)}
         for name in run:
@@ -207,7 +215,7 @@ class Experiment:
             algorithm=description["algorithm"],
             environment=description["environment"],
             config=override(config, without_unchosen(config, settings, gate), gate),
-            run=RunSettings(**run | lists),
+            run=RunSettings(**(run | lists)),
             sweep=description["sweep"],
             environment_options=description["environment_options"],
             trust=trust,
@@ -216,7 +224,7 @@ class Experiment:
 
 @contextlib.contextmanager
 def described_by(folder: Path | str) -> Iterator[None]:
-    """What is wrong with the run that a folder describes, as an error that names its config.json."""
+    """Errors in the run that a folder describes, as errors that name its config.json."""
     try:
         yield
     except JaxrlError as error:
@@ -250,7 +258,8 @@ def versions(environment: str = "") -> dict[str, str]:
         ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment))
     )
     found = {name: importlib.metadata.version(name) for name in packages}
-    # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by itself.
+    # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by
+    # itself.
     flags = [
         flag
         for flag in os.environ.get("XLA_FLAGS", "").split()

@@ -1,16 +1,20 @@
-"""What an algorithm is given from disk: arguments of its factory that options of its configuration name.
+"""What an algorithm is given from disk: arguments of its factory that options name.
 
-A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in the option of the
-same name, `--dataset episodes.npz`; an empty option leaves the argument out, and is refused if it has no default. A
-part of the configuration that is chosen by name asks for inputs in the same way, by the arguments of its `make`: the
-factory is given them by the flat names of their options, prefixes and all, and passes them on
-(`jaxrl.config.inputs_of`). An input is a pytree of arrays whose type reads itself:
+A factory's argument annotated with an *input*, `dataset: Episodes | None`, is read from the path in
+the option of the same name, `--dataset episodes.npz`; an empty option leaves the argument out, and
+is refused if it has no default. A part of the configuration that is chosen by name asks for inputs
+in the same way, by the arguments of its `make`: the factory is given them by the flat names of
+their options, prefixes and all, and passes them on (`jaxrl.config.inputs_of`). An input is a pytree
+of arrays whose type reads itself:
 
     @classmethod
-    def read(cls, path: Path, env: Environment) -> Self      refuses what does not fit, before anything is compiled
+    def read(cls, path: Path, env: Environment) -> Self: ...
 
-Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per run, lies whole on
-each device, and is an argument of the compiled functions: never a constant of theirs, nor a part of a checkpoint.
+It refuses what does not fit, before anything is compiled.
+
+Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per
+run, is replicated on each device, and is an argument of the compiled functions: never a constant of
+theirs, nor a part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -122,16 +126,15 @@ def _read(kind: Any, source: Source) -> Input:
             raise JaxrlError(f"there is no such file{where}.") from error
         except OSError as error:
             raise JaxrlError(f"it cannot be read: {error.strerror or error}.") from error
-        except (
-            Exception
-        ) as error:  # the type is somebody's, and its reader may raise whatever it likes
+        except Exception as error:
+            # The type is somebody's, and its reader may raise whatever it likes.
             raise JaxrlError(f"reading it failed: {type(error).__name__}: {error}") from error
         _check_arrays(value)
     return Input(value, checksum(value))
 
 
 def _check_arrays(value: PyTree) -> None:
-    """Refuse what the compiled functions cannot take for an argument, and arrays in which there is nothing at all."""
+    """Refuse what compiled functions cannot take as an argument, and inputs without elements."""
     leaves = jax.tree_util.tree_leaves_with_path(value)
     for path, leaf in leaves:
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
@@ -167,7 +170,7 @@ def read_actor(source: Source) -> Input:
 
 
 def read_first_policies(experiment: Experiment, player: Player) -> Input:
-    """The last policies of the run folder that an experiment begins from, as its own members have them."""
+    """The last policies of the run that an experiment begins from, as its own members have them."""
     folder = Path(experiment.run.init_from)
     with _naming("init_from", folder):
         return _first_policies(folder, experiment, player)
@@ -180,23 +183,35 @@ def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Inp
         raise JaxrlError(
             f"it is a run of {trained_on}, but the environment is {experiment.environment}."
         )
-    policies, theirs, ours = saved.policies, saved.player.population, player.population
+    policies = saved.policies
+    theirs = saved.player.population
+    ours = player.population
     if theirs.shape == (1, 1) and ours.is_population:
         policies = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (*ours.shape, *jnp.shape(leaf))), policies
         )
     elif theirs.shape != ours.shape:
-        counts = "{} settings and {} seeds".format
-        text = f"it is a run of {counts(*theirs.shape)}, but this run has {counts(*ours.shape)}"
-        raise JaxrlError(f"{text}. Begin from as many, or from a single policy.")
-    shapes = [
-        jax.eval_shape(lambda tree: tree, tree) for tree in (policies, player.abstract_policies())
-    ]
-    if shapes[0] != shapes[1]:
         raise JaxrlError(
-            "it is a run whose policies have other shapes than this run's: use its algorithm and sizes."
+            f"it is a run of {_counts(theirs.shape)}, but this run has {_counts(ours.shape)}. "
+            "Begin from as many, or from a single policy."
+        )
+    if _shapes(policies) != _shapes(player.abstract_policies()):
+        raise JaxrlError(
+            "it is a run whose policies have other shapes than this run's: use its algorithm and "
+            "sizes."
         )
     return Input(policies, checksum(policies))
+
+
+def _counts(shape: tuple[int, int]) -> str:
+    """The size of a population (H, S), in words."""
+    settings, seeds = shape
+    return f"{settings} settings and {seeds} seeds"
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    """The shapes and types of a tree's leaves."""
+    return jax.eval_shape(lambda tree: tree, tree)
 
 
 def _refuse_circle(source: Source) -> None:

@@ -1,4 +1,4 @@
-"""The runner: compiled chunks, and between them, on the host, metrics, evaluation, checkpoints and stopping."""
+"""The runner: compiled chunks, and between them metrics, evaluation, checkpoints and stopping."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from jaxrl.train.signals import StopSignals
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
 
-# A row of metrics, and so a chance to stop, at least this often: transitions of all members together.
+# A row of metrics, and so a chance to stop, at least this often: transitions of all members
+# together.
 TRANSITIONS_PER_ROW = 2_000_000
 ROWS_PER_RUN = 100
 # A kill costs at most this much, however far apart the evaluations are.
@@ -52,22 +53,20 @@ class Result(NamedTuple):
     evaluated_iteration: int
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
-    returns: dict[
-        str, np.ndarray
-    ]  # of the last evaluation, [H, S, E] by mode, the one that ranks policies first
-    reference_scores: (
-        tuple[float, float] | None
-    )  # of a random and of an expert policy, where the environment has them
+    # Of the last evaluation, [H, S, E] by mode, the one that ranks policies first.
+    returns: dict[str, np.ndarray]
+    # Of a random and of an expert policy, where the environment has them.
+    reference_scores: tuple[float, float] | None
     steps_per_second: float  # transitions of all members, while training
     compile_seconds: float
 
 
 class Begun(NamedTuple):
-    """Where a session of a run begins, and what a checkpoint says besides: seconds trained, what it vouches for."""
+    """Where a session of a run begins, and what its checkpoint says besides."""
 
     state: PyTree
     iteration: int
-    metadata: dict[str, Any]
+    metadata: dict[str, Any]  # seconds trained, and what the checkpoint vouches for
 
 
 class Diverged(JaxrlError):
@@ -85,10 +84,10 @@ def train(
     note: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Train from the beginning into a new run folder: the one that is named, or runs/ALGORITHM-ENVIRONMENT-TIME.
+    """Train from the beginning into a new run folder, runs/ALGORITHM-ENVIRONMENT-TIME unless named.
 
-    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to refuse. `callbacks`
-    are called between chunks (jaxrl/train/callbacks.py).
+    `profiled`: measure and trace some iterations first. `note` is printed once there is nothing to
+    refuse. `callbacks` are called between chunks (jaxrl/train/callbacks.py).
     """
     console = console or Console(quiet=True)
     check_request(sinks, profiled)
@@ -96,14 +95,16 @@ def train(
     program = build(experiment)  # refuses what cannot work before there is a folder
     if note:
         console.note(note)
-    names = experiment.algorithm, experiment.environment
-    path = Path(folder or distributed.broadcast_text(lambda: str(run_folder.fresh_folder(*names))))
+
+    def fresh_folder() -> str:
+        return str(run_folder.fresh_folder(experiment.algorithm, experiment.environment))
+
+    path = Path(folder or distributed.broadcast_text(fresh_folder))
     description = resuming.describe(experiment, program)
     asked = {"command": "train", "folder": path, "overwrite": overwrite, "sinks": sinks}
     distributed.check_agreed(description | asked)
-    distributed.on_first_process(
-        lambda: run_folder.check_free(path, overwrite)
-    )  # before anything is touched
+    # Before anything is touched.
+    distributed.on_first_process(lambda: run_folder.check_free(path, overwrite))
     with locked(path):
         distributed.on_first_process(lambda: run_folder.create(path, description, overwrite))
         runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
@@ -126,11 +127,12 @@ def resume(
 ) -> Result:
     """Go on from the newest whole checkpoint. `changes` to the configuration need `force`.
 
-    Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's own. A run that was
-    killed before its first checkpoint begins again; one that is finished is left as it is. Code that the folder names
-    is imported only as far as `trust` goes. A run that had `callbacks` goes on with those of the same names, unless
-    forced to.
+    Other devices do not: `sharing` holds `devices` and `mesh`, where they are to replace the run's
+    own. A run that was killed before its first checkpoint begins again; one that is finished is
+    left as it is. Code that the folder names is imported only as far as `trust` goes. A run that
+    had `callbacks` goes on with those of the same names, unless forced to.
     """
+    console = console or Console(quiet=True)
     check_request(sinks)
     check_callbacks(callbacks)
     path = Path(folder)
@@ -148,10 +150,16 @@ def resume(
         begun = _begin(checkpoints, program, old, new, force)
         steering = resuming.steering(path, begun.metadata, callbacks, program.env, force)
         if text := resuming.note(old, new):
-            (console or Console(quiet=True)).note(text)
-        quiet = Console(quiet=True)
+            console.note(text)
         runner = Runner(
-            experiment, program, path, sinks, console or quiet, checkpoints, callbacks, steering
+            experiment,
+            program,
+            path,
+            sinks,
+            console,
+            checkpoints=checkpoints,
+            callbacks=callbacks,
+            steering=steering,
         )
         return runner.run(begun.state, begun.iteration, begun.metadata.get("seconds", 0.0))
 
@@ -168,7 +176,8 @@ def _begin(
     resuming.check_same(folder, old, new, force)
     if checkpoints.iterations() and old.get("samples_per_step") != new["samples_per_step"]:
         raise JaxrlError(
-            "num_envs and num_steps cannot change in a run: its iterations would count other transitions."
+            "num_envs and num_steps cannot change in a run: its iterations would count other "
+            "transitions."
         )
     begun = _newest(checkpoints, program)
     kept = begun.iteration if checkpoints.iterations() else -1
@@ -204,7 +213,8 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
         found = importlib.util.find_spec(SINK_PACKAGES[name])
         if found is None or found.origin is None:  # a mere folder of that name is no package
             raise JaxrlError(
-                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install 'jaxrl[track]'"
+                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install "
+                "'jaxrl[track]'"
             )
     if profiled and distributed.are_several():
         raise JaxrlError(
@@ -213,7 +223,10 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
 
 
 class Runner:
-    """One run: its programs, its folder and its sinks; one that goes on saves to the `checkpoints` it was read from."""
+    """One run: its programs, its folder and its sinks.
+
+    One that goes on saves to the `checkpoints` that it was read from.
+    """
 
     def __init__(
         self,
@@ -222,16 +235,15 @@ class Runner:
         folder: Path,
         sinks: tuple[str, ...],
         console: Console,
+        *,
         checkpoints: Checkpoints | None = None,
         callbacks: Sequence[Callback] = (),
         steering: Steering | None = None,
     ) -> None:
-        self.experiment, self.program, self.folder, self.console = (
-            experiment,
-            program,
-            folder,
-            console,
-        )
+        self.experiment = experiment
+        self.program = program
+        self.folder = folder
+        self.console = console
         self.checkpoints = checkpoints or Checkpoints(folder)
         self.evaluations: logs.Evaluations = {}
         self.sink_names = sinks if distributed.is_first() else None
@@ -264,7 +276,8 @@ class Runner:
         due = iteration not in begun and (iteration in self.evaluation_points or not begun)
         if iteration < self.num_iterations:
             self.console.note(
-                f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes first"
+                f"{self.folder}: iteration {iteration} of {self.num_iterations}; compiling comes "
+                "first"
             )
         sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
         with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
@@ -323,7 +336,8 @@ class Runner:
 
     def train_chunk(self, state: PyTree, iteration: int, following: int, bar: Progress) -> PyTree:
         """Train from `iteration` to `following`, and record one row of metrics."""
-        # A checkpoint holds what was set before its pause: a run that goes on from it pauses there again.
+        # A checkpoint holds what was set before its pause: a run that goes on from it pauses there
+        # again.
         self.saved_steering = self.steering.saved()
         compiled = self.program.compile_seconds
         begun = time.perf_counter()
@@ -333,7 +347,8 @@ class Runner:
         self.training_seconds += elapsed
         self.trained_iterations += following - iteration
         self.seconds += elapsed
-        means = self.metrics = {name: mean_of_pair(pair) for name, pair in metrics.items()}
+        means = {name: mean_of_pair(pair) for name, pair in metrics.items()}
+        self.metrics = means
         broken = {
             name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()
         }
@@ -349,7 +364,8 @@ class Runner:
     def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> None:
         """Evaluate the policies in `state` and save it, as the newest and perhaps as the best.
 
-        The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is then done again.
+        The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is
+        then done again.
         """
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
@@ -395,8 +411,9 @@ class Runner:
         self.saved_at = time.monotonic()
 
     def _of_finite_members(self, values: np.ndarray) -> np.ndarray:
-        """Values [H, S, ...] with NaN for members that diverged: their policies still act, but mean nothing more."""
-        lost = np.reshape(self.lost, (*self.program.shape, *(1 for _ in values.shape[2:])))
+        """Values [H, S, ...], NaN for diverged members: their policies act, but mean nothing."""
+        trailing = (1,) * (values.ndim - 2)
+        lost = np.reshape(self.lost, self.program.shape + trailing)
         return np.where(lost, np.float32(np.nan), values)
 
     def _boundary(self, iteration: int) -> int:
@@ -409,20 +426,21 @@ class Runner:
     ) -> None:
         """Stop once no member is finite any more; warn when some are not.
 
-        What was saved before is the last good state: nothing is saved that has not passed here, or as the first state.
-        A policy can be the first to break: metrics are measured before the update that breaks it.
+        What was saved before is the last good state: nothing is saved that has not passed here, or
+        as the first state. A policy can be the first to break: metrics are measured before the
+        update that breaks it.
         """
         broken = broken | {"policy": ~distributed.to_host(self.program.is_finite(state))}
-        names = sorted(
-            (name for name, bad in broken.items() if np.any(bad)), key=lambda name: name != "loss"
-        )
+        names = [name for name, bad in broken.items() if np.any(bad)]
+        names.sort(key=lambda name: name != "loss")  # the loss is named first
         lost = distributed.max_over_processes(np.any(np.stack(list(broken.values())), 0))
         when = f"between iterations {between[0]} and {between[1]} (not finite: {', '.join(names)})"
         if lost.all():
             saved = self.checkpoints.iterations()[-1]
             raise Diverged(
-                f"{names[0]} became NaN or infinite {when}. The last good state is saved: iteration {saved} in "
-                f"{self.folder}. A lower --learning-rate or --max-grad-norm usually helps."
+                f"{names[0]} became NaN or infinite {when}. The last good state is saved: "
+                f"iteration {saved} in {self.folder}. A lower --learning-rate or --max-grad-norm "
+                "usually helps."
             )
         if np.any(lost & ~self.lost):
             warnings.warn(
@@ -432,17 +450,14 @@ class Runner:
 
     def _names(self, members: np.ndarray) -> str:
         """The marked members of a population by setting and seed: "learning_rate=0.1 seed=3, …"."""
-        settings, seed = self.experiment.settings(), self.experiment.run.seed
-        names = [
-            " ".join(
-                [
-                    *(f"{name}={value:g}" for name, value in settings[index].items()),
-                    f"seed={seed + offset}",
-                ]
-            )
-            for index, offset in np.argwhere(members)
-        ]
-        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        settings = self.experiment.settings()
+        names = []
+        for index, offset in np.argwhere(members):
+            parts = [f"{name}={value:g}" for name, value in settings[index].items()]
+            parts.append(f"seed={self.experiment.run.seed + offset}")
+            names.append(" ".join(parts))
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return ", ".join(names[:8]) + more
 
     def _progress(self) -> Progress:
         return self.console.progress(self.num_iterations, self.samples_per_step, self.num_members)

@@ -1,11 +1,15 @@
-"""Measures: functions of one's own that a run computes at its evaluations, `--measures package.module:function`.
+"""Measures: functions of your own that a run computes at its evaluations.
 
-    def bias(algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key) -> Array | Mean
+    def bias(
+        algorithm: Algorithm, state: PyTree, inputs: dict[str, PyTree], key: Key
+    ) -> Array | Mean: ...
 
-It is given one member of the population: the algorithm as its settings make it, its training state, what was read from
-disk, and a key that hangs on the member's seed, the measure's name and the iteration alone. It returns float32 numbers
-of a fixed shape. Devices that share the environments each give it their share of the state: what it makes of rows per
-environment must be a `Mean`, (sum, count) of one shape, which is summed over them and divided on the host.
+A run computes it with `--measures package.module:bias`. It is given one member of the population:
+the algorithm as its settings make it, its training state, what was read from disk, and a key that
+depends on the member's seed, the measure's name and the iteration alone. It returns float32 numbers
+of a fixed shape. Devices that share the environments each give it their share of the state: what it
+makes of rows per environment must be a `Mean`, (sum, count) of one shape, which is summed over them
+and divided on the host.
 """
 
 from __future__ import annotations
@@ -33,8 +37,8 @@ def read_measures(paths: Sequence[str]) -> dict[str, Measure]:
         name = path.partition(":")[2]
         if ":" not in path or re.fullmatch(NAME, name) is None:
             raise JaxrlError(
-                f"measure {path!r} should be written package.module:function, where the function's name is "
-                "of small letters, digits and '_'."
+                f"measure {path!r} should be written package.module:function, where the function's "
+                "name is of small letters, digits and '_'."
             )
         if name in found:
             raise JaxrlError(f"two measures are called {name}: {', '.join(paths)}.")
@@ -53,7 +57,7 @@ def check_measure(found: object, path: str) -> None:
 
 
 def stream(name: str) -> int:
-    """The stream of a member's keys that a measure draws from, whatever else is measured or evaluated."""
+    """The stream of keys that a measure draws from, whatever else is measured or evaluated."""
     return zlib.crc32(f"measure {name}".encode())
 
 
@@ -66,7 +70,8 @@ def checked(name: str, found: object) -> Array | Mean:
     total, count = arrays
     if total.shape != count.shape:
         raise JaxrlError(
-            f"measure {name!r} returns a Mean of shapes {total.shape} and {count.shape}: both must agree."
+            f"measure {name!r} returns a Mean of shapes {total.shape} and {count.shape}: both must "
+            "agree."
         )
     return Mean(total, count)
 
@@ -75,7 +80,10 @@ def _float32(name: str, value: object) -> Array:
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
-        text = f"measure {name!r} returns {what_is(value)}, but must return an array of float32, or a Mean"
+        text = (
+            f"measure {name!r} returns {what_is(value)}, but must return an array of float32, or a "
+            "Mean"
+        )
         raise JaxrlError(f"{text}.") from error
     if array.dtype != jnp.float32:
         raise JaxrlError(

@@ -26,7 +26,10 @@ class Members(NamedTuple):
 
 
 def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
-    """The members that `texts` describe, as ("learning_rate=3e-3", "seed=2") or one text with commas; all for none."""
+    """The members that `texts` describe; all of them for none.
+
+    As ("learning_rate=3e-3", "seed=2"), or as one text with commas.
+    """
     settings, seeds = experiment.settings(), experiment.seeds()
     asked: dict[str, float] = {}
     for text in filter(None, ",".join(texts).split(",")):
@@ -42,14 +45,15 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
             raise JaxrlError(f"--member gives {name} twice.")
         allowed = seeds if name == "seed" else experiment.sweep[name]
         asked[name] = _value(name, value, allowed)
-    chosen = [
+    swept = {name: value for name, value in asked.items() if name != "seed"}
+    positions = [
         index
         for index, setting in enumerate(settings)
-        if all(setting[name] == value for name, value in asked.items() if name != "seed")
+        if all(setting[name] == value for name, value in swept.items())
     ]
-    return Members(
-        chosen, [seeds.index(int(asked["seed"]))] if "seed" in asked else list(range(len(seeds)))
-    )
+    if "seed" in asked:
+        return Members(positions, [seeds.index(int(asked["seed"]))])
+    return Members(positions, list(range(len(seeds))))
 
 
 def _value(name: str, text: str, allowed: Iterable[float]) -> float:
@@ -76,14 +80,12 @@ def _example(experiment: Experiment) -> str:
 
 
 def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
-    """The command line that trains one setting of a sweep alone; what is as it would be anyway is left out."""
+    """The command line that trains one setting of a sweep alone; what is usual is left out."""
     experiment = experiment.changed(setting)
     words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
     if experiment.environment_options:
-        words += [
-            "--env-options",
-            *(f"{name}={value}" for name, value in experiment.environment_options.items()),
-        ]
+        options = experiment.environment_options.items()
+        words += ["--env-options", *(f"{name}={value}" for name, value in options)]
     usual, _ = default_config(experiment.algorithm, experiment.environment)
     before, parts = chosen(usual), chosen(experiment.config)
     for name, part in parts.items():
@@ -91,9 +93,8 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     defaults = {each.name: each.value for each in settings(override(usual, parts))}
     for each in settings(experiment.config):
         if each.name not in parts:
-            words += _option(
-                each.name, each.value, None if each.name in setting else defaults[each.name]
-            )
+            default = None if each.name in setting else defaults[each.name]
+            words += _option(each.name, each.value, default)
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)
@@ -106,4 +107,5 @@ def _option(name: str, value: Any, default: Any) -> list[str]:
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{dashed}" if value else f"--no-{dashed}"]
-    return [f"--{dashed}", *map(str, value if isinstance(value, list | tuple) else [value])]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{dashed}", *map(str, values)]

@@ -1,7 +1,8 @@
-"""The modes that policies are evaluated in, as they are asked for: `deterministic`, or `target=3600` if steered.
+"""The modes that policies are evaluated in: `deterministic`, or `target=3600` if steered.
 
-An agent has named modes of acting. A mode may be steered by a number, such as the return that is aimed at; without one
-it is steered by what the agent itself finds usual. The first of the modes that a run evaluates ranks its policies.
+An agent has named modes of acting. A mode may be steered by a number, such as the return that is
+aimed at; without one it is steered by what the agent itself finds usual. The first of the modes
+that a run evaluates ranks its policies.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxrl.errors import JaxrlError, unknown
 
 
 class Steerable(Protocol):
-    """What is asked of a mode here: whether a number steers it, `steer(policy, number)`; None if none does."""
+    """What is asked of a mode here: whether a number steers it."""
 
     @property
     def steer(self) -> Any:
@@ -40,7 +41,7 @@ class Asked(NamedTuple):
 
 
 def parse(text: str) -> Asked:
-    """NAME or NAME=NUMBER, read; the number is finite as a float32 too, for a policy is steered by one."""
+    """NAME or NAME=NUMBER, read; the number is finite as a float32 too, which is what steers."""
     name, equals, number = text.partition("=")
     name = name.strip().replace("-", "_")
     if not name:
@@ -64,11 +65,12 @@ def parse(text: str) -> Asked:
 def choose(
     asked: Sequence[str], modes: Mapping[str, Steerable], algorithm: str
 ) -> tuple[Asked, ...]:
-    """The modes to evaluate: those that were asked for, in that order, or all that the agent of `algorithm` has."""
+    """The modes to evaluate: those asked for, in that order, or all that the agent has."""
     for name in modes:
         if "=" in name or not is_mode(name):
             raise JaxrlError(
-                f"{algorithm} has a mode {name!r}, but its name must be small letters, digits and '_'."
+                f"{algorithm} has a mode {name!r}, but its name must be small letters, digits and "
+                "'_'."
             )
     chosen = tuple(map(parse, asked)) or tuple(map(Asked, modes))
     for index, each in enumerate(chosen):
@@ -76,7 +78,8 @@ def choose(
             raise unknown(f"mode of {algorithm}", each.name, modes)
         if each.number is not None and modes[each.name].steer is None:
             raise JaxrlError(
-                f"the mode {each.name} of {algorithm} takes no number: write {each.name}, not {each}."
+                f"the mode {each.name} of {algorithm} takes no number: write {each.name}, not "
+                f"{each}."
             )
         if each in chosen[:index]:
             raise JaxrlError(f"the mode {each} is given twice.")

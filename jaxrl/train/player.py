@@ -1,4 +1,4 @@
-"""Evaluation: the policies of a population, played in one mode after another, in pieces that can be shown."""
+"""Evaluation: a population's policies, played in one mode after another, in pieces."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from jaxrl.types import Agent, Array, Key, PyTree
 
 # A stream of keys folded out of a member's root key (training uses 0).
 EVALUATION = 1
-# Below that, of two modes; others have streams of their own. A mode's keys are the same whichever others run.
+# Below that, of two modes; others have streams of their own. A mode's keys are the same whichever
+# others run.
 FIRST_TWO = ("deterministic", "stochastic")
 # Steps of the first piece; later ones grow until they last as long as a watcher will wait.
-FIRST_PIECE, SECONDS_PER_PIECE = 64, 0.5
+FIRST_PIECE = 64
+SECONDS_PER_PIECE = 0.5
 
 
 class Player:
-    """Plays `num_episodes` episodes with each policy of a population, in each of the `modes`, the one that ranks first.
+    """Plays `num_episodes` episodes with each policy of a population, in each of the `modes`.
 
-    It knows agents alone, and nothing of how they are trained: `make_agent(env, config)`.
+    The first of the modes ranks policies. It knows agents alone, and nothing of how they are
+    trained: `make_agent(env, config)`.
     """
 
     def __init__(
@@ -44,7 +47,8 @@ class Player:
         num_episodes: int,
         modes: Sequence[Asked] = (),
     ) -> None:
-        self.population, self.make_agent = population, make_agent
+        self.population = population
+        self.make_agent = make_agent
         self.num_episodes = num_episodes
         self._keys = keys
         self.modes = tuple(modes) or tuple(map(Asked, self.agent().modes))
@@ -54,7 +58,7 @@ class Player:
         return self.make_agent(self.population.env, self.population.first_config)
 
     def abstract_policies(self) -> PyTree:
-        """Shapes, types and structure of the policies, [H, S, ...] or [...], without computing them."""
+        """Shapes, types and structure of the policies, [H, S, ...] or [...], uncomputed."""
         shape = self.population.shape if self.population.is_population else ()
         policy = jax.eval_shape(lambda: self.agent().init(jax.random.key(0)))
         return jax.tree.map(
@@ -69,8 +73,8 @@ class Player:
     ) -> dict[str, Episodes]:
         """Episodes of all policies in each mode, in their order, on the host: leaves [H, S, E].
 
-        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the mode and the share
-        of the horizon that is played.
+        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the
+        mode and the share of the horizon that is played.
         """
         return {str(mode): self._play(policies, iteration, mode, each_piece) for mode in self.modes}
 
@@ -83,7 +87,8 @@ class Player:
     ) -> Episodes:
         population, members = self.population, self.population.members
         number = np.float32(0.0 if mode.number is None else mode.number)
-        horizon, steps = population.env.horizon, FIRST_PIECE
+        horizon = population.env.horizon
+        steps = FIRST_PIECE
         steering = {"policies": ((policies, number), (members, P()))}
         roots = {"roots": (self._keys, members), "iteration": (np.int32(iteration), P())}
         keys = population.call(f"keys {mode.name}", self._derive(mode.name), roots, members)
@@ -109,7 +114,7 @@ class Player:
         return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)
 
     def _derive(self, mode: str) -> Callable:
-        """A member's key for its episodes in a mode: function(env, config, inputs, roots, iteration)."""
+        """A member's key for its episodes: function(env, config, inputs, roots, iteration)."""
 
         def derive(
             env: Environment, config: Any, inputs: PyTree, roots: Key, iteration: Array
@@ -133,22 +138,26 @@ class Player:
         def begin(
             env: Environment, config: Any, inputs: PyTree, policies: tuple[PyTree, Array], keys: Key
         ) -> Play:
+            of_members, number = policies
+
             def one(
                 env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Key]
             ) -> Play:
                 del inputs
                 policy, key = member
                 agent = self.make_agent(env, config)
-                return play_begin(
-                    env, agent, steered(agent, policy, mode, policies[1]), key, self.num_episodes
-                )
+                policy = steered(agent, policy, mode, number)
+                return play_begin(env, agent, policy, key, self.num_episodes)
 
-            return self.population.over_members(one)(env, config, inputs, (policies[0], keys))
+            return self.population.over_members(one)(env, config, inputs, (of_members, keys))
 
         return begin
 
     def _advance(self, mode: Asked) -> Callable:
-        """Plays on: function(env, config, inputs, (policies, number), play, steps) -> (play, whether it is over)."""
+        """Plays on: function(env, config, inputs, (policies, number), play, steps).
+
+        Returns (play, whether it is over).
+        """
 
         def advance(
             env: Environment,
@@ -158,26 +167,28 @@ class Player:
             play: Play,
             steps: Array,
         ) -> tuple[Play, Array]:
+            of_members, number = policies
+
             def one(
                 env: Environment, config: Any, inputs: PyTree, member: tuple[PyTree, Play]
             ) -> tuple[Play, Array]:
                 del inputs
                 policy, play = member
                 agent = self.make_agent(env, config)
-                policy = steered(agent, policy, mode, policies[1])
+                policy = steered(agent, policy, mode, number)
                 play = play_advance(env, play, partial(agent.modes[mode.name].act, policy), steps)
                 return play, is_over(env, play)
 
-            return self.population.over_members(one)(env, config, inputs, (policies[0], play))
+            return self.population.over_members(one)(env, config, inputs, (of_members, play))
 
         return advance
 
 
 def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> Player:
-    """What plays an experiment's policies on one device; it reads nothing from disk, and compiles nothing yet.
+    """What plays an experiment's policies on one device; it reads no file, and compiles nothing.
 
-    `evaluation_seed` and those after it replace the members' own seeds: seeds differ in their episodes too, for an
-    interval over seeds takes them for independent.
+    `evaluation_seed` and those after it replace the members' own seeds: seeds differ in their
+    episodes too, for an interval over seeds takes them for independent.
     """
     run = experiment.check()
     env = make(experiment.environment, **experiment.environment_options)
@@ -187,7 +198,8 @@ def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> P
     population = Population(
         env, experiment.swept_config(), {}, (len(experiment.settings()), len(seeds))
     )
-    make_agent, num_episodes = load(experiment.algorithm).agent, run.evaluation_episodes
+    make_agent = load(experiment.algorithm).agent
+    num_episodes = run.evaluation_episodes
     chosen = choose(run.modes, make_agent(env, experiment.config).modes, experiment.algorithm)
     assert num_episodes is not None
     return Player(population, make_agent, population.keys(seeds), num_episodes, chosen)

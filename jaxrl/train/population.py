@@ -1,10 +1,10 @@
 """A population of members as arrays, and functions over all of them, compiled once.
 
-A population is H hyperparameter settings × S seeds. On one device, or on several that share each member's environments,
-it is two vmapped axes in front of every leaf, [H, S, ...]; a single member has neither, so that it pays nothing for
-them. Where members are dealt out to devices they are one axis, [M, ...]: M = S · H, all settings of the first seed
-first, padded by copies of the last member to a multiple of the devices. What leaves this module has the axes [H, S],
-whatever the devices.
+A population is H hyperparameter settings × S seeds. On one device, or on several that share each
+member's environments, it is two vmapped axes in front of every leaf, [H, S, ...]; a single member
+has neither, so that it pays nothing for them. Where members are sharded over devices they are one
+axis, [M, ...]: M = S · H, all settings of the first seed first, padded by copies of the last member
+to a multiple of the devices. What leaves this module has the axes [H, S], whatever the devices.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ ONE_DEVICE = Layout()
 
 
 class Population:
-    """The members' configurations and keys on the devices, and the programs that were compiled for them.
+    """The members' configurations and keys on the devices, and the programs compiled for them.
 
-    `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's parameters and the
-    `inputs` are passed to the compiled functions as arguments: runs that differ in a learning rate, in gravity or in
-    their data share one compilation, and nothing large is baked into it. Environment and inputs are the same for
-    all members, and lie whole on each device. `compiled` is a dict that populations of equal shapes may share.
+    `config` holds plain numbers, or for swept fields arrays [H]. Its numbers, the environment's
+    parameters and the `inputs` are passed to the compiled functions as arguments: runs that differ
+    in a learning rate, in gravity or in their data share one compilation, and nothing large is
+    baked into it. Environment and inputs are the same for all members, and replicated on each
+    device. `compiled` is a dict that populations of equal shapes may share.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Population:
         layout: Layout = ONE_DEVICE,
         compiled: dict[str, Callable] | None = None,
     ) -> None:
-        self.layout, self.mesh = layout, layout.mesh()
+        self.layout = layout
+        self.mesh = layout.mesh()
         self.shape = shape
         self.is_population = shape != (1, 1)
         self.is_flat = layout.seed > 1
@@ -75,11 +77,14 @@ class Population:
         return P(None, None) if self.is_population else P()
 
     def rows_of(self, sharded: PyTree) -> PyTree:
-        """The PartitionSpecs of a state: of what has a row per environment (True in the prefix), and of the rest."""
+        """The PartitionSpecs of a state; it has a row per environment where `sharded` is True."""
         return jax.tree.map(lambda split: P(*self.members, ENV) if split else self.members, sharded)
 
     def deal(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
-        """Leaves [H, S, ...] as they lie on the devices, by `specs` (a prefix of PartitionSpecs): `gather` undone."""
+        """Leaves [H, S, ...] sharded over the devices by `specs`, a prefix of PartitionSpecs.
+
+        `gather` is its inverse.
+        """
         if not self.is_flat:
             return tree
         padding, mesh = self._padded - self.size, self.mesh
@@ -87,36 +92,37 @@ class Population:
 
         def pad(leaf: Array) -> Array:
             rows = jnp.swapaxes(leaf, 0, 1).reshape(self.size, *leaf.shape[2:])
-            return (
-                jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)]) if padding else rows
-            )
+            if not padding:
+                return rows
+            return jnp.concatenate([rows, jnp.repeat(rows[-1:], padding, axis=0)])
 
         specs = self.members if specs is None else specs
         shardings = jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
         return jax.jit(lambda tree: jax.tree.map(pad, tree), out_shardings=shardings)(tree)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Leaves with an entry per member as [H, S, ...] (or [...] of a single one), without what fills up devices."""
+        """Leaves with an entry per member as [H, S, ...], or [...] of one member; undoes `deal`."""
         if not self.is_flat:
             return tree
 
         def whole(leaf: Array) -> Array:
-            return jnp.swapaxes(leaf[: self.size].reshape(*self.shape[::-1], *leaf.shape[1:]), 0, 1)
+            settings, seeds = self.shape
+            rows = leaf[: self.size].reshape(seeds, settings, *leaf.shape[1:])
+            return jnp.swapaxes(rows, 0, 1)
 
         assert self.mesh is not None
         everywhere = jax.NamedSharding(self.mesh, P())
         return jax.jit(lambda tree: jax.tree.map(whole, tree), out_shardings=everywhere)(tree)
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """The same on every device of the mesh, of all processes."""
+        """The tree, replicated on every device of the mesh, of all processes."""
         if self.mesh is None:
             return tree
         everywhere = jax.NamedSharding(self.mesh, P())
         if everywhere.is_fully_addressable:
             return jax.device_put(tree, everywhere)
-        return jax.jit(lambda tree: tree, out_shardings=everywhere)(
-            tree
-        )  # device_put cannot spread keys so far
+        # device_put does not spread keys over processes.
+        return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
 
     def call(
         self,
@@ -129,10 +135,10 @@ class Population:
     ) -> Any:
         """`function(env, config, inputs, *arguments)`, compiled ahead of time on its first call.
 
-        Each argument comes with the PartitionSpecs that say how it is dealt out; `output` says it of the result, and
-        `donate` names an argument whose buffers the result may use. `instead` of the members' environment and
-        configurations others may be passed, as `steered` makes them. Other shapes later are an error, never a
-        recompilation.
+        Each argument comes with its PartitionSpecs; `output` holds those of the result, and
+        `donate` names an argument whose buffers the result may use. In place of the members'
+        environment and configurations, `instead` may pass others, as `steered` makes them. Other
+        shapes later are an error, never a recompilation.
         """
         values = [value for value, _ in arguments.values()]
         env, config = instead or (self.env, self.config)
@@ -147,7 +153,7 @@ class Population:
         return self.compiled[name](env, config, self.inputs, *values)
 
     def steered(self, config: Any, env: Environment | None = None) -> tuple[Environment, Any]:
-        """Another environment, if there is one, and configurations of equal shapes, as they lie on the devices."""
+        """Another environment, if given, and configurations of equal shapes, on the devices."""
         if env is None:
             return self.env, self._spread_config(config)
         leaves = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), env, self.env)
@@ -173,7 +179,7 @@ class Population:
         )
 
     def over_members(self, function: Callable) -> Callable:
-        """Map `function(env, config, inputs, x)` over all members, which share environment and inputs."""
+        """`function(env, config, inputs, x)`, vmapped over members, which share env and inputs."""
         if self.is_flat:
             return jax.vmap(function, in_axes=(None, 0, None, 0))
         if not self.is_population:
@@ -182,13 +188,13 @@ class Population:
         return jax.vmap(over_seeds, in_axes=(None, 0, None, 0))
 
     def _spread_config(self, config: Any) -> Any:
-        """The configuration with float32 leaves: [] for one member, [H] for a population, [M] where it is dealt out."""
+        """The configuration as float32 leaves: [] of one member, [H] of many, [M] where sharded."""
 
         def leaf(value: Any) -> Array:
             value = jnp.asarray(value, jnp.float32)
-            return (
-                jnp.broadcast_to(value, self.shape[:1]) if self.is_population else value.reshape(())
-            )
+            if self.is_population:
+                return jnp.broadcast_to(value, self.shape[:1])
+            return value.reshape(())
 
         spread = jax.tree.map(leaf, config)
         if not self.is_flat:
@@ -198,13 +204,12 @@ class Population:
         )
 
     def keys(self, seeds: list[int]) -> Key:
-        """Root keys of the members as they lie on the devices. A seed has the same key whatever it is run with."""
+        """Root keys of the members, on the devices; a seed has the same key in whichever run."""
         # By their data: a key that is stacked or reshaped counts as used.
         data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
-        data = (
-            jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
-            if self.is_population
-            else data[0]
-        )
+        if self.is_population:
+            data = jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
+        else:
+            data = data[0]
         keys = jax.random.wrap_key_data(data)
         return self.deal(keys) if self.is_flat else self.everywhere(keys)

@@ -1,7 +1,7 @@
-"""The compiled programs of a run: `init`, `chunk` and `evaluate`, for one member or a whole population.
+"""The compiled programs of a run, `init`, `chunk` and `evaluate`, for one member or many.
 
-On several devices each function runs under `shard_map`: members and environments are dealt out as the layout says
-(train/devices/layout.py), all else is on every device.
+On several devices each function runs under `shard_map`: members and environments are sharded as the
+layout says (train/devices/layout.py), all else is replicated.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ TRAINING = 0
 class Program:
     """Trains and evaluates a population of `num_settings` × `len(seeds)` members.
 
-    `factory(env, config, **inputs)` makes the algorithm, `make_agent(env, config)` what acts with its policies: unless
-    given, the algorithm's own. `config` holds plain numbers, or for swept fields arrays [num_settings].
+    `factory(env, config, **inputs)` makes the algorithm, `make_agent(env, config)` what acts with
+    its policies: unless given, the algorithm's own. `config` holds plain numbers, or for swept
+    fields arrays [num_settings].
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class Program:
         layout: Layout = ONE_DEVICE,
         measures: dict[str, Measure] | None = None,
     ) -> None:
-        self.factory = (
-            functools.partial(factory, shards=layout.shards) if layout.env > 1 else factory
-        )
+        if layout.env > 1:
+            factory = functools.partial(factory, shards=layout.shards)
+        self.factory = factory
         self.config = config
         inputs = inputs or {}
         self.algorithm = self.factory(env, config, **inputs)  # which checks everything
@@ -69,9 +70,8 @@ class Program:
         agent_of = make_agent or (lambda env, config: self.factory(env, config, **inputs).agent)
         self.player = Player(self.population, agent_of, self._keys, num_episodes, modes)
         self.checksums: dict[str, str] = {}  # of the inputs as they were read
-        self.first_policies: PyTree | None = (
-            None  # [H, S, ...] or [...], of another run that this one begins from
-        )
+        # [H, S, ...] or [...], of another run that this one begins from.
+        self.first_policies: PyTree | None = None
         self._steered: tuple[Environment, Any] | None = None
         self.measures = measures or {}
         self.measured = self._shapes_measured()  # which checks them
@@ -97,7 +97,7 @@ class Program:
         return self.population.compile_seconds
 
     def init(self) -> PyTree:
-        """The first state of every member, which goes on with `first_policies` where there are some."""
+        """The first state of every member; it goes on with `first_policies`, if there are any."""
         population = self.population
         state = population.call("init", self._init, self._training_keys(), self._state_spec)
         if self.first_policies is None:
@@ -110,7 +110,7 @@ class Program:
         )
 
     def abstract_policies(self) -> PyTree:
-        """Shapes, types and structure of the policies of first states, [H, S, ...] or [...], without computing them."""
+        """Shapes, types and structure of the first policies, [H, S, ...] or [...], uncomputed."""
         population = self.population
 
         def of_first_states(env: Environment, config: Any, inputs: PyTree, keys: Key) -> PyTree:
@@ -122,7 +122,7 @@ class Program:
         return self._unpadded(shapes) if population.is_flat else shapes
 
     def _unpadded(self, shapes: PyTree) -> PyTree:
-        """Shapes with the member axes [H, S, ...], of those with the axis [M, ...] of members dealt out to devices."""
+        """Shapes [H, S, ...], of leaves [M, ...] whose members are sharded over devices."""
 
         def unpadded(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((*self.shape, *leaf.shape[1:]), leaf.dtype)
@@ -130,7 +130,7 @@ class Program:
         return jax.tree.map(unpadded, shapes)
 
     def abstract_state(self) -> PyTree:
-        """Shapes, types and structure of the state as it is saved, [H, S, ...], without computing it.
+        """Shapes, types and structure of the state as it is saved, [H, S, ...], uncomputed.
 
         Its shardings too, where the devices hold it so; else `place` puts it there.
         """
@@ -168,7 +168,7 @@ class Program:
         return self.population.gather(state)
 
     def chunk(self, state: PyTree, iterations: int) -> tuple[PyTree, Metrics]:
-        """`iterations` steps; donates `state`. Metrics are summed over them: leaves [], or [H, S]."""
+        """`iterations` steps; donates `state`. Metrics are sums over them: leaves [] or [H, S]."""
         arguments = {"state": (state, self._state_spec), "iterations": (np.int32(iterations), P())}
         output = (self._state_spec, self.population.members)
         steered = self._steered
@@ -178,7 +178,7 @@ class Program:
         return state, self.population.gather(metrics)
 
     def steer(self, steering: Steering) -> None:
-        """Train on with what callbacks have set; evaluations and measures keep to what there was at first."""
+        """Train on with what callbacks have set; evaluations and measures go on as at first."""
         config = replace_leaves(self.config, steering.numbers)
         self._steered = self.population.steered(config, steering.env)
 
@@ -193,11 +193,11 @@ class Program:
         iteration: int,
         each_piece: Callable[[Asked, float], None] | None = None,
     ) -> dict[str, Episodes]:
-        """Episodes of the policies in each mode, on the host; leaves [H, S, E]. See `Player.evaluate`."""
+        """Episodes of the policies per mode, on the host: leaves [H, S, E] (`Player.evaluate`)."""
         return self.player.evaluate(policies, iteration, each_piece)
 
     def measure(self, state: PyTree, iteration: int) -> dict[str, np.ndarray]:
-        """What is measured of a state after so many iterations, on the host: float32 [H, S, ...] by name."""
+        """What is measured of a state after so many iterations, float32 [H, S, ...] on the host."""
         found = {}
         for name, shape in self.measured.items():
             arguments = self._to_measure(state) | {"iteration": (np.int32(iteration), P())}
@@ -239,7 +239,8 @@ class Program:
         ) -> PyTree:
             begin = self.factory(env, config, **inputs).begin_from
             assert begin is not None
-            return begin(*member)
+            state, policy = member
+            return begin(state, policy)
 
         return self.population.over_members(one)(env, config, inputs, (state, policies))
 
@@ -262,23 +263,20 @@ class Program:
             ) -> Array | Mean:
                 state, root = member
                 key = jax.random.fold_in(jax.random.fold_in(root, stream(name)), iteration)
-                return checked(
-                    name,
-                    self.measures[name](self.factory(env, config, **inputs), state, inputs, key),
-                )
+                algorithm = self.factory(env, config, **inputs)
+                return checked(name, self.measures[name](algorithm, state, inputs, key))
 
             found = self.population.over_members(one)(env, config, inputs, (state, roots))
-            return (
-                jax.lax.psum(found, ENV)
-                if isinstance(found, Mean) and self.layout.env > 1
-                else found
-            )
+            if isinstance(found, Mean) and self.layout.env > 1:
+                found = jax.lax.psum(found, ENV)
+            return found
 
         return measure
 
     def _shapes_measured(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each measure of one member; nothing is computed, but what cannot be measured is refused."""
-        population, shapes = self.population, {}
+        """The shape of each measure of one member, uncomputed; refuses what cannot be measured."""
+        population = self.population
+        shapes = {}
         if self.measures:
             state = population.shapes_of(self._init, self._training_keys(), self._state_spec)
         for name in self.measures:

@@ -1,7 +1,7 @@
 """A run that goes on: what has to be as it was, and what may have changed.
 
-Devices may: the state has the same shapes however many share the run. Only the bits differ, for environments on another
-device draw other numbers, and sums are taken in another order.
+Devices may: the state has the same shapes however many share the run. Only the bits differ, for
+environments on another device draw other numbers, and sums are taken in another order.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
 
-# What may differ from one session of a run to the next, and is no part of what its checkpoints vouch for.
-FREE, FREE_OF_RUN = ("layout", "history"), ("devices", "mesh")
+# What may differ from one session of a run to the next, and is no part of what its checkpoints
+# vouch for.
+FREE = ("layout", "history")
+FREE_OF_RUN = ("devices", "mesh")
 
 
 def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
@@ -45,8 +47,9 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
 
 
 def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], force: bool) -> None:
-    """Refuse to go on with other settings or versions than a run was begun with; with other inputs, always."""
-    # A setting that is there no more was one of a part that is not chosen: nothing else is read without a word.
+    """Refuse to go on with other settings or versions unless forced to, and with other inputs."""
+    # A setting that is there no more was one of a part that is not chosen: nothing else is read
+    # without a word.
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
     read = old.get("inputs", {})
     # The same content in another place is the same input.
@@ -77,7 +80,9 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
         raise JaxrlError(
-            f"the run in {folder} was begun with other settings:\n{lines}\nUse --force to go on anyway."
+            f"the run in {folder} was begun with other settings:\n"
+            f"{lines}\n"
+            "Use --force to go on anyway."
         )
 
 
@@ -93,31 +98,32 @@ def steering(
     env: Environment,
     force: bool,
 ) -> Steering:
-    """What callbacks had set when a checkpoint was saved; a run goes on with callbacks of the same names."""
-    before, now = saved.get("callbacks", []), names_of(callbacks)
+    """What callbacks had set when a checkpoint was saved; refuses callbacks of other names."""
+    before = saved.get("callbacks", [])
+    now = names_of(callbacks)
     if saved and before != now and not force:
-        had, given = (
-            f"the callbacks {', '.join(names)}" if names else "no callbacks"
-            for names in (before, now)
-        )
         raise JaxrlError(
-            f"the run in {folder} was trained with {had}, and would go on with {given}: give it the same "
-            "(jaxrl.resume(folder, callbacks=[…])), or force it."
+            f"the run in {folder} was trained with {_callbacks_text(before)}, and would go on with "
+            f"{_callbacks_text(now)}: give it "
+            "the same (jaxrl.resume(folder, callbacks=[…])), or force it."
         )
     return Steering.restored(saved.get("steering", {}), env)
 
 
+def _callbacks_text(names: Sequence[str]) -> str:
+    """Callbacks in words."""
+    return f"the callbacks {', '.join(names)}" if names else "no callbacks"
+
+
 def edited(description: dict[str, Any], vouched: dict[str, Any]) -> list[str]:
-    """What config.json says otherwise than the checkpoint that vouches for it, and no command of jaxrl has changed."""
+    """How config.json differs from what the checkpoint vouches for, but by no command of jaxrl."""
     known = vouched.get("description")
     if known is None or checksum(known) == checksum(description):
         return []
     earlier = {step.get("before") for step in description.get("history", ())}
-    return (
-        []
-        if checksum(known) in earlier
-        else run_folder.differences(fixed(known), fixed(description))
-    )
+    if checksum(known) in earlier:
+        return []
+    return run_folder.differences(fixed(known), fixed(description))
 
 
 def check_unedited(
@@ -128,7 +134,9 @@ def check_unedited(
     if found and not force:
         lines = "\n".join(f"  {line}" for line in found)
         raise JaxrlError(
-            f"{folder}/config.json was changed by hand; its checkpoints were made with other settings:\n{lines}\n"
+            f"{folder}/config.json was changed by hand; its checkpoints were made with other "
+            "settings:\n"
+            f"{lines}\n"
             "Put it back, or use --force to go on with what it says now."
         )
 
@@ -138,19 +146,21 @@ def note(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     before, after = old.get("layout"), new["layout"]
     if before in (None, after):
         return None
-    return f"devices were {before} and are {after}: the run goes on, with other random numbers than it would have had"
+    return (
+        f"devices were {before} and are {after}: the run goes on, with other random numbers than "
+        "it would have had"
+    )
 
 
 def rewind(folder: Path | str, iteration: int, vouched: dict[str, Any]) -> None:
-    """Drop what was recorded after the checkpoint of `iteration`; say what is missing from before it.
+    """Drop what was recorded after the checkpoint of `iteration`; say what is missing before it.
 
-    Without a checkpoint (-1) there can be no records yet: those that there are have lost theirs, and are kept.
+    Without a checkpoint (-1) there can be no records yet: those that there are have lost theirs,
+    and are kept.
     """
     said = _lost_checkpoints(folder, iteration, vouched)
-    said += [
-        f"{text}; going on without"
-        for text in (logs.lost(folder, vouched, iteration) if vouched else ())
-    ]
+    if vouched:
+        said += [f"{text}; going on without" for text in logs.lost(folder, vouched, iteration)]
     if iteration < 0:
         kept: list[Path | None] = [*logs.set_aside_records(folder)]
     else:
@@ -169,14 +179,14 @@ def _lost_checkpoints(folder: Path | str, iteration: int, vouched: dict[str, Any
         evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
     except JaxrlError:  # which is said elsewhere
         evaluated = -1
-    if (
-        evaluated > iteration and not said
-    ):  # an evaluation is written after the checkpoint of its iteration
+    # An evaluation is written after the checkpoint of its iteration.
+    if evaluated > iteration and not said:
         since = f"going on from iteration {iteration}" if iteration >= 0 else "the run begins again"
         said.append(f"{checkpoints.path} has lost the checkpoint of iteration {evaluated}: {since}")
     if vouched.get("evaluated") and not checkpoints.has_best():
         said.append(
-            f"{checkpoints.path} has no best-… any more: the best policy is sought among those to come"
+            f"{checkpoints.path} has no best-… any more: the best policy is sought among those to "
+            "come"
         )
     return said
 
@@ -199,7 +209,8 @@ def rewrite(
         for changes, before in steps
         if changes
     ]
-    if any(line.startswith("run.evaluation_episodes:") for changes, _ in steps for line in changes):
+    changed = [line for changes, _ in steps for line in changes]
+    if any(line.startswith("run.evaluation_episodes:") for line in changed):
         for path in logs.set_aside_records(folder, [EVALUATIONS]):
             warnings.warn(
                 f"evaluations of as many episodes as before are kept as {path}",
@@ -212,7 +223,7 @@ def rewrite(
 
 
 def set_aside_other_evaluations(folder: Path | str, program: Program) -> None:
-    """Keep evaluations of other modes or measures apart from those to come, and best policies another mode ranked."""
+    """Set aside evaluations of other modes or measures, and best policies another mode ranked."""
     modes = tuple(map(str, program.player.modes))
     evaluations = logs.load_evaluations(folder)
     before = modes_of(evaluations)
@@ -236,7 +247,8 @@ def check_seen(number: int, what: str) -> None:
     """Refuse to go on where the processes read different things in the run folder."""
     if distributed.max_over_processes(number) != -distributed.max_over_processes(-number):
         raise JaxrlError(
-            f"the processes see different {what}: the run folder must be on a file system that all share."
+            f"the processes see different {what}: the run folder must be on a file system that all "
+            "share."
         )
 
 

@@ -1,4 +1,4 @@
-"""Policies of run folders, read for use: to be evaluated, filmed, followed as a baseline, or tried from Python."""
+"""Policies of run folders, read for use: to be evaluated, filmed, followed or tried from Python."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ def load_policy(
 ) -> tuple[Environment, Agent, PyTree]:
     """The environment, the agent and a trained policy of a run folder, for use from Python.
 
-    `agent.modes["deterministic"].act(policy, memory, view, key)` acts; `jaxrl.envs.play` plays whole episodes.
-    `checkpoint` is "best" or "last". Of a population the policy is that of `member`, as ("learning_rate=3e-3",
-    "seed=2"), or else of its best one. A folder that names code of its own, package.module:Name, is refused unless
-    `trust` allows it. What the algorithm was given from disk is not needed.
+    `agent.modes["deterministic"].act(policy, memory, view, key)` acts; `jaxrl.envs.play` plays
+    whole episodes. `checkpoint` is "best" or "last". Of a population the policy is that of
+    `member`, as ("learning_rate=3e-3", "seed=2"), or else of its best one. A folder that names code
+    of its own, package.module:Name, is refused unless `trust` allows it. What the algorithm was
+    given from disk is not needed.
     """
     saved = open_policy(Path(folder), checkpoint, member=member, trust=trust)
     return saved.env, saved.agent, saved.policies
@@ -72,10 +73,9 @@ def load_policy(
 def agent_of(experiment: Experiment) -> Agent:
     """The agent of an experiment without a sweep; the same one for the same settings."""
     described = experiment.description()
-    parts = (
-        json.dumps(described[name], sort_keys=True) for name in ("environment_options", "config")
-    )
-    return _agent(experiment.algorithm, experiment.environment, *parts)
+    options = json.dumps(described["environment_options"], sort_keys=True)
+    config = json.dumps(described["config"], sort_keys=True)
+    return _agent(experiment.algorithm, experiment.environment, options, config)
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,9 +98,10 @@ def open_policy(
     modes: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> Saved:
-    """The policy of one member: of the best of those that `member` describes, with a word about which that is."""
+    """The policy of one member: the best of those that `member` describes, with a word on which."""
     experiment, player, restored = _restore(folder, checkpoint, modes, trust)
-    policies, shape = restored.state, player.population.shape
+    policies = restored.state
+    shape = player.population.shape
     found = members.matching(experiment, member)
     setting, seed = found.settings[0], found.seeds[0]
     if not found.are_one:
@@ -108,7 +109,10 @@ def open_policy(
         row, column = best_member(scores)
         setting, seed = found.settings[row], found.seeds[column]
         name = members.name_of(experiment, setting, seed)
-        text = f"{folder} has {scores.size} members to choose from: the best is taken, {name} (--member takes another)"
+        text = (
+            f"{folder} has {scores.size} members to choose from: the best is taken, {name} "
+            "(--member takes another)"
+        )
         warnings.warn(text, RunWarning, stacklevel=3)
     alone = experiment.alone(setting, seed)
     if player.population.is_population:
@@ -162,7 +166,7 @@ def _rows(policies: PyTree, found: Members) -> PyTree:
 def _restore(
     folder: Path, checkpoint: str, modes: Sequence[str], trust: Trust
 ) -> tuple[Experiment, Player, Restored]:
-    """A run's experiment, what plays its policies, on one device, and those of its best or last checkpoint.
+    """A run's experiment, what plays its policies on one device, and those of a checkpoint.
 
     The experiment is to be evaluated in `modes`, where some are given.
     """
@@ -205,7 +209,10 @@ def _say_edited(folder: Path, description: dict[str, Any], vouched: dict[str, An
     """Warn of a config.json that says otherwise than a checkpoint, and return whether it does."""
     changes = resuming.edited(description, vouched)
     if changes:
-        text = f"{folder}/config.json was changed by hand since the checkpoint was made: {'; '.join(changes)}"
+        text = (
+            f"{folder}/config.json was changed by hand since the checkpoint was made: "
+            f"{'; '.join(changes)}"
+        )
         warnings.warn(text, RunWarning, stacklevel=5)
     return bool(changes)
 
@@ -214,17 +221,21 @@ def _warn_of_later_records(folder: Path, iteration: int) -> None:
     """Say so where evaluations tell of a later checkpoint: each is written after its own."""
     try:
         evaluated = max(logs.points(logs.load_evaluations(folder)), default=-1)
-    except JaxrlError:  # nothing here hangs on them
+    except JaxrlError:  # nothing here depends on them
         return
     if evaluated > iteration:
-        text = f"{folder}/checkpoints has lost the checkpoint of iteration {evaluated}: {iteration} is used instead"
+        text = (
+            f"{folder}/checkpoints has lost the checkpoint of iteration {evaluated}: {iteration} "
+            "is used instead"
+        )
         warnings.warn(text, RunWarning, stacklevel=5)
 
 
 def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
-    """What ranks the members of a run, [H, S]: the mean return of the last evaluation, in its first mode.
+    """What ranks the members of a run, [H, S]: the mean return of the last evaluation.
 
-    If evaluations.npz cannot be read, the scores that the best checkpoint keeps.
+    Its first mode counts. If evaluations.npz cannot be read, the scores that the best checkpoint
+    keeps.
     """
     try:
         evaluations = logs.load_evaluations(folder)
@@ -232,10 +243,9 @@ def last_scores(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     except JaxrlError as error:
         evaluations, why = {}, str(error)
     if evaluations and ranking_returns(evaluations).shape[1:3] != shape:
-        evaluations, why = (
-            {},
-            f"the evaluations in {folder} are not those of {shape[0]} settings and {shape[1]} seeds",
-        )
+        evaluations = {}
+        settings, seeds = shape
+        why = f"the evaluations in {folder} are not those of {settings} settings and {seeds} seeds"
     if evaluations:
         return member_scores(ranking_returns(evaluations)[-1])
     kept = Checkpoints(folder).best()

@@ -21,5 +21,5 @@ def finite_mean(values: np.ndarray | None) -> float | None:
 
 
 def improved(scores: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Which members [H, S] are at least as good as they ever were; a tie goes to the later, NaN never wins."""
+    """Which members [H, S] are at least as good as ever before: a tie counts, NaN never does."""
     return np.isfinite(scores) & ~(scores < best)

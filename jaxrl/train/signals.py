@@ -10,7 +10,7 @@ from typing import Any
 
 
 class StopSignals:
-    """Remembers SIGINT (Ctrl-C) or SIGTERM while it is entered; a second one acts as it always did."""
+    """Remembers SIGINT (Ctrl-C) or SIGTERM while it is entered; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -21,7 +21,8 @@ class StopSignals:
         return self.received is not None
 
     def __enter__(self) -> StopSignals:
-        # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep their meaning.
+        # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep
+        # their meaning.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._remember)

@@ -1,7 +1,8 @@
-"""The one gate for names of code that a run folder holds: `package.module:Name` is imported only for those who asked.
+"""The one gate for code that run folders name: `package.module:Name` is imported only if asked.
 
-A run folder is data, and may be a stranger's. Importing what it names would run whatever the name stands for, so
-a stored name with a colon needs the user's word: the same name on this command line, or `--trust`.
+A run folder is data, and may be a stranger's. Importing what it names would run whatever the name
+stands for, so a stored name with a colon needs the user's word: the same name on this command line,
+or `--trust`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ class Trust:
     """Whose code a run folder may have imported."""
 
     trust: bool = False
-    """Import whatever a run folder names as package.module:Name: for folders of people whose code you would run."""
+    """Import whatever a run folder names as package.module:Name:
+    for folders of people whose code you would run."""
     imports: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Import this name, package.module:Name, where a run folder holds it; may be given several times."""
+    """Import this name, package.module:Name, where a run folder holds it;
+    may be given several times."""
 
     def also(self, *names: str) -> Trust:
         """The same, and `names` that the user has typed."""
@@ -32,8 +35,8 @@ class Trust:
     def check(self, description: dict[str, Any], folder: Path | str) -> None:
         """Refuse a description whose environment or algorithm is code which nobody has asked for.
 
-        Which settings are parts that are chosen by name, the algorithm says: they are held back one by one (`allow`)
-        where the configuration is read.
+        Which settings are parts that are chosen by name, the algorithm says: they are held back one
+        by one (`allow`) where the configuration is read.
         """
         for kind in ("environment", "algorithm"):
             name = description.get(kind)
@@ -41,21 +44,21 @@ class Trust:
                 self.allow(folder, kind, name)
 
     def check_measures(self, description: dict[str, Any], folder: Path | str) -> None:
-        """Refuse a description whose measures nobody has asked for: they are code, which is needed to train alone."""
+        """Refuse measures that nobody has asked for: they are code, which only training needs."""
         names = description.get("run", {}).get("measures", ())
         for name in names if isinstance(names, list) else ():
             if isinstance(name, str):
                 self.allow(folder, "measure", name)
 
     def allow(self, folder: Path | str, kind: str, name: str) -> None:
-        """Refuse the one name, package.module:Name, that a folder gives for its `kind`, unless it is asked for."""
+        """Refuse `name`, package.module:Name, a folder's `kind`, unless it was asked for."""
         if self.trust or name in self.imports:
             return
         # What is to be typed is a plain name, or it might be a command of the stranger's.
         by_name = f"--imports {name}, or " if re.fullmatch(r"[\w.]+:\w+", name) else ""
         raise JaxrlError(
-            f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know whose code that is, "
-            f"say so: {by_name}--trust for whatever the folder names."
+            f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know "
+            f"whose code that is, say so: {by_name}--trust for whatever the folder names."
         )
 
 

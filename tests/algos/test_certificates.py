@@ -1,4 +1,5 @@
-"""What deep StepMix certifies, on episodes whose expected return is known exactly, for ranges of every sign.
+"""What deep StepMix certifies, on episodes whose expected return is known exactly,
+for ranges of every sign.
 
 All cases are members of one compiled program: ranges, rewards and levels are arrays.
 """
@@ -127,7 +128,8 @@ def play(case, key):
 
 @functools.cache
 def played():
-    """Of each case, with drift 0.05 and inf: plan, expected returns of the candidates [2, rounds, 5], metrics."""
+    """Of each case, with drift 0.05 and inf: plan, expected returns of the candidates
+    [2, rounds, 5], metrics."""
     cases = [case._replace(drift=drift) for case in ALL.values() for drift in (0.05, float("inf"))]
     members = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves), jnp.float32), *cases)
     with jax.debug_key_reuse(False):
@@ -169,7 +171,8 @@ def test_every_round_meets_the_constraint_and_the_learner_takes_part(name):
 
 
 def test_what_the_baseline_earned_before_a_handover_counts_in_full():
-    """Of the greatest returns, 5 / 60, 15 / 60, ... are earned before each hand-over; the rest may be nothing."""
+    """Of the greatest returns, 5 / 60, 15 / 60, ... are earned before each hand-over;
+    the rest may be nothing."""
     plan, _, _ = played()["every episode earns 20 to 60"]
     np.testing.assert_allclose(plan.floor[:, -1], np.tile([20, 20, 30, 45, 60], (2, 1)), rtol=0.02)
 

@@ -1,4 +1,5 @@
-"""Deep StepMix on a problem whose returns are known exactly: who acts when, what is certified, and what is refused."""
+"""Deep StepMix on a problem whose returns are known exactly: who acts when, what is certified,
+and what is refused."""
 
 import dataclasses
 import functools
@@ -93,7 +94,8 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
 
 
 def test_a_baseline_remembers_its_episode_and_is_shown_what_was_done_in_it():
-    """It works until it has counted three steps, and then does as was done in the last one, whoever did it.
+    """It works until it has counted three steps, and then does as was done in the last one,
+    whoever did it.
 
     It is asked in every step, also where the learner acts, and begins again with each episode.
     """
@@ -103,7 +105,8 @@ def test_a_baseline_remembers_its_episode_and_is_shown_what_was_done_in_it():
 
     vector = guided(baseline=counting(act))
     state = vector.init(jax.random.key(0))._replace(handover=jnp.array([8, 8, 2], jnp.int32))
-    # Two environments of the baseline alone, the second of which was interrupted in the round before.
+    # Two environments of the baseline alone, the second of which was interrupted in the round
+    # before.
     state = state._replace(memory=jnp.array([0, 5, 0], jnp.int32))
     seen, after = steps_of(vector, state, jnp.zeros(3, jnp.int32), 2 * HORIZON)
     works = np.array([[1] * HORIZON, [1] * HORIZON, [1, 1] + [0] * (HORIZON - 2)]).T
@@ -130,7 +133,8 @@ def test_the_baseline_acts_in_the_mode_that_is_asked_for():
 
 
 def slow_bounds(samples, low, high, log_term):
-    """Bounds on the expectation of one round of samples, by the definition (core/safety/bernstein.py), in float64."""
+    """Bounds on the expectation of one round of samples, by the definition
+    (core/safety/bernstein.py), in float64."""
     guesses, squares, weight, weighted, penalty = 0.5, 0.25, 0.0, 0.0, log_term
     for index, x in enumerate(np.clip((samples - low) / (high - low), 0, 1), start=1):
         guess = guesses / index
@@ -173,7 +177,8 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
     pay = rng.random((count, HORIZON)) < np.where(np.arange(HORIZON) < handover[:, None], 0.95, 0.6)
     earned = np.stack([pay[:, :step].sum(1) for step in (0, 2, 4, 6, 8)], axis=1).astype(np.float32)
     nothing = Mean(jnp.zeros(()), jnp.zeros(()))
-    # Of candidate 2 too much was believed: the new returns contradict it. Candidate 1 was not played: it drifts.
+    # Of candidate 2 too much was believed: the new returns contradict it. Candidate 1 was not
+    # played: it drifts.
     old = RoundPlan(
         Choice(jnp.int32(4), jnp.int32(6), jnp.float32(0.5), jnp.float32(5.0)),
         bernstein.nothing((5,)),
@@ -203,7 +208,8 @@ def test_a_plan_is_what_a_slow_loop_finds(drift, low):
 
 @functools.cache
 def trained():
-    """Three seeds of forty rounds: what was planned, and the exact expected return of each plan, [rounds, seeds]."""
+    """Three seeds of forty rounds: what was planned,
+    and the exact expected return of each plan, [rounds, seeds]."""
     algorithm = deep_stepmix(Wages(), CONFIG, baseline=SHIRKER)
     observations = jnp.eye(HORIZON + 1)[:HORIZON]
 

@@ -1,4 +1,5 @@
-"""PPO learns the probe environments: each isolates one link of the learner and has a known answer."""
+"""PPO learns the probe environments: each isolates one link of the learner and has a known
+answer."""
 
 import functools
 
@@ -68,7 +69,8 @@ def test_the_value_is_that_of_the_optimal_policy(environment_id, observations, t
 
 def test_a_time_limit_is_not_an_end():
     value = float(apply("probe/never-ending", jnp.zeros((1, 1)), "value")[0])
-    # Taking each cut for a termination, V is the mean discounted sum of the rewards left until the limit.
+    # Taking each cut for a termination, V is the mean discounted sum of the rewards left until the
+    # limit.
     remaining = np.arange(1, 11)
     mistaken = np.mean((1 - GAMMA**remaining) / (1 - GAMMA))
     assert mistaken < 5.0 < (1 - GAMMA**10) / (1 - GAMMA) < 7.0

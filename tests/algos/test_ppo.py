@@ -1,4 +1,5 @@
-"""PPO over several iterations: normalisers, schedules, counters, early stopping, and what it refuses."""
+"""PPO over several iterations: normalisers, schedules, counters, early stopping,
+and what it refuses."""
 
 import functools
 

@@ -99,7 +99,8 @@ def advantages(policy, scaler, rollout, gamma=0.99, gae_lambda=0.95):
 
 
 def terms(params, moments, rollout, advantage, old, config):
-    """(policy loss, value loss, entropy, ratio): the formulas of the paper, and of ppo2 for the values."""
+    """(policy loss, value loss, entropy, ratio): the formulas of the paper,
+    and of ppo2 for the values."""
     old_log_probability, old_value = old
     log_probabilities, value = network(params, moments, rollout.observation)
     xp = jnp if isinstance(value, jax.core.Tracer) else np
@@ -183,7 +184,8 @@ def test_the_loss_of_a_policy_that_has_moved_agrees_with_the_formulas(mode, valu
 
 @functools.cache
 def gradient():
-    """d loss / d params at the trained state, in float64: that of the unclipped objective, for the ratio is 1."""
+    """d loss / d params at the trained state, in float64: that of the unclipped objective,
+    for the ratio is 1."""
     state, _ = trained()
     rollout, _ = seen()
     advantage, _ = advantages(state.policy, state.reward_scaler, rollout)

@@ -1,6 +1,8 @@
-"""StepMix on small problems: safe, sublinear, ordered as in the paper, degenerate where it must be; and bad input.
+"""StepMix on small problems: safe, sublinear, ordered as in the paper,
+degenerate where it must be; and bad input.
 
-The long runs behind the claims of docs/results.md are experiments/stepmix.py; those marked slow repeat the shortest.
+The long runs behind the claims of docs/results.md are experiments/stepmix.py; those marked slow
+repeat the shortest.
 """
 
 import dataclasses
@@ -24,8 +26,8 @@ from jaxrl.types import View
 
 HUB = StepMixConfig(baseline="constant", bonus_scale=0.1)
 LIGHT = {"xla_backend_optimization_level": 1}  # compiles in half the time, and is as fast
-# (constraint level, bonus scale) of the members that every method is run with. At scale 0.02 everything happens five
-# times as soon as at the 0.1 of the reference.
+# (constraint level, bonus scale) of the members that every method is run with. At scale 0.02
+# everything happens five times as soon as at the 0.1 of the reference.
 SAFE, USUAL, BOLD, NO_BONUS = (0.9, 1.0), (0.9, 0.1), (0.9, 0.02), (0.9, 0.0)
 TIGHT, LOOSE, FREE = (0.95, 0.02), (0.7, 0.02), (0.0, 0.02)
 MEMBERS = (SAFE, USUAL, BOLD, NO_BONUS, TIGHT, LOOSE, FREE)

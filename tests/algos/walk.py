@@ -1,4 +1,5 @@
-"""An environment with both kinds of ends, and PPO's compiled functions on it, shared between test files."""
+"""An environment with both kinds of ends, and PPO's compiled functions on it,
+shared between test files."""
 
 import functools
 from typing import NamedTuple
@@ -49,7 +50,8 @@ class Walk(Environment):
 
 
 def make_config(**changes):
-    """One minibatch that is the whole batch, one epoch: nothing depends on the shuffle. Numbers are float32."""
+    """One minibatch that is the whole batch, one epoch: nothing depends on the shuffle.
+    Numbers are float32."""
     defaults = {
         "total_steps": NUM_ITERATIONS * WHOLE,
         "num_envs": NUM_ENVS,

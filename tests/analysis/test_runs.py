@@ -26,7 +26,8 @@ def write_run(
     *,
     names=PER_EPISODE,
 ):
-    """A run folder with evaluations of shape [K, H, S, E]; returns its path. Shared with test_plots."""
+    """A run folder with evaluations of shape [K, H, S, E]; returns its path.
+    Shared with test_plots."""
     folder.mkdir(parents=True)
     config = {
         "algorithm": algorithm,

@@ -51,7 +51,8 @@ def test_interval_is_the_stratified_percentile_bootstrap():
 
 
 def test_strata_do_not_mix():
-    """Runs that agree within every task leave nothing to resample, however far apart the tasks are."""
+    """Runs that agree within every task leave nothing to resample,
+    however far apart the tasks are."""
     scores = np.tile([1.0, 100.0, 7.0], (5, 1))
     assert bootstrap_interval(scores) == (interquartile_mean(scores),) * 2
 

@@ -1,4 +1,5 @@
-"""The benchmark of environments alone: programs that do what they are compared for, and its table."""
+"""The benchmark of environments alone: programs that do what they are compared for,
+and its table."""
 
 import functools
 

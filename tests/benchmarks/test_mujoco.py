@@ -1,4 +1,5 @@
-"""The benchmark of MuJoCo tasks: what is asked of whom, contenders that step what they say, tables and the picture."""
+"""The benchmark of MuJoCo tasks: what is asked of whom, contenders that step what they say,
+tables and the picture."""
 
 import importlib
 import json
@@ -119,7 +120,10 @@ def test_the_tables_tell_rates_ratios_and_failures(record):
     lines = text(record).splitlines()
     assert "| 64 | 45k [40k, 50k] | 42.5k [40k, 45k] | 25k [20k, 30k] | failed |" in lines
     assert "| 512 | 95% [90%, 100%] | 1.75× [1.50×, 2.00×] | – |" in lines
-    ppo = "| reference | 1 | 2,048 | 32 × 10 | 7k [6k, 8k] | 2k | 10k | 70% [60%, 80%] | 3.50× [3.00×, 4.00×] |"
+    ppo = (
+        "| reference | 1 | 2,048 | 32 × 10 | 7k [6k, 8k] | 2k | 10k | 70% [60%, 80%] | 3.50× "
+        "[3.00×, 4.00×] |"
+    )
     assert ppo in lines
     assert "- mjx failed with 64 environments: no answer" in lines
     assert "- sbx_ppo is missing: no such package" in lines

@@ -60,7 +60,13 @@ def test_tests_are_found_by_the_word(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
     path = tmp_path / "test_it.py"
     path.write_text(
-        "def test_a():\n    f(gamma=1)\n\n@case('gamma')\ndef test_b():\n    pass\n\ndef test_c(gammas):\n    1\n"
+        "def test_a():\n"
+        "    f(gamma=1)\n\n"
+        "@case('gamma')\n"
+        "def test_b():\n"
+        "    pass\n\n"
+        "def test_c(gammas):\n"
+        "    1\n"
     )
     assert mentions_in(path, re.compile(r"\bgamma\b")) == [
         "test_it.py::test_a",

@@ -1,4 +1,5 @@
-"""Tables, ratios and files of the benchmarks, from records with numbers that can be checked by eye."""
+"""Tables, ratios and files of the benchmarks,
+from records with numbers that can be checked by eye."""
 
 import json
 
@@ -118,10 +119,8 @@ def test_the_fastest_variant_counts(record):
 
 def test_the_text_holds_every_number_and_every_failure(record):
     lines = text(record).splitlines()
-    assert (
-        "| 4 | 128 | 300 [200, 400] | 100 | 850 [800, 900] | 3.00× [2.00×, 4.00×] | 36% [22%, 50%] |"
-        in lines
-    )
+    smallest = "| 4 | 128 | 300 [200, 400] | 100 | 850 [800, 900] | 3.00× [2.00×, 4.00×]"
+    assert f"{smallest} | 36% [22%, 50%] |" in lines
     assert "| 1,024 | 16 | 2M | failed | – | – | – |" in lines
     assert "| 4 | 450 | **850** |" in lines
     assert "- sbx is missing: no such package" in lines

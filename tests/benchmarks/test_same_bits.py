@@ -1,4 +1,5 @@
-"""Runs compared bit for bit: one bit is found, wherever it is; names may change, numbers may not."""
+"""Runs compared bit for bit: one bit is found, wherever it is; names may change,
+numbers may not."""
 
 import contextlib
 import shutil

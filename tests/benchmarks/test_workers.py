@@ -20,7 +20,8 @@ from jaxrl.errors import JaxrlError
 FAKE = """
 from benchmarks.peers.protocol import Variant, serve
 import time
-serve(lambda setting: [Variant("a", lambda n: (print("noise"), time.sleep(0.02 * n)), 10)], [], ["jax"])
+variant = Variant("a", lambda n: (print("noise"), time.sleep(0.02 * n)), 10)
+serve(lambda setting: [variant], [], ["jax"])
 """
 
 
@@ -76,7 +77,10 @@ def test_a_worker_that_hangs_is_given_up(fake):
 
 def test_a_worker_takes_its_own_processes_with_it(fake, tmp_path):
     told = tmp_path / "child"
-    child = f"import os, pathlib, time; pathlib.Path({str(told)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    child = (
+        f"import os, pathlib, time; pathlib.Path({str(told)!r}).write_text(str(os.getpid())); "
+        "time.sleep(60)"
+    )
     worker = fake(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])")
     while not told.exists() or not told.read_text():
         time.sleep(0.05)
@@ -91,7 +95,8 @@ def test_a_worker_takes_its_own_processes_with_it(fake, tmp_path):
 
 @pytest.fixture
 def log(monkeypatch):
-    """Pretended workers, of which the one called b fails in its second turn; who was asked, and who was closed."""
+    """Pretended workers, of which the one called b fails in its second turn; who was asked,
+    and who was closed."""
 
     class Pretended:
         def __init__(self, job):
@@ -155,8 +160,8 @@ def test_the_bound_holds_the_products_and_no_others():
     jaxpr = str(
         jax.make_jaxpr(lambda *a: bound.products((2, 8, 32, 16), *a))(jnp.int32(3), weights, rows)
     )
-    # Two networks of three layers: forward in the rollout; forward, weight gradients and all but the first layer's
-    # input gradients in the update.
+    # Two networks of three layers: forward in the rollout; forward, weight gradients and all but
+    # the first layer's input gradients in the update.
     assert jaxpr.count("dot_general") == 2 * (3 + 3 + 3 + 2)
     assert not any(name in jaxpr for name in ("tanh", "exp", "random_bits", "sort", "gather"))
 

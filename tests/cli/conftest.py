@@ -15,7 +15,8 @@ def shared():
 
 @pytest.fixture
 def run(capsys):
-    """Run a command that is to end with `status`: what it printed on standard output, and on standard error."""
+    """Run a command that is to end with `status`: what it printed on standard output,
+    and on standard error."""
 
     def command(*arguments, status: int = 0) -> tuple[str, str]:
         capsys.readouterr()
@@ -27,7 +28,8 @@ def run(capsys):
 
 @pytest.fixture
 def ask(capsys):
-    """Run a command: (exit status, standard output, standard error), with lines joined at single spaces."""
+    """Run a command: (exit status, standard output, standard error),
+    with lines joined at single spaces."""
 
     def command(*arguments) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -1,4 +1,5 @@
-"""What the command line says to a bad request: one message, before anything is compiled or written."""
+"""What the command line says to a bad request: one message,
+before anything is compiled or written."""
 
 import pytest
 
@@ -14,7 +15,8 @@ def finished(tmp_path_factory):
     return folder
 
 
-# Bad requests: the arguments after `jaxrl train ppo`, and what the message names: what was given, what is allowed.
+# Bad requests: the arguments after `jaxrl train ppo`, and what the message names: what was given,
+# what is allowed.
 BAD_SETTINGS = {
     "--env Cartpole-v1": ["unknown environment 'Cartpole-v1'", "CartPole-v1"],
     "--env probe/two-length": ["'probe/two-length'", PROBE],

@@ -1,4 +1,5 @@
-"""The command line as its users meet it: every command on a tiny run, and the help that explains it."""
+"""The command line as its users meet it: every command on a tiny run,
+and the help that explains it."""
 
 import json
 import re
@@ -343,7 +344,8 @@ def test_help_teaches(run):
     text = " ".join(output.replace("│", " ").split())
     for words in (
         "Proximal policy optimisation",
-        "Standardise observations by running statistics, which are saved with the policy. (default: False)",
+        "Standardise observations by running statistics, which are saved with the policy. "
+        "(default: False)",
         "inf: unclipped. (default: inf)",
         "--normalize-advantages {minibatch,batch,none}",
         "Environment id (see `jaxrl envs`), or package.module:Factory. (required)",
@@ -360,7 +362,8 @@ def test_help_teaches(run):
 
 @pytest.mark.slow
 def test_a_run_of_many_environments_is_long_enough_to_be_one(tmp_path):
-    """The default budget holds no iteration of so many; a budget that was given is kept, and refused if it is short."""
+    """The default budget holds no iteration of so many; a budget that was given is kept,
+    and refused if it is short."""
     arguments = [
         "train",
         "ppo",

@@ -1,4 +1,5 @@
-"""Command lines with a mistake in them: each is served, or refused by a message that names the mistake."""
+"""Command lines with a mistake in them: each is served,
+or refused by a message that names the mistake."""
 
 import functools
 import random
@@ -20,7 +21,8 @@ from tests.train.tiny import ARGUMENTS, PROBE
 SEED = 20
 NEW, RUN = "new/run", "finished"  # the folder of a new run, and the copy of a finished one
 
-# How a value can be wrong for each kind of option. Of those in NO, every one is refused; of those in ODD some are.
+# How a value can be wrong for each kind of option. Of those in NO, every one is refused; of those
+# in ODD some are.
 NO = {
     "int": [
         "1.5",
@@ -154,7 +156,8 @@ COUNTS = {"train": 140, "sweep": 60, "resume": 60, "eval": 60, "plot": 30, "rend
 
 
 class Case(NamedTuple):
-    """A command line, one of the words that a refusal has to name, and whether it has to be refused."""
+    """A command line, one of the words that a refusal has to name,
+    and whether it has to be refused."""
 
     words: list[str]
     named: tuple[str, ...]
@@ -279,7 +282,8 @@ def nothing_is_served(monkeypatch):
     monkeypatch.setattr(Population, "call", served)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", served)
     monkeypatch.setattr("jaxrl.train.output.report.record_episode", served)
-    # The parser tokenises the source of each class for its help, again and again: half of the time of this test.
+    # The parser tokenises the source of each class for its help, again and again: half of the time
+    # of this test.
     tokens = tyro._docstrings._ClassTokenization
     monkeypatch.setattr(tokens, "make", staticmethod(functools.cache(tokens.make)))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -293,7 +297,8 @@ def contents(folder) -> dict[str, int]:
 
 
 def says(message: str, word: str) -> bool:
-    """Whether a message has this word or phrase in it, however it was folded and whichever dash it has."""
+    """Whether a message has this word or phrase in it,
+    however it was folded and whichever dash it has."""
     text, word = (part.replace("│", " ").replace("_", "-") for part in (message, word))
     if word.isascii() and word.replace("-", "").isalnum() and len(word) < 40:
         return bool(re.search(rf"(?<!\w){word}(?!\w)", text))

@@ -36,7 +36,10 @@ def test_interrupted_where_there_is_nothing_to_save(run, monkeypatch):
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"]], ids=" ".join)
 def test_the_first_help_waits_for_nothing(words, tmp_path):
-    script = f"import sys; from jaxrl import cli; cli.main({words}); print('jax' in sys.modules, 'numpy' in sys.modules)"
+    script = (
+        f"import sys; from jaxrl import cli; cli.main({words}); print('jax' in sys.modules, "
+        "'numpy' in sys.modules)"
+    )
     assert python("-c", script, folder=tmp_path).stdout.endswith("False False\n")
 
 
@@ -100,7 +103,11 @@ sys.exit(cli.main(sys.argv[1:]))
 )
 def test_determinism_is_asked_for_before_anything_is_computed(words, tmp_path):
     """XLA reads its flags when the first array is made."""
-    text = "import jax.numpy as jnp\nfrom jaxrl.algos.ppo import ppo as algorithm\nZERO = jnp.zeros(())\n"
+    text = (
+        "import jax.numpy as jnp\n"
+        "from jaxrl.algos.ppo import ppo as algorithm\n"
+        "ZERO = jnp.zeros(())\n"
+    )
     (tmp_path / "mine.py").write_text(text)
     flags = {"XLA_FLAGS": "--xla_cpu_enable_fast_math=false"}
     shown = "XLA_FLAGS=--xla_cpu_enable_fast_math=false --xla_gpu_deterministic_ops=true\n"

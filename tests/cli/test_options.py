@@ -1,4 +1,5 @@
-"""Reading options: one thing however it is spelt, the last value wins, nothing given is dropped in silence."""
+"""Reading options: one thing however it is spelt, the last value wins,
+nothing given is dropped in silence."""
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.train.tiny import PROBE
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Run `jaxrl train ppo …` up to the point where training would begin: the experiment, and loop.train's options."""
+    """Run `jaxrl train ppo …` up to the point where training would begin: the experiment,
+    and loop.train's options."""
     seen = {}
     monkeypatch.setattr(
         command.loop,
@@ -34,7 +36,8 @@ def trained(monkeypatch):
 
 @pytest.mark.parametrize("text", ["100000", "1e5", "100_000", "1.0e5"])
 def test_both_spellings_of_an_option_are_one(trained, text):
-    """A budget that was given is kept, whichever way it is written: with =, it was once taken for none."""
+    """A budget that was given is kept, whichever way it is written: with =,
+    it was once taken for none."""
     sizes = ("--num-envs", "512", "--minibatch-size", "8192")
     for budget in ([f"--total-steps={text}"], ["--total-steps", text], [f"--total_steps={text}"]):
         config = trained(*sizes, *budget).config

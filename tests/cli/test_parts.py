@@ -1,4 +1,5 @@
-"""Parts on the command line and in run folders: offered, kept, read back, and not imported unasked."""
+"""Parts on the command line and in run folders: offered, kept, read back,
+and not imported unasked."""
 
 import dataclasses
 import json

@@ -1,4 +1,5 @@
-"""Parts chosen by name: they bring their own settings, which are written, read, checked and swept like any others."""
+"""Parts chosen by name: they bring their own settings, which are written, read,
+checked and swept like any others."""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""The Algorithm contract, held against every algorithm in `jaxrl.algos` on an environment for each kind of action."""
+"""The Algorithm contract, held against every algorithm in `jaxrl.algos` on an environment for each
+kind of action."""
 
 import functools
 import inspect
@@ -62,7 +63,8 @@ def tiny_config(name):
 
 
 class Compiled:
-    """One algorithm on one environment: a single member, and a population of 2 settings × 2 seeds."""
+    """One algorithm on one environment: a single member,
+    and a population of 2 settings × 2 seeds."""
 
     def __init__(self, name, environment_id):
         self.name, self.env = name, environments.make(environment_id)

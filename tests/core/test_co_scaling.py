@@ -8,7 +8,8 @@ from jaxrl.core.co_scaling import RULES, co_scale
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.errors import JaxrlError
 
-# Tuned at 64 environments: 64 · 128 = 8192 transitions, 8 minibatches of 1024, 32 gradient steps an iteration.
+# Tuned at 64 environments: 64 · 128 = 8192 transitions, 8 minibatches of 1024, 32 gradient steps an
+# iteration.
 TUNED = PPOConfig(
     num_steps=128, minibatch_size=1024, num_epochs=4, learning_rate=1e-3, total_steps=10_000_000
 )

@@ -84,7 +84,8 @@ def test_a_term_much_larger_or_smaller_than_the_sum_loses_nothing(terms):
 
 
 def test_more_steps_than_float32_can_count():
-    """The compiler must not simplify (a + b) − a: every program below would then be the plain sum."""
+    """The compiler must not simplify (a + b) − a:
+    every program below would then be the plain sum."""
     terms = jnp.array([1.0, 0.1, -0.3], jnp.float32)
     plain, total = jax.device_get(jax.jit(counted)(terms, MANY))
     true = MANY * np.asarray(terms, np.float64)
@@ -110,7 +111,8 @@ def test_the_same_bits_with_and_without_jit_vmap_and_scan():
 
 
 def test_terms_that_are_products_of_the_same_program():
-    """A product may enter the sum unrounded, as a fused multiply-add: no more than its own rounding."""
+    """A product may enter the sum unrounded, as a fused multiply-add:
+    no more than its own rounding."""
     left, right = random_terms("one sign"), random_terms("normal")
     fused = jax.jit(lambda left, right: in_one_loop(left * right))(left, right)
     within = jax.jit(

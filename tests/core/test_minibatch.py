@@ -40,7 +40,8 @@ def test_every_size_is_permuted_primes_too(size):
 
 @pytest.mark.parametrize(("size", "trials"), [(12, 20_000), (512, 4000)])
 def test_where_an_index_goes_and_where_its_neighbour_goes_are_independent(size, trials):
-    """Counts of (place of 0, place of 1) by quarters of the permutation, against a random permutation's."""
+    """Counts of (place of 0, place of 1) by quarters of the permutation,
+    against a random permutation's."""
     keys = jax.random.split(jax.random.key(5), trials)
     places = np.asarray(
         jax.jit(jax.vmap(lambda key: jnp.argsort(minibatch.permutation(key, size))[:2]))(keys)

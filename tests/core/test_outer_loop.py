@@ -38,7 +38,8 @@ def test_an_outer_step_of_one_is_the_optimised_policy_to_the_last_bit():
 
 
 def test_the_noise_scale_is_the_noise_over_the_signal():
-    """Gradients of mean g and covariance s² I per sample: tr Σ = d s², whatever the sizes of the batches."""
+    """Gradients of mean g and covariance s² I per sample: tr Σ = d s²,
+    whatever the sizes of the batches."""
     rng = np.random.default_rng(0)
     dimension, deviation, small, large = 50, 3.0, 8, 64
     mean = rng.normal(size=dimension)

@@ -36,7 +36,8 @@ def n_step_loop(reward, next_value, terminated, truncated, gamma, n):
 
 
 def lambda_loop(reward, next_value, terminated, truncated, gamma, lambda_):
-    """The definition: Σ (1 − λ) λ^{n−1} G^{(n)}, with all the weight left over on the longest return."""
+    """The definition: Σ (1 − λ) λ^{n−1} G^{(n)},
+    with all the weight left over on the longest return."""
     arguments, length = (reward, next_value, terminated, truncated, gamma), len(reward)
     target = lambda_ ** (length - 1) * n_step_loop(*arguments, length)
     for n in range(1, length):
@@ -45,7 +46,8 @@ def lambda_loop(reward, next_value, terminated, truncated, gamma, lambda_):
 
 
 def rollout(seed, shape=(40,), ends=0.15):
-    """A random rollout with both kinds of ends (some on one row), and the values of the states it met."""
+    """A random rollout with both kinds of ends (some on one row),
+    and the values of the states it met."""
     rng = np.random.default_rng(seed)
     reward, value, final_value = rng.normal(size=(3, *shape)).astype(np.float32)
     last_value = rng.normal(size=shape[1:]).astype(np.float32)
@@ -55,7 +57,8 @@ def rollout(seed, shape=(40,), ends=0.15):
 
 @pytest.fixture
 def eight_steps():
-    """Three episodes: terminated at t = 2, truncated at t = 5 (V(final) = 100), still running at the end."""
+    """Three episodes: terminated at t = 2, truncated at t = 5 (V(final) = 100),
+    still running at the end."""
     reward = np.array([1, 2, 3, 4, 5, 6, 7, 8], np.float32)
     value = np.array([10, 20, 30, 40, 50, 60, 70, 80], np.float32)
     terminated, truncated = np.arange(8) == 2, np.arange(8) == 5
@@ -144,7 +147,8 @@ def test_nothing_leaks_into_an_episode_from_the_next(kind):
 
 
 def test_a_time_limit_leaves_the_value_of_a_constant_reward_alone():
-    """V = r / (1 − γ) is the fixed point of every target under truncation, and of none under termination."""
+    """V = r / (1 − γ) is the fixed point of every target under truncation,
+    and of none under termination."""
     gamma, reward = 0.9, np.ones(12, np.float32)
     value = np.full(12, 1 / (1 - gamma), np.float32)
     limit, never = np.arange(12) % 5 == 4, np.zeros(12, bool)
@@ -159,7 +163,8 @@ def test_a_time_limit_leaves_the_value_of_a_constant_reward_alone():
 
 
 def test_values_that_must_not_be_read_may_be_nan():
-    """A simulation that blew up ends with a worthless successor: it may cost an episode, not the run."""
+    """A simulation that blew up ends with a worthless successor: it may cost an episode,
+    not the run."""
     reward = value = np.ones(3, np.float32)
     next_value = np.array([1, np.nan, 1], np.float32)
     terminated, truncated = np.arange(3) == 1, np.zeros(3, bool)

@@ -1,4 +1,5 @@
-"""Exact values of finite-horizon MDPs against sums over all trajectories, and what drawing and counting must keep."""
+"""Exact values of finite-horizon MDPs against sums over all trajectories,
+and what drawing and counting must keep."""
 
 import functools
 import itertools

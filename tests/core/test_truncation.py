@@ -11,7 +11,8 @@ NUM_ENVS = 5
 
 
 def truncations(rng, num_steps, shortest, longest):
-    """bool [T, N]: episodes of random limits in [shortest, longest], begun at random times before the rollout."""
+    """bool [T, N]: episodes of random limits in [shortest, longest],
+    begun at random times before the rollout."""
     truncated = np.zeros((num_steps, NUM_ENVS), bool)
     for n in range(NUM_ENVS):
         limit = rng.integers(shortest, longest + 1)

@@ -16,7 +16,8 @@ from tests.algos.walk import Walk, make_config
 from tests.train.tiny import arrays
 
 NUM_ENVS = 16
-# One minibatch is the whole batch, so that the shuffle does not matter; all that devices reduce is switched on.
+# One minibatch is the whole batch, so that the shuffle does not matter; all that devices reduce is
+# switched on.
 CONFIG = make_config(
     num_envs=NUM_ENVS,
     minibatch_size=16 * NUM_ENVS,
@@ -30,7 +31,8 @@ CONFIG = make_config(
 
 @contextlib.contextmanager
 def deterministic_actions() -> Iterator[None]:
-    """Actions are not drawn: of the walk nothing is left to a device's own keys, since each row holds its starts."""
+    """Actions are not drawn: of the walk nothing is left to a device's own keys,
+    since each row holds its starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Categorical, "sample", lambda self, key: self.mode())
         yield
@@ -38,7 +40,8 @@ def deterministic_actions() -> Iterator[None]:
 
 @functools.cache
 def walks(devices: int) -> Program:
-    """Walks of deterministic actions, shared by so many devices; to be run under `deterministic_actions`."""
+    """Walks of deterministic actions, shared by so many devices;
+    to be run under `deterministic_actions`."""
     return Program(ppo, Walk(), CONFIG, seeds=[0], layout=Layout(env=devices))
 
 
@@ -56,7 +59,8 @@ def place(state, program: Program):
 
 
 def without_stock(state):
-    """The state, of whose starts only the number handed out is left: when they are made is up to those who share."""
+    """The state, of whose starts only the number handed out is left:
+    when they are made is up to those who share."""
     bank = state.vector.starts
     return state._replace(vector=state.vector._replace(starts=(bank.key, bank.episode + bank.used)))
 

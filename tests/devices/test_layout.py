@@ -1,4 +1,5 @@
-"""How devices are shared out: chosen where nothing is said, refused in the user's words where it cannot be."""
+"""How devices are shared out: chosen where nothing is said,
+refused in the user's words where it cannot be."""
 
 import jax
 import pytest
@@ -41,7 +42,8 @@ def chosen(config, num_members=1, devices=None, mesh=(), splits=True):
             {"config": SMALL, "mesh": ("seed=2",), "num_members": 4, "devices": 8},
             Layout(seed=2, env=4),
         ),
-        # Members need not divide evenly: three and two, or two on each of six, which eight would not do sooner.
+        # Members need not divide evenly: three and two, or two on each of six, which eight would
+        # not do sooner.
         ({"config": SMALL, "mesh": ("seed=2",), "num_members": 5}, Layout(seed=2)),
         ({"config": SMALL, "devices": 2, "num_members": 5}, Layout(seed=2)),
         ({"config": SMALL, "num_members": 12}, Layout(seed=6)),
@@ -83,8 +85,8 @@ def test_the_layout_that_is_chosen(given, layout):
         ({"mesh": ("env=0",)}, "'env=0', but must be like env=4,seed=2"),
         (
             {"devices": 5, "num_members": 2},
-            "members = 2 and num_envs = 12 and minibatch_size = 96 cannot be shared evenly by 5 devices. "
-            "Numbers that can: 1, 2, 3, 4, 6, 8",
+            "members = 2 and num_envs = 12 and minibatch_size = 96 cannot be shared evenly by 5 "
+            "devices. Numbers that can: 1, 2, 3, 4, 6, 8",
         ),
         (
             {"devices": 8, "mesh": ("env=3",)},

@@ -1,4 +1,5 @@
-"""Members that are dealt out to devices, evenly or not: they end where they end on one device, to rounding.
+"""Members that are dealt out to devices, evenly or not: they end where they end on one device,
+to rounding.
 
 Each device compiles a batch of its own size, so that after the first step the last bits may differ.
 """

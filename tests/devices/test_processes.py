@@ -1,4 +1,5 @@
-"""Two processes train one run: if one is killed, the other ends, and the run goes on to the bits of a single one."""
+"""Two processes train one run: if one is killed, the other ends,
+and the run goes on to the bits of a single one."""
 
 import contextlib
 import os
@@ -47,7 +48,8 @@ def free_port() -> int:
 
 
 class Pair:
-    """Two processes of the same command, but for what the `second` adds; both are killed at the end of the block."""
+    """Two processes of the same command, but for what the `second` adds;
+    both are killed at the end of the block."""
 
     def __init__(
         self,
@@ -107,7 +109,8 @@ class Pair:
 
 
 def lost_one(pair: Pair, folder: Path, index: int) -> tuple[int, str, str, float]:
-    """Kill one of a pair in the middle of its run: how the other one ended, and after how many seconds."""
+    """Kill one of a pair in the middle of its run: how the other one ended,
+    and after how many seconds."""
     pair.wait_for_checkpoints(folder)
     pair.processes[index].kill()
     killed = time.monotonic()
@@ -116,7 +119,8 @@ def lost_one(pair: Pair, folder: Path, index: int) -> tuple[int, str, str, float
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory):
-    """(folder, what was left of it after a kill, how the survivor ended, how those ended that went on)."""
+    """(folder, what was left of it after a kill, how the survivor ended,
+    how those ended that went on)."""
     folder = tmp_path_factory.mktemp("processes") / "run"
     with Pair([*TRAIN, "--folder", str(folder)]) as pair:
         survivor = lost_one(pair, folder, 1)

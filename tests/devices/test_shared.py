@@ -1,4 +1,5 @@
-"""PPO shared by eight devices: it learns, it talks no more than it must, and members of a population never meet."""
+"""PPO shared by eight devices: it learns, it talks no more than it must,
+and members of a population never meet."""
 
 import collections
 import dataclasses
@@ -23,7 +24,8 @@ EVERYTHING = {
     "outer_step_size": 1.1,
 }
 COLLECTIVE = re.compile(
-    r"= .*?\b(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter|send|recv)(?:-start)?\("
+    r"= .*?\b(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter|send|recv)"
+    r"(?:-start)?\("
 )
 
 
@@ -39,7 +41,8 @@ def spread(made: Experiment, *mesh: str) -> Program:
 
 @pytest.fixture(scope="module")
 def learned():
-    """(program, state, returns before, returns after) of the probe whose best action depends on the observation."""
+    """(program, state, returns before, returns after) of the probe whose best action depends on the
+    observation."""
     made = experiment(
         "probe/observation-action",
         **{
@@ -95,7 +98,8 @@ def test_devices_draw_numbers_of_their_own(learned):
 
 
 def messages(program: Program) -> dict[int, int]:
-    """How many messages the compiled chunk holds, by the loops around them: 3 is a gradient step's."""
+    """How many messages the compiled chunk holds, by the loops around them:
+    3 is a gradient step's."""
     lines = [
         line
         for line in program.population.compiled["chunk"].as_text().splitlines()
@@ -110,10 +114,11 @@ def messages(program: Program) -> dict[int, int]:
 
 
 def test_a_gradient_step_sends_one_message(learned, population):
-    # A chunk sends its metrics; an epoch, the means and the variances of its minibatches' advantages.
+    # A chunk sends its metrics; an epoch, the means and the variances of its minibatches'
+    # advantages.
     assert messages(population[0]) == {0: 1, 2: 2, 3: 1}
-    # Of the batch instead, once an iteration: the advantages' mean and variance, and two rounds for the moments of
-    # observations and returns together. The divergence travels with the gradient.
+    # Of the batch instead, once an iteration: the advantages' mean and variance, and two rounds for
+    # the moments of observations and returns together. The divergence travels with the gradient.
     assert messages(learned[0]) == {0: 1, 1: 4, 3: 1}
 
 

@@ -16,7 +16,8 @@ def actor(act: Callable[[PyTree, Key], Array]) -> Actor:
 
 
 def counting(act: Callable[[Array, View, Key], Array], begin: int = 0) -> Actor:
-    """An actor that counts its actions in the episode, from `begin` on: `act(count, View, key) -> action`."""
+    """An actor that counts its actions in the episode, from `begin` on:
+    `act(count, View, key) -> action`."""
 
     def act_and_count(policy: tuple, count: Array, view: View, key: Key) -> tuple[Array, Array]:
         return act(count, view, key), count + 1

@@ -1,4 +1,5 @@
-"""Collecting: the value of what follows at every kind of end, memories, and what a policy is shown."""
+"""Collecting: the value of what follows at every kind of end, memories,
+and what a policy is shown."""
 
 import functools
 
@@ -40,9 +41,11 @@ def decide(memory, view, key):
     ("name", "stagger"), [("fresh", False), ("fresh", True), ("own limits", True)]
 )
 def test_the_next_value_is_that_of_the_state_before_any_reset(num_steps, name, stagger):
-    """The world only grows older: the successor of (name, age) is (name, age + 1), truncated or not.
+    """The world only grows older: the successor of (name, age) is (name, age + 1),
+    truncated or not.
 
-    Three steps fill one slot, HORIZON + 1 so many that all final observations are kept, 8 * HORIZON several slots.
+    Three steps fill one slot, HORIZON + 1 so many that all final observations are kept, 8 * HORIZON
+    several slots.
     """
     vector = VectorEnv(Scripted(), STARTS[name], NUM_ENVS, stagger)
 
@@ -68,7 +71,8 @@ def test_the_next_value_is_that_of_the_state_before_any_reset(num_steps, name, s
 
 
 def count(memory, view, key):
-    """Its memory counts the steps of the episode, from BEGIN on; it adds the memory, what it saw, and the value."""
+    """Its memory counts the steps of the episode, from BEGIN on; it adds the memory,
+    what it saw, and the value."""
     return (
         script(key),
         memory + 1,
@@ -87,7 +91,8 @@ def critic(read):
 
 @functools.cache
 def counted(name, num_steps):
-    """Two rollouts, the second where the first one ended, each with its next values; leaves [T, N, ...]."""
+    """Two rollouts, the second where the first one ended, each with its next values;
+    leaves [T, N, ...]."""
     vector = VectorEnv(Scripted(), STARTS[name], NUM_ENVS, stagger=True)
 
     def half(state, memory, key):
@@ -160,7 +165,8 @@ def test_a_policy_sees_what_its_last_action_in_the_episode_was_and_earned(name):
     ],
 )
 def test_a_critic_that_reads_the_memory_and_the_view_bootstraps_exactly(name, num_steps, kept):
-    """Of the successor it reads the memory after the action, the reward and the action: none of it of a new episode."""
+    """Of the successor it reads the memory after the action, the reward and the action:
+    none of it of a new episode."""
     truncated = 0
     for rollout, next_value in counted(name, num_steps):
         seen, memory = rollout.transition, rollout.extras["memory"]

@@ -1,4 +1,5 @@
-"""Playing whole episodes: in pieces, from given states, kept; and as in a vector that resets itself."""
+"""Playing whole episodes: in pieces, from given states, kept;
+and as in a vector that resets itself."""
 
 import functools
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ CHEAP = {
 
 
 def earn(count, view, key):
-    """A reward that tells of the memory, of the last reward and of the key; one action in eight terminates.
+    """A reward that tells of the memory, of the last reward and of the key;
+    one action in eight terminates.
 
     Products are with powers of two, so that every compiler finds the same bits.
     """
@@ -188,7 +190,8 @@ def ppo_case():
 
 
 def stepmix_case():
-    """The bold policy takes other actions than the cautious one, which is what a memory not begun would follow."""
+    """The bold policy takes other actions than the cautious one,
+    which is what a memory not begun would follow."""
     env = make("tabular/deep-sea", depth=5)
     agent = stepmix_agent(env, StepMixConfig())
     bold, cautious = (jnp.zeros(env.rewards.shape).at[..., action].set(1.0) for action in (1, 0))

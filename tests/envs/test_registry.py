@@ -33,7 +33,8 @@ def test_lists_ids_by_suite_without_importing_third_parties():
         "ids = registry.environment_ids()\n"
         "assert 'CartPole-v1' in ids['gymnax'] and 'probe/two-step' in ids['probe']\n"
         "registry.make('probe/two-step')\n"
-        "assert 'gymnax' not in sys.modules and 'brax' not in sys.modules and 'mujoco' not in sys.modules\n"
+        "assert 'gymnax' not in sys.modules and 'brax' not in sys.modules and 'mujoco' not in "
+        "sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -64,7 +64,8 @@ def draws(n, count=200):
 
 
 def test_the_start_of_an_episode_is_the_environments_own_reset_whenever_it_is_made():
-    """Rows end now and then, some of them twice in a row; every start is reset(fold_in(row's key, its number))."""
+    """Rows end now and then, some of them twice in a row;
+    every start is reset(fold_in(row's key, its number))."""
     starts, n, steps = Fresh(Anywhere()), 5, 40
     ended = np.random.default_rng(0).random((steps, n)) < np.array([0.0, 0.05, 0.3, 0.9, 1.0])
     first = jax.jit(starts.init, static_argnums=1)(jax.random.key(0), n)
@@ -221,7 +222,8 @@ def test_a_pool_without_rows_is_refused(size):
 
 
 class Walls(Environment):
-    """Goes where it is told along a line, from `reset`'s place 0; ends at 3. The state is the place, twice."""
+    """Goes where it is told along a line, from `reset`'s place 0; ends at 3.
+    The state is the place, twice."""
 
     observation_space = Box(-10.0, 10.0, ())
     action_space = Box(-10.0, 10.0, ())
@@ -236,7 +238,8 @@ class Walls(Environment):
 
 
 class Remembering(Fresh):
-    """Begins where the last episode ended, at most at 2, and counts the origins; keeps what `draw` was told."""
+    """Begins where the last episode ended, at most at 2, and counts the origins;
+    keeps what `draw` was told."""
 
     shortest = 2
     sharded = True
@@ -264,7 +267,8 @@ class Remembering(Fresh):
 
 
 def test_a_distribution_is_told_how_the_episode_that_ended_went_and_where():
-    """Rows 0 and 1 walk by 0.5 and 2 a step: time ends the one, its place the other. Two steps are granted."""
+    """Rows 0 and 1 walk by 0.5 and 2 a step: time ends the one, its place the other.
+    Two steps are granted."""
     vector = VectorEnv(Walls(), Remembering(Walls()), 2)
     state = jax.jit(vector.init)(jax.random.key(0))
     np.testing.assert_array_equal(

@@ -21,7 +21,8 @@ NUM_ENVS, NUM_STEPS, HORIZON = 3, 40, 5
 
 
 class Scripted(Environment):
-    """Does as it is told: an action is (reward, whether to terminate). Observes (its random name, its age)."""
+    """Does as it is told: an action is (reward, whether to terminate).
+    Observes (its random name, its age)."""
 
     @property
     def observation_space(self):
@@ -74,7 +75,8 @@ STARTS = {
 
 @functools.cache
 def play(name):
-    """NUM_STEPS steps of a random script: actions, states before each step, transitions, all [T, N, ...]."""
+    """NUM_STEPS steps of a random script: actions, states before each step, transitions,
+    all [T, N, ...]."""
     vector = VectorEnv(Scripted(), STARTS[name], NUM_ENVS)
     rng = np.random.default_rng(0)
     actions = rng.normal(size=(NUM_STEPS, NUM_ENVS, 2)).astype(np.float32)
@@ -195,7 +197,8 @@ def test_init_begins_every_environment_in_its_own_episode():
 
 @functools.cache
 def play_on(stagger):
-    """4 * HORIZON steps of 700 environments that only time ends: first limits [N], transitions [T, N, ...]."""
+    """4 * HORIZON steps of 700 environments that only time ends: first limits [N],
+    transitions [T, N, ...]."""
     vector = VectorEnv(Scripted(), STARTS["fresh"], 700, stagger=stagger)
 
     @jax.jit
@@ -243,7 +246,8 @@ def test_staggering_adds_no_truncation_to_a_rollout(num_steps):
 
 
 def test_nothing_counts_beyond_an_episode_but_the_banks_number_of_it():
-    """2**31 transitions pass without any integer reaching 2**31: every count of steps begins anew with an episode."""
+    """2**31 transitions pass without any integer reaching 2**31:
+    every count of steps begins anew with an episode."""
     _, states, following, seen = play("fresh")
     ended = seen.terminated | seen.truncated
     counts = {name: getattr(following, name) for name in ("clock", "limit", "origin")}
@@ -270,7 +274,8 @@ def test_the_longest_episode_that_int32_can_count_ends_in_a_truncation():
 
 @jax.jit
 def first_episode(env):
-    """(return, length) of the first episode of two environments, [2] each, by one loop of vector steps."""
+    """(return, length) of the first episode of two environments, [2] each,
+    by one loop of vector steps."""
     vector = VectorEnv(env, Fresh(env), 2)
 
     def one_step(time, carry):
@@ -316,7 +321,8 @@ def test_episodes_of_two_lengths_are_counted_as_they_end():
     total = jax.tree.map(lambda leaf: float(leaf.sum()), metrics)
     assert total["episode_return"] == total["episode_length"] == (lengths.sum(), len(lengths))
     assert total["truncated_fraction"] == (0.0, len(lengths))
-    # Within a window short episodes are seen more often than they begin: not the fixed-length evaluation's mean.
+    # Within a window short episodes are seen more often than they begin: not the fixed-length
+    # evaluation's mean.
     assert lengths.mean() < 6.0
 
 

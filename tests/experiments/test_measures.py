@@ -1,4 +1,5 @@
-"""What the experiments measure while they train: against the same computed directly, or known beforehand."""
+"""What the experiments measure while they train: against the same computed directly,
+or known beforehand."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The scaling experiment: the outer law at a small size, what is trained once, and what the tables say."""
+"""The scaling experiment: the outer law at a small size, what is trained once,
+and what the tables say."""
 
 import importlib
 import json
@@ -30,7 +31,8 @@ SMALL = PPOConfig(
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    """The experiment as it runs from its folder, with results of its own and nothing but tiny networks."""
+    """The experiment as it runs from its folder,
+    with results of its own and nothing but tiny networks."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
     module = importlib.import_module("scaling_envs")
     tiny = NetworkConfig(hidden_sizes=(4,), train_std=False)

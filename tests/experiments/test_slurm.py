@@ -1,4 +1,5 @@
-"""The job for SLURM, with stand-ins for SLURM: what it starts, and what it does when it is stopped."""
+"""The job for SLURM, with stand-ins for SLURM: what it starts,
+and what it does when it is stopped."""
 
 import contextlib
 import os

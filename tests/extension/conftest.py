@@ -1,4 +1,5 @@
-"""The command line on what an outsider adds: files to learn from, runs that are stopped, programs that are shared."""
+"""The command line on what an outsider adds: files to learn from, runs that are stopped,
+programs that are shared."""
 
 import numpy as np
 import pytest

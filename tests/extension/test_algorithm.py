@@ -1,4 +1,5 @@
-"""An algorithm of one's own through every command: two networks of one kind, an input, a mode that is steered."""
+"""An algorithm of one's own through every command: two networks of one kind, an input,
+a mode that is steered."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""A task that needs the last reward: a policy that is shown it solves it, one that sees observations alone cannot."""
+"""A task that needs the last reward: a policy that is shown it solves it,
+one that sees observations alone cannot."""
 
 import functools
 

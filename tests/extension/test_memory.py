@@ -8,7 +8,8 @@ TURNS = f"{OUTSIDE}.turns:turns"
 
 
 def test_deep_stepmix_follows_a_baseline_that_counts_its_steps(run, ask, tmp_path):
-    """Two episodes in each round, of an odd number of steps: in the second one only a memory begun anew is right."""
+    """Two episodes in each round, of an odd number of steps:
+    in the second one only a memory begun anew is right."""
     assert LENGTH % 2 == 1
     baseline, folder = tmp_path / "runs" / "turns", tmp_path / "runs" / "deep"
     run(

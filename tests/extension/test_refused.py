@@ -1,4 +1,5 @@
-"""What an outsider may get wrong: one message that names it, before anything is compiled or written."""
+"""What an outsider may get wrong: one message that names it,
+before anything is compiled or written."""
 
 import shutil
 
@@ -103,20 +104,23 @@ REQUESTS = {
     "a policy that is not the agent's": (
         ["train", f"{OUTSIDE}.hoarding:withholding", *LEVERS],
         [
-            "not what its agent's init makes: policy['weight'] float32[] where that has policy['weight'] float32[2]"
+            "not what its agent's init makes: policy['weight'] float32[] where that has "
+            "policy['weight'] float32[2]"
         ],
     ),
     "an input without an agent beside the algorithm": (
         ["train", f"{OUTSIDE}.hoarding:deserting", *LEVERS, "--dataset", "DATA"],
         [
-            "deserting needs deserting_agent(env: Environment, config: CloningConfig) -> Agent beside it",
+            "deserting needs deserting_agent(env: Environment, config: CloningConfig) -> Agent "
+            "beside it",
             "'dataset'",
         ],
     ),
     "an agent that needs an input": (
         ["train", f"{OUTSIDE}.hoarding:clinging", *LEVERS, "--dataset", "DATA"],
         [
-            "clinging needs clinging_agent(env: Environment, config: CloningConfig) -> Agent beside it",
+            "clinging needs clinging_agent(env: Environment, config: CloningConfig) -> Agent "
+            "beside it",
             "'dataset'",
         ],
     ),

@@ -1,4 +1,5 @@
-"""A start distribution of one's own, which learns from outcomes and reads a bank, under PPO as it is."""
+"""A start distribution of one's own, which learns from outcomes and reads a bank,
+under PPO as it is."""
 
 import jax
 import jax.numpy as jnp

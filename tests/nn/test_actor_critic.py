@@ -1,4 +1,5 @@
-"""The actor-critic: heads for every space, the first policy, and the way from a sample to an action."""
+"""The actor-critic: heads for every space, the first policy,
+and the way from a sample to an action."""
 
 import functools
 
@@ -215,7 +216,8 @@ def test_a_cnn_without_a_grid_is_refused(shape):
     with pytest.raises(JaxrlError) as error:
         check_network(NetworkConfig(torso="cnn"), Box(0, 1, shape), Discrete(2))
     assert str(error.value) == (
-        f"torso=cnn needs observations [height, width, channels], but they are {list(shape)}: use mlp."
+        f"torso=cnn needs observations [height, width, channels], but they are {list(shape)}: use "
+        "mlp."
     )
 
 

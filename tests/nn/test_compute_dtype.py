@@ -1,4 +1,5 @@
-"""The network in bfloat16: what is rounded, what stays float32, and that nothing changes in float32."""
+"""The network in bfloat16: what is rounded, what stays float32,
+and that nothing changes in float32."""
 
 import functools
 
@@ -188,7 +189,8 @@ def test_other_types_are_refused():
 
 
 def test_ppo_learns_in_bfloat16_and_its_first_ratios_are_one():
-    """The first ratio is exactly 1 where float32 sums come out alike in rollout and loss, as they do here."""
+    """The first ratio is exactly 1 where float32 sums come out alike in rollout and loss,
+    as they do here."""
     network = NetworkConfig(hidden_sizes=(16,), compute_dtype="bfloat16")
     sizes = {"total_steps": 30 * 256, "num_envs": 16, "num_steps": 16, "minibatch_size": 64}
     config = PPOConfig(

@@ -1,4 +1,5 @@
-"""A run whose numbers break: it stops with the last good state; a population goes on without the member."""
+"""A run whose numbers break: it stops with the last good state;
+a population goes on without the member."""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,8 @@ def test_divergence_in_mid_run_leaves_the_newest_checkpoint(
     tmp_path, monkeypatch, whole, break_policy, named
 ):
     folder, saved = tmp_path / "run", POINTS[2]
-    match = rf"^{named} became .* between iterations {BREAK - 1} and {BREAK} .* is saved: iteration {saved} in "
+    between = f"between iterations {BREAK - 1} and {BREAK}"
+    match = rf"^{named} became .* {between} .* is saved: iteration {saved} in "
     with monkeypatch.context() as patch:
         breaking(patch, BREAK, break_policy)
         with pytest.raises(loop.Diverged, match=match):
@@ -105,7 +107,10 @@ def test_a_policy_that_is_no_number_at_once_is_not_trained(tmp_path, monkeypatch
 
 def test_one_diverged_setting_does_not_stop_the_others(tmp_path):
     both = experiment(sweep={"learning_rate": [1e-3, HOPELESS]}, num_seeds=2)
-    match = "learning_rate=1e[+]38 seed=0, learning_rate=1e[+]38 seed=1 diverged .*loss.*the others go on"
+    match = (
+        "learning_rate=1e[+]38 seed=0, learning_rate=1e[+]38 seed=1 diverged .*loss.*the others go "
+        "on"
+    )
     with pytest.warns(loop.RunWarning, match=match) as caught:
         result = loop.train(both, tmp_path / "run")
     assert len(caught) == 1  # said once

@@ -1,4 +1,5 @@
-"""Evaluation: every episode counts once, to its own end or to the time limit, under keys of its own."""
+"""Evaluation: every episode counts once, to its own end or to the time limit,
+under keys of its own."""
 
 import functools
 
@@ -22,7 +23,8 @@ EPISODES = 400
 
 
 def coin_agent(env=None, config=None) -> Agent:
-    """Without parameters: deterministic action 1, else a fair coin; its memory counts its actions."""
+    """Without parameters: deterministic action 1, else a fair coin;
+    its memory counts its actions."""
 
     def deterministic(policy, memory, view, key):
         return jnp.int32(1), memory + 1
@@ -65,7 +67,8 @@ def episodes(
 
 
 def test_short_episodes_do_not_win():
-    """Returns are 2 or 10 with equal chance, mean 6; over the first to end it would be about 3.3."""
+    """Returns are 2 or 10 with equal chance, mean 6;
+    over the first to end it would be about 3.3."""
     returns, lengths = episodes(PROBE)
     assert set(np.unique(returns)) == {2.0, 10.0}
     long = np.mean(returns == 10)
@@ -154,7 +157,8 @@ def test_memory_is_carried_through_each_episode():
 
 
 class RevealsItsKey(Recall):
-    """The reward is a number drawn from the key of the reset, as `coin_policy` draws its first state."""
+    """The reward is a number drawn from the key of the reset,
+    as `coin_policy` draws its first state."""
 
     @property
     def horizon(self):
@@ -170,7 +174,8 @@ class RevealsItsKey(Recall):
 
 @pytest.fixture(scope="module")
 def revealing():
-    """(the numbers drawn in training, a function of the iteration: those of both kinds of evaluation)."""
+    """(the numbers drawn in training, a function of the iteration:
+    those of both kinds of evaluation)."""
     config = experiment().config
     program = Program(coin_policy, RevealsItsKey(), config, [0, 1], num_episodes=50)
     state = program.init()

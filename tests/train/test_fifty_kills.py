@@ -1,4 +1,5 @@
-"""Fifty kills at random moments, from the first import to the last checkpoint: every run ends in the same bits."""
+"""Fifty kills at random moments, from the first import to the last checkpoint:
+every run ends in the same bits."""
 
 import random
 import signal
@@ -14,7 +15,8 @@ LONGEST_SECONDS = 600.0  # of one process
 
 
 def attempt(folder, patience):
-    """Train or go on for at most `patience` seconds, then kill: whether the run has ended by itself."""
+    """Train or go on for at most `patience` seconds, then kill:
+    whether the run has ended by itself."""
     begun = (folder / "config.json").exists()
     process = start("resume", str(folder)) if begun else start(*TRAIN, str(folder))
     try:

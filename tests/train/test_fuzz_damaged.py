@@ -1,4 +1,5 @@
-"""Damaged run folders: each is served with a word about what is lost, or refused by the file and the field."""
+"""Damaged run folders: each is served with a word about what is lost,
+or refused by the file and the field."""
 
 import contextlib
 import functools
@@ -91,7 +92,8 @@ COMMANDS = {
 
 
 class Case(NamedTuple):
-    """A damage, what has to be named, and whether anything is lost by it (None: it may pass for whole)."""
+    """A damage, what has to be named, and whether anything is lost by it
+    (None: it may pass for whole)."""
 
     name: str
     damage: Callable[[Path], object]
@@ -363,7 +365,8 @@ def evaluations_cases(rng):
         "empty archive": evaluations(lambda _: {}),
         **{f"cut at {place}": cut(place) for place in (0.1, 0.9, 0.99)},
     }
-    # A kill before an evaluation is written leaves the same; a flipped byte may be one that says nothing.
+    # A kill before an evaluation is written leaves the same; a flipped byte may be one that says
+    # nothing.
     open_ = {"the last missing": each(lambda values: values[:-1])}
     open_ |= {f"flipped at {place:.2f}": flip(place) for place in (rng.random() for _ in range(6))}
     return file_cases("evaluations.npz", changed | TORN) + file_cases(
@@ -543,7 +546,8 @@ def contents(folder):
 
 
 def evaluated(folder):
-    """Every evaluation that can be read anywhere in a folder, as (iteration, bytes of its returns)."""
+    """Every evaluation that can be read anywhere in a folder,
+    as (iteration, bytes of its returns)."""
     found = set()
     for file in folder.glob("*evaluations.npz"):
         with contextlib.suppress(ValueError, OSError):

@@ -1,4 +1,5 @@
-"""Run folders of a stranger: nothing that they name is imported or run, and nothing outside of them is touched."""
+"""Run folders of a stranger: nothing that they name is imported or run,
+and nothing outside of them is touched."""
 
 import json
 import os
@@ -30,7 +31,8 @@ COMMANDS = {
     "plot": ["plot"],
 }
 RUNS_CODE = ("resume", "eval", "last", "render")
-# Names of what is there, of what is not, and of modules that lie in the working folder and in the run folder.
+# Names of what is there, of what is not, and of modules that lie in the working folder and in the
+# run folder.
 NAMES = [
     "os:system",
     "subprocess:run",
@@ -61,7 +63,8 @@ def begun(tmp_path_factory):
 
 @pytest.fixture
 def folder(begun, tmp_path, monkeypatch):
-    """A stranger's run folder in a working folder that is as bad: modules that would be found before anything else."""
+    """A stranger's run folder in a working folder that is as bad:
+    modules that would be found before anything else."""
     folder = shutil.copytree(begun, tmp_path / "runs" / "run")
     for place in (tmp_path, folder, tmp_path / "runs"):
         for name in ("evil", "random", "gymnax", "wandb", "sitecustomize", "mujoco"):
@@ -71,7 +74,8 @@ def folder(begun, tmp_path, monkeypatch):
 
 
 def outside(module) -> str | None:
-    """Where a module lies, if that is outside of the installation, the standard library and this repository."""
+    """Where a module lies, if that is outside of the installation,
+    the standard library and this repository."""
     file = getattr(module, "__file__", None)
     known = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     known |= {str(ROOT), sys.prefix, sys.base_prefix}
@@ -82,7 +86,8 @@ executed: list[str] = []
 
 
 def watch(event, arguments):
-    """An audit hook: what is run as a program, or opened to be run as a module of a temporary folder."""
+    """An audit hook: what is run as a program,
+    or opened to be run as a module of a temporary folder."""
     if event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn"):
         executed.append(f"{event} {arguments}")
 
@@ -92,7 +97,8 @@ sys.addaudithook(watch)
 
 @pytest.fixture(autouse=True)
 def nothing_runs(tmp_path):
-    """After each test: no module was loaded from elsewhere, no program was run, no module of ours has run."""
+    """After each test: no module was loaded from elsewhere, no program was run,
+    no module of ours has run."""
     before, path = set(sys.modules), list(sys.path)
     executed.clear()
     yield
@@ -257,7 +263,8 @@ LINKED += [
 
 @pytest.mark.parametrize("name", LINKED)
 def test_what_links_lead_to_is_left_alone(folder, begun, tmp_path, capsys, name):
-    """Whether a command serves the folder or refuses it: what lies elsewhere keeps its names and bytes."""
+    """Whether a command serves the folder or refuses it:
+    what lies elsewhere keeps its names and bytes."""
     victim = tmp_path / "victim"
     if (begun / name).is_dir():
         shutil.copytree(begun / name, victim)

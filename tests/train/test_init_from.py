@@ -1,4 +1,5 @@
-"""Runs that go on with the policies of another one: member by member or from a single one, whatever shares the run."""
+"""Runs that go on with the policies of another one: member by member or from a single one,
+whatever shares the run."""
 
 import dataclasses
 import shutil

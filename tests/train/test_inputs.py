@@ -1,4 +1,5 @@
-"""What algorithms are given from disk: read where an option names a path, refused in the user's words."""
+"""What algorithms are given from disk: read where an option names a path,
+refused in the user's words."""
 
 from typing import NamedTuple
 
@@ -50,7 +51,10 @@ def test_a_file_that_holds_no_episodes_is_named(tmp_path, content):
         path.write_bytes(content)
     elif content:
         np.savez(path, **content)
-    words = "(it should be an .npz file of states and actions, but (it is none|actions is not)|there is no such file)"
+    words = (
+        "(it should be an .npz file of states and actions, but (it is none|actions is not)|there "
+        "is no such file)"
+    )
     with pytest.raises(JaxrlError, match=f"dataset is .*episodes.npz: {words}"):
         read(stepmix, override(StepMixConfig(), {"dataset": str(path)}), "tabular/paper")
 
@@ -215,7 +219,8 @@ def with_input(values, *, seeds=1, compiled=None):
 
 
 def test_an_input_is_an_argument_and_no_constant_of_the_program():
-    """The program's text has the same length whatever there is in the input, and nearly so however much."""
+    """The program's text has the same length whatever there is in the input,
+    and nearly so however much."""
     lengths = []
     for count in (10, 100_000):
         program = with_input(np.arange(count))

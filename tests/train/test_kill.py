@@ -1,4 +1,5 @@
-"""Real processes: killed, interrupted and resumed, a run ends in the same bits as one that was left alone."""
+"""Real processes: killed, interrupted and resumed,
+a run ends in the same bits as one that was left alone."""
 
 import hashlib
 import re
@@ -16,7 +17,9 @@ from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.saved import experiment_of
 from tests.train.tiny import ARGUMENTS, arrays, records, shared_compilations
 
-ITERATIONS = 64  # and 16 evaluations, each with a checkpoint: long enough to be caught in the middle three times
+# There are 16 evaluations, each with a checkpoint: long enough to be caught in the middle three
+# times.
+ITERATIONS = 64
 LONGER = ["--total-steps", str(ITERATIONS * 32), "--num-evaluations", "16", "--folder"]
 TRAIN = ["train", "ppo", *ARGUMENTS, *LONGER]
 PATIENCE = 120.0
@@ -67,7 +70,8 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory) -> tuple[Path, dict[str, tuple[int, str, str]]]:
-    """The same run killed, interrupted, terminated and at last left alone; and how each process ended."""
+    """The same run killed, interrupted, terminated and at last left alone;
+    and how each process ended."""
     folder = tmp_path_factory.mktemp("kill") / "disturbed"
     ends = {"killed": interrupt(start(*TRAIN, str(folder)), folder, signal.SIGKILL)}
     ends["interrupted"] = interrupt(start("resume", str(folder)), folder, signal.SIGINT)

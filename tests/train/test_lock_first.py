@@ -1,4 +1,5 @@
-"""Nothing in a run folder is changed before its lock is held, and nothing is written or removed through a link."""
+"""Nothing in a run folder is changed before its lock is held,
+and nothing is written or removed through a link."""
 
 import os
 import shutil

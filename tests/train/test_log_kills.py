@@ -1,4 +1,5 @@
-"""Twenty kills of a run whose state holds a log: it ends in the same bits as one that was left alone."""
+"""Twenty kills of a run whose state holds a log:
+it ends in the same bits as one that was left alone."""
 
 import hashlib
 import math
@@ -43,7 +44,8 @@ TRAIN += [
 
 
 def attempt(folder, saves=None, delay=0.0):
-    """Train or go on, and kill `delay` seconds after so many more checkpoints: whether the run has ended by itself."""
+    """Train or go on, and kill `delay` seconds after so many more checkpoints:
+    whether the run has ended by itself."""
     begun = (folder / "config.json").exists()
     words = (
         ["resume", str(folder), "--imports", ALGORITHM]

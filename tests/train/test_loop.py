@@ -64,7 +64,8 @@ class Stopping(Console):
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """The same run in two parts: (result of the first, newest iteration then, result of the second)."""
+    """The same run in two parts: (result of the first, newest iteration then,
+    result of the second)."""
     folder = tmp_path_factory.mktemp("halves")
     first = loop.train(experiment(), folder, console=Stopping(STOP))
     iteration, _ = newest_state(folder)

@@ -1,4 +1,5 @@
-"""Measures of one's own: what they are given and give, that nothing else moves them, and what is refused."""
+"""Measures of one's own: what they are given and give, that nothing else moves them,
+and what is refused."""
 
 import dataclasses
 import logging
@@ -262,7 +263,10 @@ def test_a_folder_that_names_measures_is_resumed_only_if_trusted(tmp_path, monke
 
 def test_the_command_line_takes_measures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = "def parameters(algorithm, state, inputs, key):\n    return algorithm.budget.per_step * 1.0\n"
+    text = (
+        "def parameters(algorithm, state, inputs, key):\n"
+        "    return algorithm.budget.per_step * 1.0\n"
+    )
     (tmp_path / "typed_measures.py").write_text(text)
     words = ["train", "ppo", *ARGUMENTS, "--folder", "run", "--quiet"]
     assert cli.main([*words, "--measures", "typed_measures:parameters"]) == 0, (

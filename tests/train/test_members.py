@@ -1,4 +1,5 @@
-"""Populations: the best checkpoint of each member, one number that ranks them, and members by name."""
+"""Populations: the best checkpoint of each member, one number that ranks them,
+and members by name."""
 
 import re
 import shlex
@@ -28,7 +29,8 @@ from tests.train.tiny import (
 )
 
 SWEEP = {"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}
-# What each member earns in each evaluation, [6, 4, 2]: setting 2 is best in the end, by its seed 1; setting 0 was.
+# What each member earns in each evaluation, [6, 4, 2]: setting 2 is best in the end, by its seed 1;
+# setting 0 was.
 EARNED = np.zeros((len(POINTS), 4, 2))
 EARNED[:, 0] = np.array([1, 2, 90, 3, 2, 1])[:, None]
 EARNED[:, 1] = 5.0
@@ -67,7 +69,8 @@ class Earning:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """(folder of a sweep in which each member is best in another evaluation, policies of every evaluation)."""
+    """(folder of a sweep in which each member is best in another evaluation,
+    policies of every evaluation)."""
     folder = tmp_path_factory.mktemp("members") / "run"
     with pytest.MonkeyPatch.context() as patch:
         earning = Earning(patch)
@@ -104,7 +107,8 @@ def test_loading_takes_the_best_member_and_says_so(swept):
     _, (_, leaves) = Checkpoints(folder).best()
     with pytest.warns(
         RunWarning,
-        match="has 8 members to choose from: the best is taken, learning_rate=0.003,gamma=0.9,seed=4",
+        match="has 8 members to choose from: the best is taken, "
+        "learning_rate=0.003,gamma=0.9,seed=4",
     ):
         _, _, policy = saved.load_policy(folder)
     assert same_bits(policy, [leaf[2, 1] for leaf in leaves])
@@ -141,7 +145,8 @@ def test_members_by_name(texts, found):
         ("seed=0", "no member has seed=0. There are: 3, 4"),
         (
             "seed",
-            "'seed' should be written name=value, as in --member learning_rate=0.001,gamma=0.9,seed=3",
+            "'seed' should be written name=value, as in --member "
+            "learning_rate=0.001,gamma=0.9,seed=3",
         ),
         ("seed=3,seed=4", "gives seed twice"),
         ("gamma=high", "no member has gamma=high"),

@@ -1,4 +1,5 @@
-"""Modes as they are asked for: written and read back, checked against what an agent has, in an order that is kept."""
+"""Modes as they are asked for: written and read back, checked against what an agent has,
+in an order that is kept."""
 
 import dataclasses
 

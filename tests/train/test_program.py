@@ -34,7 +34,8 @@ def population() -> Program:
 
 @pytest.fixture(scope="module")
 def trained(population):
-    """(state, metrics) of the population after three iterations, as they are saved: leaves [H, S, ...]."""
+    """(state, metrics) of the population after three iterations, as they are saved:
+    leaves [H, S, ...]."""
     state, metrics = population.chunk(population.init(), 3)
     return population.whole(state), metrics
 
@@ -124,7 +125,8 @@ def test_programs_that_differ_in_numbers_still_differ():
 @pytest.mark.parametrize("setting", range(len(RATES)))
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_member_of_a_population_is_what_it_is_alone(population, trained, setting, seed):
-    """Keys and everything counted agree exactly; floats to 1e-5, since XLA may order batched sums differently."""
+    """Keys and everything counted agree exactly; floats to 1e-5,
+    since XLA may order batched sums differently."""
     program = alone(setting, seed)
     state, metrics = program.chunk(program.init(), 3)
     for together, one in zip(arrays(member(trained[0], setting, seed)), arrays(state), strict=True):

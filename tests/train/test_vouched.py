@@ -1,4 +1,5 @@
-"""What a checkpoint vouches for: settings, inputs, rows of metrics, evaluations; and that what is missing is said."""
+"""What a checkpoint vouches for: settings, inputs, rows of metrics, evaluations;
+and that what is missing is said."""
 
 import json
 import shutil
@@ -206,7 +207,10 @@ def write_episodes(path, seed):
 
 def test_an_input_of_other_content_is_refused_even_with_force(tmp_path, capsys):
     write_episodes(tmp_path / "episodes.npz", 0)
-    train = "train stepmix --env tabular/paper --constraint absolute --constraint-level 0 --total-steps 300"
+    train = (
+        "train stepmix --env tabular/paper --constraint absolute --constraint-level 0 "
+        "--total-steps 300"
+    )
     train += " --num-envs 10 --num-evaluations 1 --evaluation-episodes 2 --quiet"
     data, run = str(tmp_path / "episodes.npz"), str(tmp_path / "run")
     assert cli.main([*train.split(), "--dataset", data, "--folder", run]) == 0, (

@@ -71,7 +71,8 @@ _compilations: dict[Any, dict[str, Callable]] = {}
 
 @contextlib.contextmanager
 def shared_compilations() -> Iterator[None]:
-    """Programs of equal shapes compile once in a test session, as they may: numbers are their arguments."""
+    """Programs of equal shapes compile once in a test session, as they may:
+    numbers are their arguments."""
     begin_program, begin_player = Program.__init__, Player.__init__
 
     def share(population: Population, *parts: Any) -> None:
@@ -131,7 +132,8 @@ def newest_state(folder: Path, described: Experiment | None = None) -> tuple[int
 
 
 def records(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """What a run logged: its rows without the clock, as text (NaN is NaN), and its evaluations as bytes."""
+    """What a run logged: its rows without the clock, as text (NaN is NaN),
+    and its evaluations as bytes."""
     rows = [
         {name: value for name, value in row.items() if name != "seconds"}
         for row in read_metrics(folder)

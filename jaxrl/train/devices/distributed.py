@@ -1,8 +1,9 @@
 """One run in several processes, on the devices of all of them; `jax.distributed` does the work.
 
-Every process runs the same programs on the same numbers. The first one alone writes files and speaks. Whatever hangs on
-a clock, a signal or a file is agreed on first: a process that goes another way than the rest waits for them for ever.
-When one process is lost, all of them end, and the run goes on from its newest checkpoint (`jaxrl resume`).
+Every process runs the same programs on the same numbers. The first one alone writes files and
+speaks. Whatever depends on a clock, a signal or a file is agreed on first: a process that goes
+another way than the rest waits for them for ever. When one process is lost, all of them end, and
+the run goes on from its newest checkpoint (`jaxrl resume`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
 HEARTBEAT_SECONDS = 30
-# How long the first process, on which the others hang, outlives an error that they may be about to report as well.
+# How long the first process, which the others depend on, outlives an error that they may be about
+# to report as well.
 GRACE_SECONDS = 3.0
 LOST = re.compile(
     r"gloo|nccl|coordination|heartbeat|connection (closed|reset|refused)|barrier", re.IGNORECASE
@@ -39,10 +41,11 @@ LOST = re.compile(
 
 @dataclass(frozen=True)
 class Processes:
-    """Several processes, each of which is started with the same command but for --process-id (docs/devices.md)."""
+    """Several processes, started with the same command but for --process-id (docs/devices.md)."""
 
     coordinator: str | None = None
-    """Address of the first process as HOST:PORT, the same for all; only for a run in several processes."""
+    """Address of the first process as HOST:PORT, the same for all;
+    only for a run in several processes."""
     processes: int | None = None
     """How many processes there are."""
     process_id: int | None = None
@@ -69,7 +72,8 @@ class Processes:
             )
         if not self.distributed and missing and len(missing) < len(given):
             raise JaxrlError(
-                f"several processes need --coordinator, --processes, --process-id: {missing[0]} is missing."
+                f"several processes need --coordinator, --processes, --process-id: {missing[0]} is "
+                "missing."
             )
         if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
             raise JaxrlError(f"coordinator is {self.coordinator!r}, but must be like node17:12345.")
@@ -81,9 +85,9 @@ class Processes:
 
 @contextmanager
 def joined(options: Processes) -> Iterator[None]:
-    """Join the other processes, and leave together with them; an error ends this process, and so all of them.
+    """Join the other processes, and leave together with them.
 
-    To be entered before JAX has computed anything.
+    An error ends this process, and so all of them. To be entered before JAX has computed anything.
     """
     options.check()
     if not options.several:
@@ -124,7 +128,7 @@ def _initialize(options: Processes) -> None:
 
 
 def _end(error: BaseException, grace: float) -> None:
-    """Say why, and end at once: an orderly end would wait for the others, who may be waiting for this process."""
+    """Say why, and end at once: an orderly end would wait for others that may wait for this one."""
     status, text = 2, f"error: {error}"
     if isinstance(error, KeyboardInterrupt):
         status, text = 130, "interrupted"
@@ -132,7 +136,10 @@ def _end(error: BaseException, grace: float) -> None:
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):
             why = str(error).strip().splitlines()[0]
-            text = f"error: another process of this run has ended, and so must this one ({why}); go on: jaxrl resume RUN"
+            text = (
+                f"error: another process of this run has ended, and so must this one ({why}); go "
+                "on: jaxrl resume RUN"
+            )
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
@@ -151,7 +158,10 @@ def is_first() -> bool:
 
 
 def synchronize(where: str) -> None:
-    """Wait for all processes. Before a program's first run: its connections are made in seconds or not at all."""
+    """Wait for all processes.
+
+    Also before a program's first run: its connections are made within seconds or not at all.
+    """
     if are_several():
         multihost_utils.sync_global_devices(where)
 
@@ -183,7 +193,7 @@ def broadcast_text(make: Callable[[], str]) -> str:
 
 
 def check_agreed(description: dict[str, Any]) -> None:
-    """Refuse to go on where processes of one run were started with different settings, and name the difference."""
+    """Refuse to go on where processes were started with different settings; name the difference."""
     if not are_several():
         return
     text = json.dumps(plain(description), sort_keys=True)
@@ -198,7 +208,8 @@ def check_agreed(description: dict[str, Any]) -> None:
     if jax.process_index() in differing:
         lines = "\n".join(f"  {line}" for line in differences(first, json.loads(text)))
         raise JaxrlError(
-            f"process {jax.process_index()} was started with other settings than process 0:\n{lines}\n"
+            f"process {jax.process_index()} was started with other settings than process 0:\n"
+            f"{lines}\n"
             "Start every process with the same command but for --process-id."
         )
     who = ", ".join(map(str, differing))
@@ -217,7 +228,7 @@ def _broadcast(text: str) -> str:
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """`tree` as NumPy arrays, the same in all processes: what is dealt out over them is gathered."""
+    """`tree` as NumPy arrays, the same in all processes: sharded leaves are gathered."""
     if not are_several():
         return jax.device_get(tree)
 

@@ -1,7 +1,9 @@
 """Devices: how many share a run's environments, and how many its seeds.
 
-mesh axis "seed"   members of a population (seeds of settings) are dealt out to devices, which never talk to one another
-mesh axis "env"    the environments of each member are dealt out; gradients are averaged (core/shards.py)
+mesh axis "seed"   members of a population (seeds of settings) are sharded over it, and never
+                   communicate
+mesh axis "env"    the environments of each member are sharded over it; gradients are averaged
+                   (core/shards.py)
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
 
 SEED, ENV = "seed", "env"
-# Rows of a minibatch below which a device is not worth the wait for the others: some 250 µs of work on a core.
+# Rows of a minibatch below which a device is not worth the wait for the others: some 250 µs of work
+# on a core.
 ROWS_PER_DEVICE = 256
 
 
@@ -73,14 +76,16 @@ def parse(mesh: tuple[str, ...]) -> dict[str, int]:
 def choose(
     config: Any, num_members: int, devices: int | None, mesh: tuple[str, ...], splits: bool
 ) -> Layout:
-    """The layout for a run: as asked for, or, where nothing is said, what is fastest on the devices there are.
+    """The layout for a run: as asked for, or else the fastest on the devices there are.
 
-    Members (seeds of settings) are dealt out first, for they cost no communication: as many to each device as it takes,
-    on the last one perhaps fewer. Environments are only where each device keeps at least `ROWS_PER_DEVICE` rows of a
-    minibatch. `splits` says whether the algorithm can share its environments. Several processes share a run on all of
-    their devices: one that had no part in a program could not run it.
+    Members (seeds of settings) are shared out first, for they cost no communication: as many to
+    each device as it takes, on the last one perhaps fewer. Environments are only where each device
+    keeps at least `ROWS_PER_DEVICE` rows of a minibatch. `splits` says whether the algorithm can
+    share its environments. Several processes share a run on all of their devices: one that had no
+    part in a program could not run it.
     """
-    present, asked = len(jax.devices()), parse(mesh)
+    present = len(jax.devices())
+    asked = parse(mesh)
     sizes = _env_sizes(config)
     _check_axes(asked, num_members, sizes, splits)
     if devices is not None:
@@ -97,16 +102,11 @@ def choose(
                 f"several processes share a run on all of their devices: {present}, not {exactly}."
             )
         exactly = present
-    fits = [
-        Layout(seed, env)
-        for seed in (
-            _shares(num_members, present)
-            if exactly is None
-            else range(1, min(num_members, present) + 1)
-        )
-        for env in _divisors(math.gcd(*sizes.values()) or 1 if splits else 1, present // seed)
-        if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env
-    ]
+    if exactly is None:
+        seed_axes = _shares(num_members, present)
+    else:
+        seed_axes = list(range(1, min(num_members, present) + 1))
+    fits = _fitting(asked, seed_axes, sizes if splits else {}, present)
     rows = getattr(config, "minibatch_size", 1)
     if exactly is None:
         return max(each for each in fits if each.env == 1 or rows // each.env >= ROWS_PER_DEVICE)
@@ -121,8 +121,21 @@ def choose(
     return max(each for each in fits if each.devices == exactly)
 
 
+def _fitting(
+    asked: dict[str, int], seed_axes: list[int], sizes: dict[str, int], present: int
+) -> list[Layout]:
+    """The layouts on up to `present` devices that fit what was asked; `env` divides all `sizes`."""
+    common = math.gcd(*sizes.values()) or 1
+    fits = []
+    for seed in seed_axes:
+        for env in _divisors(common, present // seed):
+            if asked.get(SEED, seed) == seed and asked.get(ENV, env) == env:
+                fits.append(Layout(seed=seed, env=env))
+    return fits
+
+
 def _env_sizes(config: Any) -> dict[str, int]:
-    """What is dealt out along the axis "env", by name."""
+    """The sizes that are sharded along the axis "env", by name."""
     names = ("num_envs", "minibatch_size")
     sizes = {name: getattr(config, name) for name in names if hasattr(config, name)}
     return sizes | (env_sizes(config) if dataclasses.is_dataclass(config) else {})
@@ -147,8 +160,13 @@ def _check_axes(
 
 
 def _shares(members: int, limit: int) -> list[int]:
-    """Numbers of devices, up to `limit`, that are no more than it takes for the members each then has."""
-    return [k for k in range(1, min(members, limit) + 1) if -(-members // -(-members // k)) == k]
+    """Numbers of devices, up to `limit`, of which none is idle with ⌈members / devices⌉ on each."""
+    counts = []
+    for devices in range(1, min(members, limit) + 1):
+        members_each = math.ceil(members / devices)
+        if math.ceil(members / members_each) == devices:
+            counts.append(devices)
+    return counts
 
 
 def _divisors(number: int, limit: int) -> list[int]:

@@ -1,7 +1,7 @@
-"""The blocks of a Log dealt out anew, where other devices share a run from now on: the same rows, in the same order.
+"""The blocks of a Log dealt out anew, for a run that other devices share from now on.
 
-Row t of block b of B is row t B + b of the log as a whole: the blocks grow together. Row i of the whole is then row
-⌊i / B'⌋ of block i mod B'.
+The rows and their order stay the same. Row t of block b of B is row t B + b of the log as a whole:
+the blocks grow together. Row i of the whole is then row ⌊i / B'⌋ of block i mod B'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxrl.train.files.rows import Rings, rings
 def dealt_anew(
     described: list[dict[str, Any]], values: list[Any], needed: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Leaves and what describes them, with as many blocks in each Log as `needed` describes; others as they are."""
+    """Leaves and their descriptions, each Log in as many blocks as `needed` has."""
     described, values = list(described), list(values)
     for number, log in enumerate(rings(described, values)):
         blocks = _needed_blocks(number, needed)
@@ -55,7 +55,8 @@ def _counters(log: Rings, member: int, blocks: int) -> list[tuple[int, int]]:
 
 def _order(log: Rings, member: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """(places of a member's rows now, oldest first; where each goes)."""
-    keys, places = [], []
+    keys = []
+    places = []
     for block in range(log.blocks):
         slot = member * log.blocks + block
         rows = np.arange(log.alive(slot), log.written[slot], dtype=np.int64)

@@ -1,16 +1,16 @@
-"""Checkpoints: the whole training state, bit for bit, in a folder that a kill at any moment leaves readable.
+"""Checkpoints: the whole training state, bit for bit, readable after a kill at any moment.
 
     checkpoints/000000120/        a training state: the arrays (Orbax) and manifest.json
-    checkpoints/best-000000100/   the best policy of each member so far; never more than one such folder
-    checkpoints/rows/             the rows of its logs, which several checkpoints may share (rows.py)
-    checkpoints/.tmp-…            a save in progress; without the rename at its end it never happened
+    checkpoints/best-000000100/   the best policy of each member so far; one such folder at most
+    checkpoints/rows/             the rows of logs, which checkpoints may share (rows.py)
+    checkpoints/.tmp-…            a save in progress, which counts for nothing until it is renamed
     checkpoints/damaged-1-…       what could not be read when it was to be replaced or dropped
 
-A checkpoint is written under a temporary name, made durable and renamed in one step, and only then are
-older ones removed. Its manifest holds a SHA-256 of every file, so that damage is found before Orbax stumbles
-over it, and one over every leaf, so that what is restored is what was saved. Nothing without a manifest is ever
-removed. Saving is synchronous: about 50 ms for a small state, and no copy is in flight when the next chunk
-donates the buffers.
+A checkpoint is written under a temporary name, made durable and renamed in one step, and only then
+are older ones removed. Its manifest holds a SHA-256 of every file, so that damage is found before
+Orbax stumbles over it, and one over every leaf, so that what is restored is what was saved. Nothing
+without a manifest is ever removed. Saving is synchronous: about 50 ms for a small state, and no
+copy is in flight when the next chunk donates the buffers.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from jaxrl.train.files.folder import (
 )
 from jaxrl.types import PyTree
 
-ARRAYS, BEST = "arrays", "best-"
+ARRAYS = "arrays"
+BEST = "best-"
 POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
-TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+TEMPORARY = ".tmp-"
+REPLACED = ".replaced-"
 NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
-
-
 HASH = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -58,7 +58,7 @@ HostLeaves = tuple[list[dict[str, Any]], list[Any]]  # as state_arrays.host_leav
 
 
 class Restored(NamedTuple):
-    """What a restore returns; `problems` says which newer checkpoints could not be read, and why."""
+    """What a restore returns; `problems` says which newer checkpoints are unreadable, and why."""
 
     iteration: int
     state: PyTree
@@ -94,9 +94,10 @@ class Checkpoints:
     def save(
         self, iteration: int, state: PyTree, metadata: dict[str, Any], policies: PyTree = ()
     ) -> None:
-        """Save `state`, then drop all but the `keep` newest, and any later one: resuming earlier left it.
+        """Save `state`, then drop all but the `keep` newest, and those of later iterations.
 
-        The `policies` are saved beside it: whoever acts with them need not know what the rest of the state is.
+        Later ones are left where a run was resumed from an earlier one. The `policies` are saved
+        beside it: whoever acts with them need not know what the rest of the state is.
         """
         rows, values = state_arrays.host_leaves(state)
         policy_rows, policy_values = state_arrays.host_leaves(policies)
@@ -107,7 +108,7 @@ class Checkpoints:
         self._remove_unnamed_rows()
 
     def save_best(self, iteration: int, policies: HostLeaves, metadata: dict[str, Any]) -> None:
-        """Save the best policies so far, the newest of them of `iteration`, and drop those before."""
+        """Save the best policies so far, the newest of them of `iteration`; drop those before."""
         name = BEST + _name(iteration)
         self._write(name, iteration, policies, metadata)
         self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
@@ -122,13 +123,13 @@ class Checkpoints:
         return self._restore_first([_name(iteration)], abstract_state)
 
     def restore_latest(self, abstract_state: PyTree) -> Restored:
-        """Restore the newest checkpoint that is whole; damaged ones stay, and are named in `problems`."""
+        """Restore the newest whole checkpoint; damaged ones stay, and are named in `problems`."""
         return self._restore_first(
             [_name(saved) for saved in reversed(self.iterations())], abstract_state
         )
 
     def restore_latest_policies(self, abstract_policies: PyTree) -> Restored:
-        """Restore the policies alone that were saved with the newest state that is whole, or of which they are."""
+        """Restore the policies saved with the newest whole state, and nothing else of it."""
         return self._restore_first(
             [_name(saved) for saved in reversed(self.iterations())], abstract_policies, POLICY
         )
@@ -146,22 +147,21 @@ class Checkpoints:
         return None
 
     def vouched(self) -> dict[str, Any]:
-        """The metadata of the newest checkpoint whose manifest can be read, without its arrays; {} if none can."""
+        """The metadata of the newest checkpoint with a readable manifest; {} if there is none."""
         for iteration in reversed(self.iterations()):
             with contextlib.suppress(_Damaged):
                 return _read_manifest(self._place(_name(iteration)))["metadata"]
         return {}
 
     def set_aside_damaged(self, iteration: int) -> list[str]:
-        """Before a run goes on from `iteration`: give what is damaged a name that nothing removes; say what that was.
+        """Rename what is damaged before a run goes on from `iteration`; a sentence per checkpoint.
 
-        Every checkpoint after it could not be read, or `iteration` would be that one.
+        Nothing removes what has such a name. Every checkpoint after it could not be read, or
+        `iteration` would be that one.
         """
         said = []
-        for name in [
-            *(_name(saved) for saved in self.iterations() if saved > iteration),
-            *self._best_names(),
-        ]:
+        later = [_name(saved) for saved in self.iterations() if saved > iteration]
+        for name in later + self._best_names():
             path = self._place(name)
             try:
                 _read(path)
@@ -172,7 +172,7 @@ class Checkpoints:
         return said
 
     def set_aside_best(self) -> None:
-        """Give the best checkpoint, which is not this run's, a name that nothing reads, replaces or removes."""
+        """Give the best checkpoint, which is another run's, a name that nothing touches."""
         for name in self._best_names():
             with file_errors("set aside", self._place(name)):
                 set_aside(self._place(name))
@@ -185,19 +185,19 @@ class Checkpoints:
         return sorted((name for name in self._names() if name.startswith(BEST)), reverse=True)
 
     def _place(self, name: str) -> Path:
-        """Where a checkpoint lies: under its name, or aside while its replacement was being written."""
+        """Where a checkpoint lies: under its name, or aside while its replacement is written."""
         path = self.path / name
         return path if path.exists() else self.path / (REPLACED + name)
 
     def _names(self) -> set[str]:
-        """The checkpoints there are, counting one that was being replaced when the process was killed."""
+        """The checkpoints there are; counts one that was being replaced at a kill."""
         if not self.path.is_dir():
             return set()
         names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
         return {name for name in names if NAME.fullmatch(name)}
 
     def _restore_first(self, names: list[str], abstract_state: PyTree, part: str = "") -> Restored:
-        """The first of `names` that is whole; of a `part` of it, that is."""
+        """The first of `names` that is whole, or a `part` of it."""
         problems = []
         for name in names:
             path = self._place(name)
@@ -219,8 +219,8 @@ class Checkpoints:
             )
             raise JaxrlError(f"no checkpoint can be read:\n{lines}{last}")
         raise JaxrlError(
-            f"{self.path} holds no checkpoint of this kind ({BEST}… is the best policy, {_name(0)} and so on are "
-            "states): the run was stopped before it saved one, or it was removed."
+            f"{self.path} holds no checkpoint of this kind ({BEST}… is the best policy, {_name(0)} "
+            "and so on are states): the run was stopped before it saved one, or it was removed."
         )
 
     def _write(
@@ -238,7 +238,8 @@ class Checkpoints:
 
     def _commit(self, name: str, manifest: dict[str, Any], values: list[np.ndarray]) -> None:
         """The first process's part of a save: clean, write, make durable, rename."""
-        target, temporary = self.path / name, self.path / (TEMPORARY + name)
+        target = self.path / name
+        temporary = self.path / (TEMPORARY + name)
         with file_errors("save the checkpoint", target):
             self.path.mkdir(parents=True, exist_ok=True)
             self._clean()
@@ -249,9 +250,8 @@ class Checkpoints:
                 ]
                 temporary.mkdir()
                 begun = manifest | {"files": {}, "sha256": "unfinished"}
-                (temporary / MANIFEST).write_text(
-                    json.dumps(begun)
-                )  # from here on it is known to be ours
+                # From here on it is known to be ours.
+                (temporary / MANIFEST).write_text(json.dumps(begun))
                 state_arrays.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
                 manifest["files"] = _file_digests(temporary / ARRAYS)
                 manifest["sha256"] = state_arrays.digest(manifest, values)
@@ -276,12 +276,12 @@ class Checkpoints:
     def _clean(self) -> None:
         """Remove what a killed save left behind, and put back what it was about to replace."""
         for path in self.path.iterdir():
-            if NAME.fullmatch(path.name.removeprefix(TEMPORARY)) and path.name.startswith(
-                TEMPORARY
-            ):
+            unfinished = path.name.removeprefix(TEMPORARY)
+            replaced = path.name.removeprefix(REPLACED)
+            if path.name.startswith(TEMPORARY) and NAME.fullmatch(unfinished):
                 _discard(path)
-            if NAME.fullmatch(path.name.removeprefix(REPLACED)) and path.name.startswith(REPLACED):
-                target = self.path / path.name.removeprefix(REPLACED)
+            if path.name.startswith(REPLACED) and NAME.fullmatch(replaced):
+                target = self.path / replaced
                 if target.exists():
                     _discard(path)
                 else:
@@ -300,7 +300,7 @@ class Checkpoints:
                     _discard(doomed)
 
     def _remove_unnamed_rows(self) -> None:
-        """Remove the segments that no manifest names, be it that of a checkpoint that is damaged and kept."""
+        """Remove segments that no manifest names; those of damaged checkpoints count as well."""
         if jax.process_index() == 0 and self._rows.path.is_dir():
             named = set()
             for path in self.path.iterdir():
@@ -341,7 +341,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A checkpoint's manifest and leaves, verified; the rows of logs too, unless another `part` is wanted."""
+    """A checkpoint's manifest and leaves, verified; with the rows of logs, unless `part` is set."""
     manifest = _read_manifest(path)
     try:
         _check_files(path / ARRAYS)

@@ -1,9 +1,9 @@
 """The run folder: config.json, metrics.jsonl, evaluations.npz, checkpoints/ and plots/.
 
-Everything in it can be read without jaxrl. Whole files are replaced atomically and metrics are appended a
-line at a time, so that a run which is killed at any moment leaves a folder that can be read and resumed.
-What is written here is read by jaxrl.analysis.records, and nothing is written through a symbolic link:
-a folder may be a stranger's.
+Everything in it can be read without jaxrl. Whole files are replaced atomically and metrics are
+appended a line at a time, so that a run which is killed at any moment leaves a folder that can be
+read and resumed. What is written here is read by jaxrl.analysis.records, and nothing is written
+through a symbolic link: a folder may be a stranger's.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ from jaxrl.analysis import records
 from jaxrl.analysis.records import CONFIG, EVALUATIONS, METRICS
 from jaxrl.errors import JaxrlError
 
-CHECKPOINTS, PLOTS, TENSORBOARD, WANDB = "checkpoints", "plots", "tensorboard", "wandb.json"
-PROFILE, ROWS = "profile", "rows"
+CHECKPOINTS = "checkpoints"
+PLOTS = "plots"
+TENSORBOARD = "tensorboard"
+WANDB = "wandb.json"
+PROFILE = "profile"
+ROWS = "rows"
 MANIFEST = "manifest.json"
 # Where jaxrl, and what it calls, writes and removes.
 FOLDERS = (
@@ -44,9 +48,8 @@ FOLDERS = (
     "wandb",
 )
 CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
-SEGMENT = re.compile(
-    r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}"
-)  # of rows (train/files/rows.py), whole or begun
+# Files of rows (train/files/rows.py), whole or begun.
+SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")
 # The pictures that commands make by themselves; those of other names are somebody's own.
 PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
@@ -72,10 +75,10 @@ def file_errors(action: str, path: Path | str) -> Iterator[None]:
 
 
 def plain(value: Any, non_finite: Callable[[float], Any] = float, name: str = "value") -> Any:
-    """`value` as JSON can hold it: arrays become nested lists, tuples lists, NumPy and JAX scalars numbers.
+    """`value` as JSON holds it: arrays and tuples become lists, NumPy and JAX scalars numbers.
 
-    Floats below float64 are written in their shortest form (0.1, not 0.10000000149011612), which reads back
-    to the same bits. `non_finite` says what becomes of NaN and infinities.
+    Floats below float64 are written in their shortest form (0.1, not 0.10000000149011612), which
+    reads back to the same bits. `non_finite` says what becomes of NaN and infinities.
     """
     if value is None or isinstance(value, bool | str | int):
         return value
@@ -110,7 +113,7 @@ def sync_folder(path: Path | str) -> None:
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
-    """Replace the file at `path` by `data` in one step: a reader sees the old file or the new one."""
+    """Replace the file at `path` by `data` in one step: readers see the old file or the new one."""
     path = Path(path)
     with file_errors("write", path):
         descriptor, temporary = tempfile.mkstemp(
@@ -142,7 +145,7 @@ def problems() -> Iterator[None]:
 
 
 def check_free(folder: Path | str, overwrite: bool) -> None:
-    """Refuse a folder that holds a run already, unless it is to be overwritten; nothing is changed."""
+    """Refuse a folder that holds a run already, unless it may be overwritten; change nothing."""
     folder = Path(folder)
     taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
     taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
@@ -156,7 +159,8 @@ def check_free(folder: Path | str, overwrite: bool) -> None:
 def refuse_links(folder: Path | str) -> None:
     """Refuse to write where a folder of the run leads elsewhere: what lies there is not this run's.
 
-    Where there is no folder for its checkpoints either: that would be found only after its records were changed.
+    Where there is no folder for its checkpoints either: that would be found only after its records
+    were changed.
     """
     place = Path(folder) / CHECKPOINTS
     if os.path.lexists(place) and not place.is_symlink() and not place.is_dir():
@@ -165,21 +169,22 @@ def refuse_links(folder: Path | str) -> None:
         path = Path(folder) / name
         if path.is_symlink():
             raise JaxrlError(
-                f"{path} is a symbolic link to {os.readlink(path)}: jaxrl writes and removes only inside the "
-                "run folder itself. Put a folder in its place (the run folder as a whole may be a link)."
+                f"{path} is a symbolic link to {os.readlink(path)}: jaxrl writes and removes only "
+                "inside the run folder itself. Put a folder in its place (the run folder as a "
+                "whole may be a link)."
             )
 
 
 def create(folder: Path | str, description: dict, overwrite: bool = False) -> Path:
-    """Make a run folder whose config.json holds `description`; to be called with the folder's lock held.
+    """Make a run folder whose config.json holds `description`; the caller holds its lock.
 
-    A folder that already holds a run is refused; with `overwrite` that run's files, and only those, are
-    removed. NaN and infinities are kept (as Python's json writes them), since the run is rebuilt from this.
+    A folder that already holds a run is refused; with `overwrite` that run's files, and only those,
+    are removed. NaN and infinities are kept (as Python's json writes them), since the run is
+    rebuilt from this.
     """
     folder = Path(folder)
-    plain(
-        description, name="description"
-    )  # what cannot be written is refused before anything is removed
+    # What cannot be written is refused before anything is removed.
+    plain(description, name="description")
     with file_errors("use the run folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     check_free(folder, overwrite)
@@ -222,7 +227,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _remove_run(folder: Path) -> None:
-    """Remove what jaxrl itself wrote into `folder`; config.json stays until the new one replaces it."""
+    """Remove what jaxrl itself wrote into `folder`; config.json stays until it is replaced."""
     files = [folder / name for name in (METRICS, EVALUATIONS, WANDB)]
     for name in (CONFIG, METRICS, EVALUATIONS, WANDB):
         files += folder.glob(f".{name}.*.tmp")
@@ -251,7 +256,7 @@ def _remove_run(folder: Path) -> None:
 
 
 def segment_files(folder: Path) -> list[Path]:
-    """The files of rows that jaxrl has written into checkpoints/rows, whole or begun; nothing through a link."""
+    """The files of rows in checkpoints/rows that jaxrl wrote, whole or begun; follows no link."""
     if folder.is_symlink() or not folder.is_dir():
         return []
     return [
@@ -282,7 +287,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file or folder a name that nothing reads, overwrites or removes: it may be all there is."""
+    """Give what is damaged a name that nothing reads or removes: it may be all there is."""
     for count in itertools.count(1):
         target = path.with_name(f"damaged-{count}-{path.name.lstrip('.')}")
         if not target.exists() and not target.is_symlink():
@@ -295,9 +300,8 @@ def read_description(folder: Path | str) -> dict:
     """The description that `create` wrote; errors name the nearest run folders or the damage."""
     folder = Path(folder)
     path = folder / CONFIG
-    if not os.path.isfile(
-        path
-    ):  # of a name that is too long, pathlib would raise the system's error
+    # Of a name that is too long, pathlib would raise the system's error.
+    if not os.path.isfile(path):
         with file_errors("look into", folder):
             raise JaxrlError(
                 f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}"
@@ -307,7 +311,7 @@ def read_description(folder: Path | str) -> dict:
 
 
 def _neighbours(folder: Path) -> str:
-    """Advice for a wrong folder: the run folders in it or, failing those, beside it; nearest names first."""
+    """Advice for a wrong folder: the run folders in it, or else beside it; nearest names first."""
     for parent in (folder, folder.parent):
         runs = sorted(path.parent.name for path in parent.glob(f"*/{CONFIG}"))
         near = difflib.get_close_matches(folder.name, runs, n=3, cutoff=0.5)
@@ -320,7 +324,7 @@ def _neighbours(folder: Path) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """One line a difference, as "config.learning_rate: 0.00025 -> 0.001"; [] where both say the same."""
+    """One line per difference, as "config.gamma: 0.99 -> 0.95"; [] where both say the same."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in [*old, *(key for key in new if key not in old)]:

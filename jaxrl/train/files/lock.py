@@ -1,4 +1,4 @@
-"""One run a folder: two that train into the same one would undo each other's files.
+"""One run per folder: two that train into the same one would undo each other's files.
 
 The lock comes before anything in the folder is changed, and is held until the run has ended.
 """
@@ -21,9 +21,10 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases with the process, however it ends; refuse if it is held.
+    """Hold the folder's lock, or refuse if it is held; the system releases it with the process.
 
-    The folder is made if it is not there. Of several processes that share a run, the first one holds it for all.
+    The folder is made if it is not there. Of several processes that share a run, the first one
+    holds it for all.
     """
     with ExitStack() as stack:
         distributed.on_first_process(lambda: stack.enter_context(_held(folder)))
@@ -41,7 +42,8 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     with file_errors("lock", path):
-        # Never emptied, and no link is followed: whatever a stranger has put there keeps its contents.
+        # Never emptied, and no link is followed: whatever a stranger has put there keeps its
+        # contents.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +56,10 @@ def _held(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             os.close(descriptor)
             raise JaxrlError(f"cannot lock {path}: {error.strerror}.") from error
-        text = f"{folder} is on a file system without locks: see to it that no other process trains there"
+        text = (
+            f"{folder} is on a file system without locks: see to it that no other process trains "
+            "there"
+        )
         warnings.warn(text, RunWarning, stacklevel=2)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: rows of metrics and evaluations; and what its checkpoints vouch for of them."""
+"""What a run records as it goes, metrics and evaluations, and what checkpoints vouch for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Evaluations = dict[str, np.ndarray]
 
 
 def append_metrics(folder: Path | str, row: dict) -> None:
-    """Append one row to metrics.jsonl with a single write; NaN and infinities become null (strict JSON)."""
+    """Append one row to metrics.jsonl with a single write; NaN and infinities become null."""
     path = Path(folder) / METRICS
     line = (json.dumps(plain(row, lambda _: None, "metrics"), allow_nan=False) + "\n").encode()
     with file_errors("write", path):
@@ -51,7 +51,10 @@ def read_metrics(folder: Path | str) -> list[dict]:
 
 
 def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
-    """The metrics of the last row, [H, S] or [] by name, NaN where there was nothing to average; {} without a row."""
+    """The metrics of the last row, [H, S] or [] by name; {} without a row.
+
+    NaN where there was nothing to average.
+    """
     rows = read_metrics(folder)
     last = rows[-1] if rows else {}
     counters = ("iteration", "transitions", "seconds")
@@ -61,9 +64,10 @@ def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
 
 
 def truncate_metrics(folder: Path | str, iteration: int) -> Path | None:
-    """Drop the rows after `iteration`, and torn lines, so that a resumed run does not write them twice.
+    """Drop the rows after `iteration`, and torn lines: a resumed run must not write them twice.
 
-    Where a line that was once whole cannot be read, the file as it was is kept under the name that is returned.
+    Where a line that was once whole cannot be read, the file as it was is kept under the name that
+    is returned.
     """
     path = Path(folder) / METRICS
     if not path.is_file():
@@ -81,7 +85,10 @@ def truncate_metrics(folder: Path | str, iteration: int) -> Path | None:
 
 
 def save_evaluations(folder: Path | str, evaluations: dict[str, Any]) -> None:
-    """Replace evaluations.npz by these arrays, in this order; their names and axes: `jaxrl.analysis.runs.Run`."""
+    """Replace evaluations.npz by these arrays, in this order.
+
+    Their names and axes are those of `jaxrl.analysis.runs.Run`.
+    """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(values) for name, values in evaluations.items()}
     np.savez(buffer, **arrays)
@@ -105,7 +112,8 @@ def set_aside_records(
     folder: Path | str, names: Iterable[str] = (METRICS, EVALUATIONS)
 ) -> list[Path]:
     """Keep what a run has recorded under names that nothing reads, which are returned."""
-    return list(filter(None, (_aside(Path(folder) / name) for name in names)))
+    moved = [_aside(Path(folder) / name) for name in names]
+    return [path for path in moved if path is not None]
 
 
 def truncate_evaluations(
@@ -113,7 +121,8 @@ def truncate_evaluations(
 ) -> Path | None:
     """Drop the evaluations after `iteration`.
 
-    A file that is damaged, or not the run's by what is `vouched` for, is kept under the name that is returned.
+    A file that is damaged, or not the run's by what is `vouched` for, is kept under the name that
+    is returned.
     """
     try:
         evaluations = load_evaluations(folder)
@@ -139,12 +148,14 @@ def until(evaluations: Evaluations, iteration: int) -> Evaluations:
 
 
 def vouch(folder: Path | str, evaluations: Evaluations, iteration: int) -> dict[str, Any]:
-    """What a checkpoint of `iteration` says of the records beside it: how much there is, and checksums.
+    """What a checkpoint of `iteration` says of the records beside it: their number, and checksums.
 
-    The rows are made durable first, for a checkpoint must not outlive what it vouches for. An evaluation is written
-    after the checkpoint of its own iteration: it may be missing, but if it is there, it is vouched for (`with_last`).
+    The rows are made durable first, for a checkpoint must not outlive what it vouches for. An
+    evaluation is written after the checkpoint of its own iteration: it may be missing, but if it is
+    there, it is vouched for (`with_last`).
     """
-    path, data = Path(folder) / METRICS, b""
+    path = Path(folder) / METRICS
+    data = b""
     with file_errors("write", path):
         if path.is_file():
             with path.open("rb") as file:
@@ -162,7 +173,7 @@ def vouch(folder: Path | str, evaluations: Evaluations, iteration: int) -> dict[
 
 
 def lost(folder: Path | str, vouched: dict[str, Any], iteration: int) -> list[str]:
-    """What a checkpoint of `iteration` vouched for and is not there as it was: a sentence for each file."""
+    """What a checkpoint of `iteration` vouched for and is gone or altered: a sentence per file."""
     return [
         *_lost_rows(Path(folder), vouched, iteration),
         *_lost_evaluations(Path(folder), vouched, iteration),
@@ -170,7 +181,8 @@ def lost(folder: Path | str, vouched: dict[str, Any], iteration: int) -> list[st
 
 
 def _lost_rows(folder: Path, vouched: dict[str, Any], iteration: int) -> list[str]:
-    path, expected = folder / METRICS, vouched.get("rows", 0)
+    path = folder / METRICS
+    expected = vouched.get("rows", 0)
     with file_errors("read", path):
         data = path.read_bytes() if path.is_file() else b""
     lines = data.split(b"\n")
@@ -180,7 +192,8 @@ def _lost_rows(folder: Path, vouched: dict[str, Any], iteration: int) -> list[st
     count = sum(row["iteration"] <= iteration for row in read_metrics(folder))
     if count == expected:
         return [
-            f"{path} was changed: its rows up to iteration {iteration} are not those that the run wrote"
+            f"{path} was changed: its rows up to iteration {iteration} are not those that the run "
+            "wrote"
         ]
     return [f"{path} holds {count} of the {expected} rows up to iteration {iteration}"]
 
@@ -202,13 +215,14 @@ def _lost_evaluations(folder: Path, vouched: dict[str, Any], iteration: int) -> 
 
 
 def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: int) -> bool:
-    """Whether evaluations have another shape or other numbers than what is vouched for; some may be missing."""
+    """Whether evaluations have other shapes or numbers than is vouched for; some may be missing."""
     if not evaluations:
         return False
     shape = list(ranking_returns(evaluations).shape[1:])
     if vouched.get("shape") not in (None, [], shape):
         return True
-    past, known = until(evaluations, iteration), vouched.get("evaluated", ())
+    past = until(evaluations, iteration)
+    known = vouched.get("evaluated", ())
     if set(known) - set(points(past).tolist()):
         return False
     checks = [(past, "evaluations_sha256")]
@@ -222,7 +236,7 @@ def _are_others(evaluations: Evaluations, vouched: dict[str, Any], iteration: in
 
 
 def _of_evaluations(evaluations: Evaluations) -> dict[str, Any]:
-    """Which iterations were evaluated, and a checksum of the results; the same of none as of no file."""
+    """Which iterations were evaluated, and a checksum of the results; no file counts as none."""
     total = hashlib.sha256()
     if len(points(evaluations)):
         for name, values in sorted(evaluations.items()):

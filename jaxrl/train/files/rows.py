@@ -1,13 +1,14 @@
-"""The rows of a Log on disk: each is written once, in a segment that the manifests of checkpoints name.
+"""The rows of a Log on disk, each written once, in a segment that checkpoints' manifests name.
 
     checkpoints/rows/SHA256      rows of one log, under the SHA-256 of the file's bytes
     checkpoints/rows/.tmp-…      a segment in progress
 
-A log is several rings of K rows, a *slot* for each member of the population and block of the log: member by member, in
-the order of memory. Rows of a slot are counted since the beginning: row i lies at place i mod K. A segment holds the
-rows first … last - 1 of each of some slots as raw bytes, slot by slot and leaf by leaf. What is new since the last
-checkpoint is told by the counters alone; the arrays are never compared. The segments of a log lie in the order in which
-they were written, so a row that was overwritten is replaced by its successor when they are read one after the other.
+A log is several rings of K rows, a *slot* for each member of the population and block of the log:
+member by member, in the order of memory. Rows of a slot are counted since the beginning: row i lies
+at place i mod K. A segment holds the rows first … last - 1 of each of some slots as raw bytes, slot
+by slot and leaf by leaf. What is new since the last checkpoint is told by the counters alone; the
+arrays are never compared. The segments of a log lie in the order in which they were written, so a
+row that was overwritten is replaced by its successor when they are read one after the other.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ import numpy as np
 from jaxrl.train.files.folder import CHECKPOINTS, ROWS, file_size, segment_files, sync_folder
 
 CHUNK_BYTES = 16 * 2**20  # what is in memory beside the log itself while it is written
-# Files that a log may consist of, and how many of them become one where there would be more: a run saves less often,
-# so that in all but the longest each row is written once.
-MOST_SEGMENTS, MERGED = 512, 64
+# Files that a log may consist of, and how many of them become one where there would be more: a run
+# saves less often, so that in all but the longest each row is written once.
+MOST_SEGMENTS = 512
+MERGED = 64
 
 
 class Piece(NamedTuple):
@@ -63,7 +65,11 @@ class Segment(NamedTuple):
 
 
 class Rings(NamedTuple):
-    """A log on the host: `leaves` [*members, blocks * capacity, ...] wherever they live, and rows written per slot."""
+    """A log on the host.
+
+    `leaves` are [*members, blocks * capacity, ...], wherever they live; `written` counts rows per
+    slot.
+    """
 
     leaves: list[Any]
     members: tuple[int, ...]
@@ -74,12 +80,11 @@ class Rings(NamedTuple):
     def begin(self, slot: int) -> tuple[tuple[int, ...], int]:
         """Where a slot begins in the first axes of a leaf: its member, and its first row."""
         member, block = divmod(slot, self.blocks)
-        return tuple(
-            int(axis) for axis in np.unravel_index(member, self.members)
-        ), block * self.capacity
+        axes = np.unravel_index(member, self.members)
+        return tuple(int(axis) for axis in axes), block * self.capacity
 
     def places(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The places of rows first … last - 1 in their ring: (start, number) of one stretch, or of two."""
+        """Where rows first … last - 1 lie in their ring: (start, number) of one stretch, or two."""
         while first < last:
             start = first % self.capacity
             number = min(last - first, self.capacity - start)
@@ -91,9 +96,8 @@ class Rings(NamedTuple):
         return max(0, self.written[slot] - self.capacity)
 
 
-Known = list[
-    tuple[list[int], list[Segment]]
-]  # of each log: rows written per slot, and the segments that hold them
+# Of each log: rows written per slot, and the segments that hold them.
+Known = list[tuple[list[int], list[Segment]]]
 
 
 class SegmentFolder:
@@ -112,22 +116,21 @@ class SegmentFolder:
         if not self.path.is_dir():
             self.path.mkdir()
             sync_folder(self.path.parent)
-        known = (
-            self.known
-            if len(self.known) == len(logs)
-            else [([0] * len(log.written), []) for log in logs]
-        )
+        known = self.known
+        if len(known) != len(logs):
+            known = [([0] * len(log.written), []) for log in logs]
         return [
-            (log.written, self._write(log, *each)) for log, each in zip(logs, known, strict=True)
+            (log.written, self._write(log, before, segments))
+            for log, (before, segments) in zip(logs, known, strict=True)
         ]
 
     def _write(self, log: Rings, before: list[int], segments: list[Segment]) -> list[Segment]:
         """The segments of one log, of which `segments` hold the rows up to `before`."""
         goes_on = len(before) == len(log.written) and all(map(operator.le, before, log.written))
-        if not goes_on or any(
-            file_size(self.path / segment.sha256) != segment.size for segment in segments
-        ):
-            before, segments = [0] * len(log.written), []
+        sizes = [file_size(self.path / segment.sha256) for segment in segments]
+        if not goes_on or sizes != [segment.size for segment in segments]:
+            before = [0] * len(log.written)
+            segments = []
         segments = [segment for segment in segments if _is_needed(log, segment)]
         new = [(max(old, log.alive(slot)), log.written[slot]) for slot, old in enumerate(before)]
         if any(first < last for first, last in new):
@@ -141,7 +144,9 @@ class SegmentFolder:
 
     def _save(self, log: Rings, ranges: list[tuple[int, int]]) -> Segment:
         """Write rows first … last - 1 of each slot as one file, and make it durable."""
-        pieces, digest, size = _pieces(ranges), hashlib.sha256(), 0
+        pieces = _pieces(ranges)
+        digest = hashlib.sha256()
+        size = 0
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.path)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -222,7 +227,7 @@ def known(manifest: dict[str, Any], values: list[Any]) -> Known:
 
 
 def read(folder: Path, manifest: dict[str, Any], values: list[Any]) -> None:
-    """Read the rows of logs into those of `values` that are theirs; a ValueError says what is damaged."""
+    """Read the rows of logs into `values`, in place; a ValueError says what is damaged."""
     logs = rings(manifest["leaves"], values)
     for log, (_, segments) in zip(logs, known(manifest, values), strict=True):
         _check_complete(log, segments)
@@ -300,12 +305,15 @@ def _range(log: Rings, slot: int, segments: list[Segment]) -> tuple[int, int]:
     ]
     if not pieces:
         return 0, 0
-    return min(max(pieces[0].first, log.alive(slot)), pieces[-1].last), pieces[-1].last
+    last = pieces[-1].last
+    first = max(pieces[0].first, log.alive(slot))
+    return min(first, last), last
 
 
 def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
-    """The rows of each slot, with neighbours that have the same ones as a single entry, and without empty ones."""
-    pieces, slot = [], 0
+    """The rows of each slot, without empty ones; neighbours with the same rows are one entry."""
+    pieces = []
+    slot = 0
     for (first, last), group in itertools.groupby(ranges):
         end = slot + len(list(group))
         if first < last:
@@ -315,7 +323,7 @@ def _pieces(ranges: list[tuple[int, int]]) -> list[Piece]:
 
 
 def _stretches(log: Rings, pieces: Iterable[Piece]) -> Iterator[tuple[int, Any, int, int]]:
-    """(slot, leaf, start, number) of each stretch of places that the pieces fill, in the order of a segment's bytes."""
+    """(slot, leaf, start, number) of each stretch that the pieces fill, ordered as in a segment."""
     for piece in pieces:
         for slot in range(piece.slot, piece.end):
             for leaf in log.leaves:
@@ -331,31 +339,29 @@ def _views(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
 
 
 def _bytes_of(log: Rings, pieces: Iterable[Piece]) -> Iterator[memoryview]:
-    """The bytes of the pieces, not much at a time: of leaves in the host's memory no copy is made."""
+    """The bytes of the pieces, not many at a time; leaves in the host's memory are not copied."""
     for slot, leaf, start, number in _stretches(log, pieces):
         member, begin = log.begin(slot)
         rows_of = _reader(leaf, member, begin)
-        step = max(
-            1, CHUNK_BYTES // max(1, leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :]))
-        )
+        row_bytes = leaf.dtype.itemsize * math.prod(leaf.shape[len(member) + 1 :])
+        step = max(1, CHUNK_BYTES // max(1, row_bytes))
         for offset in range(start, start + number, step):
             yield _raw(rows_of(offset, min(step, start + number - offset)))
 
 
 def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, int], np.ndarray]:
-    """A function (offset, number) -> rows of a member from `begin` + offset on, read where they live."""
+    """A function (offset, number) -> rows of a member from `begin` + offset on, read in place."""
     if isinstance(leaf, np.ndarray):
         return lambda offset, number: leaf[member][begin + offset :][:number]
     for shard in leaf.addressable_shards:
-        inside = [
-            axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True)
-        ]
-        axes = zip((*member, begin), inside[: len(member) + 1], strict=True)
-        if all(low <= at < high for at, (low, high) in axes):
-            own = tuple(
-                at - low for at, (low, _) in zip(member, inside[: len(member)], strict=True)
-            )
-            first = begin - inside[len(member)][0]
+        # Where the shard lies in the leaf, [low, high) along the axes of members and of rows.
+        place = (*member, begin)
+        axes = zip(shard.index, leaf.shape, strict=True)
+        bounds = [axis.indices(size)[:2] for axis, size in axes][: len(place)]
+        if all(low <= at < high for at, (low, high) in zip(place, bounds, strict=True)):
+            offsets = [at - low for at, (low, _) in zip(place, bounds, strict=True)]
+            own = tuple(offsets[:-1])
+            first = offsets[-1]
             if next(iter(shard.data.devices())).platform == "cpu":
                 array = np.asarray(shard.data)[own]  # the device's memory itself
                 return lambda offset, number: array[first + offset :][:number]
@@ -364,23 +370,24 @@ def _reader(leaf: Any, member: tuple[int, ...], begin: int) -> Callable[[int, in
 
 
 def _fetch(leaf: jax.Array, member: tuple[int, ...], first: int, number: int) -> np.ndarray:
-    """Rows of a member in an accelerator's memory, by programs for powers of two: a number costs a compilation."""
+    """Rows of a member in an accelerator's memory.
+
+    They are read by programs for powers of two: each number of rows costs a compilation.
+    """
     capacity = leaf.shape[len(member)]
     size = min(2 ** (number - 1).bit_length(), capacity)
     begin = min(first, capacity - size)
-    return np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))[
-        first - begin :
-    ][:number]
+    window = np.asarray(_window(leaf, jnp.asarray((*member, begin), jnp.int32), size))
+    return window[first - begin :][:number]
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _window(leaf: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """`size` rows of a leaf [*members, C, ...] from `start` on, which has an entry for each of those first axes."""
+    """`size` rows of a leaf [*members, C, ...] from `start` on, an index into those first axes."""
     rest = leaf.shape[len(start) :]
     starts = [*start, *(0 for _ in rest)]
-    return jax.lax.dynamic_slice(leaf, starts, (*(1 for _ in start[1:]), size, *rest)).reshape(
-        size, *rest
-    )
+    ones = (1,) * (len(start) - 1)
+    return jax.lax.dynamic_slice(leaf, starts, (*ones, size, *rest)).reshape(size, *rest)
 
 
 def _raw(array: np.ndarray) -> memoryview:

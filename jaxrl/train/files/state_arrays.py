@@ -1,8 +1,8 @@
-"""The leaves of a training state: onto the disk (Orbax), back, and onto the devices again, bit for bit.
+"""The leaves of a training state: to disk (Orbax), back, and onto the devices, bit for bit.
 
-On the host every leaf is a NumPy array, and keys are their data. What describes a leaf (path, dtype, shape
-and a key's kind) goes into the checkpoint's manifest, so that damage and a changed configuration are told
-apart. The rows of a Log stay where they are: rows.py writes and reads them.
+On the host every leaf is a NumPy array, and keys are their data. What describes a leaf (path,
+dtype, shape and a key's kind) goes into the checkpoint's manifest, so that damage and a changed
+configuration are told apart. The rows of a Log stay where they are: rows.py writes and reads them.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from jaxrl.types import Log, PyTree
 
 
 def _described_leaves(tree: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
-    """The path, dtype and shape of every leaf in tree order, and the leaves; Python scalars become arrays.
+    """The path, dtype and shape of every leaf, and the leaves, in tree order.
 
-    Of the n-th Log in the tree, "log": n marks the rows and "counts": n the counter.
+    Python scalars become arrays. Of the n-th Log in the tree, "log": n marks the rows and "counts":
+    n the counter.
     """
-    rows, leaves, logs = [], [], 0
+    rows = []
+    leaves = []
+    logs = 0
     for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_log)[0]:
         for inner, leaf in jax.tree_util.tree_flatten_with_path(node)[0]:
-            leaf = (
-                leaf
-                if hasattr(leaf, "dtype") and not isinstance(leaf, np.ndarray)
-                else jnp.asarray(leaf)
-            )
+            if isinstance(leaf, np.ndarray) or not hasattr(leaf, "dtype"):
+                leaf = jnp.asarray(leaf)
             name = jax.tree_util.keystr((*path, *inner), simple=True, separator=".")
             row: dict[str, Any] = {
                 "path": name,
@@ -67,13 +67,15 @@ def refuse_logs(policies: PyTree) -> None:
     for row in _described_leaves(policies)[0]:
         if "log" in row:
             raise JaxrlError(
-                f"the policy holds a log ({row['path']}): a log belongs into the training state alone."
+                f"the policy holds a log ({row['path']}): a log belongs into the training state "
+                "alone."
             )
 
 
 def refuse_undeclared(state: PyTree, sharded: PyTree) -> None:
-    """Refuse a state of which `sharded` does not say how it lies on devices, or a Log in it that holds keys."""
-    for row, leaf in zip(*_described_leaves(state), strict=True):
+    """Refuse a state that `sharded` is no prefix of, or a Log in it that holds keys."""
+    rows, leaves = _described_leaves(state)
+    for row, leaf in zip(rows, leaves, strict=True):
         if "log" in row and _is_key(leaf):
             raise JaxrlError(
                 f"{row['path']} holds keys: a log can keep their data (jax.random.key_data)."
@@ -81,11 +83,11 @@ def refuse_undeclared(state: PyTree, sharded: PyTree) -> None:
     try:
         jax.tree.broadcast(sharded, state)
     except ValueError as error:
-        logs = [row["path"] for row in _described_leaves(state)[0] if "log" in row]
+        logs = [row["path"] for row in rows if "log" in row]
         held = f", of logs too ({', '.join(logs)})" if logs else ""
         raise JaxrlError(
-            "the algorithm's `sharded` is no prefix of its state: it must say of each part, True or False, whether it "
-            f"has a row per environment{held}."
+            "the algorithm's `sharded` is no prefix of its state: it must say of each part, True "
+            f"or False, whether it has a row per environment{held}."
         ) from error
 
 
@@ -104,7 +106,8 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
         if _is_key(leaf):
             if "log" in rows[index]:
                 raise JaxrlError(
-                    f"{rows[index]['path']} holds keys: a log can keep their data (jax.random.key_data)."
+                    f"{rows[index]['path']} holds keys: a log can keep their data "
+                    "(jax.random.key_data)."
                 )
             rows[index]["key"] = str(jax.random.key_impl(leaf))
             leaves[index] = jax.random.key_data(leaf)
@@ -120,11 +123,8 @@ def host_leaves(state: PyTree) -> tuple[list[dict[str, Any]], list[Any]]:
 def mismatch(rows: list[dict[str, Any]], abstract_tree: PyTree) -> str | None:
     """How leaves that were saved differ from those of a tree, in words; None if they fit."""
     for old, new in itertools.zip_longest(rows, _described_leaves(abstract_tree)[0]):
-        if (
-            old is None
-            or new is None
-            or any(old[part] != new[part] for part in ("path", "dtype", "shape"))
-        ):
+        differs = old is None or new is None
+        if differs or any(old[part] != new[part] for part in ("path", "dtype", "shape")):
             return f"it holds {_leaf_text(old)}, where this configuration needs {_leaf_text(new)}"
     return None
 
@@ -136,34 +136,32 @@ def assemble(
     abstract_state: PyTree,
     part: str = "",
 ) -> PyTree:
-    """The `values` of one part in the structure of `abstract_state`, each where its abstract leaf lives."""
+    """The `values` of one part in the structure of `abstract_state`, each where its leaf lives."""
     needed, leaves = _described_leaves(abstract_state)
     chosen = [index for index, row in enumerate(manifest["leaves"]) if row.get("part", "") == part]
-    rows, values = (
-        [manifest["leaves"][index] for index in chosen],
-        [values[index] for index in chosen],
-    )
+    rows = [manifest["leaves"][index] for index in chosen]
+    values = [values[index] for index in chosen]
     rows, values = dealt_anew(rows, values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
         raise JaxrlError(
             f"the checkpoint {path} was saved with another configuration: {difference}."
         )
-    placed = [_place(*parts) for parts in zip(rows, values, leaves, strict=True)]
+    placed = [
+        _place(row, value, leaf) for row, value, leaf in zip(rows, values, leaves, strict=True)
+    ]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), placed)
 
 
 def _leaf_text(row: dict[str, Any] | None) -> str:
     """A leaf in words, as "params.kernel float32[4, 64]"."""
-    return (
-        "no further leaf"
-        if row is None
-        else f"{row['path'] or 'one leaf'} {row['dtype']}{row['shape']}"
-    )
+    if row is None:
+        return "no further leaf"
+    return f"{row['path'] or 'one leaf'} {row['dtype']}{row['shape']}"
 
 
 def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
-    """One leaf on the device: with the abstract leaf's sharding, or uncommitted where it prescribes none."""
+    """One leaf on the device: with the abstract leaf's sharding, or uncommitted without one."""
     sharding = getattr(leaf, "sharding", None) if getattr(leaf, "committed", True) else None
     if "key" not in row:
         return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
@@ -172,13 +170,15 @@ def _place(row: dict[str, Any], value: np.ndarray, leaf: Any) -> jax.Array:
         return wrap(jnp.asarray(value))
     if sharding.is_fully_addressable:
         return jax.device_put(wrap(jnp.asarray(value)), sharding)
-    return jax.jit(wrap, out_shardings=sharding)(
-        value
-    )  # device_put does not spread keys over processes
+    # device_put does not spread keys over processes.
+    return jax.jit(wrap, out_shardings=sharding)(value)
 
 
 def digest(manifest: dict[str, Any], values: list[np.ndarray]) -> str:
-    """SHA-256 over the manifest and every leaf's dtype, shape and bytes, in tree order; segments have their own."""
+    """SHA-256 over the manifest and every leaf's dtype, shape and bytes, in tree order.
+
+    Segments of logs have checksums of their own.
+    """
     described = {name: item for name, item in manifest.items() if name != "sha256"}
     total = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for row, value in zip(manifest["leaves"], values, strict=True):
@@ -198,7 +198,7 @@ def _array_names(leaves: list[dict[str, Any]]) -> list[str]:
 
 
 def save_arrays(path: Path, leaves: list[dict[str, Any]], values: list[Any]) -> None:
-    """Write the arrays with Orbax, which refuses those without elements: the manifest suffices for them."""
+    """Write the arrays with Orbax, but for those without elements, which the manifest describes."""
     named = zip(_array_names(leaves), leaves, values, strict=True)
     arrays = {name: value for name, row, value in named if value.size and "log" not in row}
     if arrays:
@@ -244,7 +244,7 @@ def _layout(row: dict[str, Any]) -> tuple[tuple[int, ...], Any]:
 
 @functools.cache
 def _checkpointer() -> tuple[Any, Any]:
-    """Orbax, imported when it is first needed (it takes a second), and its plainest checkpointer."""
+    """Orbax, imported when it is needed (it takes a second), and its plainest checkpointer."""
     import orbax.checkpoint as ocp
 
     index = jax.process_index()

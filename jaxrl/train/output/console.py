@@ -1,4 +1,4 @@
-"""What a run prints: one live line on a terminal, a plain line now and then in a log, a table at the end."""
+"""What a run prints: a live line on a terminal, plain lines in a log, a table at the end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,16 @@ def human(count: float) -> str:
         if abs(count) < 999.5 or unit == "T":
             break
         count /= 1000
-    digits = 0 if abs(count) >= 99.95 or not unit else 1 if abs(count) >= 9.995 else 2
+    if abs(count) >= 99.95 or not unit:
+        digits = 0
+    elif abs(count) >= 9.995:
+        digits = 1
+    else:
+        digits = 2
     text = f"{count:.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text + unit
 
 
 def duration(seconds: float) -> str:
@@ -58,7 +65,7 @@ def number(value: Any) -> str:
 
 
 class Rate:
-    """Transitions a second over the last half minute; excluded time, such as compilation, does not count."""
+    """Transitions per second over the last half minute; excluded time (compilation) is left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -66,7 +73,7 @@ class Rate:
         self._points: deque[tuple[float, int]] = deque()
 
     def add(self, transitions: int) -> None:
-        """Note how far training has come; the first note starts the clock, old ones leave the window."""
+        """Note how far training has come; the first note starts the clock, old ones are dropped."""
         now = self._clock() - self._excluded
         self._points.append((now, transitions))
         while len(self._points) > 2 and self._points[1][0] < now - WINDOW_SECONDS:
@@ -81,12 +88,13 @@ class Rate:
         """The rate, or None before it is known."""
         if len(self._points) < 2:
             return None
-        (begun, first), (now, last) = self._points[0], self._points[-1]
+        begun, first = self._points[0]
+        now, last = self._points[-1]
         return (last - first) / (now - begun) if now > begun and last > first else None
 
 
 class Console:
-    """Where a run prints: to standard output unless told otherwise, and nothing at all if `quiet`."""
+    """Where a run prints: to standard output unless told otherwise, and nothing if `quiet`."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         stream = stream or sys.stdout
@@ -126,7 +134,7 @@ class Console:
 
 
 class Progress:
-    """The state of a run as it goes: a live bar on a terminal; elsewhere plain lines, ten seconds apart.
+    """The state of a run as it goes: a live bar on a terminal, or plain lines ten seconds apart.
 
     with console.progress(num_iterations, samples_per_step) as progress:
         progress.update(iteration)  # from here on the rate is measured
@@ -156,8 +164,12 @@ class Progress:
     def __enter__(self) -> Progress:
         self._begun = self._clock()
         if self._console.live:
-            columns = BarColumn(20), TextColumn("{task.description}", markup=False)
-            self._bar = Bar(*columns, console=self._console.rich, refresh_per_second=4)
+            self._bar = Bar(
+                BarColumn(20),
+                TextColumn("{task.description}", markup=False),
+                console=self._console.rich,
+                refresh_per_second=4,
+            )
             self._bar.add_task("compiling", total=self._num_iterations)
             self._bar.start()
         return self
@@ -171,11 +183,9 @@ class Progress:
         self._rate.exclude(seconds)
 
     def evaluating(self, mode: Any, share: float) -> None:
-        """Show how far a long evaluation has come: this share of the longest episode there can be."""
-        now, text = (
-            self._clock(),
-            f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most",
-        )
+        """Show how far a long evaluation has come: this share of the longest possible episode."""
+        now = self._clock()
+        text = f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most"
         if self._bar is not None:
             self._bar.update(TaskID(0), description=text)
         elif now - self._last_line >= LINE_SECONDS:
@@ -203,9 +213,8 @@ class Progress:
 
     def _line(self, iteration: int) -> str:
         """The run in one line."""
-        done, total = (
-            count * self._samples_per_step for count in (iteration, self._num_iterations)
-        )
+        done = iteration * self._samples_per_step
+        total = self._num_iterations * self._samples_per_step
         rate = self._rate.per_second
         speed = human(rate * self._num_members) if rate else NOTHING
         left = duration((total - done) / rate) if rate else NOTHING

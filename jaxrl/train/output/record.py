@@ -20,10 +20,11 @@ STEPS_PER_PIECE = 256
 def record_episode(
     env: Environment, agent: Agent, policy: PyTree, key: Key, mode: str
 ) -> tuple[dict[str, PyTree], np.ndarray]:
-    """Play one episode: ({"observation": [T, ...], each array field of the state: [T, ...]}, rewards [T]).
+    """Play one episode: its frames by name, leaves [T, ...], and its rewards [T].
 
-    Of an environment that draws itself, "state" is the whole state, a pytree. Frames are those the agent acted on.
-    Rewards are float64, for whoever adds them up.
+    Frames are the observation and each array field of the state. Of an environment that draws
+    itself, "state" is the whole state, a pytree. Frames are those the agent acted on. Rewards are
+    float64, for whoever adds them up.
     """
 
     def keep(
@@ -45,11 +46,14 @@ def record_episode(
         )
     )
     play = jax.jit(lambda key: play_begin(env, agent, policy, key, 1))(key)
-    pieces, length, over = [], 0, False
+    pieces = []
+    length = 0
+    over = False
     while not over:
         play, kept = jax.device_get(piece(play))
         pieces.append(kept)
-        ended = np.flatnonzero(kept[2])
+        _, _, terminated = kept
+        ended = np.flatnonzero(terminated)
         over = bool(ended.size) or length + steps >= env.horizon
         length += int(ended[0]) + 1 if ended.size else steps
     length = min(length, env.horizon)

@@ -35,10 +35,10 @@ from jaxrl.types import PyTree
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
-    """Print how a run ended and draw its curve; returns the exit status (128 + signal if one stopped it)."""
-    status = (
-        128 + result.signal if result.signal and result.iteration < result.num_iterations else 0
-    )
+    """Print how a run ended and draw its curve; returns the exit status, 128 + signal if any."""
+    status = 0
+    if result.signal and result.iteration < result.num_iterations:
+        status = 128 + result.signal
     if not distributed.is_first():
         return status
     if not result.trained_iterations and result.signal is None:
@@ -89,10 +89,11 @@ def score_rows(
     returns: dict[str, np.ndarray],
     reference: tuple[float, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each setting and mode, the best setting in the first mode first: score, 95 % interval, episodes, seeds.
+    """A row per setting and mode, the best setting in the first mode first.
 
-    The score is the interquartile mean over seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one
-    seed, its mean. Where the `reference` scores of a random and of an expert policy are known it is also normalised.
+    It holds score, 95 % interval, episodes and seeds. The score is the interquartile mean over
+    seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one seed, its mean. Where
+    the `reference` scores of a random and of an expert policy are known it is also normalised.
     """
     rows = []
     for index in order(member_scores(next(iter(returns.values())))):
@@ -101,7 +102,8 @@ def score_rows(
             low, high = interval(earned[index])
             row = {"mode": mode, "return": score, "95% low": low, "95% high": high}
             if reference is not None:
-                row["normalised"] = normalised(score, *reference)
+                random, expert = reference
+                row["normalised"] = normalised(score, random, expert)
             counts = {"episodes": earned[index].size, "seeds": len(earned[index])}
             rows.append(experiment.settings()[index] | row | counts)
     return rows
@@ -118,7 +120,7 @@ def evaluate(
     modes: Sequence[str] = (),
     trust: Trust = NOBODY,
 ) -> int:
-    """Evaluate saved policies on fresh episodes and print a table: of all members, or of those that `member` names."""
+    """Evaluate saved policies on fresh episodes and print a table: of all members, or of some."""
     saved = open_policies(
         folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
     )
@@ -131,7 +133,7 @@ def evaluate(
 
 @contextmanager
 def _drawing(target: Path) -> Iterator[None]:
-    """The errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
+    """Errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
     try:
         with file_errors("write", target):
             yield
@@ -199,9 +201,10 @@ def render(
     if output is None:
         refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"
-    every, rate = (
-        video.pace(env.seconds) if isinstance(env, Drawable) else (1, video.FRAMES_PER_SECOND)
-    )
+    if isinstance(env, Drawable):
+        every, rate = video.pace(env.seconds)
+    else:
+        every, rate = 1, video.FRAMES_PER_SECOND
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         asked = () if mode is None else (mode,)
         saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
@@ -222,25 +225,33 @@ def render(
 def _drawn_by(
     env: Environment, name: str
 ) -> Iterator[Callable[[dict[str, PyTree]], list[np.ndarray]]]:
-    """What makes images of the frames of an episode: the environment itself, or else `jaxrl.analysis.video`."""
+    """What draws the frames of an episode: the environment itself, or `jaxrl.analysis.video`."""
     from jaxrl.analysis import video
 
     if isinstance(env, Drawable):
         with env.painter() as paint:
-            yield lambda frames: [
-                paint(jax.tree.map(lambda values, step=step: values[step], frames["state"]))
-                for step in range(len(jax.tree.leaves(frames)[0]))
-            ]
+
+            def painted(frames: dict[str, PyTree]) -> list[np.ndarray]:
+                num_steps = len(jax.tree.leaves(frames)[0])
+                return [paint(_at(frames["state"], step)) for step in range(num_steps)]
+
+            yield painted
     elif video.can_draw(name, env.observation_space.shape):
         yield functools.partial(video.draw_frames, name)
     else:
         raise JaxrlError(
-            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and MuJoCo tasks."
+            f"jaxrl cannot draw {name}: it draws classic control, grids such as MinAtar, and "
+            "MuJoCo tasks."
         )
 
 
+def _at(states: PyTree, step: int) -> PyTree:
+    """The state at one step, of states [T, ...]."""
+    return jax.tree.map(lambda values: values[step], states)
+
+
 def environments(text: str, suite: str | None, console: Console) -> None:
-    """Print every environment whose id or suite contains `text`, by suite, and what of a suite is not there."""
+    """Print the environments whose id or suite contains `text`, by suite, and what is missing."""
     known = environment_ids()
     if suite is not None:
         check_choice("suite", suite, known)
@@ -261,9 +272,8 @@ def environments(text: str, suite: str | None, console: Console) -> None:
         if suite is not None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):
-                console.note(
-                    f"not served: {', '.join(one for one in refused if refused[one] == reason)}: {reason}"
-                )
+                names = ", ".join(one for one in refused if refused[one] == reason)
+                console.note(f"not served: {names}: {reason}")
 
 
 def _row(environment_id: str, described: bool) -> dict[str, Any]:
@@ -272,12 +282,11 @@ def _row(environment_id: str, described: bool) -> dict[str, Any]:
         return {"environment": environment_id}
     spec = describe(environment_id).spec
     row = {
+        "environment": environment_id,
         "observations": str(spec.observation_space),
         "actions": str(spec.action_space),
         "time limit": spec.horizon,
     }
-    return (
-        {"environment": environment_id}
-        | row
-        | ({"back ends": ", ".join(spec.backends)} if spec.backends else {})
-    )
+    if spec.backends:
+        row["back ends"] = ", ".join(spec.backends)
+    return row

@@ -1,7 +1,8 @@
-"""Where the records of a run go: metrics.jsonl always, TensorBoard and Weights & Biases as asked for.
+"""Where the records of a run go: metrics.jsonl, and TensorBoard or Weights & Biases if asked for.
 
-A row is {"iteration", "transitions", "seconds", metric: number or nested list [H][S]}, H hyperparameter
-settings by S seeds. The graphical sinks draw the mean over seeds and, up to 16 of them, each seed by itself.
+A row is {"iteration", "transitions", "seconds", metric: number or nested list [H][S]}, H
+hyperparameter settings by S seeds. The graphical sinks draw the mean over seeds and, up to 16 of
+them, each seed by itself.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class TensorBoardSink:
 
 
 class WandbSink:
-    """Rows as one Weights & Biases run, which a resumed run continues (its id is kept in wandb.json)."""
+    """Rows as one Weights & Biases run, which a resumed run continues by its id in wandb.json."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class WandbSink:
 
 
 class Sinks:
-    """metrics.jsonl and the named sinks ("tensorboard", "wandb") as one; none at all where `names` is None.
+    """metrics.jsonl and the named sinks ("tensorboard", "wandb") as one; none if `names` is None.
 
     A `with` block closes them all.
     """
@@ -169,9 +170,10 @@ class Sinks:
 
 
 def series(row: dict[str, Any]) -> dict[str, float]:
-    """The scalar series of a row: "loss", or "loss/setting1" where H > 1, and "…/seed3" where 1 < S <= 16.
+    """The scalar series of a row: "loss".
 
-    Values that are not finite are left out, of the means as well.
+    Where H > 1 it is "loss/setting1", and where 1 < S <= 16 each seed has "…/seed3" besides. Values
+    that are not finite are left out, of the means as well.
     """
     found: dict[str, float] = {}
     for name, values in row.items():
@@ -196,7 +198,7 @@ def series(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _known_run(path: Path) -> dict[str, str]:
-    """Project and id of the run that wandb.json names, and nothing else: the folder may be a stranger's."""
+    """The project and id in wandb.json, and nothing else of it: the folder may be a stranger's."""
     with file_errors("read", path), problems():
         found = read_json(path)
     for name in ("project", "id"):

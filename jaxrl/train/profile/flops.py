@@ -1,7 +1,7 @@
 """Floating-point operations of a traced program, loops multiplied by their lengths.
 
-XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs. A jaxpr still knows
-the lengths of its scans.
+XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs. A
+jaxpr still knows the lengths of its scans.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 # What moves or renames numbers without computing any.
 MOVES = re.compile(
-    "bitcast_convert_type|broadcast_in_dim|concatenate|convert_element_type|copy|copy_p|device_put|dynamic_slice"
-    "|dynamic_update_slice|expand_dims|gather|iota|optimization_barrier|pad|random_.*|reduce_precision|reshape|rev"
-    "|scatter|select_n|slice|sort|split|squeeze|stop_gradient|transpose"
+    "bitcast_convert_type|broadcast_in_dim|concatenate|convert_element_type|copy|copy_p|device_put"
+    "|dynamic_slice|dynamic_update_slice|expand_dims|gather|iota|optimization_barrier|pad|random_.*"
+    "|reduce_precision|reshape|rev|scatter|select_n|slice|sort|split|squeeze|stop_gradient"
+    "|transpose"
 )
 CALLABLES = ClosedJaxpr | Jaxpr
 
 
 class Work(NamedTuple):
-    """Floating-point operations; and the loops of unknown length, whose bodies were counted once."""
+    """Floating-point operations, and the loops of unknown length, whose bodies count once."""
 
     products: dict[str, float]  # matrix products and convolutions, by the type of their operands
     other: float
@@ -43,7 +44,7 @@ class Work(NamedTuple):
         return Work(products, self.other + more.other, self.unbounded + more.unbounded)
 
     def times(self, count: int) -> Work:
-        """The work of `count` repetitions; a loop of unknown length is still one place in the program."""
+        """The work of `count` repetitions; a loop of unknown length still counts as one."""
         products = {name: count * flops for name, flops in self.products.items()}
         return Work(products, count * self.other, self.unbounded)
 
@@ -52,12 +53,15 @@ NOTHING = Work({}, 0.0, 0)
 
 
 def count(program: CALLABLES) -> Work:
-    """The work of a program from `jax.make_jaxpr`, as traced: before the compiler removes or repeats anything.
+    """The work of a program as `jax.make_jaxpr` traces it, before the compiler changes anything.
 
-    - A product [m, k] × [k, n] takes 2 m k n, a convolution 2 · outputs · kernel entries an output reads.
-    - A reduction takes one an element that it reads, other arithmetic one an element of its result, whatever it
-      is: tanh counts as much as +. Copies, comparisons, selections and whole numbers (so random bits) take none.
-    - A scan takes length × body, a conditional its dearest branch, a loop of unknown length its body once.
+    - A product [m, k] × [k, n] takes 2 m k n, a convolution 2 · outputs · kernel entries per
+      output.
+    - A reduction takes one per element that it reads, other arithmetic one per element of its
+      result, whatever it is: tanh counts as much as +. Copies, comparisons, selections and whole
+      numbers (so random bits) take none.
+    - A scan takes length × body, a conditional its dearest branch, a loop of unknown length its
+      body once.
     """
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     return sum((_equation(equation) for equation in jaxpr.eqns), NOTHING)
@@ -68,15 +72,11 @@ def _equation(equation: JaxprEqn) -> Work:
     if name == "scan":
         return count(parameters["jaxpr"]).times(parameters["length"])
     if name == "while":
-        return (
-            count(parameters["cond_jaxpr"])
-            + count(parameters["body_jaxpr"])
-            + NOTHING._replace(unbounded=1)
-        )
+        once = count(parameters["cond_jaxpr"]) + count(parameters["body_jaxpr"])
+        return once + NOTHING._replace(unbounded=1)
     if name == "cond":
-        return max(
-            (count(branch) for branch in parameters["branches"]), key=lambda work: work.total
-        )
+        branches = [count(branch) for branch in parameters["branches"]]
+        return max(branches, key=lambda work: work.total)
     if name in ("dot_general", "conv_general_dilated"):
         return _product(equation)
     if name.startswith(("reduce_", "cum", "scatter-")) and not MOVES.fullmatch(name):
@@ -98,15 +98,11 @@ def _product(equation: JaxprEqn) -> Work:
         contracted = math.prod(left.shape[axis] for axis in dimensions[0][0])
     else:
         contracted = math.prod(right.shape) // right.shape[dimensions.rhs_spec[0]]
-    kind = max(
-        left.dtype, right.dtype, key=lambda dtype: dtype.itemsize
-    )  # a mixed product runs in the wider type
-    flops = 2.0 * math.prod(result.shape) * contracted
-    return (
-        NOTHING._replace(products={kind.name: flops})
-        if jnp.issubdtype(kind, jnp.floating)
-        else NOTHING
-    )
+    # A mixed product runs in the wider type.
+    kind = max(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
+    if not jnp.issubdtype(kind, jnp.floating):
+        return NOTHING
+    return NOTHING._replace(products={kind.name: 2.0 * math.prod(result.shape) * contracted})
 
 
 def _floats(variable: Any) -> float:

@@ -1,7 +1,7 @@
 """Bytes that a compiled program reads and writes, loops multiplied by their lengths.
 
-XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs. The compiled
-program's text (`compiled.as_text()`) says how often, where the compiler knows.
+XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs.
+The compiled program's text (`compiled.as_text()`) says how often, where the compiler knows.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ FREE = frozenset(
     ]
 )
 SLICING = frozenset(["slice", "dynamic-slice", "gather"])
-# Which operand is written in place, and which is written into it.
-UPDATES = {"dynamic-update-slice": (0, 1), "scatter": (0, 2)}
 
-COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-INSTRUCTION = re.compile(r"^ +(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\((.*)$")
+
+class Update(NamedTuple):
+    """Positions of operands: the one that is written in place, and the one that is written."""
+
+    target: int
+    source: int
+
+
+UPDATES = {"dynamic-update-slice": Update(0, 1), "scatter": Update(0, 2)}
+
+COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) .*\{$")
+INSTRUCTION = re.compile(
+    r"^ +(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = "
+    r"(?P<shape>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\((?P<rest>.*)$"
+)
 SHAPE = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,<=]*)\]")
 NAME = re.compile(r"%([\w.\-]+)")
 TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
@@ -58,10 +69,11 @@ class Instruction:
 def traffic(text: str) -> Traffic:
     """Bytes read and written by a compiled program, from its text.
 
-    Every instruction reads its operands from memory and writes its result, as XLA's own analysis has it; what happens
-    inside a fusion costs nothing. Of an array that is only sliced, the slices count; of one that is updated in place,
-    the update. A conditional takes its dearest branch, a loop of unknown length its body once. Caches are left out of
-    account: a small array that never leaves them counts like a large one.
+    Every instruction reads its operands from memory and writes its result, as XLA's own analysis
+    has it; what happens inside a fusion costs nothing. Of an array that is only sliced, the slices
+    count; of one that is updated in place, the update. A conditional takes its dearest branch, a
+    loop of unknown length its body once. Caches are left out of account: a small array that never
+    leaves them counts like a large one.
     """
     program = HloProgram(text)
     return program.computation(program.entry)
@@ -85,13 +97,18 @@ class HloProgram:
         self._known: dict[str, Traffic] = {}
         for line in text.splitlines():
             if header := COMPUTATION.match(line):
-                current = self.computations.setdefault(header[2], {})
-                self.entry = header[2] if header[1] else self.entry
+                current = self.computations.setdefault(header["name"], {})
+                if header["entry"]:
+                    self.entry = header["name"]
             elif found := INSTRUCTION.match(line):
-                operands, attributes = _close(found[5])
-                names = NAME.findall(operands)
-                current[found[2]] = Instruction(
-                    found[2], found[4], size_of(found[3]), names, attributes, bool(found[1])
+                operands, attributes = _close(found["rest"])
+                current[found["name"]] = Instruction(
+                    name=found["name"],
+                    opcode=found["opcode"],
+                    size=size_of(found["shape"]),
+                    operands=NAME.findall(operands),
+                    attributes=attributes,
+                    is_root=bool(found["root"]),
                 )
 
     def computation(self, name: str) -> Traffic:
@@ -113,15 +130,12 @@ class HloProgram:
         if opcode == "while":
             once = _sum([self.computation(name) for name in called])
             trips = TRIP_COUNT.search(attributes)
-            return Traffic(
-                once.bytes * int(trips[1]) if trips else once.bytes, once.unbounded + (not trips)
-            )
+            if trips is None:
+                return once._replace(unbounded=once.unbounded + 1)
+            return once._replace(bytes=once.bytes * int(trips[1]))
         if opcode == "conditional":
-            return max(
-                self.computation(name)
-                for text in BRANCHES.findall(attributes)
-                for name in NAME.findall(text)
-            )
+            branches = NAME.findall(" ".join(BRANCHES.findall(attributes)))
+            return max(self.computation(name) for name in branches)
         if opcode in ("call", "async-start"):
             return self.computation(called[0])
         if opcode == "fusion":
@@ -148,8 +162,9 @@ def _plain(instruction: Instruction, scope: dict[str, Instruction]) -> float:
     sizes = [scope[name].size for name in instruction.operands if name in scope]
     if instruction.opcode in SLICING:
         return 2 * instruction.size + sum(sizes[1:])
-    if instruction.opcode in UPDATES and len(sizes) > UPDATES[instruction.opcode][1]:
-        return sizes[UPDATES[instruction.opcode][1]] + sum(sizes[1:])
+    update = UPDATES.get(instruction.opcode)
+    if update is not None and len(sizes) > update.source:
+        return sizes[update.source] + sum(sizes[1:])
     return instruction.size + sum(sizes)
 
 
@@ -167,7 +182,7 @@ def _fusion(fused: dict[str, Instruction]) -> float:
                 total += read(user.name, whole)
             elif user.opcode in SLICING and position == 0:
                 total += user.size
-            elif UPDATES.get(user.opcode, (None,))[0] != position:
+            elif user.opcode not in UPDATES or UPDATES[user.opcode].target != position:
                 total += whole
         return min(total, whole)
 
@@ -177,7 +192,8 @@ def _fusion(fused: dict[str, Instruction]) -> float:
         if instruction.opcode == "bitcast":
             return written(fused[instruction.operands[0]])
         if instruction.opcode in UPDATES:
-            return fused[instruction.operands[UPDATES[instruction.opcode][1]]].size
+            source = UPDATES[instruction.opcode].source
+            return fused[instruction.operands[source]].size
         return 0.0 if instruction.opcode == "parameter" else instruction.size
 
     inputs = [instruction for instruction in fused.values() if instruction.opcode == "parameter"]

@@ -1,6 +1,7 @@
-"""Where the time of a run goes: a trace of a few iterations, and what they attain of what the device can do.
+"""Where the time of a run goes: a trace of a few iterations, and their share of what is possible.
 
-What the device can do is measured, at that moment: the rate of a large matrix product, and of a large triad.
+What the device can do is measured, at that moment: the rate of a large matrix product, and of a
+large triad.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from jaxrl.types import Array, PyTree
 
 TRACED_CHUNKS = 3
 # A measurement lasts about this long, and there are at most so many of them.
-SECONDS, REPETITIONS, TOTAL_SECONDS = 0.3, 5, 5.0
+SECONDS = 0.3
+REPETITIONS = 5
+TOTAL_SECONDS = 5.0
 LARGEST_PRODUCT = 8192
-TRIAD_NUMBERS, TRIAD_ROUNDS = 2**25, 8  # arrays of 128 MiB: more than caches hold
+TRIAD_NUMBERS = 2**25  # arrays of 128 MiB: more than caches hold
+TRIAD_ROUNDS = 8
 MOST_ROUNDS = 10_000
 NOTE = (
-    "Operations are counted in the program as traced: 2 m k n a product, one an element for other arithmetic, none for "
-    "whole numbers. Bytes are counted in the program as compiled: operands and results of each fused kernel, cached or "
-    "not. Both with the lengths of loops. Peaks were measured just now: a large matrix product, and the faster of a "
-    "large triad and one in as much memory as the program holds."
+    "Operations are counted in the program as traced: 2 m k n per product, one per element for "
+    "other arithmetic, none for whole numbers. Bytes are counted in the program as compiled: "
+    "operands and results of each fused kernel, cached or not. Both with the lengths of loops. "
+    "Peaks were measured just now: a large matrix product, and the faster of a large triad and one "
+    "in as much memory as the program holds."
 )
 
 
@@ -64,13 +69,13 @@ class Profile:
 
     def rows(self) -> list[dict[str, str]]:
         """A table of amounts, rates and shares of the peak."""
-        products, peak, seconds = sum(self.work.products.values()), self.peak, self.seconds
+        products = sum(self.work.products.values())
+        peak = self.peak
+        seconds = self.seconds
         bounds = self.bounds
         slowest = max(bounds, key=lambda name: bounds[name])
-        kinds = (
-            ", ".join(sorted(self.work.products, key=lambda kind: -self.work.products[kind]))
-            or "none"
-        )
+        by_size = sorted(self.work.products, key=lambda kind: -self.work.products[kind])
+        kinds = ", ".join(by_size) or "none"
         table = [
             (f"matrix products ({kinds})", products, "FLOP", peak.flops),
             ("all arithmetic", self.work.total, "FLOP", peak.flops),
@@ -104,18 +109,19 @@ class Profile:
         unknown = max(self.work.unbounded, self.traffic.unbounded) - 1
         if unknown > 0:
             lines.append(
-                f"loops of unknown length inside an iteration, counted as if they ran once: {unknown}"
+                "loops of unknown length inside an iteration, counted as if they ran once: "
+                f"{unknown}"
             )
         return [*lines, f"memory: {held}"] if held else lines
 
 
 def profile(program: Program, state: PyTree, folder: Path, console: Console) -> Profile:
-    """Measure and trace a few iterations from `state`, into folder/profile, and print where the time goes.
+    """Measure and trace a few iterations from `state`, into folder/profile, and print the result.
 
     They run on copies of `state`: training goes on from `state` with the same bits as without.
     """
     console.note(f"{folder}: measuring a few iterations; compiling comes first")
-    seconds = _seconds_an_iteration(program, state)
+    seconds = _seconds_per_iteration(program, state)
     target = folder / "profile"
     written = _trace(program, state, target)
     work, compiled = _anatomy(program, state)
@@ -145,11 +151,15 @@ def si(amount: float, unit: str) -> str:
 
 def percent(share: float) -> str:
     """A share in two digits: 0.5 %, 27 %."""
-    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+    digits = 0 if share >= 0.0995 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def product_rate(dtype: str, largest: int = LARGEST_PRODUCT) -> float:
-    """Operations a second of a square matrix product, the largest that takes a moment, at JAX's default precision."""
+    """Operations per second of a square matrix product, at JAX's default precision.
+
+    The product grows until it takes a moment, or is the largest allowed.
+    """
     size, seconds = 256, 0.0
     while size < largest and seconds < 0.02:
         size *= 2
@@ -159,7 +169,7 @@ def product_rate(dtype: str, largest: int = LARGEST_PRODUCT) -> float:
 
 
 def triad_rate(numbers: int) -> float:
-    """Bytes a second of a ← a / 2 + b on so many float32 numbers: two reads and a write each."""
+    """Bytes per second of a ← a / 2 + b on so many float32 numbers: two reads and a write each."""
     rounds = min(TRIAD_ROUNDS * TRIAD_NUMBERS // numbers, MOST_ROUNDS)
 
     def triad(a: Array) -> Array:
@@ -189,13 +199,17 @@ def _chunk_seconds(program: Program, state: PyTree, iterations: int) -> float:
     return _timed(lambda: program.chunk(copied, iterations))
 
 
-def _seconds_an_iteration(program: Program, state: PyTree) -> float:
-    """The fastest of a few chunks that are long enough to time: peaks, too, are those of an undisturbed device."""
+def _seconds_per_iteration(program: Program, state: PyTree) -> float:
+    """Seconds per iteration, in the fastest of a few chunks that are long enough to time.
+
+    Peaks, too, are those of an undisturbed device.
+    """
     _chunk_seconds(program, state, 1)  # compiles
     once = _chunk_seconds(program, state, 1)
     iterations = max(1, min(round(SECONDS / once), program.algorithm.budget.steps))
     repetitions = max(2, min(round(TOTAL_SECONDS / (once * iterations)), REPETITIONS))
-    return min(_chunk_seconds(program, state, iterations) for _ in range(repetitions)) / iterations
+    fastest = min(_chunk_seconds(program, state, iterations) for _ in range(repetitions))
+    return fastest / iterations
 
 
 def _trace(program: Program, state: PyTree, target: Path) -> Path:
@@ -220,9 +234,9 @@ def _memory(compiled: Any) -> dict[str, float]:
     """What the compiled program holds while it runs; nothing where the device does not say."""
     analysis = compiled.memory_analysis()
     names = {"arguments": "argument_size_in_bytes", "temporaries": "temp_size_in_bytes"}
-    return (
-        {name: float(getattr(analysis, field)) for name, field in names.items()} if analysis else {}
-    )
+    if not analysis:
+        return {}
+    return {name: float(getattr(analysis, field)) for name, field in names.items()}
 
 
 def _costs(compiled: Any) -> dict[str, float]:

@@ -11,7 +11,8 @@ from jaxrl.core.safety import bernstein
 
 
 def slow(samples, count, log_term):
-    """(weight, weighted, penalty) of one round of samples, by the definition; `count` of all rounds."""
+    """(weight, weighted, penalty) of one round of samples, by the definition;
+    `count` of all rounds."""
     guess_sum, square_sum, sums = 0.5, 0.25, np.zeros(3)
     for index, x in enumerate(samples, start=1):
         guess, variance = guess_sum / index, square_sum / index
@@ -89,6 +90,7 @@ def test_no_bound_of_a_sequence_is_wrong_more_often_than_it_may(mean):
     assert (
         np.mean(np.any(lower > mean, axis=1)) < 0.1 and np.mean(np.any(upper < mean, axis=1)) < 0.1
     )
-    # And they say something: after 400 observations little more than twice Bernstein's width with the true variance.
+    # And they say something: after 400 observations little more than twice Bernstein's width with
+    # the true variance.
     width = 2 * math.sqrt(2 * mean * (1 - mean) * log_term / 400) + 2 * log_term / 400
     assert np.median(upper[:, -1] - lower[:, -1]) < 2.2 * width

@@ -1,4 +1,5 @@
-"""Confidence bounds: valid, equal to a loop's, tight where they must be, and as good in float32 as in float64."""
+"""Confidence bounds: valid, equal to a loop's, tight where they must be,
+and as good in float32 as in float64."""
 
 import functools
 from typing import NamedTuple
@@ -83,7 +84,8 @@ def test_they_are_those_of_a_loop(family, visits):
 
 @each_family
 def test_they_hold_for_every_candidate_and_random_policy(family):
-    """With theory's constants, over counts that grow to a million; a failure is allowed once in ten runs, ever."""
+    """With theory's constants, over counts that grow to a million;
+    a failure is allowed once in ten runs, ever."""
     value = jax.jit(tabular.expected_return)
     lower_of = jax.jit(jax.vmap(confidence.policy_lower, in_axes=(None, None, 0, None)))
     values_of = jax.jit(jax.vmap(tabular.expected_return, in_axes=(None, None, None, 0)))
@@ -107,7 +109,8 @@ def test_they_hold_for_every_candidate_and_random_policy(family):
 
 @each_family
 def test_float32_loses_no_more_than_the_margin(family):
-    """Of 200 models from empty to a million visits: bounds, and the exact bound of the mixture float32 would choose."""
+    """Of 200 models from empty to a million visits: bounds,
+    and the exact bound of the mixture float32 would choose."""
     worst = 0.0
     for seed in range(200):
         given = case(seed, 10.0 ** (6 * seed / 200))
@@ -117,7 +120,8 @@ def test_float32_loses_no_more_than_the_margin(family):
             double = _in_float64(family)(given, scale=scale)
             assert double.lower.dtype == jnp.float64
         if (np.asarray(single.optimistic) != np.asarray(double.optimistic)).any():
-            continue  # a tie that rounding broke: other policies, whose bounds are compared with other seeds
+            # A tie that rounding broke: other policies, whose bounds are compared with other seeds
+            continue
         worst = max(worst, *np.abs(np.asarray(single.lower) - np.asarray(double.lower)))
         exact = np.asarray(double.lower)
         threshold = float(exact[-1]) * 0.9
@@ -147,8 +151,9 @@ def test_the_rest_of_the_process_stays_in_float32():
 def test_every_candidate_needs_an_optimistic_function_of_its_own():
     """On the hub only the baseline has been played: its bound must approach its value all the same.
 
-    With one global optimistic function, that of the optimistic policy, the last term of the bonus never vanishes there,
-    however much is played: the baseline is never certified, and regret is linear.
+    With one global optimistic function, that of the optimistic policy, the last term of the bonus
+    never vanishes there, however much is played: the baseline is never certified, and regret is
+    linear.
     """
     loop = hub_loop()
     counts = np.zeros((5, 5, 5, 5), np.int32)

@@ -54,7 +54,8 @@ def test_an_episode_is_one_noisy_step(env):
 
 
 def test_sampled_actions_lose_their_variance(env):
-    """Expected reward of N(a*, σ²) is −2 σ²: nothing is clipped between the policy and the reward."""
+    """Expected reward of N(a*, σ²) is −2 σ²:
+    nothing is clipped between the policy and the reward."""
     states = fixed_states(50_000)
     sample = env.optimal_action(states) + 0.3 * jax.random.normal(jax.random.key(1), (50_000, 2))
     np.testing.assert_array_equal(scale_action(sample, env.action_space, squash=False), sample)

@@ -1,4 +1,5 @@
-"""brax through the adapter against brax itself; on the spring back end, which compiles in seconds."""
+"""brax through the adapter against brax itself; on the spring back end,
+which compiles in seconds."""
 
 import functools
 import subprocess
@@ -36,7 +37,8 @@ def keys_may_be_reused():
 
 @functools.cache
 def functions(environment_id, backend="spring"):
-    """`reset` and `step` as functions of the environment: one program for every environment of a kind and back end."""
+    """`reset` and `step` as functions of the environment:
+    one program for every environment of a kind and back end."""
     del backend  # a key
     reset = compiled(lambda environment, key: environment.reset(key))
     return reset, compiled(lambda environment, state, action: environment.step(KEY, state, action))
@@ -246,7 +248,8 @@ def test_listing_imports_no_brax():
     program = (
         "import sys\n"
         "from jaxrl.cli import main\n"
-        "assert main(['envs', '--suite', 'brax']) == 0 and main(['envs', '--suite', 'playground']) == 0\n"
+        "assert main(['envs', '--suite', 'brax']) == 0 and main(['envs', '--suite', 'playground']) "
+        "== 0\n"
         "assert not {'brax', 'mujoco', 'mujoco_playground'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,5 @@
-"""The MuJoCo suite: states are rows of numbers, callbacks survive every transformation, blow-ups end episodes."""
+"""The MuJoCo suite: states are rows of numbers, callbacks survive every transformation,
+blow-ups end episodes."""
 
 import functools
 import os

@@ -15,7 +15,8 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 IDS = registry.suites()["mujoco"].IDS
-# Numbers of one step, relative to the largest of their kind: float32 carries 6e-8 of what float64 physics found.
+# Numbers of one step, relative to the largest of their kind: float32 carries 6e-8 of what float64
+# physics found.
 TOLERANCE = 1e-6
 
 

@@ -1,7 +1,8 @@
-"""MuJoCo's tasks on MJX: the same first states, observations, rewards and ends as on the C library, near enough.
+"""MuJoCo's tasks on MJX: the same first states, observations,
+rewards and ends as on the C library, near enough.
 
-Batches are small: jaxlib 0.10.0 to 0.10.2 can hang on two CPU cores in large batched factorisations. A hang fails the
-run by pytest's own time limit (pyproject.toml).
+Batches are small: jaxlib 0.10.0 to 0.10.2 can hang on two CPU cores in large batched
+factorisations. A hang fails the run by pytest's own time limit (pyproject.toml).
 """
 
 import functools

@@ -1,4 +1,5 @@
-"""Pictures of MuJoCo states: they show the state, of either back end; without OpenGL the error says what to install."""
+"""Pictures of MuJoCo states: they show the state, of either back end;
+without OpenGL the error says what to install."""
 
 import ctypes.util
 import platform
@@ -88,7 +89,10 @@ def test_without_opengl_the_error_names_the_packages(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    named = "neither EGL nor OSMesa.*apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa"
+    named = (
+        "neither EGL nor OSMesa.*apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and "
+        "MUJOCO_GL=osmesa"
+    )
     with pytest.raises(JaxrlError, match=named), make("Hopper-v5").painter():
         pass
 

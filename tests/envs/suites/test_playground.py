@@ -1,4 +1,5 @@
-"""MuJoCo Playground through the adapter against Playground itself. MJX compiles for long: one program of a pendulum."""
+"""MuJoCo Playground through the adapter against Playground itself. MJX compiles for long:
+one program of a pendulum."""
 
 import functools
 

@@ -1,4 +1,5 @@
-"""Tabular MDPs: the problems are those of their sources, the environment follows its arrays, bad arrays are refused."""
+"""Tabular MDPs: the problems are those of their sources, the environment follows its arrays,
+bad arrays are refused."""
 
 import jax
 import jax.numpy as jnp

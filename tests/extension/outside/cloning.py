@@ -1,7 +1,8 @@
 """Cloning of recorded actions, given what was earned: an algorithm that learns from a file alone.
 
-The actor learns p(action | observation, what the episode earned), and acts by what is aimed at; the critic learns the
-mean of what was earned from an observation on. An iteration is `updates` gradient steps on the whole data set.
+The actor learns p(action | observation, what the episode earned), and acts by what is aimed at; the
+critic learns the mean of what was earned from an observation on. An iteration is `updates` gradient
+steps on the whole data set.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class CloningConfig:
 
 
 class Recorded(NamedTuple):
-    """M recorded actions: observations [M, ...], actions int32 [M], and what their episodes earned, float32 [M]."""
+    """M recorded actions: observations [M, ...], actions int32 [M],
+    and what their episodes earned, float32 [M]."""
 
     observation: Array
     action: Array
@@ -72,13 +74,15 @@ class Recorded(NamedTuple):
         shape, space = env.observation_space.shape, env.action_space
         if observation.shape[1:] != shape:
             raise JaxrlError(
-                f"it has observations of shape {observation.shape[1:]}, but the environment's are {shape}."
+                f"it has observations of shape {observation.shape[1:]}, but the environment's are "
+                f"{shape}."
             )
         if action.dtype.kind != "i":
             raise JaxrlError(f"its actions are {action.dtype}, but must be whole numbers.")
         if not len(observation) == len(action) == len(earned):
             raise JaxrlError(
-                f"it has {len(observation)} observations, {len(action)} actions and {len(earned)} returns."
+                f"it has {len(observation)} observations, {len(action)} actions and {len(earned)} "
+                "returns."
             )
         for name, values in (("observation", observation), ("earned", earned)):
             if not np.isfinite(values).all():
@@ -152,7 +156,8 @@ def cloning(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Al
 
 
 def cloning_agent(env: Environment, config: CloningConfig) -> Agent:
-    """Acts by the aim: that of the policy, the best that was recorded, or the number that steers the mode `target`."""
+    """Acts by the aim: that of the policy, the best that was recorded,
+    or the number that steers the mode `target`."""
     inputs = env.observation_space.shape[0]
 
     def init(key: Key) -> Policy:

@@ -60,14 +60,14 @@ class Outcomes(NamedTuple):
 
     played: Array  # float32 [K], episodes
     failed: Array  # float32 [K]
-    ended: tuple[
-        PyTree, Array
-    ]  # where the last failure of each environment ended, and what was seen: [n, ...]
+    # Where the last failure of each environment ended, and what was seen: [n, ...].
+    ended: tuple[PyTree, Array]
     known: Array  # bool [n], whether there was one
 
 
 class Failures(struct.PyTreeNode):
-    """Row k of the bank with a probability ∝ (failed + 1) / (played + 2); or where a failure ended, as row K."""
+    """Row k of the bank with a probability ∝ (failed + 1) / (played + 2);
+    or where a failure ended, as row K."""
 
     env: Environment
     bank: Bank

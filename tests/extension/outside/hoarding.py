@@ -1,4 +1,5 @@
-"""Algorithms that break the contract: their policies hold a log, or are not what their agent acts with, or have none.
+"""Algorithms that break the contract: their policies hold a log,
+or are not what their agent acts with, or have none.
 
 None of the latter is ever called.
 """
@@ -69,7 +70,8 @@ def withholding_agent(env: Environment, config: HoardingConfig) -> Agent:
 
 
 def deserting(env: Environment, config: CloningConfig, *, dataset: Recorded) -> Algorithm:
-    """A learner from a file with no agent beside it: its policies could not be used without the file."""
+    """A learner from a file with no agent beside it:
+    its policies could not be used without the file."""
     raise NotImplementedError
 
 

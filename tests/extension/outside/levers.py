@@ -25,9 +25,11 @@ class Pulls(NamedTuple):
 
 
 class Levers(Environment):
-    """`length` pulls; each of the good lever pays 1, of the other nothing. Which one is good is `shown`, or is not.
+    """`length` pulls; each of the good lever pays 1, of the other nothing.
+    Which one is good is `shown`, or is not.
 
-    An episode goes on until its time is up. `env_in_turn` says whether the levers are pulled 0, 1, 0, 1, ….
+    An episode goes on until its time is up. `env_in_turn` says whether the levers are pulled 0, 1,
+    0, 1, ….
     """
 
     length: int = struct.field(pytree_node=False, default=5)
@@ -35,7 +37,8 @@ class Levers(Environment):
 
     @property
     def observation_space(self) -> Box:
-        """The share of the pulls that are done, and the good lever; 0.5 in its place where it is not shown."""
+        """The share of the pulls that are done, and the good lever;
+        0.5 in its place where it is not shown."""
         return Box(0.0, 1.0, (2,))
 
     @property

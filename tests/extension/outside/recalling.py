@@ -1,6 +1,8 @@
-"""A policy that reads what its last action earned: a table of preferences, learned by REINFORCE on the next reward.
+"""A policy that reads what its last action earned: a table of preferences,
+learned by REINFORCE on the next reward.
 
-preference += learning_rate · mean((reward − 0.5) · ∂ log p(action | what is recalled) / ∂ preference)
+preference += learning_rate · mean((reward − 0.5) · ∂ log p(action | what is recalled) / ∂
+preference)
 """
 
 from __future__ import annotations

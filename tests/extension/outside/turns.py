@@ -1,4 +1,5 @@
-"""A policy that counts its steps: it pulls the levers in turn, and learns nothing. Others may follow it."""
+"""A policy that counts its steps: it pulls the levers in turn, and learns nothing.
+Others may follow it."""
 
 from __future__ import annotations
 

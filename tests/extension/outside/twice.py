@@ -1,4 +1,5 @@
-"""A configuration that breaks the contract: two settings of one name. It cannot even be imported."""
+"""A configuration that breaks the contract: two settings of one name.
+It cannot even be imported."""
 
 from __future__ import annotations
 

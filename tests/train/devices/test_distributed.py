@@ -1,4 +1,5 @@
-"""How processes join, agree and end, as far as one process can tell; two of them: tests/devices/test_processes.py."""
+"""How processes join, agree and end, as far as one process can tell; two of them:
+tests/devices/test_processes.py."""
 
 import warnings
 

@@ -1,4 +1,5 @@
-"""Logs on disk: rings come back bit for bit, each row is written once, damage is named, kills are harmless."""
+"""Logs on disk: rings come back bit for bit, each row is written once, damage is named,
+kills are harmless."""
 
 import contextlib
 import json
@@ -23,7 +24,8 @@ ROW_BYTES = 4 * 3 + 1
 
 
 class Hand:
-    """A log that is written row by row, in Python: `members` × `blocks` rings of `capacity` rows."""
+    """A log that is written row by row, in Python:
+    `members` × `blocks` rings of `capacity` rows."""
 
     def __init__(self, capacity: int, members: tuple[int, ...] = (), blocks: int = 1) -> None:
         self.capacity, self.members, self.blocks = capacity, members, blocks
@@ -339,7 +341,8 @@ class Killed(BaseException):
 
 @contextlib.contextmanager
 def killed_at(moment):
-    """A process that dies at the `moment`-th call to the system that changes files; yields how many there were."""
+    """A process that dies at the `moment`-th call to the system that changes files;
+    yields how many there were."""
     calls, quiet = [0], [False]
 
     def dying(function):
@@ -514,7 +517,10 @@ def test_two_logs_and_one_without_a_name(tmp_path):
 
 def test_another_capacity_is_another_configuration(tmp_path):
     Checkpoints(tmp_path).save(1, Hand(5).append(7).state(), {})
-    match = r"another configuration: it holds log\.rows\.done bool\[5\], where this configuration needs .*bool\[6\]"
+    match = (
+        r"another configuration: it holds log\.rows\.done bool\[5\], "
+        r"where this configuration needs .*bool\[6\]"
+    )
     with pytest.raises(JaxrlError, match=match):
         Checkpoints(tmp_path).restore_latest(abstract(Hand(6).state()))
 

@@ -33,7 +33,8 @@ def test_scores_are_normalised_where_the_scale_is_known():
 
 
 def test_several_seeds_have_an_interval_over_seeds():
-    """Episodes of one policy are not independent draws: 100 of each make two seeds no more than two."""
+    """Episodes of one policy are not independent draws:
+    100 of each make two seeds no more than two."""
     returns = np.stack([np.zeros(100), np.ones(100)])[None]
     row = report.score_rows(experiment(num_seeds=2), {"deterministic": returns})[0]
     assert (row["return"], row["episodes"], row["seeds"]) == (0.5, 200, 2)

@@ -154,7 +154,8 @@ def test_a_gradient_takes_twice_the_forward_pass_but_for_the_input():
 
 
 def test_an_iteration_of_ppo_is_that_of_the_formula():
-    """A rollout, and four passes of three products a layer (two for the first, whose input takes no gradient)."""
+    """A rollout, and four passes of three products a layer (two for the first,
+    whose input takes no gradient)."""
     envs, steps, epochs, units = 4, 8, 4, 16
     observation, actions = 1, 2
     network = NetworkConfig(hidden_sizes=(units, units))

@@ -1,4 +1,5 @@
-"""The profile of a run: its arithmetic by hand, its measurements against a clock of our own, and one real one."""
+"""The profile of a run: its arithmetic by hand, its measurements against a clock of our own,
+and one real one."""
 
 import dataclasses
 import gzip
@@ -155,7 +156,7 @@ def test_chunks_are_long_enough_to_time_and_not_longer_than_the_run(
         return once * length
 
     monkeypatch.setattr(profiling, "_chunk_seconds", seconds)
-    assert profiling._seconds_an_iteration(build(experiment()), None) == pytest.approx(once)
+    assert profiling._seconds_per_iteration(build(experiment()), None) == pytest.approx(once)
     assert lengths == [1, 1] + [iterations] * repetitions
 
 
@@ -205,7 +206,8 @@ def test_on_several_devices_the_work_is_that_of_each():
         "import dataclasses\n"
         "for seeds, devices in ((1, 1), (1, 2), (2, 2)):\n"
         "    made = experiment(num_seeds=seeds)\n"
-        "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, devices=devices)))\n"
+        "    program = build(dataclasses.replace(made, run=dataclasses.replace(made.run, "
+        "devices=devices)))\n"
         "    program.population.compiled = {'chunk': None}\n"
         "    assert program.layout.devices == devices\n"
         "    print(sum(profile._anatomy(program, program.abstract_state())[0].products.values()))\n"
