@@ -6,8 +6,8 @@
     agent = jaxrl.load("runs/cartpole")
     action = agent.act(observation)
 
-Every name is imported when it is first used. Besides those that `dir(jaxrl)` lists there is each algorithm's factory,
-`jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPOConfig`.
+Every name is imported when it is first used. Besides those that `dir(jaxrl)` lists there is each
+algorithm's factory, `jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPOConfig`.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class LoadedAgent:
 def _act(
     act: Any, batch: tuple[int, ...], policy: PyTree, memory: PyTree, seen: dict, key: Key
 ) -> tuple[Array, PyTree]:
-    """The actions of `batch` environments, each with a key of its own; `seen` are a View's fields."""
+    """Actions of `batch` environments, each with a key of its own; `seen` are a View's fields."""
     keys = jax.random.split(key, batch) if batch else key
     return act(policy, memory, View(**seen), keys)
 

@@ -446,7 +446,7 @@ def test_an_outer_step_size_of_zero_leaves_the_policy_where_it_was():
 
 
 def shapes_of(env, network):
-    """The shapes of the parameters, and the jaxpr of a deterministic action, of PPO with this network."""
+    """The parameters' shapes, and the jaxpr of a deterministic action, of PPO with this network."""
     algorithm = ppo(env, make_config(network=network))
     policy = algorithm.policy(jax.eval_shape(algorithm.init, jax.random.key(0)))
     view = View.at_start(jnp.zeros(env.observation_space.shape), env.action_space)
