@@ -88,8 +88,7 @@ def page() -> str:
     lines = [
         "# Map",
         "",
-        "Drawn by `python docs/map.py` from the imports. A room needs only those in lines before its "
-        "own.",
+        "Drawn by `python docs/map.py` from the imports. A room needs only those above it.",
         "",
         "```text",
     ]

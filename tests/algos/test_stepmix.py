@@ -232,7 +232,7 @@ def test_plans_are_made_with_the_bound_that_is_asked_for(bound, monkeypatch):
 
 @functools.cache
 def upper_bound():
-    """(bonus scale, failure probability) -> the bound on the optimal return after 400 visits each."""
+    """(bonus scale, failure probability) -> bound on the optimal return after 400 visits each."""
     env = make("tabular/hub")
     with jax.debug_key_reuse(False):
         state = jax.jit(stepmix(env, HUB).init, compiler_options=LIGHT)(jax.random.key(0))
