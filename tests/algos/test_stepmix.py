@@ -211,7 +211,9 @@ def upper_bound():
 
 def test_bounds_widen_with_bonus_scale_and_narrow_with_failure_probability():
     bound = upper_bound()
-    assert bound(0.02, 0.1) > bound(0.01, 0.1) > bound(0.01, 0.5)
+    usual = bound(bonus_scale=0.01, failure_probability=0.1)
+    assert bound(bonus_scale=0.02, failure_probability=0.1) > usual
+    assert bound(bonus_scale=0.01, failure_probability=0.5) < usual
 
 
 def baseline_of(numbers, **options):
