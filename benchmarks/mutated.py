@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -35,14 +36,17 @@ def pytest_sessionstart() -> None:
         here = field_names(config)  # an option of a part that is not chosen is none
         return override(config, {name: value for name, value in settings.items() if name in here})
 
-    setattr(module, name, with_config(getattr(module, name), 1, drop))
+    setattr(module, name, with_config(getattr(module, name), drop))
     learner = getattr(module, LEARNERS[name])
-    learner.__init__ = with_config(learner.__init__, 1, drop)
+    learner.__init__ = with_config(learner.__init__, drop)
 
 
-def with_config(function: Callable, position: int, drop: Callable[[Any], Any]) -> Callable:
-    """`function`, whose argument `config` at this position is passed through `drop`;
-    what it refuses stays refused."""
+def with_config(function: Callable, drop: Callable[[Any], Any]) -> Callable:
+    """`function`, whose argument `config` is passed through `drop`.
+
+    What it refuses stays refused.
+    """
+    position = list(inspect.signature(function).parameters).index("config")
 
     @functools.wraps(function)
     def changed(*arguments: Any, **named: Any) -> Any:

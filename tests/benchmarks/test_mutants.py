@@ -37,7 +37,7 @@ def test_an_option_is_dropped_however_the_configuration_is_given():
     def factory(env, config, shards=None):
         return env, config, shards
 
-    changed = with_config(factory, 1, lambda config: config | {"gamma": 1.0})
+    changed = with_config(factory, lambda config: config | {"gamma": 1.0})
     asked = {"gamma": 0.5, "rate": 3}
     assert (
         changed("env", asked)
@@ -53,7 +53,7 @@ def test_what_is_refused_stays_refused():
             raise JaxrlError("gamma is 2")
 
     with pytest.raises(JaxrlError, match="gamma is 2"):
-        with_config(factory, 1, lambda config: config | {"gamma": 1.0})("env", {"gamma": 2.0})
+        with_config(factory, lambda config: config | {"gamma": 1.0})("env", {"gamma": 2.0})
 
 
 def test_tests_are_found_by_the_word(tmp_path, monkeypatch):
