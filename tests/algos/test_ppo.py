@@ -495,3 +495,16 @@ def test_ppos_first_policy_has_the_initial_log_std_that_is_asked_for(initial_log
         if "log_std" in str(path)
     ]
     np.testing.assert_array_equal(found, [[initial_log_std]])
+
+
+@pytest.mark.parametrize("num_epochs", [1, 3])
+def test_an_iteration_takes_num_epochs_passes_of_gradient_steps(num_epochs):
+    config = make_config(num_epochs=num_epochs, minibatch_size=WHOLE // 2)
+    assert ppo(Walk(), config).budget.also == {"gradient steps": 2 * num_epochs}
+
+
+@pytest.mark.parametrize("scale_rewards", [False, True])
+def test_scale_rewards_keeps_the_deviation_of_returns(scale_rewards):
+    algorithm = ppo(Walk(), make_config(scale_rewards=scale_rewards))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert (state.reward_scaler is not None) == scale_rewards
