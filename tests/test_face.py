@@ -168,6 +168,8 @@ def test_a_callback_stops_a_run_that_can_be_resumed(tmp_path):
         seen.append(
             (pause.iteration, pause.transitions, sorted(pause.returns), "loss" in pause.metrics)
         )
+        if pause.iteration == 0:
+            pause.set(learning_rate=0.0)
         if pause.iteration == 4:
             pause.stop()
 
@@ -180,6 +182,8 @@ def test_a_callback_stops_a_run_that_can_be_resumed(tmp_path):
     ):
         jaxrl.resume(tmp_path / "run", progress=False)
     assert jaxrl.resume(tmp_path / "run", progress=False, force=True).iteration == 8
+    rates = {row["learning_rate"] for row in read_metrics(tmp_path / "run")}
+    assert rates == {0.0}  # what was set stays set, without the callback too
 
 
 def test_a_curriculum_is_exact_across_an_interruption(tmp_path):

@@ -262,6 +262,8 @@ class Runner:
         self.callbacks = callbacks
         self.steering = steering or Steering()
         self.saved_steering = self.steering.saved()
+        if self.steering.has_changes:  # also of a run that goes on without its callbacks
+            program.steer(self.steering)
         self.metrics: dict[str, np.ndarray] = {}  # of the last chunk
 
     def run(self, state: PyTree, iteration: int, seconds: float) -> Result:
@@ -402,7 +404,7 @@ class Runner:
             vouched = logs.vouch(self.folder, self.evaluations, iteration)
         description = {"description": resuming.fixed(self.description)}
         found: dict[str, Any] = {"iteration": iteration, "seconds": self.seconds}
-        if self.callbacks:
+        if self.callbacks or self.steering.has_changes:
             found |= {"callbacks": names_of(self.callbacks), "steering": self.saved_steering}
         policies = self.program.whole(self.program.policies(state))
         self.checkpoints.save(

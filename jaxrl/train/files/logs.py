@@ -19,6 +19,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import file_errors, plain, problems, set_aside, write_atomically
 
 Evaluations = dict[str, np.ndarray]
+COUNTERS = ("iteration", "transitions", "seconds")  # of a row of metrics: no metrics themselves
 
 
 def append_metrics(folder: Path | str, row: dict) -> None:
@@ -57,9 +58,8 @@ def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
     """
     rows = read_metrics(folder)
     last = rows[-1] if rows else {}
-    counters = ("iteration", "transitions", "seconds")
     return {
-        name: np.asarray(value, np.float64) for name, value in last.items() if name not in counters
+        name: np.asarray(value, np.float64) for name, value in last.items() if name not in COUNTERS
     }
 
 

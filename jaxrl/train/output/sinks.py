@@ -27,9 +27,8 @@ from jaxrl.train.files.folder import (
     problems,
     write_atomically,
 )
-from jaxrl.train.files.logs import append_metrics, read_metrics
+from jaxrl.train.files.logs import COUNTERS, append_metrics, read_metrics
 
-COUNTERS = ("iteration", "transitions", "seconds")
 MOST_SEEDS = 16
 
 
