@@ -215,14 +215,14 @@ def trained(algorithm: str, environment: str, settings: dict[str, Any]) -> list[
 
 
 def mentions(option: str) -> list[str]:
-    """The tests that mention an option by name, those of algorithms first."""
+    """The tests that mention an option by name, those of algorithms first, whole files last."""
     word = re.compile(rf"\b{option}\b")
     found = []
     for folder in FOLDERS:
         for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
             if word.search(path.read_text()):
                 found += mentions_in(path, word)
-    return found
+    return sorted(found, key=lambda test: "::" not in test)  # a whole file only says it somewhere
 
 
 def mentions_in(path: Path, word: re.Pattern[str]) -> list[str]:
