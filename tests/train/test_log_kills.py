@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from jaxrl.train.build import build
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.saved import experiment_of
 from jaxrl.train.trust import Trust
@@ -74,7 +75,7 @@ def attempt(folder, saves=None, delay=0.0):
 
 def fingerprint(folder):
     """(iteration, SHA-256 of the newest state, log and all)."""
-    program = experiment_of(folder, Trust(imports=(ALGORITHM,))).program()
+    program = build(experiment_of(folder, Trust(imports=(ALGORITHM,))))
     restored = Checkpoints(folder).restore_latest(program.abstract_state())
     assert not restored.problems
     assert restored.state.log.written.tolist() == [[3000, 0]]
