@@ -13,6 +13,7 @@ algorithm's factory, `jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPO
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         module, _, attribute = _PUBLIC[name].partition(":")
         return getattr(importlib.import_module(f"jaxrl.{module}"), attribute)
-    if not name.startswith("_"):
+    # `from jaxrl import cli` asks for an attribute first, and must not import jax on the way.
+    parts = [module.name for module in pkgutil.iter_modules(__path__)]
+    if not name.startswith("_") and name not in parts:
         from jaxrl.algos.registry import algorithm_names, load
 
         if name in algorithm_names():

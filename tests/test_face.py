@@ -41,7 +41,8 @@ def trained(tmp_path_factory):
 
 def test_importing_jaxrl_imports_nothing_else():
     code = (
-        "import sys, jaxrl; dir(jaxrl); print({'jax', 'numpy', 'flax', 'tyro'} & set(sys.modules))"
+        "import sys, jaxrl; dir(jaxrl); from jaxrl import cli; "
+        "print({'jax', 'numpy', 'flax', 'tyro'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
