@@ -284,6 +284,13 @@ class Log:
         low, high = self._words()
         return jnp.where((high > 0) | (low > self.capacity), self.capacity, low.astype(jnp.int32))
 
+    @property
+    def oldest(self) -> Array:
+        """The place of the oldest row, after which the others follow in a ring: int32 []."""
+        low, high = self._words()
+        full = (high > 0) | (low > self.capacity)
+        return jnp.where(full, self._place(low, high), 0).astype(jnp.int32)
+
     def append(self, rows: PyTree) -> Log:
         """The log with `rows`, leaves [n, ...], n ≤ C, as its newest; in place if it is donated."""
         number = int(jax.tree.leaves(rows)[0].shape[0])

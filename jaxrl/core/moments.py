@@ -96,6 +96,11 @@ def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
     return jnp.clip((x - mean) * scale, -clip, clip)
 
 
+def normalize_if_kept(moments: Moments | None, x: Array) -> Array:
+    """`normalize` by the moments that a policy keeps; x itself, where it keeps none."""
+    return x if moments is None else normalize(moments, x.astype(jnp.float32))
+
+
 def discounted_returns(
     running: Array, reward: Array, done: Array, gamma: Numeric
 ) -> tuple[Array, Array]:

@@ -97,6 +97,17 @@ class NeverEnding(OneStep):
         return jnp.ones(observation.shape[:-1]) / (1.0 - gamma)
 
 
+class ContinuousNeverEnding(NeverEnding):
+    """The same for actions in [-1, 1], with a time limit of 5: V = Q = 1/(1-γ)."""
+
+    acted: ClassVar[Space] = Box(-1.0, 1.0, (1,))
+    limit: ClassVar[int] = 5
+
+    def optimal_action(self, observation: Array) -> Array:
+        """Any action, as 0."""
+        return jnp.zeros(1)
+
+
 class TwoStep(Probe):
     """Two steps, observed as 0 and 1; reward 0, then 1. Any policy is optimal; V(0) = γ, V(1) = 1.
 
@@ -281,6 +292,7 @@ class Memory(Probe):
 _FACTORIES = {
     "probe/constant-reward": ConstantReward,
     "probe/never-ending": NeverEnding,
+    "probe/continuous-never-ending": ContinuousNeverEnding,
     "probe/observation-reward": ObservationReward,
     "probe/two-step": TwoStep,
     "probe/action-reward": ActionReward,

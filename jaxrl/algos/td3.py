@@ -1,0 +1,286 @@
+"""Twin delayed deep deterministic policy gradient (TD3; Fujimoto et al. 2018, arXiv 1802.09477).
+
+One iteration: T vector steps with exploration noise, each followed by the gradient steps that are
+due: every critic learns the least of the target critics' values at a smoothed target action; each
+`policy_delay`-th gradient step the actor climbs the first critic, and the targets follow.
+Devices (`Shards`) act in environments of their own and average their gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.config import check, configuration, nested, number, size
+from jaxrl.core import adam, moments
+from jaxrl.core.any_member import any_member
+from jaxrl.core.moments import Moments, normalize_if_kept
+from jaxrl.core.shards import SINGLE, Shards
+from jaxrl.core.targets import clipped_double_q, polyak, smoothed_action
+from jaxrl.data.interaction import InteractionConfig, Learns, OffPolicy, make_interaction
+from jaxrl.data.transitions import Batch
+from jaxrl.envs.api import Environment
+from jaxrl.envs.vector import VectorEnv
+from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.q_networks import (
+    Critic,
+    DeterministicActor,
+    QNetworkConfig,
+    check_spaces,
+    ensemble_values,
+    first_value,
+    init_ensemble,
+)
+from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
+
+
+@configuration
+class TD3Config(InteractionConfig):
+    """Settings of TD3. Real numbers are traced: a sweep over them compiles once.
+
+    Noise is in units where [-1, 1] spans the action space.
+    """
+
+    warm_up: int = size(25_000, 0)
+    """Transitions, over all environments, of random actions before the first gradient step."""
+    policy_delay: int = size(2)
+    """Gradient steps of the critics for each one of the actor and of the targets."""
+    learning_rate: float = number(3e-4, 0)
+    """Adam's step size, of the actor."""
+    critic_learning_rate: float = number(3e-4, 0)
+    """Adam's step size, of the critics."""
+    tau: float = number(0.005, 0, 1)
+    """Share of the way that the target networks go to the trained ones."""
+    exploration_noise: float = number(0.1, 0)
+    """Deviation of the noise on actions while training."""
+    target_noise: float = number(0.2, 0)
+    """Deviation of the noise on the target policy's actions."""
+    target_noise_clip: float = number(0.5, 0)
+    """Most that this noise may change an action."""
+    network: QNetworkConfig = nested(QNetworkConfig())
+    """Layers of the actor and of the critics."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Policy:
+    """What acting needs, and the critics."""
+
+    actor: PyTree
+    critic: PyTree
+    observation_moments: Moments | None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Targets:
+    """Parameters that follow those of the policy slowly."""
+
+    actor: PyTree
+    critic: PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Learner:
+    """What gradient steps change."""
+
+    policy: Policy
+    targets: Targets
+    actor_optimizer: PyTree
+    critic_optimizer: PyTree
+    gradient_steps: Array  # int32, of the critics
+
+
+class Networks(NamedTuple):
+    """The modules that parameters belong to; they read normalised observations."""
+
+    actor: nn.Module  # observations [..., *shape] to actions [..., d] in [-1, 1]
+    critic: nn.Module  # observations [..., *shape] and actions [..., d] to Q(s, a) [...]
+
+
+def td3(
+    env: Environment,
+    config: TD3Config,
+    *,
+    vector: VectorEnv | None = None,
+    networks: Networks | None = None,
+    shards: Shards = SINGLE,
+    **inputs: Any,
+) -> Algorithm:
+    """TD3 for `env`, whose actions are continuous and bounded.
+
+    vector:   replaces the environments that `config` describes.
+    networks: replace the actor and the critics.
+    inputs:   what the configuration's start distribution reads from disk.
+    """
+    check(config)
+    check_spaces("td3", env.observation_space, env.action_space)
+    interaction = make_interaction(env, config, shards, inputs, vector)
+    networks = networks or make_networks(env, config)
+    agent = td3_agent(env, config, networks)
+    learner = TD3(config, networks, shards)
+    learns = Learns(learner.begin, learner.explore, learner.update, learner.value)
+    return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
+
+
+def make_networks(env: Environment, config: TD3Config) -> Networks:
+    """The actor and the critic that the configuration describes."""
+    event_ndim = len(env.observation_space.shape)
+    return Networks(
+        actor=DeterministicActor(config.network, event_ndim, math.prod(env.action_space.shape)),
+        critic=Critic(config.network, event_ndim),
+    )
+
+
+def td3_agent(env: Environment, config: TD3Config, networks: Networks | None = None) -> Agent:
+    """What acts with a TD3 policy: the actor's action, or the same with exploration noise."""
+    check_spaces("td3", env.observation_space, env.action_space)
+    networks = networks or make_networks(env, config)
+    shape = env.observation_space.shape
+
+    def init(key: Key) -> Policy:
+        key_actor, key_critic = jax.random.split(key)
+        observation = jnp.zeros((1, *shape))
+        action = jnp.zeros((1, math.prod(env.action_space.shape)))
+        num_critics = config.network.num_critics
+        return Policy(
+            actor=networks.actor.init(key_actor, observation),
+            critic=init_ensemble(networks.critic, num_critics, key_critic, observation, action),
+            observation_moments=moments.init(shape) if config.normalize_observations else None,
+        )
+
+    def act(policy: Policy, observation: Array) -> Array:
+        action: Array = networks.actor.apply(
+            policy.actor, normalize_if_kept(policy.observation_moments, observation)
+        )
+        return action
+
+    def deterministic(policy: Policy, observation: Array, key: Key) -> Array:
+        del key
+        return scale_action(act(policy, observation), env.action_space, squash=False)
+
+    def stochastic(policy: Policy, observation: Array, key: Key) -> Array:
+        action = with_noise(act(policy, observation), config.exploration_noise, key)
+        return scale_action(action, env.action_space, squash=False)
+
+    def value(policy: Policy, memory: tuple, view: View, key: Key) -> Array:
+        del memory, key
+        observation = normalize_if_kept(policy.observation_moments, view.observation)
+        return state_values(networks, policy, observation[None])[0]
+
+    modes = {"deterministic": feed_forward(deterministic), "stochastic": feed_forward(stochastic)}
+    return Agent(init=init, modes=modes, value=value)
+
+
+def with_noise(action: Array, noise_std: float | Array, key: Key) -> Array:
+    """Actions with Gaussian noise on them, clipped to [-1, 1]."""
+    return jnp.clip(action + noise_std * jax.random.normal(key, action.shape), -1.0, 1.0)
+
+
+def state_values(networks: Networks, policy: Policy, observation: Array) -> Array:
+    """V(s) = min_k Q_k(s, μ(s)) of normalised observations [B, *shape], [B]."""
+    action = networks.actor.apply(policy.actor, observation)
+    return jnp.min(ensemble_values(networks.critic, policy.critic, observation, action), axis=0)
+
+
+@dataclass(frozen=True)
+class TD3:
+    """What is done with a learner, over the configuration and the networks."""
+
+    config: TD3Config
+    networks: Networks
+    shards: Shards = SINGLE
+
+    def begin(self, policy: Policy) -> Learner:
+        """A learner before its first gradient step."""
+        return Learner(
+            policy=policy,
+            targets=Targets(policy.actor, policy.critic),
+            actor_optimizer=adam.init(policy.actor),
+            critic_optimizer=adam.init(policy.critic),
+            gradient_steps=jnp.zeros((), jnp.int32),
+        )
+
+    def explore(self, learner: Learner, view: View, key: Key) -> tuple[Array, Array]:
+        """Actions of N environments, [N, d] in [-1, 1], and no bonus."""
+        action = self.networks.actor.apply(learner.policy.actor, view.observation)
+        return with_noise(action, self.config.exploration_noise, key), jnp.zeros(len(action))
+
+    def value(self, learner: Learner, observation: Array, key: Key) -> Array:
+        """What the critics expect of the policy, [N]."""
+        del key
+        return state_values(self.networks, learner.policy, observation)
+
+    def update(self, learner: Learner, batch: Batch, key: Key) -> tuple[Learner, dict[str, Array]]:
+        """One gradient step of the critics and, where it is due, one of actor and targets."""
+        learner, seen = self._update_critic(learner, batch, key)
+
+        def update_actor(_: Array, learner: Learner) -> Learner:
+            return self._update_actor(learner, batch)
+
+        # A real branch: decided by each member of a population, it would be computed every time.
+        due = any_member(learner.gradient_steps % self.config.policy_delay == 0)
+        return jax.lax.fori_loop(0, due.astype(jnp.int32), update_actor, learner), seen
+
+    def _update_critic(
+        self, learner: Learner, batch: Batch, key: Key
+    ) -> tuple[Learner, dict[str, Array]]:
+        """Every critic towards r + γ min_k Q'_k(s', μ'(s') + noise)."""
+        config, actor, critic = self.config, self.networks.actor, self.networks.critic
+        next_action = actor.apply(learner.targets.actor, batch.next_observation)
+        noise = jax.random.normal(key, next_action.shape)
+        next_action = smoothed_action(
+            next_action, noise, config.target_noise, config.target_noise_clip
+        )
+        next_values = ensemble_values(
+            critic, learner.targets.critic, batch.next_observation, next_action
+        )
+        goal = clipped_double_q(batch.reward, batch.discount, next_values)
+
+        def loss_of(params: PyTree) -> tuple[Array, Array]:
+            q = ensemble_values(critic, params, batch.observation, batch.action)
+            return jnp.sum(jnp.mean(jnp.square(q - goal[None]), axis=1)), jnp.mean(q)
+
+        policy = learner.policy
+        (loss, q), gradient = jax.value_and_grad(loss_of, has_aux=True)(policy.critic)
+        gradient = self.shards.mean(gradient)
+        params, optimizer = adam.descend(
+            policy.critic, gradient, learner.critic_optimizer, config.critic_learning_rate
+        )
+        learner = replace(
+            learner,
+            policy=replace(policy, critic=params),
+            critic_optimizer=optimizer,
+            gradient_steps=learner.gradient_steps + 1,
+        )
+        return learner, {"critic_loss": loss, "q": q}
+
+    def _update_actor(self, learner: Learner, batch: Batch) -> Learner:
+        """The actor towards actions that the first critic values more; then the targets."""
+        config, networks = self.config, self.networks
+        policy, targets = learner.policy, learner.targets
+
+        def loss_of(params: PyTree) -> Array:
+            action = networks.actor.apply(params, batch.observation)
+            q = first_value(networks.critic, policy.critic, batch.observation, action)
+            return -jnp.mean(q)
+
+        gradient = self.shards.mean(jax.grad(loss_of)(policy.actor))
+        params, optimizer = adam.descend(
+            policy.actor, gradient, learner.actor_optimizer, config.learning_rate
+        )
+        return replace(
+            learner,
+            policy=replace(policy, actor=params),
+            targets=Targets(
+                actor=polyak(targets.actor, params, config.tau),
+                critic=polyak(targets.critic, policy.critic, config.tau),
+            ),
+            actor_optimizer=optimizer,
+        )

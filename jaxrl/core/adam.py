@@ -1,0 +1,29 @@
+"""A step of Adam on a tree of parameters, with a learning rate that may be traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+from chex import Numeric
+
+# Its direction alone. The constants are Kingma & Ba's (2015).
+_DIRECTION = optax.scale_by_adam()
+
+
+def init(params: Any) -> Any:
+    """The state of Adam before the first step on `params`."""
+    return _DIRECTION.init(params)
+
+
+def descend(params: Any, gradient: Any, state: Any, learning_rate: Numeric) -> tuple[Any, Any]:
+    """(parameters, state) after one step.
+
+        m ← β1 m + (1 − β1) g,   v ← β2 v + (1 − β2) g²
+        θ ← θ − α m̂ / (√v̂ + ε),   with m̂ = m / (1 − β1^t) and v̂ = v / (1 − β2^t)
+
+    Source: Kingma & Ba, Adam (2015), algorithm 1.
+    """
+    direction, state = _DIRECTION.update(gradient, state)
+    return jax.tree.map(lambda old, change: old - learning_rate * change, params, direction), state

@@ -1,0 +1,162 @@
+"""Networks of off-policy learners: critics Q(s, a), in ensembles, and actors on [-1, 1]^d."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.config import configuration, option, size
+from jaxrl.core.distributions import TanhNormal
+from jaxrl.errors import JaxrlError
+from jaxrl.nn.torsos import ACTIVATIONS
+from jaxrl.types import Array, Box, Key, PyTree, Space
+
+# exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+@configuration
+class QNetworkConfig:
+    """Layers of the actor and of the critics."""
+
+    hidden_sizes: tuple[int, ...] = size((256, 256))
+    """Units of each hidden layer."""
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option("relu")
+    """Nonlinearity between layers."""
+    layer_norm: bool = option(False)
+    """Normalise each hidden layer of the critics over its units, before the nonlinearity."""
+    num_critics: int = size(2)
+    """Critics, of which the least sets the target."""
+
+
+def uniform_fan_in(key: Key, shape: Sequence[int], dtype: type = jnp.float32) -> Array:
+    """Weights [in, out] uniform in ±1/√in, as PyTorch draws them, and so TD3's authors."""
+    bound = 1.0 / math.sqrt(shape[0])
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class QLayers(nn.Module):
+    """Hidden layers and a linear one of `width` outputs, with PyTorch's initial weights."""
+
+    config: QNetworkConfig
+    width: int
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """[..., in] -> [..., width]."""
+        activation = ACTIVATIONS[self.config.activation]
+        for units in self.config.hidden_sizes:
+            features = self._linear(features, units)
+            if self.layer_norm:
+                features = nn.LayerNorm()(features)
+            features = activation(features)
+        return self._linear(features, self.width)
+
+    def _linear(self, features: Array, units: int) -> Array:
+        bound = 1.0 / math.sqrt(features.shape[-1])
+        return nn.Dense(
+            units,
+            kernel_init=uniform_fan_in,
+            bias_init=lambda key, shape, dtype: jax.random.uniform(
+                key, shape, dtype, -bound, bound
+            ),
+        )(features)
+
+
+class Critic(nn.Module):
+    """One critic."""
+
+    config: QNetworkConfig
+    event_ndim: int
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        """Observations [..., *shape] and actions [..., d] in [-1, 1] to Q(s, a) [...]."""
+        features = jnp.concatenate([_flat(observation, self.event_ndim), action], axis=-1)
+        layers = QLayers(self.config, 1, self.config.layer_norm)
+        return jnp.squeeze(layers(features), -1)
+
+
+def init_ensemble(
+    critic: nn.Module, num_critics: int, key: Key, observation: Array, action: Array
+) -> PyTree:
+    """Parameters of `num_critics` critics of one shape, leaves [K, ...], each drawn by itself."""
+    keys = jax.random.split(key, num_critics)
+    return jax.vmap(critic.init, in_axes=(0, None, None))(keys, observation, action)
+
+
+def ensemble_values(critic: nn.Module, params: PyTree, observation: Array, action: Array) -> Array:
+    """Q_k(s, a) of every critic, [K, B], of observations [B, *shape] and actions [B, d]."""
+    return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observation, action)
+
+
+def first_value(critic: nn.Module, params: PyTree, observation: Array, action: Array) -> Array:
+    """Q_1(s, a) of an ensemble, [B], without the products of the other critics."""
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    value: Array = critic.apply(first, observation, action)
+    return value
+
+
+class DeterministicActor(nn.Module):
+    """The actor of TD3: a = tanh(f(s))."""
+
+    config: QNetworkConfig
+    event_ndim: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        """[..., *shape] -> [..., d] in [-1, 1]."""
+        features = _flat(observation, self.event_ndim)
+        return jnp.tanh(QLayers(self.config, self.action_size)(features))
+
+
+class SquashedGaussianActor(nn.Module):
+    """The actor of SAC: the tanh of a Gaussian, both of whose parameters depend on the state.
+
+    The logarithm of the standard deviation is squashed smoothly into `LOG_STD_RANGE`, so that its
+    gradient vanishes nowhere.
+    """
+
+    config: QNetworkConfig
+    event_ndim: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> TanhNormal:
+        """[..., *shape] -> a distribution over [-1, 1]^d with batch shape [...]."""
+        output = QLayers(self.config, 2 * self.action_size)(_flat(observation, self.event_ndim))
+        mean, squashed = jnp.split(output, 2, axis=-1)
+        low, high = LOG_STD_RANGE
+        return TanhNormal(mean, low + 0.5 * (high - low) * (jnp.tanh(squashed) + 1.0))
+
+
+def check_spaces(algorithm: str, observation_space: Space, action_space: Space) -> None:
+    """Refuse environments that these networks cannot act in."""
+    if not isinstance(action_space, Box) or not action_space.bounded:
+        needs = "continuous actions between finite bounds"
+        raise JaxrlError(
+            f"{algorithm} needs {needs}, but this environment has {action_space}"
+            + (
+                f" in [{action_space.low}, {action_space.high}]."
+                if isinstance(action_space, Box)
+                else ": ppo takes such actions."
+            )
+        )
+    if not isinstance(observation_space, Box):
+        raise JaxrlError(
+            f"observations are {observation_space}, but {algorithm} needs a Box: "
+            "encode them as one-hot."
+        )
+
+
+def _flat(observation: Array, event_ndim: int) -> Array:
+    """Observations [..., *shape], of `event_ndim` axes each, as float32 [..., size]."""
+    batch_shape = observation.shape[: observation.ndim - event_ndim]
+    return observation.reshape(*batch_shape, -1).astype(jnp.float32)
