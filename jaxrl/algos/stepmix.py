@@ -14,8 +14,8 @@ all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,9 @@ class StepMixConfig:
     """The baseline's expected return need not be learnt: there is no warm-up."""
 
 
-class Problem(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
     """What is fixed at the start of a run."""
 
     baseline: Array  # [H, S, A]
@@ -94,7 +96,9 @@ class Problem(NamedTuple):
     optimal_value: Array
 
 
-class Plan(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Plan:
     """The policy of the next round, and what is known of it."""
 
     policy: Mixture
@@ -104,7 +108,9 @@ class Plan(NamedTuple):
     value: Array  # exact expected return: a measurement, which no decision reads
 
 
-class StepMixState(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StepMixState:
     """Everything that resuming needs."""
 
     problem: Problem
@@ -234,8 +240,8 @@ class StepMix:
         metrics = self.metrics(state, episode_return)
         counts = state.counts + self.shards.sum(seen)
         plan, planned = self.replan(state, counts, key_plan)
-        after = state._replace(
-            counts=counts, planned=planned, plan=plan, key=key, iteration=state.iteration + 1
+        after = replace(
+            state, counts=counts, planned=planned, plan=plan, key=key, iteration=state.iteration + 1
         )
         return after, metrics
 

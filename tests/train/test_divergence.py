@@ -1,6 +1,8 @@
 """A run whose numbers break: it stops with the last good state;
 a population goes on without the member."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,7 @@ def breaking(monkeypatch, at: int, break_policy: bool) -> None:
         state, metrics = chunk(self, state, iterations)
         if int(state.iteration) >= at and break_policy:
             params = jax.tree.map(lambda leaf: leaf * jnp.inf, state.policy.params)
-            state = state._replace(policy=state.policy._replace(params=params))
+            state = replace(state, policy=replace(state.policy, params=params))
         elif int(state.iteration) >= at:
             metrics = metrics | {"value_loss": Mean(jnp.float32(np.inf), jnp.float32(1))}
         return state, metrics
@@ -95,7 +97,7 @@ def test_a_policy_that_is_no_number_at_once_is_not_trained(tmp_path, monkeypatch
     def broken(self):
         state = init(self)
         params = jax.tree.map(lambda leaf: leaf * jnp.nan, state.policy.params)
-        return state._replace(policy=state.policy._replace(params=params))
+        return replace(state, policy=replace(state.policy, params=params))
 
     monkeypatch.setattr(Program, "init", broken)
     with pytest.raises(
