@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
+from jaxrl.algos.parts.tabular_problem import ROUNDING
+from jaxrl.algos.stepmix import StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
 from jaxrl.core.safety import confidence
 from jaxrl.core.tabular import Mixture, TabularEpisodes
