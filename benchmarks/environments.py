@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -103,7 +103,7 @@ class Idle(Fresh):
     ) -> tuple[Bank, Draw]:
         """As `Fresh`; the compiler does not know that no episode is ever beyond the first."""
         state, draw = super().draw(state, key, ended, seen, reached)
-        return state._replace(used=state.used & (state.episode > 0)), draw
+        return replace(state, used=state.used & (state.episode > 0)), draw
 
 
 class Each(Stored):
@@ -113,10 +113,9 @@ class Each(Stored):
         self, state: Bank, key: Key, ended: Array, seen: Transition | None, reached: PyTree | None
     ) -> tuple[Bank, Draw]:
         """The same starts as those of `Fresh`, made anew on every step."""
-        made = state._replace(
-            **dict(zip(("state", "observation"), self._make(state.key, state.episode), strict=True))
-        )
-        return state._replace(episode=state.episode + ended), self.offer(made)
+        start, observation = self._make(state.key, state.episode)
+        made = replace(state, state=start, observation=observation)
+        return replace(state, episode=state.episode + ended), self.offer(made)
 
 
 def random_action(words: Array, n: int) -> tuple[Array, Array]:

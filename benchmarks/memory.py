@@ -8,7 +8,7 @@ every setting is compiled with both budgets, and a difference is an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -105,7 +105,7 @@ def state_bytes(state: PPOState, num_envs: int) -> dict[str, float]:
     def total(tree: Any) -> int:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
-    own = total(state.vector._replace(starts=()))
+    own = total(replace(state.vector, starts=()))
     return {"environment_bytes": own / num_envs, "training_state_bytes": total(state)}
 
 

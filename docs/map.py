@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "map.md"
 # Where a reader asks for something, and where it is.
 ANSWERS = {
     "Where is a flag parsed?": "cli/options.py",
-    "Where is a run trained, evaluated and saved?": "train/loop.py",
+    "Where is a run trained, evaluated and saved?": "train/runner.py",
     "Where are the compiled functions made?": "train/program.py",
     "Where is a policy loaded?": "train/saved.py",
     "Where does a loaded policy act on NumPy arrays?": "train/acting.py",

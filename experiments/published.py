@@ -11,8 +11,9 @@ from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import read_description, write_atomically
-from jaxrl.train.loop import Result, resume, train
+from jaxrl.train.loop import resume, train
 from jaxrl.train.output.console import Console
+from jaxrl.train.runner import Result
 from jaxrl.train.trust import NOBODY
 
 RESULTS = Path(__file__).parent / "results"

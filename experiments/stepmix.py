@@ -27,7 +27,8 @@ import numpy as np
 import stepmix_report
 import tyro
 
-from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, threshold_of
+from jaxrl.algos.parts.tabular_problem import ROUNDING, threshold_of
+from jaxrl.algos.stepmix import StepMix, StepMixConfig, stepmix
 from jaxrl.core import tabular
 from jaxrl.core.safety import certificate, confidence, mixture
 from jaxrl.core.safety.confidence import Candidates

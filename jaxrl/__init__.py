@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxrl.train.api import resume, train
     from jaxrl.train.callbacks import Pause
     from jaxrl.train.experiment import Experiment, RunSettings
-    from jaxrl.train.loop import Result
+    from jaxrl.train.runner import Result
     from jaxrl.types import Agent, Algorithm
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _PUBLIC = {
     "Pause": "train.callbacks:Pause",
     "Experiment": "train.experiment:Experiment",
     "RunSettings": "train.experiment:RunSettings",
-    "Result": "train.loop:Result",
+    "Result": "train.runner:Result",
     "load": "train.acting:load",
     "LoadedAgent": "train.acting:LoadedAgent",
     "JaxrlError": "errors:JaxrlError",

@@ -90,17 +90,21 @@ class MultiDiscrete:
 Space = Box | Discrete | MultiDiscrete
 
 
-class Timestep(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Timestep:
     """What an environment returns for one step: the *successor's* observation, before any reset."""
 
     observation: PyTree
     reward: Array  # float32 []
     terminated: Array  # bool []; a time limit is not a termination
     # float32 [] under each name of `Environment.info`: what else is worth a curve.
-    info: dict[str, Array] = {}
+    info: dict[str, Array] = field(default_factory=dict)
 
 
-class Transition(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Transition:
     """One vector step. Leaves are [N, ...], or [T, N, ...] once a rollout has stacked them.
 
     `final_observation` is the observation that the action led to, *before* any reset: the state
@@ -119,11 +123,13 @@ class Transition(NamedTuple):
     episode_return: Array
     episode_length: Array
     origin: Array
-    info: dict[str, Array] = {}
+    info: dict[str, Array] = field(default_factory=dict)
     weight: Array | None = None
 
 
-class View(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class View:
     """What a policy is shown of one environment.
 
     Most read the observation alone (see `feed_forward`). Whoever plays resets the policy's memory

@@ -210,8 +210,9 @@ def test_contracts_show_the_codes_signatures(module, shown):
             assert ast.unparse(node.returns) == signature.return_annotation
         else:
             assert hasattr(actual, node.target.id) or node.target.id in actual.__annotations__
-    if hasattr(actual, "_fields"):
-        assert tuple(node.target.id for node in shown.body) == actual._fields
+    if all(isinstance(node, ast.AnnAssign) for node in shown.body):
+        names = getattr(actual, "_fields", None) or tuple(actual.__dataclass_fields__)
+        assert tuple(node.target.id for node in shown.body) == names
 
 
 def test_ppo_documents_every_metric_and_no_other():

@@ -19,10 +19,10 @@ tabular original.
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,9 @@ class DeepStepMixConfig(PPOConfig):
     """Largest share of the range of returns that an update may cost a candidate; inf: any."""
 
 
-class RoundPlan(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RoundPlan:
     """The mixture of the next round, and what it was chosen from.
 
     Candidate j hands over at step j H / J.
@@ -109,7 +111,9 @@ class RoundPlan(NamedTuple):
     outside: Mean  # share of them that break assumption 1
 
 
-class Round(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Round:
     """A round under way; every leaf but `plan` has a row per environment."""
 
     vector: VectorState
@@ -148,7 +152,7 @@ def deep_stepmix(
     if config.baseline_mode not in baseline.agent.modes:
         raise unknown("mode of the baseline", config.baseline_mode, baseline.agent.modes)
     check_constraint(config, env.horizon)
-    config = dataclasses.replace(config, num_steps=max(config.num_steps, env.horizon))
+    config = replace(config, num_steps=max(config.num_steps, env.horizon))
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
     algorithm = ppo(env, config, vector=vector, shards=shards)
@@ -246,8 +250,8 @@ class GuidedEnv(VectorEnv, kw_only=True):  # type: ignore[call-arg]
         counts = state.in_first[:, None] & (state.vector.clock[:, None] < self.handovers[None])
         earned = state.earned + jnp.where(counts, seen.reward[:, None], 0.0)
         in_first = state.in_first & ~(seen.terminated | seen.truncated)
-        seen = seen._replace(weight=ours.astype(jnp.float32))
-        after = state._replace(vector=vector, memory=memory, in_first=in_first, earned=earned)
+        seen = replace(seen, weight=ours.astype(jnp.float32))
+        after = replace(state, vector=vector, memory=memory, in_first=in_first, earned=earned)
         return after, seen
 
     def refresh(self, state: Any, key: Key, progress: Progress) -> Any:

@@ -8,11 +8,9 @@ Devices (`Shards`) roll out and shuffle environments of their own, and average t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -21,10 +19,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.config import budget, check, configuration, number, option, part, size
-from jaxrl.core import losses, minibatch, moments, outer_loop, returns, reward_scaling
+from jaxrl.core import ewma, gradient_noise, losses, minibatch, outer_loop, returns, reward_scaling
+from jaxrl.core.ewma import Ewma
 from jaxrl.core.flat_optimizer import FlatOptimizer, Learner
-from jaxrl.core.moments import Moments
-from jaxrl.core.outer_loop import Ewma
 from jaxrl.core.reward_scaling import RewardScaler
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import strip_weak_types
@@ -35,6 +32,7 @@ from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
 from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
 from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig, own_optimizer
+from jaxrl.nn.policy import Policy, actor_critic_agent, apply, observe
 from jaxrl.types import (
     Agent,
     Algorithm,
@@ -47,7 +45,6 @@ from jaxrl.types import (
     PyTree,
     Transition,
     View,
-    feed_forward,
 )
 
 # Rows of a batch that tell how far the policy has moved; they cost nothing beside the epochs.
@@ -118,14 +115,9 @@ class PPOConfig:
         return self.total_steps // self.transitions_per_iteration
 
 
-class Policy(NamedTuple):
-    """What acting needs."""
-
-    params: PyTree
-    observation_moments: Moments | None
-
-
-class PPOState(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PPOState:
     """Everything that resuming needs."""
 
     policy: Policy
@@ -137,7 +129,9 @@ class PPOState(NamedTuple):
     iteration: Array  # int32
 
 
-class Decision(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Decision:
     """What the policy adds to each transition, [T, N, ...]."""
 
     sample: Array  # the distribution's own, before it is scaled to the action space
@@ -145,7 +139,9 @@ class Decision(NamedTuple):
     value: Array  # of the state it was taken in
 
 
-class Trajectory(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Trajectory:
     """A rollout as advantages are estimated from it, [T, N, ...]."""
 
     transition: Transition
@@ -153,7 +149,9 @@ class Trajectory(NamedTuple):
     next_value: Array  # of the state that the action led to, before any reset
 
 
-class Batch(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batch:
     """What the loss reads of each transition, [T·N, ...]."""
 
     observation: Array
@@ -214,41 +212,13 @@ def ppo(
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:
     """What acts with a PPO policy: by the mode of its distribution, or by a sample of it."""
-    network = network or config.network.make(env.observation_space, env.action_space)
-    shape = env.observation_space.shape
-
-    def init(key: Key) -> Policy:
-        params = network.init(key, jnp.zeros((1, *shape)))
-        return Policy(params, moments.init(shape) if config.normalize_observations else None)
-
-    def deterministic(policy: Policy, observation: Array, key: Key) -> Array:
-        del key
-        distribution, _ = apply(network, policy, observation)
-        return scale(distribution.mode())
-
-    def stochastic(policy: Policy, observation: Array, key: Key) -> Array:
-        distribution, _ = apply(network, policy, observation)
-        return scale(distribution.sample(key))
-
-    def scale(sample: Array) -> Array:
-        return scale_action(sample, env.action_space, config.network.squash_actions)
-
-    def value(policy: Policy, memory: tuple, view: View, key: Key) -> Array:
-        del memory, key
-        return apply(network, policy, view.observation, method="value")
-
-    modes = {"deterministic": feed_forward(deterministic), "stochastic": feed_forward(stochastic)}
-    return Agent(init=init, modes=modes, value=value)
-
-
-def apply(network: nn.Module, policy: Policy, observation: Array, method: str = "__call__") -> Any:
-    """(distribution, values) at observations, or with method "value" the values alone.
-
-    Observations are normalised if the policy keeps their moments.
-    """
-    if policy.observation_moments is not None:
-        observation = moments.normalize(policy.observation_moments, observation.astype(jnp.float32))
-    return network.apply(policy.params, observation, method=method)
+    return actor_critic_agent(
+        network or config.network.make(env.observation_space, env.action_space),
+        env.observation_space,
+        env.action_space,
+        squash_actions=config.network.squash_actions,
+        normalize_observations=config.normalize_observations,
+    )
 
 
 @dataclass(frozen=True)
@@ -280,7 +250,7 @@ class PPO:
         """Parameters, normalisers, optimiser, environments, counter."""
         key_params, key_vector, key = jax.random.split(key, 3)
         policy = self.agent.init(key_params)
-        learner = self._first_learner(policy)
+        learner = self._descent(policy.params).init(policy.params)
         scaler = reward_scaling.init(self.vector.num_envs) if self.config.scale_rewards else None
         state = PPOState(
             policy=policy,
@@ -295,8 +265,8 @@ class PPO:
 
     def begin_from(self, state: PPOState, policy: Policy) -> PPOState:
         """A first state with the parameters and the normaliser of another run's policy."""
-        learner = self._first_learner(policy)
-        return state._replace(policy=policy, optimizer=learner.optimizer, proximal=learner.proximal)
+        learner = self._descent(policy.params).init(policy.params)
+        return replace(state, policy=policy, optimizer=learner.optimizer, proximal=learner.proximal)
 
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
         """One iteration: roll out, estimate advantages, optimise, renew the statistics."""
@@ -304,12 +274,8 @@ class PPO:
         vector, seen, episodes = self._rollout(state, self.shards.own(key_rollout))
         scaler, batch = self._estimate(state.reward_scaler, seen)
         policy, learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
-        if policy.observation_moments is not None:
-            # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
-            observation_moments = moments.update(
-                policy.observation_moments, seen.transition.observation, self.shards.axis_name
-            )
-            policy = policy._replace(observation_moments=observation_moments)
+        # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
+        policy = observe(policy, seen.transition.observation, self.shards.axis_name)
         iteration = state.iteration + 1
         progress = Progress(iteration, self.config.transitions_per_iteration)
         state = PPOState(
@@ -379,21 +345,18 @@ class PPO:
         """`num_epochs` passes of gradient steps over the batch: (policy, learner, metrics)."""
         config, shards = self.config, self.shards
         learning_rate = self._learning_rate(state.iteration)
-        start, unravel = ravel_pytree(state.policy.params)
-        descent = self._descent(unravel)
+        descent = self._descent(state.policy.params)
 
         def one_minibatch(
-            carry: tuple[Learner, Array], draw: tuple[Array, Array, Key]
-        ) -> tuple[tuple[Learner, Array], dict[str, Array]]:
-            learner, gradient_sum = carry
+            learner: Learner, draw: tuple[Array, Array, Key]
+        ) -> tuple[Learner, Array, dict[str, Array]]:
             indices, advantage, key = draw
-            rows = minibatch.take(batch, indices)._replace(advantage=advantage)
-            gradient_of = partial(self._gradient, state.policy, unravel, learner)
+            rows = replace(minibatch.take(batch, indices), advantage=advantage)
+            gradient_of = partial(self._gradient, state.policy, descent, learner)
             gradient, seen = minibatch.mean_over_tiles(gradient_of, rows, key)
             gradient, kl = shards.mean((gradient, seen["kl"]))
             learner = descent.step(learner, gradient, kl, learning_rate)
-            seen = seen | {"gradient_norm": jnp.linalg.norm(gradient), "taken": ~learner.stopped}
-            return (learner, gradient_sum + gradient), seen
+            return learner, gradient, seen | {"taken": ~learner.stopped}
 
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
             key_shuffle, key_loss = jax.random.split(key)
@@ -402,26 +365,13 @@ class PPO:
             )
             advantage = self._advantage_by_minibatch(batch, indices)
             draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
-            carry = (learner, jnp.zeros_like(start))
-            (learner, gradient_sum), seen = jax.lax.scan(one_minibatch, carry, draws)
-            batch_gradient_norm = jnp.linalg.norm(gradient_sum / len(indices))
-            return learner, seen | {"batch_gradient_norm": batch_gradient_norm}
+            return gradient_noise.scan_minibatches(one_minibatch, learner, draws)
 
-        learner = Learner(start, state.optimizer, state.proximal, stopped=jnp.zeros((), bool))
-        learner, seen = jax.lax.scan(one_epoch, learner, jax.random.split(key, config.num_epochs))
-        params = outer_loop.outer_step(start, learner.params, config.outer_step_size)
-        policy = state.policy._replace(params=unravel(params))
-        metrics = outer_loop.update_metrics(
-            seen,
-            self._kl_to(policy, batch),
-            config.transitions_per_iteration,
-            config.minibatch_size,
-        )
-        explained_variance = losses.explained_variance(batch.value, batch.target)
-        metrics |= {
-            "explained_variance": Mean.of(explained_variance),
-            "learning_rate": Mean.of(learning_rate),
-        }
+        start = descent.begin(state.policy.params, state.optimizer, state.proximal)
+        learner, seen = jax.lax.scan(one_epoch, start, jax.random.split(key, config.num_epochs))
+        params = outer_loop.outer_step(start.params, learner.params, config.outer_step_size)
+        policy = replace(state.policy, params=descent.unravel(params))
+        metrics = self._metrics(seen, policy, batch) | {"learning_rate": Mean.of(learning_rate)}
         return policy, learner, metrics
 
     def _advantage_by_minibatch(self, batch: Batch, indices: Array) -> Array:
@@ -433,30 +383,21 @@ class PPO:
         return jax.vmap(normalize)(advantage, weight=weight)
 
     def _gradient(
-        self,
-        policy: Policy,
-        unravel: Callable[[Array], PyTree],
-        learner: Learner,
-        rows: Batch,
-        key: Key,
+        self, policy: Policy, descent: FlatOptimizer, learner: Learner, rows: Batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
         """The gradient of the loss as one vector, and diagnostics."""
-        anchor = rows.log_probability
-        if learner.proximal is not None:
-            proximal = policy._replace(params=unravel(learner.proximal.mean))
-            anchor = self._log_probability(proximal, rows)
-        gradient, seen = jax.grad(self._loss, has_aux=True)(
-            unravel(learner.params), policy.observation_moments, rows, anchor, key
-        )
-        return ravel_pytree(gradient)[0], seen
+
+        def log_probability(params: Array) -> Array:
+            return self._log_probability(replace(policy, params=descent.unravel(params)), rows)
+
+        def loss(params: PyTree) -> tuple[Array, dict[str, Array]]:
+            return self._loss(replace(policy, params=params), rows, anchor, key)
+
+        anchor = ewma.anchor(learner.proximal, rows.log_probability, log_probability)
+        return descent.gradient(loss, learner)
 
     def _loss(
-        self,
-        params: PyTree,
-        observation_moments: Moments | None,
-        rows: Batch,
-        anchor: Array,
-        key: Key,
+        self, policy: Policy, rows: Batch, anchor: Array, key: Key
     ) -> tuple[Array, dict[str, Array]]:
         """policy loss + c_v · value loss − c_e · entropy, each a mean over rows; and diagnostics.
 
@@ -465,7 +406,6 @@ class PPO:
         """
         config = self.config
         mean = partial(losses.weighted_mean, weight=rows.weight)
-        policy = Policy(params, observation_moments)
         distribution, value = apply(self.network, policy, rows.observation)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
@@ -490,18 +430,23 @@ class PPO:
         log_ratio = log_probability - rows.log_probability
         return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)
 
-    def _kl_to(self, policy: Policy, batch: Batch) -> Array:
-        """KL(rollout's policy ‖ `policy`) in nats, from about a thousand rows of the batch."""
-        stride = math.ceil(len(batch.value) / KL_ROWS)
-        rows = jax.tree.map(lambda leaf: leaf[::stride], batch)
-        log_ratio = self._log_probability(policy, rows) - rows.log_probability
-        _, k3 = losses.kl_estimators(log_ratio)
-        return k3.mean()
-
     def _log_probability(self, policy: Policy, rows: Batch) -> Array:
         """Log-probabilities of the rows' samples under a policy, [B]."""
         distribution, _ = apply(self.network, policy, rows.observation)
         return distribution.log_prob(rows.sample)
+
+    def _metrics(self, seen: dict[str, Array], policy: Policy, batch: Batch) -> Metrics:
+        """Metrics of the step to `policy`, from what its gradient steps have `seen`."""
+        # KL(rollout's policy ‖ `policy`) in nats.
+        rows = minibatch.spread(batch, KL_ROWS)
+        _, k3 = losses.kl_estimators(self._log_probability(policy, rows) - rows.log_probability)
+        explained_variance = losses.explained_variance(batch.value, batch.target)
+        return outer_loop.update_metrics(
+            seen,
+            k3.mean(),
+            self.config.transitions_per_iteration,
+            self.config.minibatch_size,
+        ) | {"explained_variance": Mean.of(explained_variance)}
 
     def _learning_rate(self, iteration: Array) -> Array:
         """The learning rate of an iteration, float32 []."""
@@ -509,8 +454,9 @@ class PPO:
         annealed = 1.0 - jnp.minimum(elapsed, 1.0) if self.config.anneal_learning_rate else 1.0
         return jnp.asarray(self.config.learning_rate * annealed, jnp.float32)
 
-    def _descent(self, unravel: Callable[[Array], PyTree]) -> FlatOptimizer:
-        """How a gradient step is taken on parameters kept as one vector."""
+    def _descent(self, params: PyTree) -> FlatOptimizer:
+        """How a gradient step is taken on parameters like these, kept as one vector."""
+        _, unravel = ravel_pytree(params)
         return FlatOptimizer(
             max_grad_norm=self.config.max_grad_norm,
             center_of_mass=self.config.ewma_center_of_mass,
@@ -518,8 +464,3 @@ class PPO:
             own=self.optimizer,
             unravel=unravel,
         )
-
-    def _first_learner(self, policy: Policy) -> Learner:
-        """A learner before its first gradient step on a policy's parameters."""
-        flat, unravel = ravel_pytree(policy.params)
-        return self._descent(unravel).init(flat)

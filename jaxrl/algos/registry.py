@@ -45,12 +45,12 @@ class AlgorithmSpec(NamedTuple):
 
 
 def algorithm_names() -> list[str]:
-    """Every algorithm: the modules of `jaxrl.algos` but this one."""
+    """Every algorithm: the modules of `jaxrl.algos` but this one; packages hold parts of them."""
     package = importlib.import_module("jaxrl.algos")
     return sorted(
         module.name
         for module in pkgutil.iter_modules(package.__path__)
-        if module.name != "registry"
+        if module.name != "registry" and not module.ispkg
     )
 
 

@@ -7,19 +7,24 @@ message.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from chex import Numeric
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.core.outer_loop import Ewma, ewma_init, ewma_update
+from jaxrl.core import ewma
+from jaxrl.core.ewma import Ewma
 from jaxrl.core.tree import select_tree
 from jaxrl.types import Array, PyTree
 
 
-class Learner(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Learner:
     """What a gradient step changes."""
 
     params: Array
@@ -48,14 +53,28 @@ class FlatOptimizer(NamedTuple):
             optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
 
-    def init(self, params: Array) -> Learner:
+    def init(self, params: PyTree) -> Learner:
         """A learner before its first step."""
-        proximal = None if self.center_of_mass is None else ewma_init(params)
+        flat, _ = ravel_pytree(params)
+        proximal = None if self.center_of_mass is None else ewma.init(flat)
         if self.own is None:
-            optimizer = self.optimizer.init(params)
+            optimizer = self.optimizer.init(flat)
         else:
-            optimizer = self.own.init(self.unravel(params))
-        return Learner(params, optimizer, proximal, stopped=jnp.zeros((), bool))
+            optimizer = self.own.init(self.unravel(flat))
+        return self.begin(params, optimizer, proximal)
+
+    def begin(self, params: PyTree, optimizer: PyTree, proximal: Ewma | None) -> Learner:
+        """A learner that goes on from what earlier steps have left, and is not stopped."""
+        flat, _ = ravel_pytree(params)
+        return Learner(flat, optimizer, proximal, stopped=jnp.zeros((), bool))
+
+    def gradient(
+        self, loss: Callable[[PyTree], tuple[Array, Any]], learner: Learner
+    ) -> tuple[Array, Any]:
+        """The gradient of `loss(params) -> (loss, diagnostics)` as one vector, and those."""
+        gradient, seen = jax.grad(loss, has_aux=True)(self.unravel(learner.params))
+        flat, _ = ravel_pytree(gradient)
+        return flat, seen
 
     def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
         """One step along `grad`, unless `kl` exceeds `target_kl` or did so before an earlier step.
@@ -65,12 +84,12 @@ class FlatOptimizer(NamedTuple):
         params, optimizer = self._moved(learner, grad, learning_rate)
         proximal = learner.proximal
         if proximal is not None:
-            proximal = ewma_update(proximal, params, self.center_of_mass)
+            proximal = ewma.update(proximal, params, self.center_of_mass)
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
         stopped = learner.stopped | (kl > self.target_kl)
         moved = Learner(params, optimizer, proximal, stopped)
-        return select_tree(stopped, learner, moved)._replace(stopped=stopped)
+        return replace(select_tree(stopped, learner, moved), stopped=stopped)
 
     def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
         """(parameters, state of the optimiser) after one step."""

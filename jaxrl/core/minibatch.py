@@ -70,6 +70,12 @@ def take(batch: PyTree, indices: Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), batch)
 
 
+def spread(batch: PyTree, count: int) -> PyTree:
+    """About `count` rows of every leaf, evenly spread over the batch; all of fewer."""
+    stride = math.ceil(len(jax.tree.leaves(batch)[0]) / count)
+    return jax.tree.map(lambda leaf: leaf[::stride], batch)
+
+
 def flatten_time(rollout: PyTree) -> PyTree:
     """[T, N, ...] -> [T·N, ...] for every leaf."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout)

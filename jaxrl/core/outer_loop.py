@@ -1,4 +1,4 @@
-"""PPO's outer loop as stochastic optimisation: what anchors a step, its length and its noise.
+"""PPO's outer loop as stochastic optimisation: how far a step goes, and its metrics.
 
 One iteration of PPO is one outer step. Its length follows from how strongly the policy is held to
 an older one, its noise from how many transitions it averages over (Beukman et al. 2026, arXiv
@@ -7,46 +7,12 @@ an older one, its noise from how many transitions it averages over (Beukman et a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from chex import Numeric
 
+from jaxrl.core.gradient_noise import gradient_noise_scale
 from jaxrl.types import Array, Mean, Metrics, PyTree
-
-
-class Ewma(NamedTuple):
-    """An exponentially weighted mean of parameters, and the sum of the weights, float32 []."""
-
-    mean: PyTree
-    weight: Array
-
-
-def ewma_init(params: PyTree) -> Ewma:
-    """The mean of the first parameters alone."""
-    return Ewma(params, jnp.ones(()))
-
-
-def ewma_update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
-    """The mean with `params` as its newest entry.
-
-    `center_of_mass` is the mean's age in updates once it has forgotten its start.
-
-        β = COM / (1 + COM),   W′ = β W + 1,   mean′ = (β W mean + θ) / W′
-
-    COM = 0 keeps the newest alone. The weight W corrects the bias of a young mean: it is exact from
-    the start.
-
-    Source: Hilton, Cobbe & Schulman, Batch size-invariance for policy optimization (2021), section
-    3.2 and appendix C.
-    """
-    decay = center_of_mass / (1.0 + center_of_mass)
-    weight = decay * ewma.weight + 1.0
-    share = 1.0 / weight
-    # mean + share (θ − mean) is the same, and does not move where θ equals the mean.
-    mean = jax.tree.map(lambda old, new: old + share * (new - old), ewma.mean, params)
-    return Ewma(mean, weight)
 
 
 def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
@@ -56,27 +22,6 @@ def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
     2411.00666, equation 8.
     """
     return jax.tree.map(lambda old, new: new + (size - 1.0) * (new - old), old, new)
-
-
-def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size: int) -> Mean:
-    """The batch size at which noise and signal of the gradient are equal, as (tr Σ, |G|²).
-
-    In transitions. From the mean squared norms of gradients over b and over B samples, E|G_b|² =
-    |G|² + tr Σ / b:
-
-        tr Σ = (|G_b|² − |G_B|²) / (1/b − 1/B),    |G|² = (B |G_B|² − b |G_b|²) / (B − b)
-
-    Both are unbiased and either may come out negative by chance, so it is their sums over many
-    iterations that are to be divided: the pair is (numerator, denominator). One minibatch per
-    batch tells nothing: (0, 0).
-
-    Source: McCandlish et al., An Empirical Model of Large-Batch Training (2018), appendix A.1.
-    """
-    if small_size == large_size:
-        return Mean(jnp.zeros(()), jnp.zeros(()))
-    trace = (small - large) / (1.0 / small_size - 1.0 / large_size)
-    signal = (large_size * large - small_size * small) / (large_size - small_size)
-    return Mean(trace, signal)
 
 
 def update_metrics(

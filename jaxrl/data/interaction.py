@@ -30,6 +30,7 @@ from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.policy import observe
 from jaxrl.types import (
     Agent,
     Algorithm,
@@ -235,7 +236,7 @@ class Interaction:
         key_random, key_explore, key_env, key_value = jax.random.split(key, 4)
         vector, space = experience.vector, self.vector.env.action_space
         view = vector.view
-        view = view._replace(observation=_normalized(learner, view.observation))
+        view = replace(view, observation=_normalized(learner, view.observation))
         action, bonus = learns.explore(learner, view, key_explore)
         uniform = jax.random.uniform(key_random, action.shape, minval=-1.0, maxval=1.0)
         is_warm = self._is_warm(experience)
@@ -446,19 +447,14 @@ class OffPolicy:
     def step(self, state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
         """One iteration: act and learn in turn, then renew the statistics and the starts."""
         key_run, key_starts, key = jax.random.split(state.key, 3)
-        policy = state.learner.policy
-        normalizes = policy.observation_moments is not None
+        normalizes = state.learner.policy.observation_moments is not None
         experience, learner, observations, metrics = self.interaction.run(
             state.experience, state.learner, key_run, self.learns, keep_observations=normalizes
         )
-        if normalizes:
-            # Each observation counts once, and only from now on: the replay buffer keeps them as
-            # they are, and an iteration sees the same statistics throughout.
-            observation_moments = moments.update(
-                policy.observation_moments, observations, self.interaction.shards.axis_name
-            )
-            policy = replace(learner.policy, observation_moments=observation_moments)
-            learner = replace(learner, policy=policy)
+        # Each observation counts once, and only from now on: an iteration sees the same statistics
+        # throughout, and the replay buffer keeps what was observed.
+        axis_name = self.interaction.shards.axis_name
+        learner = replace(learner, policy=observe(learner.policy, observations, axis_name))
         iteration = state.iteration + 1
         experience = self.interaction.refresh(experience, key_starts, iteration)
         return OffPolicyState(learner, experience, key, iteration), metrics

@@ -8,7 +8,8 @@ bootstrap(rollout, values, last_value, value)     the value of every successor s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ from jaxrl.types import Array, Key, Metrics, PyTree, Transition, View
 Act = Callable[[PyTree, View, Key], tuple[Array, PyTree, PyTree]]
 
 
-class Rollout(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rollout:
     """T steps in N environments; leaves are [T, N, ...].
 
     `finals` is what the critic reads of the states in which time limits ended episodes, before any
@@ -75,7 +78,7 @@ def collect(
         if in_slots:
             finals = truncation.store(finals, final, seen.truncated)
             final = ()
-        transition = seen._replace(final_observation=())
+        transition = replace(seen, final_observation=())
         return (state, memory, finals, episodes), (transition, view.first, extras, final)
 
     finals: Any = ()

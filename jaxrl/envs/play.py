@@ -12,6 +12,7 @@ shown and stopped: however it is cut, the episodes are the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ from jaxrl.types import Agent, Array, Key, PyTree, Timestep, View
 Act = Callable[[PyTree, View, Key], tuple[Array, PyTree]]
 
 
-class Play(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Play:
     """E episodes under way; leaves but `time` and `key` are [E, ...]."""
 
     time: Array  # int32 [], steps taken

@@ -5,7 +5,8 @@ With time limits, automatic resets and episode statistics.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,9 @@ from jaxrl.envs.starts.api import Starts
 from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
 
 
-class VectorState(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class VectorState:
     """The state of `N` environments; every leaf but `starts` has N rows."""
 
     env_state: PyTree
@@ -94,7 +97,7 @@ class VectorEnv(struct.PyTreeNode):
 
     def refresh(self, state: VectorState, key: Key, progress: Progress) -> VectorState:
         """Renew the start distribution; once per iteration, between rollouts."""
-        return state._replace(starts=self.starts.refresh(state.starts, key, progress))
+        return replace(state, starts=self.starts.refresh(state.starts, key, progress))
 
     @property
     def sharded(self) -> PyTree:
@@ -102,7 +105,7 @@ class VectorEnv(struct.PyTreeNode):
 
         That is everything, except that the start distribution answers for its own state.
         """
-        rows: dict[str, Any] = dict.fromkeys(VectorState._fields, True)
+        rows: dict[str, Any] = {field.name: True for field in fields(VectorState)}
         return VectorState(**rows | {"starts": self.starts.sharded})
 
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:

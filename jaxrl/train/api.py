@@ -14,8 +14,8 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.callbacks import Callback
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
-from jaxrl.train.loop import Result
 from jaxrl.train.output.console import Console
+from jaxrl.train.runner import Result
 from jaxrl.train.trust import NOBODY, Trust
 
 

@@ -69,7 +69,7 @@ def q_values(params, observation, action):
 
 
 def slope(loss, network, entries=6, step=1e-5):
-    """Central differences of `loss(network)` by some weights and biases, by (layer, part, index)."""
+    """Central differences of `loss(network)` by some of its numbers, by (layer, part, index)."""
     rng, found = np.random.default_rng(0), {}
     for layer, pair in enumerate(network):
         for part, array in enumerate(pair):

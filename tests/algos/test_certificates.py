@@ -15,6 +15,7 @@ import pytest
 
 from jaxrl.algos import stepmix
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, deep_stepmix
+from jaxrl.algos.parts import tabular_problem
 from jaxrl.config import override
 from jaxrl.core.safety import bernstein
 from jaxrl.core.safety.certificate import Certificate
@@ -242,11 +243,13 @@ def test_a_certificate_from_data_counts_only_beyond_rounding(monkeypatch):
     config = override(stepmix.StepMixConfig(), settings)
     for excess, met in ((1e-6, False), (1e-4, True)):
         found = Certificate(None, np.full(1, 0.5 + excess), np.ones(1))
-        monkeypatch.setattr(stepmix, "_certificates", lambda *_, found=found: found)
+        monkeypatch.setattr(tabular_problem, "_certificates", lambda *_, found=found: found)
         if met:
-            stepmix.check_problem(env, config, dataset=episodes)
+            tabular_problem.check_problem(env, config, dataset=episodes)
         else:
             with pytest.raises(JaxrlError, match="but the constraint is 0.5"):
-                stepmix.check_problem(env, config, dataset=episodes)
+                tabular_problem.check_problem(env, config, dataset=episodes)
     with pytest.raises(JaxrlError, match="with a dataset --bound must be kl"):
-        stepmix.check_problem(env, override(config, {"bound": "anchored"}), dataset=episodes)
+        tabular_problem.check_problem(
+            env, override(config, {"bound": "anchored"}), dataset=episodes
+        )

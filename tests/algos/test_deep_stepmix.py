@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig, GuidedEnv, Round, RoundPlan, deep_stepmix
-from jaxrl.algos.ppo import Batch, Policy
+from jaxrl.algos.ppo import Batch
 from jaxrl.cli import main
 from jaxrl.config import override
 from jaxrl.core import minibatch
@@ -21,6 +21,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.policy import Policy
 from jaxrl.types import Actor, Box, Discrete, Mean, Timestep, feed_forward
 from tests.algos.walk import learner
 from tests.envs.acting import actor, counting
@@ -82,7 +83,7 @@ def test_the_baseline_acts_up_to_the_handover_and_only_first_episodes_are_eviden
     vector = guided()
     state = vector.init(jax.random.key(0))
     assert np.all(np.asarray(state.handover) == HORIZON), "nothing is known: the baseline alone"
-    state = state._replace(handover=jnp.array([0, 3, 8], jnp.int32))
+    state = dataclasses.replace(state, handover=jnp.array([0, 3, 8], jnp.int32))
     idle = jnp.zeros(3, jnp.int32)
     seen, state = steps_of(vector, state, idle, 2 * HORIZON)
     weight, reward = seen.weight, seen.reward
@@ -104,10 +105,11 @@ def test_a_baseline_remembers_its_episode_and_is_shown_what_was_done_in_it():
         return jnp.where(count < 3, 1, jnp.where(view.reward > 0, view.action, 0)).astype(jnp.int32)
 
     vector = guided(baseline=counting(act))
-    state = vector.init(jax.random.key(0))._replace(handover=jnp.array([8, 8, 2], jnp.int32))
+    state = vector.init(jax.random.key(0))
+    state = dataclasses.replace(state, handover=jnp.array([8, 8, 2], jnp.int32))
     # Two environments of the baseline alone, the second of which was interrupted in the round
     # before.
-    state = state._replace(memory=jnp.array([0, 5, 0], jnp.int32))
+    state = dataclasses.replace(state, memory=jnp.array([0, 5, 0], jnp.int32))
     seen, after = steps_of(vector, state, jnp.zeros(3, jnp.int32), 2 * HORIZON)
     works = np.array([[1] * HORIZON, [1] * HORIZON, [1, 1] + [0] * (HORIZON - 2)]).T
     np.testing.assert_array_equal(seen.action, np.concatenate([works, works]))
@@ -272,12 +274,12 @@ def test_what_the_baseline_did_does_not_move_the_learner():
     )
     acted = rng.random(count) < 0.25
     mine = jax.tree.map(lambda leaf: leaf[acted], rows)
-    rows = rows._replace(weight=jnp.asarray(acted / acted.mean(), jnp.float32))
+    rows = dataclasses.replace(rows, weight=jnp.asarray(acted / acted.mean(), jnp.float32))
 
     @functools.partial(jax.jit, compiler_options=LIGHT)
     def gradient(rows):
         loss = functools.partial(learned._loss, key=jax.random.key(0))
-        return jax.grad(lambda params: loss(params, None, rows, rows.log_probability)[0])(
+        return jax.grad(lambda params: loss(Policy(params, None), rows, rows.log_probability)[0])(
             state.policy.params
         )
 

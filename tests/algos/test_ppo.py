@@ -2,6 +2,7 @@
 and what it refuses."""
 
 import functools
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -103,7 +104,7 @@ def test_the_state_keeps_its_structure_and_holds_no_weak_types():
         jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), state) for state in (first, last)
     ]
     assert kinds[0] == kinds[1]
-    for state in (first._replace(key=None), last._replace(key=None)):
+    for state in (replace(first, key=None), replace(last, key=None)):
         weak = [
             jax.tree_util.keystr(path)
             for path, leaf in jax.tree.leaves_with_path(state)
@@ -142,7 +143,7 @@ def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the
     iteration,
 ):
     assert NUM_ITERATIONS * WHOLE > 35_000_000 * WHOLE > 2**31
-    state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
+    state = replace(with_key(trained()[0], 0), iteration=jnp.int32(iteration))
     config = make_config(learning_rate=0.01)
     assert PPOConfig().anneal_learning_rate and config.anneal_learning_rate
     following, metrics = step(config, state)
@@ -155,7 +156,7 @@ def test_the_learning_rate_falls_linearly_to_zero_in_a_run_of_more_than_2_to_the
 
 @pytest.mark.parametrize("iteration", [NUM_ITERATIONS, 3 * NUM_ITERATIONS])
 def test_beyond_its_budget_the_policy_stands_still(iteration):
-    state = with_key(trained()[0], 0)._replace(iteration=jnp.int32(iteration))
+    state = replace(with_key(trained()[0], 0), iteration=jnp.int32(iteration))
     following, metrics = step(make_config(learning_rate=0.01), state)
     assert mean(metrics["learning_rate"]) == 0.0
     jax.tree.map(np.testing.assert_array_equal, following.policy.params, state.policy.params)
@@ -164,7 +165,8 @@ def test_beyond_its_budget_the_policy_stands_still(iteration):
 def test_a_full_count_makes_the_normaliser_a_moving_average():
     state, _ = trained()
     full = state.policy.observation_moments._replace(count=jnp.float32(2.0**23))
-    state = with_key(state, 0)._replace(policy=state.policy._replace(observation_moments=full))
+    policy = replace(state.policy, observation_moments=full)
+    state = replace(with_key(state, 0), policy=policy)
     after = moments_of(step(make_config(), state)[0])
     assert after.count == 2.0**23 and not np.array_equal(after.mean, full.mean)
 

@@ -1,6 +1,7 @@
 """One iteration of PPO against an independent, slow account of it in float64 NumPy."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,8 @@ def loss_of(config, policy, scaler, rollout):
     weight = batch.advantage
     if config.normalize_advantages == "minibatch":  # done once an epoch, for all minibatches
         weight = normalize_advantage(weight)
-    rows = batch._replace(advantage=weight)
-    return batch, learner(config)._loss(*policy, rows, batch.log_probability, jax.random.key(0))
+    rows = replace(batch, advantage=weight)
+    return batch, learner(config)._loss(policy, rows, batch.log_probability, jax.random.key(0))
 
 
 @functools.cache
@@ -44,7 +45,7 @@ def seen():
         lambda leaf: leaf + np.float32(0.15) * rng.normal(size=leaf.shape), state.policy.params
     )
     moved = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), moved)
-    return rollout, state.policy._replace(params=moved)
+    return rollout, replace(state.policy, params=moved)
 
 
 # The independent account.

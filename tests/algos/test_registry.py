@@ -32,9 +32,11 @@ CHANGES = {
 }
 
 
-def test_every_module_but_the_registry_is_an_algorithm():
-    modules = {module.name for module in pkgutil.iter_modules(jaxrl.algos.__path__)}
+def test_every_module_but_the_registry_is_an_algorithm_and_no_package_is():
+    found = list(pkgutil.iter_modules(jaxrl.algos.__path__))
+    modules = {module.name for module in found if not module.ispkg}
     assert registry.algorithm_names() == sorted(modules - {"registry"})
+    assert "parts" in {module.name for module in found} - modules
     assert "ppo" in registry.algorithm_names()
 
 

@@ -7,6 +7,7 @@ repeat the shortest.
 
 import dataclasses
 import functools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algos.stepmix import ROUNDING, StepMix, StepMixConfig, stepmix, stepmix_agent
+from jaxrl.algos.parts.tabular_problem import ROUNDING
+from jaxrl.algos.stepmix import StepMix, StepMixConfig, stepmix, stepmix_agent
 from jaxrl.core import tabular
 from jaxrl.core.safety import confidence
 from jaxrl.core.tabular import Mixture, TabularEpisodes
@@ -188,7 +190,7 @@ def test_epsmix_is_scored_on_the_mixture_and_flips_its_coin_as_often_as_it_says(
         weight, abs=4 * np.sqrt(weight * (1 - weight) / 4000)
     )
     later = jnp.eye(10)[0].at[6].set(1.0)  # state 0 at step 1: what was drawn at step 0 stays
-    view = view._replace(observation=later, first=jnp.zeros((), bool))
+    view = replace(view, observation=later, first=jnp.zeros((), bool))
     for remembered in (True, False):
         coins = jax.random.split(jax.random.key(0), 100)  # of which some would fall either way
         _, kept = jax.vmap(act, in_axes=(None, None, None, 0))(
@@ -236,7 +238,7 @@ def upper_bound():
     env = make("tabular/hub")
     with jax.debug_key_reuse(False):
         state = jax.jit(stepmix(env, HUB).init, compiler_options=LIGHT)(jax.random.key(0))
-    state = state._replace(counts=400 * (env.transitions > 0).astype(jnp.int32))
+    state = replace(state, counts=400 * (env.transitions > 0).astype(jnp.int32))
 
     def bound(bonus_scale, failure_probability):
         numbers = {"bonus_scale": bonus_scale, "failure_probability": failure_probability}

@@ -1,8 +1,8 @@
 """An environment with both kinds of ends, and PPO's compiled functions on it,
 shared between test files."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,14 +83,16 @@ def step(config, state):
     return ppo(Walk(), config).step(state)
 
 
-class Seen(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Seen:
     """A trajectory, and each field of its transitions and decisions by its own name."""
 
     trajectory: Trajectory
 
     def __getattr__(self, name):
         for part in (self.trajectory, self.trajectory.transition, self.trajectory.decision):
-            if name in part._fields:
+            if name in part.__dataclass_fields__:
                 return getattr(part, name)
         raise AttributeError(name)
 
@@ -104,7 +106,7 @@ def rollout_of(config, state):
 
 def with_key(state, seed):
     """The state with a key that nothing has used yet."""
-    return state._replace(key=jax.random.key(seed))
+    return dataclasses.replace(state, key=jax.random.key(seed))
 
 
 @functools.cache

@@ -95,6 +95,14 @@ def test_take_gathers_the_same_rows_of_every_leaf():
     np.testing.assert_array_equal(taken["b"], [[8, 9], [2, 3]])
 
 
+def test_spread_keeps_rows_at_equal_distances():
+    batch = {"a": jnp.arange(10), "b": jnp.arange(20).reshape(10, 2)}
+    for count, expected in ((3, [0, 4, 8]), (10, range(10)), (99, range(10))):
+        rows = minibatch.spread(batch, count)
+        np.testing.assert_array_equal(rows["a"], list(expected))
+        np.testing.assert_array_equal(rows["b"][:, 0], 2 * rows["a"])
+
+
 def test_flatten_time_keeps_time_major_order():
     rollout = {"a": jnp.arange(6).reshape(3, 2), "b": jnp.arange(24).reshape(3, 2, 4)}
     flat = minibatch.flatten_time(rollout)

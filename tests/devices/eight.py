@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -62,7 +63,8 @@ def without_stock(state):
     """The state, of whose starts only the number handed out is left:
     when they are made is up to those who share."""
     bank = state.vector.starts
-    return state._replace(vector=state.vector._replace(starts=(bank.key, bank.episode + bank.used)))
+    starts = (bank.key, bank.episode + bank.used)
+    return replace(state, vector=replace(state.vector, starts=starts))
 
 
 def assert_close(one, other, tolerance: float = 1e-5) -> None:

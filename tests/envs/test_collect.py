@@ -125,8 +125,11 @@ def counted(name, num_steps):
 
 def whole(name, num_steps=HORIZON + 1):
     """Both rollouts as one, without what is kept of final states: (transition, first, extras)."""
-    (first, _), (second, _) = counted(name, num_steps)
-    return jax.tree.map(lambda *halves: np.concatenate(halves), first[:3], second[:3])
+    halves = [
+        (rollout.transition, rollout.first, rollout.extras)
+        for rollout, _ in counted(name, num_steps)
+    ]
+    return jax.tree.map(lambda *halves: np.concatenate(halves), *halves)
 
 
 @pytest.mark.parametrize("name", STARTS)

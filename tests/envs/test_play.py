@@ -2,6 +2,7 @@
 and as in a vector that resets itself."""
 
 import functools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -123,7 +124,7 @@ def test_what_is_kept_of_each_step_is_that_of_the_episodes_that_are_played():
         kept["before"].observation[..., 1], np.arange(HORIZON)[:, None] + np.zeros(EPISODES)
     )
     np.testing.assert_array_equal(kept["after"].reward, kept["reward"])
-    for field in View._fields:
+    for field in View.__dataclass_fields__:
         np.testing.assert_array_equal(
             getattr(kept["after"], field)[:-1], getattr(kept["before"], field)[1:]
         )
@@ -154,14 +155,15 @@ def test_the_view_is_that_of_a_vector_for_the_same_actions():
             EPISODES,
             (first.env_state, first.observation),
         )
-        begun = begun._replace(memory=HORIZON * jnp.arange(EPISODES, dtype=jnp.int32))
+        begun = replace(begun, memory=HORIZON * jnp.arange(EPISODES, dtype=jnp.int32))
         act = functools.partial(scripted.act, "deterministic")
         played, kept = play_and_keep(Scripted(), begun, act, HORIZON, keep)
         return views, seen, kept, episodes(played)
 
     views, seen, kept, (returns, lengths) = jax.device_get(run(actions))
     running = kept["running"]
-    for one, other in zip(views, kept["before"], strict=True):
+    for field in View.__dataclass_fields__:
+        one, other = getattr(views, field), getattr(kept["before"], field)
         assert one.dtype == other.dtype and one.shape == other.shape
         np.testing.assert_array_equal(one[running], other[running])
     ends = (seen.terminated | seen.truncated) & running
@@ -186,7 +188,7 @@ def ppo_case():
     moments = policy.observation_moments._replace(
         mean=jnp.array([200.0, 0.5]), variance=jnp.array([2000.0, 0.3])
     )
-    return Case(Walk(), Actor(policy._replace(observation_moments=moments), agent))
+    return Case(Walk(), Actor(replace(policy, observation_moments=moments), agent))
 
 
 def stepmix_case():

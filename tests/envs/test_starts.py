@@ -1,6 +1,7 @@
 """Start distributions: where episodes begin, and that they begin in different places."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +130,7 @@ def test_banks_of_a_population_are_renewed_together():
 
 def test_an_episode_count_beyond_2_to_the_31_still_gives_fresh_starts():
     starts = Fresh(Anywhere())
-    bank = starts.init(jax.random.key(0), 3)._replace(episode=jnp.full(3, 2**31 - 2, jnp.uint32))
+    bank = replace(starts.init(jax.random.key(0), 3), episode=jnp.full(3, 2**31 - 2, jnp.uint32))
     seen = []
     for _ in range(4):
         bank, drawn = starts.draw(bank, jax.random.key(1), jnp.ones(3, bool), None, None)

@@ -1,6 +1,7 @@
 """VectorEnv against a loop over single environments: time limits, resets and episode statistics."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -180,7 +181,7 @@ def test_the_starts_own_state_changes_only_when_refreshed():
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[3]), states)
     renewed = jax.jit(vector.refresh)(state, jax.random.key(0), Progress(jnp.int32(2), 64))
     np.testing.assert_array_equal(renewed.starts, 2)
-    jax.tree.map(np.testing.assert_array_equal, renewed._replace(starts=state.starts), state)
+    jax.tree.map(np.testing.assert_array_equal, replace(renewed, starts=state.starts), state)
 
 
 def test_init_begins_every_environment_in_its_own_episode():
@@ -264,7 +265,7 @@ def test_nothing_counts_beyond_an_episode_but_the_banks_number_of_it():
 def test_the_longest_episode_that_int32_can_count_ends_in_a_truncation():
     vector, longest = VectorEnv(Scripted(), STARTS["fresh"], NUM_ENVS), 2**31 - 1
     first = jax.jit(vector.init)(jax.random.key(0))
-    late = first._replace(clock=jnp.full(NUM_ENVS, longest - 2), limit=jnp.full(NUM_ENVS, longest))
+    late = replace(first, clock=jnp.full(NUM_ENVS, longest - 2), limit=jnp.full(NUM_ENVS, longest))
     ends = []
     for seed in (1, 2, 3):
         late, seen = vector.step(late, jnp.zeros((NUM_ENVS, 2)), jax.random.key(seed))

@@ -2,6 +2,7 @@
 or known beforehand."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -61,9 +62,8 @@ def test_a_round_is_measured_under_its_plan(measures):
 
     @jax.jit
     def measure(choice, key):
-        planned = state._replace(
-            vector=state.vector._replace(plan=state.vector.plan._replace(choice=choice))
-        )
+        plan = replace(state.vector.plan, choice=choice)
+        planned = replace(state, vector=replace(state.vector, plan=plan))
         return measures.round_returns(algorithm, planned, {"baseline": falling}, key, episodes=64)
 
     first = state.vector.plan.choice

@@ -74,5 +74,6 @@ def test_the_view_is_of_the_step_before_in_training_and_in_evaluation():
     )
     np.testing.assert_array_equal(played.reward[1:], earned[:-1])
     assert not played.reward[0].any() and played.action[1:].any()
-    for field, one, other in zip(View._fields, trained, played, strict=True):
+    for field in View.__dataclass_fields__:
+        one, other = getattr(trained, field), getattr(played, field)
         assert (one.dtype, one.shape[1:]) == (other.dtype, other.shape[1:]), field

@@ -1,6 +1,8 @@
 """A run whose numbers break: it stops with the last good state;
 a population goes on without the member."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jaxrl.train.build import build
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.train.program import Program
+from jaxrl.train.runner import Diverged
 from jaxrl.types import Mean
 from tests.train.tiny import (
     ITERATIONS,
@@ -42,7 +45,7 @@ def whole(tmp_path_factory):
 def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(
-        loop.Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"
+        Diverged, match=r"loss became NaN or infinite between iterations 0 and 1 .*iteration 0"
     ):
         loop.train(experiment(learning_rate=HOPELESS), folder)
     iteration, state = newest_state(folder)
@@ -61,7 +64,7 @@ def breaking(monkeypatch, at: int, break_policy: bool) -> None:
         state, metrics = chunk(self, state, iterations)
         if int(state.iteration) >= at and break_policy:
             params = jax.tree.map(lambda leaf: leaf * jnp.inf, state.policy.params)
-            state = state._replace(policy=state.policy._replace(params=params))
+            state = replace(state, policy=replace(state.policy, params=params))
         elif int(state.iteration) >= at:
             metrics = metrics | {"value_loss": Mean(jnp.float32(np.inf), jnp.float32(1))}
         return state, metrics
@@ -78,7 +81,7 @@ def test_divergence_in_mid_run_leaves_the_newest_checkpoint(
     match = rf"^{named} became .* {between} .* is saved: iteration {saved} in "
     with monkeypatch.context() as patch:
         breaking(patch, BREAK, break_policy)
-        with pytest.raises(loop.Diverged, match=match):
+        with pytest.raises(Diverged, match=match):
             loop.train(experiment(), folder)
     iteration, state = newest_state(folder)
     assert iteration == saved
@@ -95,11 +98,11 @@ def test_a_policy_that_is_no_number_at_once_is_not_trained(tmp_path, monkeypatch
     def broken(self):
         state = init(self)
         params = jax.tree.map(lambda leaf: leaf * jnp.nan, state.policy.params)
-        return state._replace(policy=state.policy._replace(params=params))
+        return replace(state, policy=replace(state.policy, params=params))
 
     monkeypatch.setattr(Program, "init", broken)
     with pytest.raises(
-        loop.Diverged, match="policy of iteration 0 is NaN or infinite before it is trained"
+        Diverged, match="policy of iteration 0 is NaN or infinite before it is trained"
     ):
         loop.train(experiment(), tmp_path / "run")
     assert not Checkpoints(tmp_path / "run").iterations()

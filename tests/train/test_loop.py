@@ -11,6 +11,7 @@ import pytest
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.build import build
+from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.lock import locked
@@ -185,9 +186,7 @@ def test_a_run_killed_between_checkpoint_and_evaluation_evaluates_again(
     tmp_path, whole, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(
-            loop.logs, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr(logs, "save_evaluations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             loop.train(experiment(), tmp_path / "run")
     assert Checkpoints(tmp_path / "run").iterations() == [0]

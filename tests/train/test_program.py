@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -167,9 +168,8 @@ def test_finite_is_told_member_by_member(population, trained):
     np.testing.assert_array_equal(population.is_finite(population.place(trained[0])), True)
     leaves, structure = jax.tree.flatten(trained[0].policy.params)
     leaves[0] = leaves[0].at[1, 0].set(jnp.nan)
-    broken = trained[0]._replace(
-        policy=trained[0].policy._replace(params=jax.tree.unflatten(structure, leaves))
-    )
+    policy = replace(trained[0].policy, params=jax.tree.unflatten(structure, leaves))
+    broken = replace(trained[0], policy=policy)
     np.testing.assert_array_equal(
         population.is_finite(population.place(broken)), [[True, True], [False, True]]
     )

@@ -15,7 +15,10 @@ it ended in (`reached`), so that a distribution can learn from outcomes, and kee
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
 
 from jaxrl.config import configuration
 from jaxrl.core.shards import Shards
@@ -23,7 +26,9 @@ from jaxrl.envs.api import Environment
 from jaxrl.types import Array, Key, Progress, PyTree, Transition
 
 
-class Draw(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Draw:
     """A start for each of `n` environments; rows whose episode did not end are not read.
 
     Every leaf has `n` rows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,9 @@ class FreshConfig(StartsConfig):
         return Fresh(env)
 
 
-class Bank(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bank:
     """The next start of each environment, made ahead; every leaf has a row per environment."""
 
     key: Key

@@ -25,10 +25,10 @@ from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import file_errors, read_description, refuse_links
-from jaxrl.train.loop import Result
 from jaxrl.train.output.console import Console, human
 from jaxrl.train.output.record import record_episode
 from jaxrl.train.player import steered
+from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree

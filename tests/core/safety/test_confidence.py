@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.stepmix import Loop, hub_loop
-from jaxrl.algos.stepmix import ROUNDING
+from jaxrl.algos.parts.tabular_problem import ROUNDING
 from jaxrl.core import tabular
 from jaxrl.core.safety import confidence
 from jaxrl.core.safety.confidence import Candidates, EmpiricalModel

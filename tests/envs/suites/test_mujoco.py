@@ -1,6 +1,7 @@
 """The MuJoCo suite: states are rows of numbers, callbacks survive every transformation,
 blow-ups end episodes."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -142,7 +143,9 @@ def test_a_blow_up_ends_that_episode_is_counted_and_stays_finite(
     broken = np.array(state.env_state)
     broken[1] = row.view(np.uint32).reshape(-1, 2)
     state, seen = jax.jit(vector.step)(
-        state._replace(env_state=jnp.asarray(broken)), actions(environment_id, 4), jax.random.key(1)
+        dataclasses.replace(state, env_state=jnp.asarray(broken)),
+        actions(environment_id, 4),
+        jax.random.key(1),
     )
     np.testing.assert_array_equal(seen.terminated, [False, True, False, False])
     np.testing.assert_array_equal(seen.info["blow_up"], [0.0, 1.0, 0.0, 0.0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train.loop import Result
 from jaxrl.train.output import report
+from jaxrl.train.runner import Result
 from tests.train.tiny import experiment
 
 SWEEP = {"learning_rate": [1e-3, 1e-2], "gamma": [0.9]}

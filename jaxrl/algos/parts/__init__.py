@@ -1,0 +1,1 @@
+"""Parts of algorithms in files of their own; packages are no algorithms (registry.py)."""
