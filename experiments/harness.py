@@ -76,7 +76,11 @@ def check_choices(kind: str, given: Iterable[str], allowed: Iterable[str]) -> No
 def command_line() -> str:
     """The command that runs, as it is typed in the root of the repository."""
     spec = sys.modules["__main__"].__spec__  # there is one only for `python -m`
-    script = ["-m", spec.name] if spec else [os.path.relpath(sys.argv[0], ROOT)]
+    script = (
+        ["-m", spec.name.removesuffix(".__main__")]
+        if spec
+        else [os.path.relpath(sys.argv[0], ROOT)]
+    )
     return shlex.join(["python", *script, *sys.argv[1:]])
 
 
@@ -194,7 +198,7 @@ def as_json(record: dict[str, Any]) -> str:
 def write(path: Path, record: dict[str, Any], text: str) -> str:
     """PATH.json and PATH.md of a record that was measured in one go; the text as it is written."""
     record = {"commands": [command_line()], **record}
-    text = signed(text, record["commands"])
+    text = signed(text.rstrip(), record["commands"])
     save(path.with_suffix(".json"), json.dumps(plain(record), indent=1))
     save(path.with_suffix(".md"), text)
     return text

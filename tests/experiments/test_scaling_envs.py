@@ -3,7 +3,6 @@ and what the tables say."""
 
 import importlib
 import json
-import re
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.train.output.console import Console
 from jaxrl.types import View
+from tests.tables import unpadded
 
 CHEAP = {"xla_backend_optimization_level": 1}
 SMALL = PPOConfig(
@@ -160,11 +160,6 @@ def record_of(script, cell, regret, kl):
     return script.shortened(script.plain(record | {"releases": releases})) | {"asked": cell.asked()}
 
 
-def squeezed(text):
-    """Tables without what pads their cells."""
-    return re.sub(" +", " ", text)
-
-
 def test_tables_say_what_was_met(script, tmp_path):
     report, figures = (
         importlib.import_module(name) for name in ("scaling_report", "scaling_figures")
@@ -188,13 +183,13 @@ def test_tables_say_what_was_met(script, tmp_path):
         3.0, rel=1e-3
     )
 
-    text = squeezed(report.text(cells))
+    text = unpadded(report.text(cells))
     assert "**not met**" not in text and text.count("| met |") == len(found) == 11
     assert text.count("\n| Breakout-MinAtar |") == 15
     figures.draw(cells, tmp_path / "all.png")
     assert (tmp_path / "all.png").stat().st_size > 10_000
 
     few = {name: cells[name] for name in ("bandit/plateau/256", "minatar/Breakout-MinAtar/16/R1")}
-    assert "Expectations" not in report.text(few) and "| 256 |" in squeezed(report.text(few))
+    assert "Expectations" not in report.text(few) and "| 256 |" in unpadded(report.text(few))
     figures.draw(few, tmp_path / "few.png")
     assert report.text({}) == "" and figures.draw({}, tmp_path / "none.png") is None
