@@ -9,6 +9,7 @@ where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -319,9 +320,8 @@ def text(record: dict[str, Any]) -> str:
 def main(arguments: Arguments) -> None:
     """Time every size; print and write the rates."""
     if arguments.quick:
-        arguments = Arguments(
-            arguments.environments, arguments.sizes or (64, 1024), 3, 0.05, arguments.clock
-        )
+        sizes = arguments.sizes or (64, 1024)
+        arguments = dataclasses.replace(arguments, sizes=sizes, repeats=3, seconds=0.05)
     settings = [
         (name, num_envs)
         for name in arguments.environments

@@ -186,7 +186,7 @@ class Arguments:
     rounds: int = 3
     """Times that each is timed, in turns; medians count."""
     quick: bool = False
-    """A tenth of the episodes."""
+    """A tenth of the episodes; its results are written under another name."""
 
 
 def main(arguments: Arguments) -> None:
