@@ -13,17 +13,15 @@ resumed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, table
-from training import draw_curves, interval, request, trained_score
+from harness import Cells, Study, StudyArguments, check_choices, run_study, table
+from training import draw_curves, interval, scored
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.config import override
@@ -68,25 +66,18 @@ def study(arguments: Arguments) -> Study:
     for task in arguments.tasks:
         trained = experiment(task, arguments)
         place = f"{arguments.backend}/{Path(task).name}"
-        cells[place] = Cell(
-            request(trained),
-            partial(measure, trained, arguments.runs / name / place, console),
-            trained.config.total_steps
-            * trained.run.num_seeds
-            * CPU_SECONDS_PER_TRANSITION[task]
-            / 3600,
-            PPOConfig(),
+        cells[place] = scored(
+            trained,
+            arguments.runs / name / place,
+            console,
+            CPU_SECONDS_PER_TRANSITION[task],
+            trained.environment_options,  # the physics
         )
 
     def draw(found: Cells, path: Path) -> None:
         draw_curves([arguments.runs / name / place for place in found], path)
 
     return Study(name, cells, text, draw)
-
-
-def measure(trained: Experiment, folder: Path, console: Console) -> dict[str, Any]:
-    """The score of a task, and under which physics."""
-    return trained_score(trained, folder, console) | trained.environment_options
 
 
 def experiment(task: str, arguments: Arguments) -> Experiment:

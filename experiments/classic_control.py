@@ -16,12 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, table
-from training import draw_curves, interval, request, trained_score
+from harness import Cells, Study, StudyArguments, check_choices, run_study, table
+from training import draw_curves, interval, scored
 
-from jaxrl.algos.ppo import PPOConfig
 from jaxrl.analysis.plots import plot_scores
 from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -83,14 +82,10 @@ def study(arguments: Arguments) -> Study:
     cells = {}
     for task in arguments.tasks:
         if not arguments.quick or task in QUICK_TASKS:
-            trained = experiment(task, arguments.quick)
-            transitions = trained.config.total_steps * trained.run.num_seeds
-            cells[task] = Cell(
-                request(trained),
-                partial(measure, trained, folder / task, console),
-                transitions * CPU_SECONDS_PER_TRANSITION / 3600,
-                PPOConfig(),
-            )
+            spec, trained = TASKS[task], experiment(task, arguments.quick)
+            known = {"goal": spec.goal, "published": spec.published, "source": spec.source}
+            seconds = CPU_SECONDS_PER_TRANSITION
+            cells[task] = scored(trained, folder / task, console, seconds, known)
     return Study(name, cells, text, partial(draw, folder))
 
 
@@ -103,13 +98,6 @@ def experiment(task: str, quick: bool) -> Experiment:
         num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS
     )
     return Experiment("ppo", task, config, run)
-
-
-def measure(trained: Experiment, folder: Path, console: Console) -> dict[str, Any]:
-    """Scores of one task beside what is known of it."""
-    task = TASKS[trained.environment]
-    known = {"goal": task.goal, "published": task.published, "source": task.source}
-    return trained_score(trained, folder, console) | known
 
 
 def in_order(cells: Cells) -> Cells:

@@ -26,7 +26,6 @@ if __name__ == "__main__":
     prepare_process()  # a CPU core a device; before JAX is imported
 
 from harness import (
-    Cell,
     Cells,
     Study,
     StudyArguments,
@@ -35,9 +34,8 @@ from harness import (
     sections,
     table,
 )
-from training import draw_curves, interval, request, trained_score
+from training import draw_curves, interval, scored
 
-from jaxrl.algos.ppo import PPOConfig
 from jaxrl.config import override
 from jaxrl.envs.suites.mujoco import TASKS as MODELS
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -103,13 +101,8 @@ def study(arguments: Arguments) -> Study:
         for task in arguments.tasks:
             if not arguments.quick or task in QUICK_TASKS:
                 trained = experiment(task, setting, arguments.quick)
-                place = f"{setting}/{task}"
-                cells[place] = Cell(
-                    request(trained),
-                    partial(trained_score, trained, folder / place, console),
-                    trained.config.total_steps * SEEDS * CPU_SECONDS_PER_TRANSITION / 3600,
-                    PPOConfig(),
-                )
+                place, seconds = f"{setting}/{task}", CPU_SECONDS_PER_TRANSITION
+                cells[place] = scored(trained, folder / place, console, seconds)
     return Study(name, cells, text, partial(draw, folder))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import same_request
+from harness import Cell, same_request
 
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
@@ -79,11 +79,23 @@ def is_finished(folder: Path) -> bool:
     return len(evaluated) > 0 and evaluated[-1] == read_description(folder)["num_iterations"]
 
 
-def trained_score(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
-    """The score of an experiment, trained into `folder`."""
-    console.note(f"{folder}")
-    train_or_resume(experiment, folder, console)
-    return score(folder)
+def scored(
+    experiment: Experiment,
+    folder: Path,
+    console: Console,
+    cpu_seconds_per_transition: float,
+    known: dict[str, Any] | None = None,
+) -> Cell:
+    """The cell of a run that is trained into `folder`: its score, beside what is known of it."""
+
+    def measure() -> dict[str, Any]:
+        console.note(f"{folder}")
+        train_or_resume(experiment, folder, console)
+        return score(folder) | (known or {})
+
+    transitions = experiment.config.total_steps * experiment.run.num_seeds
+    hours = transitions * cpu_seconds_per_transition / 3600
+    return Cell(request(experiment), measure, hours, type(experiment.config)())
 
 
 def score(folder: Path) -> dict[str, Any]:
