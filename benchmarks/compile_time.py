@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import tyro
 
-from benchmarks.report import ROOT, core_count, device_name, machine, markdown, spread, steps, write
+from benchmarks.report import ROOT, core_count, device_name, machine, spread, steps, write
+from experiments.harness import markdown, start
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
 
@@ -53,7 +53,7 @@ def main(arguments: Arguments) -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     for cache, timings in starts.items():
                         begin(f"{environment}, {cache} cache, round {turn + 1}")
-                        timings.append(start(environment, folder))
+                        timings.append(one_start(environment, folder))
             for cache, timings in starts.items():
                 spreads = {name: spread([timing[name] for timing in timings]) for name in COLUMNS}
                 rows.append({"environment": environment, "cache": cache, "seconds": spreads})
@@ -64,11 +64,11 @@ def main(arguments: Arguments) -> None:
         "versions": versions(),
         "rows": rows,
     }
-    write(f"compile_time_{device_name(device.platform, device.device_kind)}", record, text(record))
-    Console().note(text(record))
+    name = f"compile_time_{device_name(device.platform, device.device_kind)}"
+    Console().note(write(name, record, text(record)))
 
 
-def start(environment: str, cache: str) -> dict[str, float]:
+def one_start(environment: str, cache: str) -> dict[str, float]:
     """Seconds of the parts of one start, with the compilation cache in a folder."""
     command = [sys.executable, "-m", "benchmarks.first_chunk", environment, repr(time.time())]
     variables = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
@@ -97,4 +97,4 @@ def text(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

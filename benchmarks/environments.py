@@ -9,6 +9,7 @@ where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 
-from benchmarks.report import core_count, device_name, machine, markdown, spread, steps, write
+from benchmarks.report import core_count, device_name, machine, spread, steps, write
+from experiments.harness import markdown, sections, start
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts.api import Draw, Starts
@@ -56,7 +57,7 @@ BASELINES = ("stored", "idle", "pool", "each", "gymnax")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Steps a second of environments alone."""
+    """Steps per second of environments alone."""
 
     environments: tuple[str, ...] = tuple(SIZES)
     """What to step; gymnax environments with discrete actions."""
@@ -295,31 +296,33 @@ def text(record: dict[str, Any]) -> str:
             f"fresh / {each}": cell(found, "{:.2f}".format)
             for each, found in row["fresh_over"].items()
         }
-        ratios.append(size | over | {"steps an episode": f"{1 / row['ended']['fresh']:.1f}"})
+        ratios.append(size | over | {"steps per episode": f"{1 / row['ended']['fresh']:.1f}"})
     clock = (
         ""
         if record["clock"] == "wall"
         else " Seconds are of processor time: the machine had other work to do."
     )
     parts = [
-        f"Environment steps a second, random actions, median of {record['repeats']} rounds.{clock}",
+        "Environment steps per second, random actions, median of "
+        f"{record['repeats']} rounds.{clock}",
         markdown(rates),
         "Ratios of the same round: median, in brackets the least and the greatest.",
         markdown(ratios),
         f"```text\n{PROGRAMS}\n```",
         f"Device: {record['device']}; {record['machine']['processor']}, "
         f"{core_count(record['machine'])}.",
-        ", ".join(f"{package} {version}" for package, version in record["versions"].items()),
+        ", ".join(
+            f"{package} {version}".strip() for package, version in record["versions"].items()
+        ),
     ]
-    return "\n\n".join(parts)
+    return sections(*parts)
 
 
 def main(arguments: Arguments) -> None:
     """Time every size; print and write the rates."""
     if arguments.quick:
-        arguments = Arguments(
-            arguments.environments, arguments.sizes or (64, 1024), 3, 0.05, arguments.clock
-        )
+        sizes = arguments.sizes or (64, 1024)
+        arguments = dataclasses.replace(arguments, sizes=sizes, repeats=3, seconds=0.05)
     settings = [
         (name, num_envs)
         for name in arguments.environments
@@ -344,13 +347,9 @@ def main(arguments: Arguments) -> None:
         "rows": rows,
     }
     quick = "quick_" if arguments.quick else ""
-    write(
-        f"environments_{quick}{device_name(device.platform, device.device_kind)}",
-        record,
-        text(record),
-    )
-    Console().note(text(record))
+    name = f"environments_{quick}{device_name(device.platform, device.device_kind)}"
+    Console().note(write(name, record, text(record)))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

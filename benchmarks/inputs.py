@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from benchmarks.log_checkpoints import process_status
-from benchmarks.report import ROOT, cores, machine, markdown, steps, write
+from benchmarks.report import ROOT, cores, machine, steps, write
+from experiments.harness import markdown, start
 from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
@@ -129,8 +129,7 @@ def main(arguments: Arguments) -> None:
     for row in rows:
         row["text_relative"] = row["text_length"] / rows[0]["text_length"]
     record = {"seeds": SEEDS, "machine": machine(), "versions": versions(), "rows": rows}
-    write("inputs", record, text(rows))
-    Console().note(text(rows))
+    Console().note(write("inputs", record, text(record)))
 
 
 def _in_a_process(megabytes: int) -> dict[str, Any]:
@@ -220,8 +219,8 @@ def copies_of(shape: tuple[int, ...]) -> int:
     return max((len(buffers) for buffers in held.values()), default=0)
 
 
-def text(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+def text(record: dict[str, Any]) -> str:
+    """The record in Markdown."""
     shown = [
         {
             "input": f"{row['megabytes']} MB",
@@ -232,10 +231,10 @@ def text(rows: list[dict[str, Any]]) -> str:
             "newest checkpoint, bytes": row["checkpoint_bytes"],
             f"copies on each of {row['devices']} devices, {SEEDS} seeds": row["copies_per_device"],
         }
-        for row in rows
+        for row in record["rows"]
     ]
     return markdown(shown)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 from flax import struct
 
-from benchmarks.report import device_name, machine, markdown, steps, write
+from benchmarks.report import device_name, machine, steps, write
+from experiments.harness import markdown, start
 from jaxrl.config import number, override, size
 from jaxrl.envs.api import Environment
 from jaxrl.train import loop
@@ -157,8 +157,7 @@ def main(arguments: Arguments) -> None:
     device = jax.devices()[0]
     name = "log_checkpoints" if not record["short"] else "log_checkpoints_short"
     record["device"] = device_name(device.platform, device.device_kind)
-    write(name, record, text(record))
-    Console().note(text(record))
+    Console().note(write(name, record, text(record)))
 
 
 def _experiment(arguments: Arguments, **settings: Any) -> Experiment:
@@ -307,4 +306,4 @@ def text(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import tyro
 
-from benchmarks.report import device_name, machine, markdown, steps, write
+from benchmarks.report import device_name, machine, steps, write
+from experiments.harness import markdown, start
 from jaxrl.algos.ppo import PPOState, ppo
 from jaxrl.config import override
 from jaxrl.envs.registry import make
@@ -70,8 +70,8 @@ def main(arguments: Arguments) -> None:
         "versions": versions(),
         "rows": rows,
     }
-    write(f"memory_{device_name(device.platform, device.device_kind)}", record, text(record))
-    Console().note(text(record))
+    name = f"memory_{device_name(device.platform, device.device_kind)}"
+    Console().note(write(name, record, text(record)))
 
 
 def measure(environment: str, num_envs: int, num_steps: int, factor: int) -> dict[str, float]:
@@ -124,7 +124,7 @@ def text(record: dict[str, Any]) -> str:
             "state of an environment, bytes": f"{row['environment_bytes']:g}",
             "training state, MB": f"{row['training_state_bytes'] / 1e6:.2f}",
             "scratch of the chunk, MB": f"{row['chunk_temp_bytes'] / 1e6:.1f}",
-            "scratch a transition, bytes": f"{scratch_per_transition(row):.0f}",
+            "scratch per transition, bytes": f"{scratch_per_transition(row):.0f}",
         }
         for row in record["rows"]
     ]
@@ -137,4 +137,4 @@ def text(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -22,13 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
 from benchmarks.mujoco_report import draw, text
 from benchmarks.report import RESULTS, ROOT, device_name, machine, steps, write
 from benchmarks.venvs import interpreters
 from benchmarks.workers import Job, take_turns
-from jaxrl.errors import check_choice
+from experiments.harness import check_choices, start
 from jaxrl.train.output.console import Console
 
 
@@ -178,8 +176,7 @@ def main(arguments: Arguments) -> None:
         ("trainer", arguments.trainers, TRAINING),
         ("setting", arguments.settings, ("reference", "tuned")),
     ):
-        for name in given:
-            check_choice(kind, name, known)
+        check_choices(kind, given, known)
     if arguments.quick:
         less: dict[str, Any] = {
             "environments": arguments.environments[:1],
@@ -210,18 +207,17 @@ def main(arguments: Arguments) -> None:
         for name in arguments.settings:
             benchmark.train(name)
             save(record, arguments.quick)
-    Console().note(text(record))
-    Console().note(f"wrote {save(record, arguments.quick).relative_to(ROOT)}.json, .md and .png")
+    Console().note(save(record, arguments.quick))
 
 
-def save(record: dict[str, Any], quick: bool) -> Path:
-    """JSON, Markdown and a picture under benchmarks/results/, named after the device."""
+def save(record: dict[str, Any], quick: bool) -> str:
+    """JSON, Markdown and a picture under benchmarks/results/, named after the device;
+    what is to be printed of them."""
     device = device_name(record["device"]["platform"], record["device"]["kind"])
     name = f"mujoco_{'quick_' if quick else ''}{device}"
-    write(name, record, text(record))
     draw(record, RESULTS / f"{name}.png")
-    return RESULTS / name
+    return write(name, record, text(record))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import markdown
+from matplotlib.axes import Axes
+
 from benchmarks.throughput_report import band_of, curves, rate, ratio, remarks
-from jaxrl.analysis.style import headline, new_figure, save_figure, styled
+from experiments.harness import markdown, picture, sections
+from jaxrl.analysis.style import headline
 from jaxrl.train.output.console import human
 
 SYSTEMS = """\
@@ -32,7 +35,7 @@ def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     repeats = f"{record['repeats']} rounds" if record["repeats"] > 1 else "one round"
     parts = [
-        f"Environment steps a second under random actions: median of {repeats} of about "
+        f"Environment steps per second under random actions: median of {repeats} of about "
         f"{record['seconds']:g} s, in brackets the least and the greatest. Ratios are of the same "
         "round."
     ]
@@ -45,7 +48,7 @@ def text(record: dict[str, Any]) -> str:
         parts.append(SYSTEMS)
     if training:
         parts += [
-            "PPO on HalfCheetah-v5, environment steps a second of training:",
+            "PPO on HalfCheetah-v5, environment steps per second of training:",
             markdown(_trainings(training)),
         ]
         parts.append(TRAINING)
@@ -53,7 +56,7 @@ def text(record: dict[str, Any]) -> str:
         "Seconds to build, reset and compile:",
         markdown([_startup(row) for row in [*stepping, *training]]),
     ]
-    return "\n\n".join(parts + remarks(record, [*stepping, *training]))
+    return sections(*parts, *remarks(record, [*stepping, *training]))
 
 
 def _names(rows: list[dict[str, Any]]) -> list[str]:
@@ -106,27 +109,25 @@ def _startup(row: dict[str, Any]) -> dict[str, str | None]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Steps a second against the number of environments, a panel for each task."""
-    stepping = record["stepping"]
-    tasks = list(dict.fromkeys(row["environment"] for row in stepping))
-    with styled():
-        figure = new_figure(1.2 + 4.8 * max(1, len(tasks)), 4.2)
-        for panel, task in enumerate(tasks):
-            axes = figure.add_subplot(1, len(tasks), panel + 1)
-            rows = [row for row in stepping if row["environment"] == task]
-            curves(axes, rows, {"rollout": "bare mujoco.rollout"})
-            for row in record["training"]:
-                found = row["systems"].get("jaxrl", {}).get("steps_per_second")
-                if found and panel == 0:
-                    axes.plot(row["num_envs"], found["median"], "k*", ms=9)
-                    label = f"PPO {row['setting']}: {human(found['median'])}"
-                    axes.annotate(
-                        label,
-                        (row["num_envs"], found["median"]),
-                        (6, -10),
-                        textcoords="offset points",
-                    )
-            headline(axes, f"{task}: random actions", band_of(record))
-        handles = figure.axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=9)
-        save_figure(figure, path)
+    """A panel for each task."""
+    tasks = list(dict.fromkeys(row["environment"] for row in record["stepping"]))
+    panels = [partial(panel, record=record, task=task, tasks=tasks) for task in tasks]
+    picture(path, panels, 5.2, 4.2, columns=len(panels))
+
+
+def panel(axes: Axes, record: dict[str, Any], task: str, tasks: list[str]) -> None:
+    """Steps per second against the number of environments; in the first task's panel those of PPO
+    as stars, below the last one the names of the lines."""
+    rows = [row for row in record["stepping"] if row["environment"] == task]
+    curves(axes, rows, {"rollout": "bare mujoco.rollout"})
+    for row in record["training"] if task == tasks[0] else []:
+        found = row["systems"].get("jaxrl", {}).get("steps_per_second")
+        if found:
+            axes.plot(row["num_envs"], found["median"], "k*", ms=9)
+            label = f"PPO {row['setting']}: {human(found['median'])}"
+            place = row["num_envs"], found["median"]
+            axes.annotate(label, place, (6, -10), textcoords="offset points")
+    headline(axes, f"{task}: random actions", band_of(record))
+    if task == tasks[-1]:
+        handles = axes.figure.axes[0].get_legend_handles_labels()
+        axes.figure.legend(*handles, loc="outside lower center", ncols=9)

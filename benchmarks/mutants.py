@@ -27,8 +27,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from benchmarks.report import RESULTS, ROOT, machine, markdown, steps, write
-from jaxrl.errors import unknown
+from benchmarks.report import RESULTS, ROOT, machine, steps, write
+from experiments.harness import check_choices, markdown, start
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
 
@@ -129,9 +129,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> int:
     """Drop every option in turn; print the table and write it."""
-    for name in arguments.options:
-        if name not in MUTANTS:
-            raise unknown("option", name, MUTANTS)
+    check_choices("option", arguments.options, MUTANTS)
     rows = {}
     with steps(len(arguments.options)) as begin, ThreadPoolExecutor(AT_ONCE) as pool:
         found = pool.map(
@@ -304,4 +302,4 @@ def verdict_columns(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    start(main, Arguments)

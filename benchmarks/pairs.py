@@ -20,11 +20,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from benchmarks.report import device_name, machine, markdown, steps, write
+from benchmarks.report import device_name, machine, steps, write
 from benchmarks.revisions import WORKING_TREE, Revision, copies
 from benchmarks.throughput import SETTINGS
 from benchmarks.workers import Job, take_turns
-from jaxrl.errors import check_positive_int, unknown
+from experiments.harness import check_choices, markdown, start
+from jaxrl.errors import check_positive_int
 from jaxrl.train.output.console import Console
 
 LEAST_RATIO = 0.97
@@ -67,9 +68,7 @@ def main(arguments: Arguments) -> int:
     """Time every size; print the table, write the results,
     and say whether all is as fast as it must be."""
     check_positive_int("pairs", arguments.pairs)
-    for name in arguments.sizes:
-        if name not in SIZES:
-            raise unknown("size", name, SIZES)
+    check_choices("size", arguments.sizes, SIZES)
     record: dict[str, Any] = {
         "pairs": arguments.pairs,
         "seconds": arguments.seconds,
@@ -175,4 +174,4 @@ def row(name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    start(main, Arguments)

@@ -17,7 +17,8 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from benchmarks.report import ROOT, markdown
+from benchmarks.report import ROOT
+from experiments.harness import markdown, start
 from jaxrl.train.output.console import Console
 
 WIDE = 100
@@ -108,4 +109,4 @@ def row(reading: Reading) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -1,8 +1,8 @@
-"""What the benchmarks share: the machine they ran on, tables, files, progress."""
+"""What the benchmarks share beside experiments/harness.py: the machine they ran on, spreads,
+progress."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -15,11 +15,11 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxrl.train.files.folder import plain, write_atomically
+from experiments import harness
 from jaxrl.train.output.console import Console
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = Path(__file__).parent / "results"
+ROOT = harness.ROOT
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def cores() -> int:
@@ -78,22 +78,10 @@ def spread(samples: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as a Markdown table; the columns are the keys of the rows, in order,
-    and a dash stands for None."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, ["---"] * len(names)]
-    lines += [["–" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def write(name: str, record: dict[str, Any], text: str) -> None:
-    """NAME.json and NAME.md under benchmarks/results/."""
-    RESULTS.mkdir(exist_ok=True)
-    write_atomically(
-        RESULTS / f"{name}.json", (json.dumps(plain(record), indent=1) + "\n").encode()
-    )
-    write_atomically(RESULTS / f"{name}.md", (text.rstrip() + "\n").encode())
+def write(name: str, record: dict[str, Any], text: str) -> str:
+    """NAME.json and NAME.md under benchmarks/results/; what is to be printed of them."""
+    written = harness.write(RESULTS / name, record, text)
+    return f"{written}\n\nwrote {os.path.relpath(RESULTS / name)}.*"
 
 
 @contextmanager

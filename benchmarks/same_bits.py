@@ -33,11 +33,12 @@ import numpy as np
 import tyro
 
 from benchmarks.bits import Comparison, compare_runs
-from benchmarks.report import ROOT, machine, markdown, steps, write
+from benchmarks.report import ROOT, machine, steps, write
 from benchmarks.revisions import WORKING_TREE, Revision, copies
 from benchmarks.venvs import last_line
+from experiments.harness import check_choices, markdown, start
 from jaxrl.envs.registry import make
-from jaxrl.errors import JaxrlError, unknown
+from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
 
@@ -242,9 +243,8 @@ def main(arguments: Arguments) -> int:
 
 def check_cases(names: tuple[str, ...]) -> None:
     """Refuse what is no case, and deep StepMix without its baseline before it."""
+    check_choices("case", names, CASES)
     for index, name in enumerate(names):
-        if name not in CASES:
-            raise unknown("case", name, CASES)
         baseline = CASES[name].baseline
         if baseline and baseline not in names[:index]:
             raise JaxrlError(f"the case {name!r} needs {baseline!r} before it.")
@@ -337,4 +337,4 @@ def row(name: str, case: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    start(main, Arguments)

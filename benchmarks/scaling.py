@@ -13,6 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
@@ -21,10 +23,11 @@ if __name__ == "__main__":
     prepare_process()  # a CPU core a device; before JAX is imported
 
 import jax
-import matplotlib.pyplot as plt
-import tyro
+from matplotlib.axes import Axes
 
-from benchmarks.report import RESULTS, device_name, machine, markdown, spread, steps, write
+from benchmarks.report import RESULTS, device_name, machine, spread, steps, write
+from experiments.harness import markdown, picture, start
+from jaxrl.analysis.style import headline
 from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.output.console import Console
@@ -38,7 +41,7 @@ ITERATIONS = 1_000_000  # the budget, so that an annealed learning rate stays wh
 
 @dataclass(frozen=True)
 class Arguments:
-    """Environment steps a second of training, by devices and environments."""
+    """Environment steps per second of training, by devices and environments."""
 
     environments: tuple[str, ...] = ("CartPole-v1",)
     """What to train in."""
@@ -76,9 +79,9 @@ def main(arguments: Arguments) -> None:
         "versions": versions(),
         "rows": rows,
     }
-    write(title, record, table(rows))
-    draw(rows, title)
-    Console().note(table(rows))
+    written = write(title, record, text(record))
+    draw(rows, RESULTS / f"{title}.png")
+    Console().note(written)
 
 
 def measure(
@@ -133,7 +136,7 @@ def prepared(
     return timed
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def text(record: dict[str, Any]) -> str:
     """The rates in Markdown."""
     return markdown(
         [
@@ -146,36 +149,36 @@ def table(rows: list[dict[str, Any]]) -> str:
                 "least … greatest": "{min:,.0f} … {max:,.0f}".format(**row["steps_per_second"]),
                 "efficiency": f"{row['efficiency']['median']:.0%}",
             }
-            for row in rows
+            for row in record["rows"]
         ]
     )
 
 
-def draw(rows: list[dict[str, Any]], title: str) -> None:
-    """Rates against environments, a line for each number of devices."""
-    names = list(dict.fromkeys(row["environment"] for row in rows))
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], names, strict=True):
-        for count in dict.fromkeys(row["devices"] for row in rows):
-            line = [row for row in rows if row["environment"] == name and row["devices"] == count]
-            sizes, rates = (
-                [row["num_envs"] for row in line],
-                [row["steps_per_second"] for row in line],
-            )
-            label = f"{count} device{'s' if count > 1 else ''}"
-            (drawn,) = axis.plot(sizes, [rate["median"] for rate in rates], marker="o", label=label)
-            low, high = [rate["min"] for rate in rates], [rate["max"] for rate in rates]
-            axis.fill_between(sizes, low, high, color=drawn.get_color(), alpha=0.2)
-        axis.set(
-            xscale="log", xlabel="environments", ylabel="environment steps a second", title=name
-        )
-        axis.set_ylim(bottom=0)
-        axis.legend()
-    figure.savefig(RESULTS / f"{title}.png", dpi=150)
-    plt.close(figure)
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """A panel for each environment."""
+    names = dict.fromkeys(row["environment"] for row in rows)
+    panels = [partial(panel, rows=rows, environment=name) for name in names]
+    picture(path, panels, 5.0, 3.6, columns=len(panels))
+
+
+def panel(axes: Axes, rows: list[dict[str, Any]], environment: str) -> None:
+    """Rates against environments: a line for each number of devices,
+    its least and greatest as a band."""
+    for count in dict.fromkeys(row["devices"] for row in rows):
+        line = [
+            row for row in rows if row["environment"] == environment and row["devices"] == count
+        ]
+        sizes = [row["num_envs"] for row in line]
+        rates = [row["steps_per_second"] for row in line]
+        label = f"{count} device{'s' if count > 1 else ''}"
+        (drawn,) = axes.plot(sizes, [rate["median"] for rate in rates], marker="o", label=label)
+        low, high = [rate["min"] for rate in rates], [rate["max"] for rate in rates]
+        axes.fill_between(sizes, low, high, color=drawn.get_color(), alpha=0.2)
+    axes.set(xscale="log", xlabel="environments", ylabel="environment steps per second")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    headline(axes, f"PPO on {environment}", "band: least to greatest round")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -24,9 +24,9 @@ if __name__ == "__main__":
 
 import jax
 import numpy as np
-import tyro
 
-from benchmarks.report import core_count, machine, markdown, spread, write
+from benchmarks.report import core_count, machine, spread, write
+from experiments.harness import markdown, start
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.envs.registry import make
 from jaxrl.train.devices.layout import Layout, choose
@@ -180,13 +180,13 @@ class Arguments:
     """StepMix as one compiled program against a NumPy loop."""
 
     episodes: int = 20_000
-    """TabularEpisodes a seed."""
+    """Episodes per seed."""
     seeds: int = 10
     """Seeds, all in one program."""
     rounds: int = 3
     """Times that each is timed, in turns; medians count."""
     quick: bool = False
-    """A tenth of the episodes."""
+    """A tenth of the episodes; its results are written under another name."""
 
 
 def main(arguments: Arguments) -> None:
@@ -216,12 +216,11 @@ def main(arguments: Arguments) -> None:
         hub_loop().run(episodes, np.random.default_rng(index))
         taken["loop"].append((time.perf_counter() - begun) * arguments.seeds)
     compiled = {name: program.compile_seconds for name, program in programs.items()}
-    record = {"seeds": arguments.seeds, "episodes_a_seed": episodes, "compile_seconds": compiled}
+    record = {"seeds": arguments.seeds, "episodes_per_seed": episodes, "compile_seconds": compiled}
     record |= {"seconds": {name: spread(seconds) for name, seconds in taken.items()}}
     record |= {"machine": machine(), "versions": versions()}
-    Console().note(text(record))
-    if not arguments.quick:
-        write("stepmix", record, text(record))
+    name = "stepmix_quick" if arguments.quick else "stepmix"
+    Console().note(write(name, record, text(record)))
 
 
 def text(record: dict[str, Any]) -> str:
@@ -233,11 +232,9 @@ def text(record: dict[str, Any]) -> str:
         )
         times = f"{ratio['median']:.0f} [{ratio['min']:.0f}, {ratio['max']:.0f}]"
         rows.append({"what": name, "seconds": f"{seconds['median']:.2f}", "times as fast": times})
-    return (
-        f"{record['seeds']} seeds of {record['episodes_a_seed']:,} episodes, medians.\n\n"
-        f"{markdown(rows)}"
-    )
+    about = f"{record['seeds']} seeds of {record['episodes_per_seed']:,} episodes, medians."
+    return markdown(rows, about)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -1,7 +1,7 @@
 """A sweep in one program against the same runs one after another:
 16 seeds × 8 learning rates of PPO on CartPole.
 
-    python benchmarks/sweep.py
+    python -m benchmarks.sweep
 
 Three ways to the same 128 trained policies are timed in one process, compilation apart:
   together   one program, both axes vmapped
@@ -14,27 +14,25 @@ Three ways to the same 128 trained policies are timed in one process, compilatio
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
+from benchmarks.report import machine, write
+from experiments.harness import markdown, start
 from jaxrl.algos.ppo import ppo
 from jaxrl.config import override
 from jaxrl.envs.registry import make
 from jaxrl.train.experiment import default_config, versions
-from jaxrl.train.output.console import Console
+from jaxrl.train.output.console import Console, number
 from jaxrl.train.program import Program
 
-RESULTS = Path(__file__).parent / "results"
 ENVIRONMENT = "CartPole-v1"
 
 
@@ -76,7 +74,7 @@ def main(arguments: Arguments) -> None:
 
     row = {
         "members": members,
-        "steps_a_member": program.algorithm.budget.steps * program.algorithm.budget.per_step,
+        "steps_per_member": program.algorithm.budget.steps * program.algorithm.budget.per_step,
         "together_seconds": together,
         "together_compile_seconds": population.compile_seconds,
         "in_turn_seconds": in_turn,
@@ -88,14 +86,14 @@ def main(arguments: Arguments) -> None:
         / (together + population.compile_seconds),
         "commands_over_together": command * members / (together + population.compile_seconds),
     }
-    Console().summary([{"quantity": name, "value": value} for name, value in row.items()])
-    RESULTS.mkdir(exist_ok=True)
-    cpu = f"{os.cpu_count()} CPU cores"
-    text = json.dumps(
-        {"device": cpu, "arguments": dataclasses.asdict(arguments), "versions": versions(), **row},
-        indent=1,
-    )
-    (RESULTS / "sweep_cpu.json").write_text(text + "\n")
+    about = {"arguments": dataclasses.asdict(arguments), "machine": machine()}
+    record = about | {"versions": versions()} | row
+    Console().note(write("sweep_cpu", record, text(row)))
+
+
+def text(row: dict[str, Any]) -> str:
+    """The quantities in Markdown."""
+    return markdown([{"quantity": name, "value": number(value)} for name, value in row.items()])
 
 
 def timed(program: Program) -> tuple[float, Program]:
@@ -126,4 +124,4 @@ def one_command(total_steps: int, seed: int) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -20,13 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
 from benchmarks.report import RESULTS, ROOT, device_name, machine, steps, write
 from benchmarks.throughput_report import draw, text
 from benchmarks.venvs import interpreters
 from benchmarks.workers import Job, take_turns
-from jaxrl.errors import unknown
+from experiments.harness import check_choices, start
 from jaxrl.train.output.console import Console
 
 SETTINGS: dict[str, Any] = {
@@ -90,9 +88,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Time every system at every size; print and write the results."""
-    for name in arguments.systems:
-        if name not in SYSTEMS:
-            raise unknown("system", name, SYSTEMS)
+    check_choices("system", arguments.systems, SYSTEMS)
     if arguments.quick:
         arguments = dataclasses.replace(
             arguments,
@@ -130,18 +126,17 @@ def main(arguments: Arguments) -> None:
                     record["device"] = result["device"]
             record["sizes"].append(row)
             # After every size: what was measured outlives an interruption.
-            path = save(record, arguments.label)
-    Console().note(text(record))
-    Console().note(f"wrote {path.relative_to(ROOT)}.json, .md and .png")
+            written = save(record, arguments.label)
+    Console().note(written)
 
 
-def save(record: dict[str, Any], label: str) -> Path:
-    """JSON, Markdown and a picture under benchmarks/results/, named after the device."""
+def save(record: dict[str, Any], label: str) -> str:
+    """JSON, Markdown and a picture under benchmarks/results/, named after the device;
+    what is to be printed of them."""
     device = device_name(record["device"]["platform"], record["device"]["kind"])
     name = f"throughput_{device}" + (f"_{label}" if label else "")
-    write(name, record, text(record))
     draw(record, RESULTS / f"{name}.png")
-    return RESULTS / name
+    return write(name, record, text(record))
 
 
 def time_size(
@@ -163,4 +158,4 @@ def time_size(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

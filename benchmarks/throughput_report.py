@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from benchmarks.report import core_count, markdown
-from jaxrl.analysis.style import PALETTE, headline, new_figure, save_figure, styled
+from benchmarks.report import core_count
+from experiments.harness import markdown, picture, sections
+from jaxrl.analysis.style import PALETTE, headline
 from jaxrl.analysis.style import count_label as plain_count
 from jaxrl.train.output.console import human
 
@@ -35,7 +37,7 @@ def text(record: dict[str, Any]) -> str:
     settings = record["settings"]
     repeats = f"{record['repeats']} rounds" if record["repeats"] > 1 else "one round"
     parts = [
-        f"PPO on {settings['environment']}, environment steps a second of training: median of "
+        f"PPO on {settings['environment']}, environment steps per second of training: median of "
         f"{repeats} of about {record['seconds']:g} s, in brackets the least and the greatest. "
         "Ratios are of the same round.",
         markdown([_rates(row, names) for row in record["sizes"]]),
@@ -49,8 +51,7 @@ def text(record: dict[str, Any]) -> str:
     parts.append(
         "Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + "."
     )
-    parts += remarks(record, record["sizes"])
-    return "\n\n".join(parts)
+    return sections(*parts, *remarks(record, record["sizes"]))
 
 
 def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
@@ -80,7 +81,7 @@ def remarks(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def ratios(row: dict[str, Any], other: str) -> list[float]:
-    """jaxrl's steps a second over those of `other`, round by round;
+    """jaxrl's steps per second over those of `other`, round by round;
     empty where either is missing."""
     found = [row["systems"].get(name, {}).get("steps_per_second") for name in ("jaxrl", other)]
     if None in found:
@@ -104,7 +105,7 @@ def _rates(row: dict[str, Any], names: list[str]) -> dict[str, str | None]:
 
 
 def rate(row: dict[str, Any], name: str) -> str | None:
-    """A system's steps a second; None where it was not asked."""
+    """A system's steps per second; None where it was not asked."""
     result = row["systems"].get(name, {})
     found = result.get("steps_per_second")
     if found:
@@ -148,15 +149,15 @@ def _variants(row: dict[str, Any]) -> dict[str, str]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Steps a second against the number of environments: a line a system,
+    """Steps per second against the number of environments: a line for each system,
     its least and greatest as a band."""
-    with styled():
-        figure = new_figure(7.2, 4.2)
-        axes = figure.add_subplot()
+
+    def panel(axes: Axes) -> None:
         curves(axes, record["sizes"], {"bound": "matrix products alone"})
         headline(axes, f"PPO on {record['settings']['environment']}: training", band_of(record))
         axes.legend()
-        save_figure(figure, path)
+
+    picture(path, [panel], 7.2, 4.2)
 
 
 def band_of(record: dict[str, Any]) -> str:
@@ -169,8 +170,8 @@ def band_of(record: dict[str, Any]) -> str:
     return f"{kind}; band: least to greatest round"
 
 
-def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
-    """Steps a second of every system of `rows`; those in `bounds` are dashed and black,
+def curves(axes: Axes, rows: list[dict[str, Any]], bounds: dict[str, str]) -> None:
+    """Steps per second of every system of `rows`; those in `bounds` are dashed and black,
     and called what it says."""
     names = list(dict.fromkeys(name for row in rows for name in row["systems"]))
     colours = dict(
@@ -204,4 +205,4 @@ def curves(axes: Any, rows: list[dict[str, Any]], bounds: dict[str, str]) -> Non
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
     axes.set_xlabel("environments")
-    axes.set_ylabel("environment steps a second")
+    axes.set_ylabel("environment steps per second")

@@ -139,7 +139,7 @@ def take_turns(
 
 
 def summary(timings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Steps a second over the rounds, of each variant and of the one with the best median."""
+    """Steps per second over the rounds, of each variant and of the one with the best median."""
     variants = {
         name: spread([timing["rates"][name] for timing in timings]) for name in timings[0]["rates"]
     }

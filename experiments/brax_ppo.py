@@ -12,28 +12,25 @@ resumed.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-import tyro
-from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
+from harness import Cells, Study, StudyArguments, check_choices, run_study, table
+from training import draw_curves, interval, scored
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.analysis.plots import plot_comparison
-from jaxrl.analysis.runs import load_run
 from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings
 from jaxrl.train.output.console import Console
 
 TASKS = ("brax/hopper", "brax/halfcheetah")
 STEPS, SEEDS, QUICK_STEPS = 50_000_000, 5, 2_000_000
+CPU_SECONDS_PER_TRANSITION = {"brax/hopper": 3.6e-4, "brax/halfcheetah": 1e-3}
 SETTING = {
     "num_envs": 2048,
     "num_steps": 10,
@@ -50,37 +47,37 @@ SETTING = {
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """PPO on brax at PureJaxRL's setting."""
 
-    quick: bool = False
-    """The first 2 million steps of one seed; written under another name."""
     tasks: tuple[str, ...] = TASKS
     """Tasks to train; the table shows every task that has been trained."""
     backend: str = "positional"
     """brax's physics; PureJaxRL's is positional."""
     runs: Path = Path("runs")
     """Where the run folders go."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Train nothing; write the table from the finished runs."""
 
 
-def main(arguments: Arguments) -> None:
-    """Train what is missing, then write the results."""
-    name = "brax_ppo_quick" if arguments.quick else "brax_ppo"
-    begun, console = time.perf_counter(), Console()
-    folders = {task: arguments.runs / name / arguments.backend / Path(task).name for task in TASKS}
-    for task in () if arguments.report else arguments.tasks:
-        train_or_resume(experiment(task, arguments), folders[task], console)
-    done = [folder for folder in folders.values() if is_finished(folder)]
-    rows = [score(folder) | {"backend": arguments.backend} for folder in done]
-    write(name, rows, table(rows))
-    if done:
-        plot_comparison([load_run(folder) for folder in done], RESULTS / f"{name}.png")
-    console.note(table(rows))
-    console.note(
-        f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s"
-    )
+def study(arguments: Arguments) -> Study:
+    """What is to be trained and written."""
+    check_choices("task", arguments.tasks, TASKS)
+    name, console = "brax_ppo_quick" if arguments.quick else "brax_ppo", Console()
+    cells = {}
+    for task in arguments.tasks:
+        trained = experiment(task, arguments)
+        place = f"{arguments.backend}/{Path(task).name}"
+        cells[place] = scored(
+            trained,
+            arguments.runs / name / place,
+            console,
+            CPU_SECONDS_PER_TRANSITION[task],
+            trained.environment_options,  # the physics
+        )
+
+    def draw(found: Cells, path: Path) -> None:
+        draw_curves([arguments.runs / name / place for place in found], path)
+
+    return Study(name, cells, text, draw)
 
 
 def experiment(task: str, arguments: Arguments) -> Experiment:
@@ -94,15 +91,15 @@ def experiment(task: str, arguments: Arguments) -> Experiment:
     return Experiment("ppo", task, config, run, environment_options={"backend": arguments.backend})
 
 
-def table(rows: list[dict]) -> str:
+def text(cells: Cells) -> str:
     """The results in Markdown."""
     header = ["task", "physics", "seeds", "transitions", "deterministic [95 %]", "stochastic"]
     lines = []
-    for row in rows:
-        cells = [row["task"], row["backend"], len(row["seeds"]), f"{row['transitions']:,}"]
-        lines.append([*cells, interval(row), f"{row['stochastic']:.0f}"])
-    return markdown(header, lines)
+    for row in cells.values():
+        about = [row["task"], row["backend"], len(row["seeds"]), f"{row['transitions']:,}"]
+        lines.append([*about, interval(row), f"{row['stochastic']:.0f}"])
+    return table(header, lines)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

@@ -7,22 +7,21 @@
 Every task is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and seeds 0, 1, 2, … in
 one program, into a run folder of its own under runs/. A task that has finished is not trained
 again, one that was stopped is resumed; the table holds every finished task. The score is the
-undiscounted return of the last policy with deterministic actions, 100 episodes a seed; the interval
-is a 95 % bootstrap over seeds.
+undiscounted return of the last policy with deterministic actions, 100 episodes per seed; the
+interval is a 95 % bootstrap over seeds.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import tyro
-from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
+from harness import Cells, Study, StudyArguments, check_choices, run_study, table
+from training import draw_curves, interval, scored
 
-from jaxrl.analysis.plots import plot_comparison, plot_scores
-from jaxrl.analysis.runs import load_run
+from jaxrl.analysis.plots import plot_scores
 from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
@@ -62,72 +61,65 @@ QUICK_TASKS = (
 )
 
 
+CPU_SECONDS_PER_TRANSITION = 5e-5  # of one seed
+
+
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """PPO on classic control and MinAtar, against published scores."""
 
-    quick: bool = False
-    """Smaller budgets and three seeds: two to four minutes.
-    Its results are written under another name."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to train; the table shows every task that has been trained."""
     runs: Path = Path("runs")
     """Where the run folders go."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Train nothing; write the table from the finished runs."""
 
 
-def main(arguments: Arguments) -> None:
-    """Train what is missing, then write the results."""
+def study(arguments: Arguments) -> Study:
+    """What is to be trained and written."""
+    check_choices("task", arguments.tasks, TASKS)
     name = "classic_control_quick" if arguments.quick else "classic_control"
-    begun, console = time.perf_counter(), Console()
+    folder, console = arguments.runs / name, Console()
+    cells = {}
     for task in arguments.tasks:
-        if not arguments.report and (not arguments.quick or task in QUICK_TASKS):
-            console.note(f"{task}")
-            run_task(task, arguments.runs / name / task, arguments.quick, console)
-    folders = [arguments.runs / name / task for task in TASKS]
-    folders = [folder for folder in folders if is_finished(folder)]
-    rows = [result_row(folder) for folder in folders]
-    write_results(name, rows, folders)
-    console.note(table(rows))
-    console.note(
-        f"wrote {RESULTS / name}.json, .md and two .png in {time.perf_counter() - begun:.0f} s"
-    )
+        if not arguments.quick or task in QUICK_TASKS:
+            spec, trained = TASKS[task], experiment(task, arguments.quick)
+            known = {"goal": spec.goal, "published": spec.published, "source": spec.source}
+            seconds = CPU_SECONDS_PER_TRANSITION
+            cells[task] = scored(trained, folder / task, console, seconds, known)
+    return Study(name, cells, text, partial(draw, folder))
 
 
-def run_task(task: str, folder: Path, quick: bool, console: Console) -> None:
-    """Train one task, or go on with it."""
+def experiment(task: str, quick: bool) -> Experiment:
+    """One task with its tuned settings."""
     spec = TASKS[task]
     config, _ = default_config("ppo", task)
     config = override(config, {"total_steps": spec.quick_steps if quick else spec.steps})
     run = RunSettings(
         num_seeds=QUICK_SEEDS if quick else spec.seeds, num_evaluations=NUM_EVALUATIONS
     )
-    train_or_resume(Experiment("ppo", task, config, run), folder, console)
+    return Experiment("ppo", task, config, run)
 
 
-def result_row(folder: Path) -> dict:
-    """Scores of one task beside what is known of it, as plain data."""
-    row = score(folder)
-    task = TASKS[row["task"]]
-    return row | {"goal": task.goal, "published": task.published, "source": task.source}
+def in_order(cells: Cells) -> Cells:
+    """The finished tasks in the order of TASKS."""
+    return {task: cells[task] for task in TASKS if task in cells}
 
 
-def table(rows: list[dict]) -> str:
+def text(cells: Cells) -> str:
     """The results in Markdown."""
-    cells = []
-    for row in rows:
-        budget = TASKS[row["task"]].steps
+    lines = []
+    for task, row in in_order(cells).items():
+        budget = TASKS[task].steps
         met = "met" if row["score"] >= row["goal"] else "missed"
         met = met if row["transitions"] > 0.9 * budget else f"for {budget:,} steps"
         line = [
-            row["task"],
+            task,
             f"{row['transitions']:,}",
             len(row["seeds"]),
             interval(row, 1),
             f"{row['stochastic']:.1f}",
         ]
-        cells.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
+        lines.append([*line, f"{row['goal']:g} ({met})", f"{row['published']:g} ({row['source']})"])
     header = [
         "task",
         "steps",
@@ -137,16 +129,16 @@ def table(rows: list[dict]) -> str:
         "goal",
         "published (source)",
     ]
-    return markdown(header, cells)
+    return table(header, lines)
 
 
-def write_results(name: str, rows: list[dict], folders: list[Path]) -> None:
-    """JSON, Markdown and pictures under experiments/results/."""
-    write(name, rows, table(rows))
-    if rows:
-        plot_scores(rows, RESULTS / f"{name}.png")
-        plot_comparison([load_run(folder) for folder in folders], RESULTS / f"{name}_curves.png")
+def draw(folder: Path, cells: Cells, path: Path) -> None:
+    """Scores beside the published ones, and learning curves."""
+    if cells:
+        plot_scores(list(in_order(cells).values()), path)
+    curves = path.with_stem(f"{path.stem}_curves")
+    draw_curves([folder / task for task in in_order(cells)], curves)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

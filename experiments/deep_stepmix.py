@@ -10,40 +10,31 @@ StepMix, whose learner begins from scratch too. The baselines are PPO stopped ea
 episodes much alike and one without. Before every iteration the policy that is about to collect data
 plays fresh episodes apart from the training; an iteration violates the constraint if their mean is
 below nine tenths of the baseline's. Every method is a run in a folder under runs/: one that was
-stopped is resumed, and what the JSON has is not run again.
+stopped is trained anew, and what the JSON has is not run again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
+from harness import Cell, Cells, Study, StudyArguments, picture, run_study, sections, table
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
-from published import RESULTS, markdown, train_or_resume, write
+from training import request, train_anew, train_or_resume
 
 from jaxrl.algos.deep_stepmix import DeepStepMixConfig
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.style import (
-    INK,
-    MUTED,
-    PALETTE,
-    count_label,
-    headline,
-    new_figure,
-    save_figure,
-    styled,
-)
-from jaxrl.config import flatten, override
+from jaxrl.analysis.runs import Run, load_run
+from jaxrl.analysis.style import INK, MUTED, PALETTE, count_label, headline
+from jaxrl.config import override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
-from jaxrl.train.experiment import Experiment, RunSettings, versions
+from jaxrl.train.experiment import Experiment, RunSettings
 from jaxrl.train.output.console import Console
 from jaxrl.train.saved import open_policies
 
@@ -58,7 +49,7 @@ NAMES = {"scratch": "PPO from scratch", "finetuned": "PPO from its weights", "de
 COLOURS = dict(zip(NAMES, (PALETTE[1], PALETTE[4], PALETTE[0]), strict=True))
 REACHED = 475.0
 EVALUATION_SEED = 1_000_000  # of the baselines' episodes: no run has it
-CPU_HOURS_PER_RUN = 0.02  # of one seed with one method
+CPU_HOURS_PER_SEED = 0.02  # of one method
 
 
 class Size(NamedTuple):
@@ -75,72 +66,54 @@ QUICK = Size(2, 204, "round_returns_quick", RUNS / "quick")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """Deep StepMix on CartPole behind a mediocre baseline."""
 
-    quick: bool = False
-    """Two seeds and a tenth of the measuring episodes: ten minutes on a core;
-    written under another name."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Run nothing; write the table and the picture from the JSON."""
+
+def study(arguments: Arguments) -> Study:
+    """The baselines and every method, and what is written of them."""
+    name, size = ("deep_stepmix_quick", QUICK) if arguments.quick else ("deep_stepmix", NORMAL)
+    return Study(name, cells_of(size, Console()), text, draw)
 
 
-def main(arguments: Arguments) -> None:
-    """Train the baselines and with every method, as far as the JSON lacks it; write JSON,
-    table and picture."""
-    name = f"deep_stepmix{'_quick' if arguments.quick else ''}"
-    console, path = Console(), RESULTS / f"{name}.json"
-    if not arguments.report:
-        train_missing(QUICK if arguments.quick else NORMAL, path, console)
-    record = json.loads(path.read_text())
-    write(name, record, text(record))
-    draw(record, path.with_suffix(".png"))
-    console.note(f"{text(record)}\n\nwrote {path}, .md and .png")
-
-
-def train_missing(size: Size, path: Path, console: Console) -> None:
-    """Train with all methods that `path` does not hold yet,
-    and add each to it as soon as it has finished."""
-    settings = {"baseline": BASELINE, "ppo": flatten(override(PPOConfig(), PPO_SETTINGS))}
-    settings["deep"] = flatten(override(DeepStepMixConfig(), DEEP_SETTINGS))
-    record: dict[str, Any] = {
-        "baselines": {},
-        "methods": {},
-        "task": TASK,
-        "seeds": list(range(size.seeds)),
-    }
-    record |= {
-        "episodes_a_measurement": size.episodes,
-        "versions": versions(TASK),
-        "settings": settings,
-    }
-    if path.exists():
-        record = json.loads(path.read_text())
-    runs = {name: methods(RUNS / name, size) for name in BASELINE_SEEDS}
-    missing = {method for each in runs.values() for method in each} - record["methods"].keys()
-    if missing:
-        hours = len(missing) * size.seeds * CPU_HOURS_PER_RUN
-        console.note(f"{', '.join(sorted(missing))} are to be trained: some {hours:.2f} CPU-hours")
+def cells_of(size: Size, console: Console) -> dict[str, Cell]:
+    """The baselines, each followed by the methods behind it."""
+    cells, hours = {}, size.seeds * CPU_HOURS_PER_SEED
     for name, seed in BASELINE_SEEDS.items():
-        if not missing & runs[name].keys() and name in record["baselines"]:
-            continue
-        record["baselines"][name] = train_baseline(RUNS / name, seed, 10 * size.episodes, console)
-        for method, experiment in runs[name].items():
-            if method not in record["methods"]:
-                folder = size.folder / method
-                train_or_resume(experiment, folder, console)
-                record["methods"][method] = measured(folder)
-                write(path.stem, record, "")
+        baseline, folder, episodes = baseline_run(seed), RUNS / name, 10 * size.episodes
+        behind = {"baseline": request(baseline)}
+        cells[f"baseline/{name}"] = Cell(
+            request(baseline) | {"episodes": episodes, "level": LEVEL},
+            partial(measure_baseline, baseline, folder, episodes, console),
+            CPU_HOURS_PER_SEED,
+            PPOConfig(),
+        )
+        for method, experiment in methods(folder, size).items():
+            asked = request(experiment)
+            asked["config"].pop("baseline", None)  # a path; what is there is asked below
+            asked |= {} if method == "scratch" else behind
+            place = size.folder / method
+            measure = partial(measure_method, baseline, folder, experiment, place, console)
+            # The method without a baseline is the same beside both.
+            cells.setdefault(method, Cell(asked, measure, hours, type(experiment.config)()))
+    return cells
 
 
-def train_baseline(folder: Path, seed: int, episodes: int, console: Console) -> dict[str, Any]:
-    """A baseline, trained into `folder`, and what it earns by itself: undiscounted,
-    with deterministic actions."""
+def baseline_run(seed: int) -> Experiment:
+    """PPO that is stopped early."""
     # Deep StepMix follows a run's best policy, and init_from goes on with its last: they are one if
     # ranked by what they earn with stochastic actions, for an untrained policy may do well with
     # deterministic ones.
     run = RunSettings(seed=seed, num_evaluations=1, modes=("stochastic", "deterministic"))
-    train_or_resume(Experiment("ppo", TASK, override(PPOConfig(), BASELINE), run), folder, console)
+    return Experiment("ppo", TASK, override(PPOConfig(), BASELINE), run)
+
+
+def measure_baseline(
+    baseline: Experiment, folder: Path, episodes: int, console: Console
+) -> dict[str, Any]:
+    """A baseline, trained into `folder`, and what it earns by itself: undiscounted,
+    with deterministic actions."""
+    train_or_resume(baseline, folder, console)
     before, after = load_run(folder).returns("stochastic")[:, 0, 0]
     if after < before:
         raise JaxrlError(
@@ -151,11 +124,18 @@ def train_baseline(folder: Path, seed: int, episodes: int, console: Console) -> 
     mean = float(np.mean(returns))
     console.note(f"{folder} earns {mean:.1f} ± {np.std(returns):.1f}")
     return {
-        "seed": seed,
         "mean": mean,
         "deviation": float(np.std(returns)),
         "threshold": LEVEL * mean,
     }
+
+
+def measure_method(
+    baseline: Experiment, behind: Path, experiment: Experiment, folder: Path, console: Console
+) -> dict[str, Any]:
+    """What a method does, trained into `folder`, whose baseline has to be in `behind`."""
+    train_or_resume(baseline, behind, console)
+    return measured(train_anew(experiment, folder, console))
 
 
 def methods(folder: Path, size: Size) -> dict[str, Experiment]:
@@ -185,10 +165,10 @@ def methods(folder: Path, size: Size) -> dict[str, Experiment]:
     }
 
 
-def measured(folder: Path) -> dict[str, Any]:
+def measured(run: Run) -> dict[str, Any]:
     """What the collecting policy of every iteration earns, [seeds, iterations],
     and the last learner by itself."""
-    run = load_run(folder)  # whose first axis is one longer: the last evaluation is that of the end
+    # The first axis of its evaluations is one longer: the last one is that of the end.
     if run.algorithm == "deep_stepmix":
         measure = run.config["run"]["measures"][0].partition(":")[2]
         means, errors, handovers = np.moveaxis(run.measure(measure), -1, 0)
@@ -210,39 +190,48 @@ def measured(folder: Path) -> dict[str, Any]:
     }
 
 
-def text(record: dict[str, Any]) -> str:
+def text(cells: Cells) -> str:
     """A table for each baseline."""
+    if "scratch" not in cells:
+        return ""
+    run = cells["scratch"]["asked"]["run"]
     parts = [
-        f"{record['task']}, seeds {record['seeds']}. The collecting policy of each iteration is "
-        f"measured in {record['episodes_a_measurement']:,} fresh episodes; those whose mean is "
+        f"{TASK}, seeds {list(range(run['num_seeds']))}. The collecting policy of each iteration "
+        f"is measured in {run['evaluation_episodes']:,} fresh episodes; those whose mean is "
         "below the constraint are counted."
     ]
-    for name, baseline in record["baselines"].items():
-        rows = [line(record, method, name) for method in NAMES]
-        header = ["method", "transitions", "violating iterations, by seed", "least return"]
-        header += [
-            "last learner, stochastic",
-            "deterministic",
-            f"transitions to a round of {REACHED:g}, by seed",
-        ]
-        parts.append(
-            f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} an "
-            f"episode; constraint {baseline['threshold']:.1f}."
+    header = ["method", "transitions", "violating iterations, by seed", "least return"]
+    header += [
+        "last learner, stochastic",
+        "deterministic",
+        f"transitions to a round of {REACHED:g}, by seed",
+    ]
+    for name, baseline in baselines(cells).items():
+        rows = [line(found, method, baseline) for method, found in behind(cells, name).items()]
+        caption = (
+            f"The {name} baseline earns {baseline['mean']:.1f} ± {baseline['deviation']:.1f} "
+            f"per episode; constraint {baseline['threshold']:.1f}."
         )
-        parts.append(markdown(header, rows))
-    return "\n\n".join(parts)
+        parts.append(table(header, rows, caption))
+    return sections(*parts)
 
 
-def found_of(record: dict[str, Any], method: str, baseline: str) -> dict[str, Any]:
-    """What a method did beside a baseline; PPO from scratch knows none."""
-    return record["methods"][method if method == "scratch" else f"{baseline}/{method}"]
+def baselines(cells: Cells) -> Cells:
+    """What was found of the baselines, by their names."""
+    names = {name: f"baseline/{name}" for name in BASELINE_SEEDS}
+    return {name: cells[cell] for name, cell in names.items() if cell in cells}
 
 
-def line(record: dict[str, Any], method: str, baseline: str) -> list[str]:
+def behind(cells: Cells, baseline: str) -> Cells:
+    """What each method did beside a baseline; PPO from scratch knows none."""
+    places = {name: name if name == "scratch" else f"{baseline}/{name}" for name in NAMES}
+    return {name: cells[place] for name, place in places.items() if place in cells}
+
+
+def line(found: dict[str, Any], method: str, baseline: dict[str, Any]) -> list[str]:
     """A method's row in the table of one baseline."""
-    found = found_of(record, method, baseline)
     returns, samples = np.array(found["returns"]), found["samples_per_iteration"]
-    violating = (returns < record["baselines"][baseline]["threshold"]).sum(1).tolist()
+    violating = (returns < baseline["threshold"]).sum(1).tolist()
     good = [np.flatnonzero(row >= REACHED) for row in returns]
     reached = [count_label(float(each[0] * samples)) if len(each) else "–" for each in good]
     final = [f"{np.mean(found[kind]):.1f}" for kind in ("final_stochastic", "final_deterministic")]
@@ -257,25 +246,21 @@ def line(record: dict[str, Any], method: str, baseline: str) -> list[str]:
     ]
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
+def draw(cells: Cells, path: Path) -> None:
     """A panel for each baseline."""
-    with styled():
-        figure = new_figure(9.6, 3.9)
-        for place, name in enumerate(record["baselines"]):
-            panel(figure.add_subplot(1, len(record["baselines"]), place + 1), record, name)
-        save_figure(figure, path)
+    picture(path, [partial(panel, cells=cells, name=name) for name in baselines(cells)], 4.8, 3.9)
 
 
-def panel(axes: Axes, record: dict[str, Any], name: str) -> None:
-    """Expected return of the collecting policy against transitions: a thin line a seed,
-    a thick one their mean."""
-    baseline = record["baselines"][name]
-    for method, label in NAMES.items():
-        found = found_of(record, method, name)
-        returns = np.array(found["returns"])
+def panel(axes: Axes, cells: Cells, name: str) -> None:
+    """Expected return of the collecting policy against transitions: a thin line per seed,
+    a thick one for their mean."""
+    baseline, seeds = baselines(cells)[name], 0
+    for method, found in behind(cells, name).items():
+        returns, colour = np.array(found["returns"]), COLOURS[method]
+        seeds = len(returns)
         samples = np.arange(returns.shape[1]) * found["samples_per_iteration"]
-        axes.plot(samples, returns.T, color=COLOURS[method], lw=0.5, alpha=0.5)
-        axes.plot(samples, returns.mean(0), color=COLOURS[method], lw=1.9, label=label)
+        axes.plot(samples, returns.T, color=colour, lw=0.5, alpha=0.5)
+        axes.plot(samples, returns.mean(0), color=colour, lw=1.9, label=NAMES[method])
     axes.axhline(baseline["threshold"], color=INK, lw=1.1, ls="--", zorder=1, label="constraint")
     axes.axhline(baseline["mean"], color=MUTED, lw=1.1, ls=":", zorder=1, label="baseline")
     axes.set(
@@ -286,13 +271,13 @@ def panel(axes: Axes, record: dict[str, Any], name: str) -> None:
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
     axes.legend(loc="lower right")
-    spread = f"{baseline['mean']:.0f} ± {baseline['deviation']:.0f} an episode"
+    spread = f"{baseline['mean']:.0f} ± {baseline['deviation']:.0f} per episode"
     headline(
         axes,
         f"Behind the {name} baseline",
-        f"{record['task']}, baseline {spread}; {len(record['seeds'])} seeds",
+        f"{TASK}, baseline {spread}; {seeds} seeds",
     )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

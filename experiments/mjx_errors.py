@@ -3,6 +3,7 @@ how far apart two back ends of one task are.
 
     python experiments/mjx_errors.py  # all eleven: ten minutes, mostly compiling
     python experiments/mjx_errors.py --tasks Hopper-v5
+    python experiments/mjx_errors.py --quick  # one task and 32 states: a minute
 
 Both begin from the same states, met by random actions, and take the same action. Errors are
 differences of the largest coordinate, in units of that coordinate's largest size over all states.
@@ -14,55 +15,67 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
-import tyro
-from published import markdown, write
+from harness import (
+    Cell,
+    Cells,
+    Study,
+    StudyArguments,
+    check_choices,
+    run_study,
+    sections,
+    table,
+)
 
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.mujoco import IDS
-from jaxrl.train.experiment import versions
-from jaxrl.train.output.console import Console
 from jaxrl.types import PyTree
 
 ROWS, STRIDE = 16, 12  # simulations, and steps between two states that are compared
 
 
+QUICK_TASKS, QUICK_STATES = ("Hopper-v5",), 32
+CPU_HOURS_PER_TASK = 0.03
+
+
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """One-step errors of MJX."""
 
     tasks: tuple[str, ...] = IDS
-    """Tasks to compare."""
+    """Tasks to compare; the table shows every task that has been compared."""
     states: int = 128
     """States of each, in batches of 16: MJX can hang on a CPU with large ones."""
 
 
-def main(arguments: Arguments) -> None:
-    """Compare task after task; write the table."""
-    console, rows = Console(), []
-    for task in arguments.tasks:
-        rows.append(compare(task, arguments.states))
-        console.note(
-            f"{task}: {rows[-1]['median']:.1e} (median), compiled in "
-            f"{rows[-1]['compile_seconds']:.0f} s"
-        )
-    cells = [
-        [
-            row["task"],
-            *(f"{row[name]:.1e}" for name in ("median", "quantile_95", "largest")),
-            f"{row['reward']:.1e}",
-        ]
-        for row in rows
-    ]
+def study(arguments: Arguments) -> Study:
+    """What is to be compared and written."""
+    check_choices("task", arguments.tasks, IDS)
+    name, tasks, states = "mjx_errors", arguments.tasks, arguments.states
+    if arguments.quick:
+        name, tasks, states = "mjx_errors_quick", QUICK_TASKS, QUICK_STATES
+    cells = {}
+    for task in tasks:
+        asked = {"environment": task, "states": states, "rows": ROWS, "stride": STRIDE}
+        cells[task] = Cell(asked, partial(compare, task, states), CPU_HOURS_PER_TASK)
+    return Study(name, cells, text)
+
+
+def text(cells: Cells) -> str:
+    """The errors of every task in Markdown."""
+    lines = []
+    for task in IDS:
+        if task in cells:
+            errors = ("median", "quantile_95", "largest", "reward")
+            lines.append([task, *(f"{cells[task][name]:.1e}" for name in errors)])
     header = ["task", "median error", "95 % of states below", "largest", "reward, median"]
-    text = (
-        f"{markdown(header, cells)}\n\n"
-        f"{arguments.states} states a task; {jax.devices()[0].device_kind}."
-    )
-    write("mjx_errors", {"rows": rows, "versions": versions()}, text)
-    console.note(text)
+    states = {str(cell["states"]) for cell in cells.values()}
+    devices = {cell["versions"]["device"] for cell in cells.values()}
+    note = f"{', '.join(sorted(states))} states per task; {', '.join(sorted(devices))}."
+    return sections(table(header, lines), note)
 
 
 def compare(task: str, states: int) -> dict:
@@ -107,4 +120,4 @@ def stacked(seen: list[PyTree]) -> PyTree:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

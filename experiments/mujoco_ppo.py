@@ -8,34 +8,41 @@
 Two settings: `reference` has the hyperparameters of CleanRL's ppo_continuous_action (one
 environment, 64x64 tanh), to show that this is the same algorithm; `tuned` is ours
 (jaxrl/algos/tuned/ppo.toml). A million steps, five seeds in one program. The score is the mean
-undiscounted return of the last policy with deterministic actions, 20 episodes a seed. A task that
+undiscounted return of the last policy with deterministic actions, 20 episodes per seed. A task that
 has finished is not trained again, one that was stopped is resumed.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-import tyro
-from published import RESULTS, interval, is_finished, markdown, score, train_or_resume, write
+from harness import (
+    Cells,
+    Study,
+    StudyArguments,
+    check_choices,
+    run_study,
+    sections,
+    table,
+)
+from training import draw_curves, interval, scored
 
-from jaxrl.analysis.plots import plot_comparison
-from jaxrl.analysis.runs import load_run
 from jaxrl.config import override
 from jaxrl.envs.suites.mujoco import TASKS as MODELS
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 
 STEPS, SEEDS, QUICK_STEPS = 1_000_000, 5, 100_000
+CPU_SECONDS_PER_TRANSITION = 2.7e-4  # of one seed
 SETTINGS = ("reference", "tuned")
 REFERENCE = {
     "num_envs": 1,
@@ -72,49 +79,31 @@ QUICK_TASKS = ("HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5")
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """PPO on Gymnasium's MuJoCo tasks, beside published scores."""
 
-    quick: bool = False
-    """100k steps on three tasks. Its results are written under another name."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to train; the table shows every task that has been trained."""
     settings: tuple[str, ...] = SETTINGS
     """Settings to train: reference, tuned."""
     runs: Path = Path("runs")
     """Where the run folders go."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Train nothing; write the table from the finished runs."""
 
 
-def main(arguments: Arguments) -> None:
-    """Train what is missing, then write the results."""
+def study(arguments: Arguments) -> Study:
+    """What is to be trained and written."""
+    check_choices("task", arguments.tasks, TASKS)
+    check_choices("setting", arguments.settings, SETTINGS)
     name = "mujoco_ppo_quick" if arguments.quick else "mujoco_ppo"
-    begun, console = time.perf_counter(), Console()
-    for settings in () if arguments.report else arguments.settings:
+    folder, console = arguments.runs / name, Console()
+    cells = {}
+    for setting in arguments.settings:
         for task in arguments.tasks:
             if not arguments.quick or task in QUICK_TASKS:
-                console.note(f"{settings}: {task}")
-                folder = arguments.runs / name / settings / task
-                train_or_resume(experiment(task, settings, arguments.quick), folder, console)
-    rows, folders = [], []
-    for settings in SETTINGS:
-        for task in TASKS:
-            folder = arguments.runs / name / settings / task
-            if is_finished(folder):
-                rows.append({"setting": settings} | score(folder))
-                folders.append(folder)
-    write(name, rows, table(rows))
-    for settings in SETTINGS:
-        chosen = [folder for folder in folders if folder.parent.name == settings]
-        if chosen:
-            plot_comparison(
-                [load_run(folder) for folder in chosen], RESULTS / f"{name}_{settings}.png"
-            )
-    console.note(table(rows))
-    console.note(
-        f"wrote {RESULTS / name}.json, .md and .png in {time.perf_counter() - begun:.0f} s"
-    )
+                trained = experiment(task, setting, arguments.quick)
+                place, seconds = f"{setting}/{task}", CPU_SECONDS_PER_TRANSITION
+                cells[place] = scored(trained, folder / place, console, seconds)
+    return Study(name, cells, text, partial(draw, folder))
 
 
 def experiment(task: str, settings: str, quick: bool) -> Experiment:
@@ -129,21 +118,16 @@ def experiment(task: str, settings: str, quick: bool) -> Experiment:
     return Experiment("ppo", task, config, run)
 
 
-def table(rows: list[dict]) -> str:
+def text(cells: Cells) -> str:
     """The results in Markdown, both settings side by side."""
     lines = []
     for task, published in TASKS.items():
-        found = {row["setting"]: row for row in rows if row["task"] == task}
-        if not found:
+        found = [cells.get(f"{setting}/{task}") for setting in SETTINGS]
+        if not any(found):
             continue
-        cells = [interval(found.get(settings)) for settings in SETTINGS]
-        stochastic = [
-            f"{found[each]['stochastic']:.0f}" if each in found else "" for each in SETTINGS
-        ]
+        ours = [[interval(row), f"{row['stochastic']:.0f}" if row else ""] for row in found]
         cleanrl = "{:g} ± {:g}".format(*published.cleanrl) if published.cleanrl else ""
-        lines.append(
-            [task, cells[0], stochastic[0], cleanrl, cells[1], stochastic[1], published.zoo or ""]
-        )
+        lines.append([task, *ours[0], cleanrl, *ours[1], published.zoo or ""])
     header = [
         "task",
         "reference [95 %]",
@@ -153,14 +137,22 @@ def table(rows: list[dict]) -> str:
         "stochastic",
         "SB3 zoo (v3)",
     ]
-    seeds = {len(row["seeds"]) for row in rows}
-    steps = {row["transitions"] for row in rows}
+    seeds = {len(row["seeds"]) for row in cells.values()}
+    steps = {row["transitions"] for row in cells.values()}
     note = (
         f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to "
-        f"{max(steps, default=0):,} steps a seed."
+        f"{max(steps, default=0):,} steps per seed."
     )
-    return f"{markdown(header, lines)}\n\n{note}"
+    return sections(table(header, lines), note)
+
+
+def draw(folder: Path, cells: Cells, path: Path) -> None:
+    """Learning curves, a picture per setting."""
+    for setting in SETTINGS:
+        places = [f"{setting}/{task}" for task in TASKS]
+        finished = [folder / place for place in places if place in cells]
+        draw_curves(finished, path.with_stem(f"{path.stem}_{setting}"))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

@@ -17,14 +17,13 @@ stopped is trained anew.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
@@ -33,27 +32,24 @@ if __name__ == "__main__":
 
 import jax
 import numpy as np
-import tyro
-from published import stop_if_stopped
+from harness import Cell, Study, StudyArguments, check_choices, run_study
 from scaling_figures import draw
-from scaling_report import markdown
+from scaling_report import text
+from training import request, train_anew
 
 from jaxrl.algos.ppo import PPOConfig
-from jaxrl.analysis.runs import load_run
-from jaxrl.config import flatten, without_unchosen
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.nn.actor_critic import NetworkConfig
-from jaxrl.train import loop
-from jaxrl.train.experiment import Experiment, RunSettings, versions
-from jaxrl.train.files.folder import plain, write_atomically
+from jaxrl.train.experiment import Experiment, RunSettings
+from jaxrl.train.files.folder import plain
 from jaxrl.train.output.console import Console
 
-RESULTS, RUNS = Path(__file__).parent / "results", Path("runs")
+RUNS = Path("runs")
 BANDIT = "bandit/contextual"
 BASE = (
     1024  # transitions of an iteration in the bandit, from which rules scale and runs are released
 )
-POINTS = 20  # scores a run
+POINTS = 20  # scores of a run
 # Metrics that are kept: those of which each iteration counts as much. All others are in the run
 # folders.
 LATE = ("kl", "kl_to_previous", "clip_fraction", "gradient_norm", "gradient_steps")
@@ -141,7 +137,7 @@ SWEEPS = {
 EPOCHS = (1, 2, 4, 8)
 
 
-class Cell(NamedTuple):
+class Trial(NamedTuple):
     """One run to train; `releases` maps names to the settings with which it then goes on,
     each by itself."""
 
@@ -151,55 +147,46 @@ class Cell(NamedTuple):
     released: int = 0
 
     def asked(self) -> dict[str, Any]:
-        """All that decides its numbers, as plain data."""
-        described = self.experiment.description()
-        del described["format"]  # of run folders
-        more: dict[str, Any] = {
+        """All that decides its numbers."""
+        return request(self.experiment) | {
             "iterations": self.iterations,
             "releases": self.releases,
             "released": self.released,
         }
-        run = self.experiment.run  # but for devices: seeds may be dealt out to any number
-        more["run"] = {
-            name: getattr(run, name) for name in ("seed", "num_seeds", "evaluation_episodes")
-        }
-        return plain(described | more)
+
+    def cell(self, folder: Path, console: Console) -> Cell:
+        """The trial as it is measured, in a run folder and those beside it."""
+        measure = partial(train_trial, self, folder, console)
+        return Cell(self.asked(), measure, cpu_hours(self), PPOConfig())
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     """PPO with more environments: what an iteration's batch buys,
     and which settings have to change with it."""
 
     parts: tuple[str, ...] = ("bandit", "minatar")
     """Parts to train; the tables show every cell that has been trained."""
-    quick: bool = False
-    """A few small cells, minutes. Its results are written under another name."""
     full: bool = False
     """MinAtar at the size of an accelerator. Its results are written under another name."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Train nothing; write the tables from the finished cells."""
 
 
-def main(arguments: Arguments) -> None:
-    """Train what is missing, then write the results."""
-    suffix, budget = (
-        ("_quick", QUICK)
-        if arguments.quick
-        else ("_full", FULL)
-        if arguments.full
-        else ("", NORMAL)
-    )
-    console, path = Console(), RESULTS / f"scaling_envs{suffix}.json"
-    results = (
-        json.loads(path.read_text()) if path.exists() else {"versions": versions(), "cells": {}}
-    )
-    cells = {"bandit": bandit_cells, "minatar": minatar_cells}
-    for part in () if arguments.report else arguments.parts:
-        train_missing(dict(cells[part](budget)), results, path, console)
-    write_atomically(path.with_suffix(".md"), markdown(results["cells"]).encode())
-    draw(results["cells"], path.with_suffix(".png"))
-    console.note(markdown(results["cells"]))
+def study(arguments: Arguments) -> Study:
+    """What is to be trained and written."""
+    trials = {"bandit": bandit_trials, "minatar": minatar_trials}
+    check_choices("part", arguments.parts, trials)
+    name, budget = "scaling_envs", NORMAL
+    if arguments.quick:
+        name, budget = "scaling_envs_quick", QUICK
+    elif arguments.full:
+        name, budget = "scaling_envs_full", FULL
+    console = Console()
+    cells = {
+        place: trial.cell(RUNS / name / place, console)
+        for part in arguments.parts
+        for place, trial in trials[part](budget)
+    }
+    return Study(name, cells, text, draw)
 
 
 def run_settings(budget: Budget) -> RunSettings:
@@ -217,35 +204,38 @@ def run_settings(budget: Budget) -> RunSettings:
     )
 
 
-def bandit_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
-    """The cells of part 1 by name."""
+def bandit_trials(budget: Budget) -> Iterator[tuple[str, Trial]]:
+    """The trials of part 1 by the names of their cells."""
 
     run = dataclasses.replace(run_settings(budget), measures=("measures:regret",))
 
-    def cell(iterations: int, config: PPOConfig, sweep: dict | None = None) -> Cell:
+    def trial(iterations: int, config: PPOConfig, sweep: dict | None = None) -> Trial:
         config = config.replace(total_steps=iterations * config.num_envs)
-        return Cell(Experiment("ppo", BANDIT, config, run, sweep or {}), iterations)
+        return Trial(Experiment("ppo", BANDIT, config, run, sweep or {}), iterations)
 
     for batch in budget.batches:
-        yield f"bandit/plateau/{batch}", cell(budget.plateau, BANDIT_CONFIG.replace(num_envs=batch))
-    stuck = cell(budget.plateau, BANDIT_CONFIG)
+        yield (
+            f"bandit/plateau/{batch}",
+            trial(budget.plateau, BANDIT_CONFIG.replace(num_envs=batch)),
+        )
+    stuck = trial(budget.plateau, BANDIT_CONFIG)
     yield "bandit/release", stuck._replace(releases=RELEASES, released=budget.released)
     for factor in budget.factors:
         for rule in RULES:
             config = co_scale(BANDIT_CONFIG.replace(num_envs=factor * BASE), BASE, rule)
-            yield f"bandit/rules/{factor}/{rule}", cell(budget.compared, config)
+            yield f"bandit/rules/{factor}/{rule}", trial(budget.compared, config)
     if budget.swept:
         for name, values in SWEEPS.items():
-            yield f"bandit/sweep/{name}", cell(budget.plateau, BANDIT_CONFIG, {name: values})
+            yield f"bandit/sweep/{name}", trial(budget.plateau, BANDIT_CONFIG, {name: values})
         for epochs in EPOCHS:
             yield (
                 f"bandit/sweep/num_epochs/{epochs}",
-                cell(budget.plateau, BANDIT_CONFIG.replace(num_epochs=epochs)),
+                trial(budget.plateau, BANDIT_CONFIG.replace(num_epochs=epochs)),
             )
 
 
-def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
-    """The cells of part 2 by name."""
+def minatar_trials(budget: Budget) -> Iterator[tuple[str, Trial]]:
+    """The trials of part 2 by the names of their cells."""
     run, base = run_settings(budget), budget.environments[0][0]
     for game in budget.games:
         for num_envs, rules in budget.environments:
@@ -258,64 +248,30 @@ def minatar_cells(budget: Budget) -> Iterator[tuple[str, Cell]]:
                 iterations = budget.transitions // (num_envs * config.num_steps)
                 yield (
                     f"minatar/{game}/{num_envs}/{rule}",
-                    Cell(Experiment("ppo", game, config, run), iterations),
+                    Trial(Experiment("ppo", game, config, run), iterations),
                 )
 
 
-def train_missing(cells: dict[str, Cell], results: dict, path: Path, console: Console) -> None:
-    """Train the cells that `results` lacks, or has under other settings;
-    write each as soon as it is finished."""
-    missing = {
-        name: cell
-        for name, cell in cells.items()
-        if not is_finished(cell, results["cells"].get(name))
-    }
-    if missing:
-        hours = sum(cpu_hours(cell) for cell in missing.values())
-        console.note(
-            f"{len(missing)} of {len(cells)} cells are to be trained: some {hours:.2f} CPU-hours"
-        )
-    for name, cell in missing.items():
-        begun = time.perf_counter()
-        folder = RUNS / path.stem / name
-        results["cells"][name] = {"asked": cell.asked(), **train_cell(cell, folder, console)}
-        write_atomically(path, (json.dumps(results) + "\n").encode())
-        console.note(f"{name}: {time.perf_counter() - begun:.0f} s")
-
-
-def cpu_hours(cell: Cell) -> float:
-    """What a cell takes on a CPU, by the transitions that its gradient steps read;
+def cpu_hours(trial: Trial) -> float:
+    """What a trial takes on a CPU, by the transitions that its gradient steps read;
     compiling included."""
-    arms = [cell.experiment, *(arm for arm, _ in releases(cell).values())]
-    members = len(cell.experiment.settings()) * cell.experiment.run.num_seeds
-    part = "bandit" if cell.experiment.environment == BANDIT else "minatar"
+    arms = [trial.experiment, *(arm for arm, _ in releases(trial).values())]
+    members = len(trial.experiment.settings()) * trial.experiment.run.num_seeds
+    part = "bandit" if trial.experiment.environment == BANDIT else "minatar"
     read = sum(arm.config.total_steps * arm.config.num_epochs for arm in arms) * members
     return (
         read * CPU_SECONDS_PER_TRANSITION[part] + len(arms) * CPU_SECONDS_PER_COMPILATION
     ) / 3600
 
 
-def is_finished(cell: Cell, record: dict[str, Any] | None) -> bool:
-    """Whether a record is of these settings;
-    options that PPO got since then count only where they are used."""
-    if record is None:
-        return False
-    asked, defaults = json.loads(json.dumps(cell.asked())), flatten(PPOConfig())
-    known = without_unchosen(PPOConfig(), record["asked"]["config"])
-    asked["config"] = {
-        name: x for name, x in asked["config"].items() if name in known or x != defaults.get(name)
-    }
-    return asked == record["asked"] | {"config": known}
-
-
-def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Path]]:
-    """By name, the runs that go on with the policies that the cell's run in `folder` ends with,
+def releases(trial: Trial, folder: Path = RUNS) -> dict[str, tuple[Experiment, Path]]:
+    """By name, the runs that go on with the policies that the trial's run in `folder` ends with,
     and their folders."""
-    run = dataclasses.replace(cell.experiment.run, init_from=str(folder))
+    run = dataclasses.replace(trial.experiment.run, init_from=str(folder))
     found = {}
-    for name, changes in cell.releases.items():
-        arm = dataclasses.replace(cell.experiment.changed(changes), run=run)
-        steps = cell.released * arm.config.num_envs * arm.config.num_steps
+    for name, changes in trial.releases.items():
+        arm = dataclasses.replace(trial.experiment.changed(changes), run=run)
+        steps = trial.released * arm.config.num_envs * arm.config.num_steps
         words = re.sub(r"\W+", "-", name).strip("-")
         found[name] = (
             arm.changed({"total_steps": steps}),
@@ -324,11 +280,11 @@ def releases(cell: Cell, folder: Path = RUNS) -> dict[str, tuple[Experiment, Pat
     return found
 
 
-def train_cell(cell: Cell, folder: Path, console: Console) -> dict[str, Any]:
-    """Scores and metrics of a cell, trained into `folder`, and of its releases,
+def train_trial(trial: Trial, folder: Path, console: Console) -> dict[str, Any]:
+    """Scores and metrics of a trial, trained into `folder`, and of its releases,
     into those beside it."""
-    record = train(cell.experiment, folder, console)
-    arms = releases(cell, folder)
+    record = train(trial.experiment, folder, console)
+    arms = releases(trial, folder)
     return record | {
         "releases": {name: train(arm, beside, console) for name, (arm, beside) in arms.items()}
     }
@@ -341,8 +297,7 @@ def train(experiment: Experiment, folder: Path, console: Console) -> dict[str, A
     return of deterministic episodes. `late` are metrics [H, S] over the iterations of the last
     quarter.
     """
-    stop_if_stopped(loop.train(experiment, folder, overwrite=True, console=console))
-    run = load_run(folder)
+    run = train_anew(experiment, folder, console)
     shape = len(experiment.settings()), experiment.run.num_seeds
     record = {
         "batch": run.config["samples_per_step"],
@@ -386,4 +341,4 @@ def shortened(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

@@ -8,27 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import Cells, Panel, picture
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from scaling_report import Cells, bandit_rules, final, games, numbered, scaled, sweeps
+from scaling_report import bandit_rules, final, games, numbered, scaled, sweeps
 
-from jaxrl.analysis.style import (
-    FAINT,
-    PALETTE,
-    headline,
-    new_figure,
-    save_figure,
-    short_number,
-    styled,
-)
+from jaxrl.analysis.style import FAINT, PALETTE, headline, short_number
 
 RULES = ("R1", "R2", "R3", "R4")
-Panel = tuple[Any, Callable[[Axes, Any], None]]
 
 
 def draw(cells: Cells, path: Path) -> None:
     """Every panel that the finished cells fill, in one picture."""
-    every: list[Panel] = [
+    every: list[tuple[Any, Callable[[Axes, Any], None]]] = [
         (numbered(cells, "bandit/plateau"), draw_plateau),
         (cells.get("bandit/release", {}).get("releases"), draw_releases),
         (sweeps(cells), draw_sweeps),
@@ -38,20 +30,15 @@ def draw(cells: Cells, path: Path) -> None:
             for game in games(cells)
         ),
     ]
-    drawn = [(data, panel) for data, panel in every if data]
-    if not drawn:
-        return
-    columns = min(2, len(drawn))
-    rows = -(-len(drawn) // columns)
-    with styled():
-        figure = new_figure(5.4 * columns, 3.4 * rows)
-        for place, (data, panel) in enumerate(drawn):
-            panel(figure.add_subplot(rows, columns, place + 1), data)
-        save_figure(figure, path)
+
+    def filled(data: Any, panel: Callable[[Axes, Any], None]) -> Panel:
+        return lambda axes: panel(axes, data)
+
+    picture(path, [filled(data, panel) for data, panel in every if data], 5.4, 3.4)
 
 
 def _points(axes: Axes, line: dict[float, np.ndarray], colour: str, label: str = "") -> None:
-    """Means of the seeds against a number, with a dot a seed."""
+    """Means of the seeds against a number, with a dot per seed."""
     for x, seeds in line.items():
         axes.plot(
             [x] * np.size(seeds),
@@ -133,21 +120,23 @@ def draw_sweeps(axes: Axes, settings: dict[str, dict[float, np.ndarray]]) -> Non
     axes.set(xlabel="times its default", ylabel="regret")
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
     axes.legend(loc="upper center", ncols=2, fontsize=8)
-    headline(axes, "One setting at a time", "B = 1024, after equally many iterations; a dot a seed")
+    headline(
+        axes, "One setting at a time", "B = 1024, after equally many iterations; a dot per seed"
+    )
 
 
 def draw_rules(axes: Axes, by_factor: dict[int, dict[str, dict[str, Any]]]) -> None:
     """Regret against the number of environments, a line for each rule."""
     _draw_by_rule(axes, by_factor)
     axes.set(xlabel="times 1024 environments", ylabel="regret")
-    headline(axes, "The rules in the bandit", "at equal iterations; a dot a seed")
+    headline(axes, "The rules in the bandit", "at equal iterations; a dot per seed")
 
 
 def draw_game(axes: Axes, by_number: dict[int, dict[str, dict[str, Any]]], game: str) -> None:
     """Return against the number of environments, a line for each rule."""
     _draw_by_rule(axes, by_number)
     axes.set(xlabel="environments", ylabel="return, deterministic")
-    headline(axes, f"The rules in {game}", "at equal transitions; a dot a seed")
+    headline(axes, f"The rules in {game}", "at equal transitions; a dot per seed")
 
 
 def _draw_by_rule(axes: Axes, by_number: dict[int, dict[str, dict[str, Any]]]) -> None:

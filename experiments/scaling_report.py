@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from harness import Cells, sections, table
 
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.analysis.style import count_label, short_number
-
-Cells = dict[str, dict[str, Any]]
 
 
 def final(record: dict[str, Any]) -> np.ndarray:
@@ -97,32 +96,23 @@ def expectations(cells: Cells) -> list[tuple[str, float, str, float]]:
     for batch, move in moves.items():
         if 4 * batch in moves:
             ratio = 4 * move / moves[4 * batch]
-            result.append((f"transitions a nat at B = {4 * batch} / at {batch}", ratio, "≥", 3.0))
+            result.append((f"transitions per nat at B = {4 * batch} / at {batch}", ratio, "≥", 3.0))
     if {"R1", "R4"} <= set(rules.get(16, {})):
         ratio = final(rules[16]["R4"]).mean() / final(rules[16]["R1"]).mean()
         result.append(("regret of R4 / of R1 at 16 times the environments", ratio, "≥", 1.5))
     return result
 
 
-def markdown(cells: Cells) -> str:
+def text(cells: Cells) -> str:
     """Every table that the finished cells fill."""
-    parts = [
-        plateau_table,
-        release_table,
-        sweep_table,
-        rules_table,
-        expectation_table,
-        minatar_table,
-    ]
-    return "\n".join(table + "\n" for table in (part(cells) for part in parts) if table)
-
-
-def _table(title: str, header: str, rows: list[list[Any]]) -> str:
-    if not rows:
-        return ""
-    names = header.split(", ")
-    lines = [f"**{title}**", "", f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
-    return "\n".join(lines + [f"| {' | '.join(map(str, row))} |" for row in rows])
+    return sections(
+        plateau_table(cells),
+        release_table(cells),
+        sweep_table(cells),
+        rules_table(cells),
+        expectation_table(cells),
+        minatar_table(cells),
+    )
 
 
 def _regret(seeds: np.ndarray) -> str:
@@ -145,11 +135,9 @@ def plateau_table(cells: Cells) -> str:
                 count_label(batch / kl),
             ]
         )
-    header = (
-        "transitions of an iteration (B), iterations, gradient steps, regret ± sd over seeds, KL "
-        "of an iteration"
-    )
-    return _table("Bandit: the plateau under R1", f"{header}, transitions a nat", rows)
+    header = ["transitions of an iteration (B)", "iterations", "gradient steps"]
+    header += ["regret ± sd over seeds", "KL of an iteration", "transitions per nat"]
+    return table(header, rows, "**Bandit: the plateau under R1**")
 
 
 def release_table(cells: Cells) -> str:
@@ -159,11 +147,8 @@ def release_table(cells: Cells) -> str:
     for name, arm in arms.items():
         ratio = final(arm).mean() / final(arms["continue"]).mean()
         rows.append([name, arm["iterations"][-1], _regret(final(arm)), f"{ratio:.2f}"])
-    return _table(
-        "Bandit: released from B = 1024",
-        "change, iterations more, regret ± sd, relative to continue",
-        rows,
-    )
+    header = ["change", "iterations more", "regret ± sd", "relative to continue"]
+    return table(header, rows, "**Bandit: released from B = 1024**")
 
 
 def sweep_table(cells: Cells) -> str:
@@ -174,7 +159,8 @@ def sweep_table(cells: Cells) -> str:
             f"{short_number(value)}: {_regret(seeds)}" for value, seeds in values.items()
         )
         rows.append([f"`{name}`", shown])
-    return _table("Bandit: one setting at a time, B = 1024", "setting, value: regret ± sd", rows)
+    caption = "**Bandit: one setting at a time, B = 1024**"
+    return table(["setting", "value: regret ± sd"], rows, caption)
 
 
 def bandit_rules(cells: Cells) -> dict[int, dict[str, dict[str, Any]]]:
@@ -206,12 +192,10 @@ def rules_table(cells: Cells) -> str:
             rows.append(
                 [*row, _regret(final(cell)), f"{late(cell, 'kl_to_previous'):.4f}", _regret(equal)]
             )
-    header = (
-        "times 1024 environments, rule, minibatch, learning rate, regret ± sd at equal iterations"
-    )
-    return _table(
-        "Bandit: the rules", f"{header}, KL of an iteration, regret ± sd at equal transitions", rows
-    )
+    header = ["times 1024 environments", "rule", "minibatch", "learning rate"]
+    header += ["regret ± sd at equal iterations", "KL of an iteration"]
+    header += ["regret ± sd at equal transitions"]
+    return table(header, rows, "**Bandit: the rules**")
 
 
 def expectation_table(cells: Cells) -> str:
@@ -220,7 +204,7 @@ def expectation_table(cells: Cells) -> str:
     for what, value, sense, bound in expectations(cells):
         met = value <= bound if sense == "≤" else value >= bound
         rows.append([what, f"{value:.2f}", f"{sense} {bound:g}", "met" if met else "**not met**"])
-    return _table("Expectations", "ratio, measured, expected, verdict", rows)
+    return table(["ratio", "measured", "expected", "verdict"], rows, "**Expectations**")
 
 
 def games(cells: Cells) -> list[str]:
@@ -257,8 +241,6 @@ def minatar_table(cells: Cells) -> str:
                         count_label(iterations * cell["batch"]),
                     ]
                 )
-    header = (
-        "game, environments, rule, minibatch, learning rate, iterations, return [95 %], KL of an "
-        "iteration"
-    )
-    return _table("MinAtar at equal transitions", f"{header}, transitions", rows)
+    header = ["game", "environments", "rule", "minibatch", "learning rate", "iterations"]
+    header += ["return [95 %]", "KL of an iteration", "transitions"]
+    return table(header, rows, "**MinAtar at equal transitions**")

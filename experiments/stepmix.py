@@ -14,48 +14,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import stepmix_report
-import tyro
+from harness import Cell, Study, StudyArguments, check_choices, run_study
+from stepmix_report import draw, part_of, text
 
 from jaxrl.algos.parts.tabular_problem import ROUNDING, threshold_of
 from jaxrl.algos.stepmix import StepMix, StepMixConfig, stepmix
+from jaxrl.config import flatten
 from jaxrl.core import tabular
 from jaxrl.core.safety import certificate, confidence, mixture
 from jaxrl.core.safety.confidence import Candidates
 from jaxrl.core.tabular import Mixture, TabularEpisodes
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.tabular import TabularMDP
-from jaxrl.train.experiment import versions
-from jaxrl.train.files.folder import write_atomically
 from jaxrl.train.output.console import Console
 
-RESULTS = Path(__file__).parent / "results"
 HUB = StepMixConfig(baseline="constant", bonus_scale=0.1)
 PAPER = StepMixConfig(baseline="boltzmann", bonus_scale=0.1, know_rewards=False)
-PARTS = ("figure", "hub", "safety", "bounds", "offline")
 SHARES = ("optimistic_share", "baseline_share", "mixed_share")
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """StepMix and EpsMix on tabular MDPs."""
-
-    quick: bool = False
-    """A tenth of the episodes; its results are written under another name."""
-    parts: tuple[str, ...] = PARTS
-    """What to run; the results of other parts are kept."""
-    report: Annotated[bool, tyro.conf.arg(name="report-only")] = False
-    """Run nothing; write the tables and the picture from the JSON."""
 
 
 class Members(NamedTuple):
@@ -149,78 +131,96 @@ def summary(
     }
 
 
-def figure(fewer: int, console: Console) -> dict[str, Any]:
+class Part(NamedTuple):
+    """A cell: what is played in which MDP, by how many seeds, and how to measure it."""
+
+    measure: Callable[[Part, Console], dict[str, Any]]
+    environment: str
+    config: StepMixConfig
+    seeds: int
+    episodes: int
+    cpu_hours: float
+
+    def cell(self, console: Console) -> Cell:
+        """The part as it is measured."""
+        asked = {
+            "environment": self.environment,
+            "config": flatten(self.config),
+            "seeds": self.seeds,
+            "episodes": self.episodes,
+        }
+        measure = functools.partial(self.measure, self, console)
+        return Cell(asked, measure, self.cpu_hours, StepMixConfig())
+
+
+def figure(part: Part, console: Console) -> dict[str, Any]:
     """The paper's figure: average expected return against episodes."""
-    env, found = make("tabular/paper"), {}
+    env, found = make(part.environment), {}
     for bound, scale in (("kl", 0.1), ("anchored", 0.01)):
-        who = members(10, (scale,), (5.0, 10.0))
+        who = members(part.seeds, (scale,), (5.0, 10.0))
         for method in ("stepmix", "epsmix", "ucbvi"):
-            config = dataclasses.replace(PAPER, method=method, bound=bound)
-            runs = play(env, config, who, 20_000 // fewer)
+            config = dataclasses.replace(part.config, method=method, bound=bound)
+            runs = play(env, config, who, part.episodes)
             for eta in (5, 10):
                 found[f"{eta}/{bound}/{method}"] = summary(
                     runs, env.horizon, who.inverse_temperature == eta
                 )
             console.note(f"figure: {bound} {method}")
-    return found
+    return {"rows": found}
 
 
-def hub(fewer: int, console: Console) -> dict[str, Any]:
+def hub(part: Part, console: Console) -> dict[str, Any]:
     """Regret of every method on the hub."""
-    env, found = make("tabular/hub"), {}
+    env, found = make(part.environment), {}
     for method in ("stepmix", "epsmix", "switch", "ucbvi", "baseline"):
-        config = dataclasses.replace(HUB, method=method)
-        found[method] = summary(play(env, config, members(10), 20_000 // fewer), env.horizon)
+        config = dataclasses.replace(part.config, method=method)
+        runs = play(env, config, members(part.seeds), part.episodes)
+        found[method] = summary(runs, env.horizon)
         console.note(f"hub: {method}")
-    return found
+    return {"rows": found}
 
 
-def safety(fewer: int, console: Console) -> dict[str, Any]:
-    """Violations of 20 seeds at three scales, over 100,000 episodes."""
-    found = {}
-    for name, config in (("hub", HUB), ("paper", PAPER)):
-        env = make(f"tabular/{name}")
-        for method, scales in (
-            ("stepmix", (1.0, 0.1, 0.0)),
-            ("epsmix", (1.0, 0.1, 0.0)),
-            ("ucbvi", (0.1,)),
-        ):
-            who = members(20, scales)
-            runs = play(env, dataclasses.replace(config, method=method), who, 100_000 // fewer)
-            for scale in scales:
-                found[f"{name}/{method}/{scale:g}"] = summary(
-                    runs, env.horizon, who.bonus_scale == scale
-                )
-            console.note(f"safety: {name} {method}")
-    return found
+def safety(part: Part, console: Console) -> dict[str, Any]:
+    """Violations of every seed at three scales."""
+    env, found, name = make(part.environment), {}, part.environment.partition("/")[2]
+    for method, scales in (
+        ("stepmix", (1.0, 0.1, 0.0)),
+        ("epsmix", (1.0, 0.1, 0.0)),
+        ("ucbvi", (0.1,)),
+    ):
+        config = dataclasses.replace(part.config, method=method)
+        who = members(part.seeds, scales)
+        runs = play(env, config, who, part.episodes)
+        for scale in scales:
+            rows = who.bonus_scale == scale
+            found[f"{name}/{method}/{scale:g}"] = summary(runs, env.horizon, rows)
+        console.note(f"safety: {name} {method}")
+    return {"rows": found}
 
 
-def bounds(fewer: int, console: Console) -> dict[str, Any]:
+def bounds(part: Part, console: Console) -> dict[str, Any]:
     """How many bounds at scale 1 are wrong: of every candidate,
     the optimum and 100 random policies, at every plan."""
-    found = {}
-    for name, usual in (("hub", HUB), ("paper", PAPER)):
-        env = make(f"tabular/{name}")
-        generator, shape = np.random.default_rng(0), env.rewards.shape
-        policies = jnp.asarray(
-            generator.dirichlet(np.full(shape[2], 0.3), (100, *shape[:2])), jnp.float32
+    env, found, name = make(part.environment), {}, part.environment.partition("/")[2]
+    generator, shape = np.random.default_rng(0), env.rewards.shape
+    policies = jnp.asarray(
+        generator.dirichlet(np.full(shape[2], 0.3), (100, *shape[:2])), jnp.float32
+    )
+    plans = part.episodes // part.config.num_envs
+    for bound, scale in (("kl", 1.0), ("anchored", 1.0), ("kl", 0.0)):
+        config = dataclasses.replace(part.config, bound=bound, bonus_scale=scale)
+        checked = count_wrong(env, config, policies, part.seeds, plans)
+        found[f"{name}/{bound}/{scale:g}"] = checked
+        console.note(
+            f"bounds: {name} {bound} {scale:g}: {checked['wrong']} of {checked['bounds']} wrong"
         )
-        for bound, scale in (("kl", 1.0), ("anchored", 1.0), ("kl", 0.0)):
-            config = dataclasses.replace(usual, bound=bound, bonus_scale=scale, num_envs=20)
-            wrong = count_wrong(env, config, policies, 1000 // fewer)
-            found[f"{name}/{bound}/{scale:g}"] = {
-                "plans": wrong[0],
-                "bounds": wrong[1],
-                "wrong": wrong[2],
-            }
-            console.note(f"bounds: {name} {bound} {scale:g}: {wrong[2]} of {wrong[1]} wrong")
-    return found
+    return {"rows": found}
 
 
 def count_wrong(
-    env: TabularMDP, config: StepMixConfig, policies: jax.Array, plans: int
-) -> tuple[int, int, int]:
-    """(plans, bounds checked, bounds that are wrong) over 5 seeds."""
+    env: TabularMDP, config: StepMixConfig, policies: jax.Array, seeds: int, plans: int
+) -> dict[str, int]:
+    """Over all seeds: plans, bounds that were checked, and those that are wrong."""
     learner, slack = StepMix(env, config), ROUNDING * env.horizon
 
     def value(policy: jax.Array) -> jax.Array:
@@ -255,8 +255,12 @@ def count_wrong(
 
         return jnp.sum(jax.lax.scan(body, learner.init(key), None, length=plans)[1])
 
-    wrong = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(0), 5))
-    return 5 * plans, 5 * plans * (len(policies) + env.horizon + 2), int(wrong.sum())
+    wrong = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(0), seeds))
+    return {
+        "plans": seeds * plans,
+        "bounds": seeds * plans * (len(policies) + env.horizon + 2),
+        "wrong": int(wrong.sum()),
+    }
 
 
 def collect(
@@ -271,17 +275,14 @@ def collect(
     return jax.vmap(one)(keys)
 
 
-def offline(fewer: int, console: Console) -> dict[str, Any]:
+def offline(part: Part, console: Console) -> dict[str, Any]:
     """The baseline learnt from data, and counts that begin with them,
     against the number of episodes in the data."""
-    env, seeds = make("tabular/hub"), 10
+    env, seeds = make(part.environment), part.seeds
     policy = 0.9 * tabular.constant(0, env.rewards) + 0.1 / env.rewards.shape[-1]
     value = float(tabular.expected_return(env.transitions, env.rewards, env.initial, policy))
-    config = dataclasses.replace(HUB, constraint="absolute", constraint_level=0.9 * value)
-    behaviour, found = (
-        Mixture(policy, policy, jnp.float32(1.0)),
-        {"behaviour": value, "threshold": 0.9 * value},
-    )
+    config = dataclasses.replace(part.config, constraint="absolute", constraint_level=0.9 * value)
+    behaviour, found = Mixture(policy, policy, jnp.float32(1.0)), {}
     for size in (30, 300, 1000, 3000, 10_000, 30_000):
         data, counts = jax.jit(functools.partial(collect, env, behaviour, size))(
             jax.random.split(jax.random.key(size), seeds)
@@ -303,36 +304,48 @@ def offline(fewer: int, console: Console) -> dict[str, Any]:
             row[f"lower/{scale:g}"] = float(given.lower.mean())
             row[f"enough/{scale:g}"] = float(np.median(given.factor) * size)
         if row["certified/0.1"] == seeds:
-            row |= summary(play(env, config, members(seeds), 50_000 // fewer, data), env.horizon)
+            row |= summary(play(env, config, members(seeds), part.episodes, data), env.horizon)
         found[str(size)] = row
         console.note(f"offline: {size} episodes")
-    return found
+    return {"behaviour": value, "threshold": 0.9 * value, "rows": found}
 
 
-def main(arguments: Arguments) -> None:
-    """Run the parts asked for, then write the results."""
+CPU_HOURS_TO_COMPILE = 0.01  # what a part runs
+CHECKED = {"num_envs": 20}  # episodes between two plans whose bounds are checked
+PARTS = {
+    "figure": Part(figure, "tabular/paper", PAPER, 10, 20_000, 0.02),
+    "hub": Part(hub, "tabular/hub", HUB, 10, 20_000, 0.02),
+    "safety/hub": Part(safety, "tabular/hub", HUB, 20, 100_000, 0.05),
+    "safety/paper": Part(safety, "tabular/paper", PAPER, 20, 100_000, 0.05),
+    "bounds/hub": Part(bounds, "tabular/hub", HUB.replace(**CHECKED), 5, 20_000, 0.02),
+    "bounds/paper": Part(bounds, "tabular/paper", PAPER.replace(**CHECKED), 5, 20_000, 0.02),
+    "offline": Part(offline, "tabular/hub", HUB, 10, 50_000, 0.04),
+}
+KINDS = tuple(dict.fromkeys(map(part_of, PARTS)))
+
+
+@dataclass(frozen=True)
+class Arguments(StudyArguments):
+    """StepMix and EpsMix on tabular MDPs."""
+
+    parts: tuple[str, ...] = KINDS
+    """What to run; the results of other parts are kept."""
+
+
+def study(arguments: Arguments) -> Study:
+    """The parts that are asked for, and what is written of them."""
+    check_choices("part", arguments.parts, KINDS)
     name, fewer = ("stepmix_quick", 10) if arguments.quick else ("stepmix", 1)
-    path, console = RESULTS / f"{name}.json", Console()
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    run: dict[str, Callable] = {
-        "figure": figure,
-        "hub": hub,
-        "safety": safety,
-        "bounds": bounds,
-        "offline": offline,
+    console = Console()
+    cells = {
+        place: part._replace(
+            episodes=part.episodes // fewer, cpu_hours=part.cpu_hours / fewer + CPU_HOURS_TO_COMPILE
+        ).cell(console)
+        for place, part in PARTS.items()
+        if part_of(place) in arguments.parts
     }
-    for part in () if arguments.report else arguments.parts:
-        begun = time.perf_counter()
-        results[part] = run[part](fewer, console)
-        results[part]["seconds"] = round(time.perf_counter() - begun, 1)
-        results["versions"] = versions()
-        RESULTS.mkdir(exist_ok=True)
-        write_atomically(path, (json.dumps(results) + "\n").encode())
-    text = stepmix_report.markdown(results)
-    write_atomically(path.with_suffix(".md"), text.encode())
-    stepmix_report.draw(results, path.with_suffix(".png"))
-    console.note(text)
+    return Study(name, cells, text, draw)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_study(study, Arguments)

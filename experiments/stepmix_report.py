@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import Cells, Panel, picture, sections, table
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
@@ -19,12 +19,8 @@ from jaxrl.analysis.style import (
     count_label,
     headline,
     label_ends,
-    new_figure,
-    save_figure,
-    styled,
 )
 
-Results = dict[str, Any]
 COLOURS = dict(zip(("stepmix", "epsmix", "ucbvi", "switch", "baseline"), PALETTE, strict=False))
 NAMES = {
     "stepmix": "StepMix",
@@ -50,15 +46,15 @@ HUB_REFERENCE = {"stepmix": 6062, "epsmix": 8830, "switch": 23_100, "ucbvi": 176
 OFFLINE_REFERENCE = {"30": 4111, "1000": 2579, "3000": 1555, "10000": 69, "30000": 24}
 
 
-def rows(part: Results | None) -> Results:
-    """The entries of a part without its clock."""
-    return {name: row for name, row in (part or {}).items() if isinstance(row, dict)}
+def part_of(cell: str) -> str:
+    """The part that a cell belongs to: safety, of safety/hub."""
+    return cell.partition("/")[0]
 
 
-def table(header: list[str], lines: list[list[Any]]) -> str:
-    """Markdown."""
-    every = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in every)
+def rows_of(cells: Cells, part: str) -> Cells:
+    """The rows of a part, from all of its cells; {} if none is finished."""
+    found = [cell["rows"] for name, cell in cells.items() if part_of(name) == part]
+    return {name: row for rows in found for name, row in rows.items()}
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -66,27 +62,25 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def reference(known: dict[str, Any], name: str, row: Results, episodes: int) -> Any:
+def reference(known: dict[str, Any], name: str, row: dict[str, Any], episodes: int) -> Any:
     """What the prototype found, for a run of as many episodes as its own."""
     return known.get(name) if row.get("episodes", episodes) == episodes else None
 
 
-def markdown(results: Results) -> str:
+def text(cells: Cells) -> str:
     """Every table that the finished parts fill."""
-    parts = {
+    tables = {
         "figure": figure_table,
         "hub": hub_table,
         "safety": safety_table,
         "bounds": bounds_table,
         "offline": offline_table,
     }
-    return (
-        "\n\n".join(make(rows(results[name])) for name, make in parts.items() if name in results)
-        + "\n"
-    )
+    rows = {part: rows_of(cells, part) for part in tables}
+    return sections(*(make(rows[part]) for part, make in tables.items() if rows[part]))
 
 
-def figure_table(part: Results) -> str:
+def figure_table(part: Cells) -> str:
     """The paper's MDP: every method under both families of bounds."""
     lines = []
     for name, row in part.items():
@@ -103,16 +97,15 @@ def figure_table(part: Results) -> str:
         "η",
         "bounds",
         "method",
-        "violating episodes a seed",
+        "violating episodes per seed",
         "least return",
         "regret at the end",
+        "baseline / mixed share",
     ]
-    return "Paper's MDP, γ = 0.9 V^b, in brackets the reference:\n\n" + table(
-        header + ["baseline / mixed share"], lines
-    )
+    return table(header, lines, "Paper's MDP, γ = 0.9 V^b, in brackets the reference:")
 
 
-def hub_table(part: Results) -> str:
+def hub_table(part: Cells) -> str:
     """Regret on the hub."""
     marks = list(next(iter(part.values()))["regret"])
     lines = [
@@ -128,12 +121,12 @@ def hub_table(part: Results) -> str:
         "method",
         *(f"regret at {count_label(int(mark))}" for mark in marks),
         "reference",
-        "violating episodes a seed",
+        "violating episodes per seed",
     ]
-    return "Hub, scale 0.1:\n\n" + table(header, lines)
+    return table(header, lines, "Hub, scale 0.1:")
 
 
-def safety_table(part: Results) -> str:
+def safety_table(part: Cells) -> str:
     """Violations."""
     lines = []
     for name, row in part.items():
@@ -152,10 +145,10 @@ def safety_table(part: Results) -> str:
         "episodes that violate",
         "least return",
     ]
-    return "Violations:\n\n" + table(header, lines)
+    return table(header, lines, "Violations:")
 
 
-def bounds_table(part: Results) -> str:
+def bounds_table(part: Cells) -> str:
     """Wrong bounds."""
     lines = [
         [*name.split("/"), f"{row['plans']:,}", f"{row['wrong']:,} of {row['bounds']:,}"]
@@ -166,10 +159,10 @@ def bounds_table(part: Results) -> str:
         "at every plan (the anchored family is for candidates alone: random policies are bounded "
         "by the other one):"
     )
-    return f"{about}\n\n" + table(["MDP", "bounds", "scale", "plans", "wrong"], lines)
+    return table(["MDP", "bounds", "scale", "plans", "wrong"], lines, about)
 
 
-def offline_table(part: Results) -> str:
+def offline_table(part: Cells) -> str:
     """Certificates and regret against the size of the dataset."""
     lines = []
     for size, row in part.items():
@@ -198,30 +191,23 @@ def offline_table(part: Results) -> str:
         "scale 0.1",
     ]
     header += ["regret, scale 0.1", "reference", "violating episodes"]
-    return "Offline baseline on the hub:\n\n" + table(header, lines)
+    return table(header, lines, "Offline baseline on the hub:")
 
 
-def draw(results: Results, path: Path) -> None:
+def draw(cells: Cells, path: Path) -> None:
     """A panel for each of: the paper's figure twice, regret on the hub, regret against data."""
-    figure = rows(results.get("figure"))
-    panels: list[Callable[[Axes], None]] = [
-        partial(draw_returns, part=figure, eta=eta) for eta in (5, 10) if figure
-    ]
-    if "hub" in results:
-        panels.append(partial(draw_regret, part=rows(results["hub"])))
-    if "offline" in results:
-        panels.append(partial(draw_offline, part=rows(results["offline"])))
-    if not panels:
-        return
-    columns = min(2, len(panels))
-    with styled():
-        sheet = new_figure(5.6 * columns, 3.5 * -(-len(panels) // columns))
-        for place, panel in enumerate(panels):
-            panel(sheet.add_subplot(-(-len(panels) // columns), columns, place + 1))
-        save_figure(sheet, path)
+    figure, hub, offline = (rows_of(cells, part) for part in ("figure", "hub", "offline"))
+    panels: list[Panel] = []
+    if figure:
+        panels += [partial(draw_returns, part=figure, eta=eta) for eta in (5, 10)]
+    if hub:
+        panels.append(partial(draw_regret, part=hub))
+    if offline:
+        panels.append(partial(draw_offline, part=offline))
+    picture(path, panels, 5.6, 3.5)
 
 
-def draw_returns(axes: Axes, part: Results, eta: int) -> None:
+def draw_returns(axes: Axes, part: Cells, eta: int) -> None:
     """Average expected return against episodes, with the constraint."""
     found = {method: part[f"{eta}/kl/{method}"] for method in ("stepmix", "epsmix", "ucbvi")}
     ends = []
@@ -249,7 +235,7 @@ def draw_returns(axes: Axes, part: Results, eta: int) -> None:
     )
 
 
-def draw_regret(axes: Axes, part: Results) -> None:
+def draw_regret(axes: Axes, part: Cells) -> None:
     """Regret against episodes."""
     ends = []
     for method, row in part.items():
@@ -269,8 +255,8 @@ def draw_regret(axes: Axes, part: Results) -> None:
     )
 
 
-def draw_offline(axes: Axes, part: Results) -> None:
-    """Regret against the size of the dataset, with a dot a dataset."""
+def draw_offline(axes: Axes, part: Cells) -> None:
+    """Regret against the size of the dataset, with a dot per dataset."""
     done = {int(size): row for size, row in part.items() if "regret_of_seeds" in row}
     refused = [int(size) for size in part if int(size) not in done]
     for size, row in done.items():

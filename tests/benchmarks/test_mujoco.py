@@ -13,6 +13,7 @@ from benchmarks.mujoco_report import draw, text
 from benchmarks.peers.mujoco_actions import LONGEST, ROWS, random_actions
 from benchmarks.report import spread
 from jaxrl.errors import JaxrlError
+from tests.tables import unpadded
 
 
 def test_the_plan_keeps_large_sizes_from_slow_contenders():
@@ -117,7 +118,7 @@ def record():
 
 
 def test_the_tables_tell_rates_ratios_and_failures(record):
-    lines = text(record).splitlines()
+    lines = unpadded(text(record)).splitlines()
     assert "| 64 | 45k [40k, 50k] | 42.5k [40k, 45k] | 25k [20k, 30k] | failed |" in lines
     assert "| 512 | 95% [90%, 100%] | 1.75× [1.50×, 2.00×] | – |" in lines
     ppo = (

@@ -1,15 +1,18 @@
 """Tables, ratios and files of the benchmarks,
 from records with numbers that can be checked by eye."""
 
+import importlib
 import json
 
 import pytest
 
 from benchmarks import report, venvs
-from benchmarks.report import device_name, markdown, spread, steps
+from benchmarks.report import device_name, spread, steps
 from benchmarks.throughput_report import draw, ratios, text
 from benchmarks.workers import summary
+from experiments.harness import command_line, signed
 from jaxrl.errors import JaxrlError
+from tests.tables import unpadded
 
 
 def result(*rates, **more):
@@ -86,15 +89,6 @@ def test_spread():
     }
 
 
-def test_markdown_has_a_column_for_every_key():
-    assert markdown([{"a": 1}, {"a": None, "b": "x"}]).splitlines() == [
-        "| a | b |",
-        "| --- | --- |",
-        "| 1 | – |",
-        "| – | x |",
-    ]
-
-
 def test_steps_are_lines_where_there_is_no_terminal(capsys):
     with steps(2) as begin:
         begin("first")
@@ -118,7 +112,7 @@ def test_the_fastest_variant_counts(record):
 
 
 def test_the_text_holds_every_number_and_every_failure(record):
-    lines = text(record).splitlines()
+    lines = unpadded(text(record)).splitlines()
     smallest = "| 4 | 128 | 300 [200, 400] | 100 | 850 [800, 900] | 3.00× [2.00×, 4.00×]"
     assert f"{smallest} | 36% [22%, 50%] |" in lines
     assert "| 1,024 | 16 | 2M | failed | – | – | – |" in lines
@@ -129,8 +123,37 @@ def test_the_text_holds_every_number_and_every_failure(record):
 
 def test_results_are_written(record, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    report.write("name", {"a": 1.5}, "text\n\n")
-    assert json.loads((tmp_path / "name.json").read_text()) == {"a": 1.5}
-    assert (tmp_path / "name.md").read_text() == "text\n"
+    command = command_line()
+    said = report.write("name", {"a": 1.5}, "text\n\n")
+    found = json.loads((tmp_path / "name.json").read_text())
+    assert found == {"commands": [command], "a": 1.5}
+    assert (tmp_path / "name.md").read_text() == f"text\n\nMade by `{command}`.\n"
+    assert said.startswith("text\n\nMade by")
     draw(record, tmp_path / "name.png")
     assert (tmp_path / "name.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("compile_time_cpu2", "compile_time"),
+        ("environments_cpu2", "environments"),
+        ("inputs", "inputs"),
+        ("log_checkpoints", "log_checkpoints"),
+        ("log_checkpoints_short", "log_checkpoints"),
+        ("memory_cpu1", "memory"),
+        ("mujoco_cpu2", "mujoco_report"),
+        ("mutants", "mutants"),
+        ("pairs", "pairs"),
+        ("same_bits", "same_bits"),
+        ("scaling_cpu2", "scaling"),
+        ("stepmix", "stepmix"),
+        ("throughput_cpu2", "throughput_report"),
+        ("throughput_cpu2_million", "throughput_report"),
+    ],
+)
+def test_the_published_tables_are_those_of_the_json(name, module):
+    found = json.loads((report.RESULTS / f"{name}.json").read_text())
+    expected = importlib.import_module(f"benchmarks.{module}").text(found)
+    expected = signed(expected.rstrip(), found.get("commands", []))
+    assert (report.RESULTS / f"{name}.md").read_text() == f"{expected}\n"

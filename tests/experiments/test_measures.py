@@ -3,7 +3,6 @@ or known beforehand."""
 
 import importlib
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +19,12 @@ from jaxrl.train.experiment import Experiment, RunSettings
 from jaxrl.types import View
 from tests.envs.acting import actor
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = NetworkConfig(hidden_sizes=(4,))
 
 
-@pytest.fixture(autouse=True)
-def measures(monkeypatch):
+@pytest.fixture
+def measures():
     """The module as the experiments find it, beside them."""
-    monkeypatch.syspath_prepend(ROOT / "experiments")
     return importlib.import_module("measures")
 
 

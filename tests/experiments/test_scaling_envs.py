@@ -3,21 +3,21 @@ and what the tables say."""
 
 import importlib
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import harness
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.envs.registry import make
 from jaxrl.envs.suites.bandit import fixed_states
 from jaxrl.nn.actor_critic import NetworkConfig
 from jaxrl.train.output.console import Console
 from jaxrl.types import View
+from tests.tables import unpadded
 
-ROOT = Path(__file__).resolve().parents[2]
 CHEAP = {"xla_backend_optimization_level": 1}
 SMALL = PPOConfig(
     num_steps=1,
@@ -30,13 +30,10 @@ SMALL = PPOConfig(
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    """The experiment as it runs from its folder,
-    with results of its own and nothing but tiny networks."""
-    monkeypatch.syspath_prepend(ROOT / "experiments")
+def script(monkeypatch):
+    """The experiment with nothing but tiny networks."""
     module = importlib.import_module("scaling_envs")
     tiny = NetworkConfig(hidden_sizes=(4,), train_std=False)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "BASE", 8)
     monkeypatch.setattr(
         module,
@@ -91,7 +88,7 @@ def tiny_budget(script, **changes):
 
 
 def test_cells_have_the_settings_of_their_names(script):
-    cells = dict(script.bandit_cells(script.NORMAL._replace(factors=(4,))))
+    cells = dict(script.bandit_trials(script.NORMAL._replace(factors=(4,))))
     configs = {name: cell.experiment.config for name, cell in cells.items()}
     assert configs["bandit/plateau/4096"].num_envs == 4096
     assert (
@@ -103,7 +100,7 @@ def test_cells_have_the_settings_of_their_names(script):
     assert configs["bandit/sweep/num_epochs/8"].num_epochs == 8
     assert all(not config.anneal_learning_rate for config in configs.values())
 
-    games = dict(script.minatar_cells(tiny_budget(script)))
+    games = dict(script.minatar_trials(tiny_budget(script)))
     assert list(games) == [f"minatar/Breakout-MinAtar/{cell}" for cell in ("2/R1", "8/R1", "8/R3")]
     assert [cell.iterations for cell in games.values()] == [32, 8, 8]
     scaled = games["minatar/Breakout-MinAtar/8/R3"].experiment.config
@@ -113,56 +110,31 @@ def test_cells_have_the_settings_of_their_names(script):
 def test_every_budgets_settings_fit_ppo(script, monkeypatch):
     monkeypatch.undo()
     for budget in (script.NORMAL, script.QUICK, script.FULL):
-        for name, cell in [*script.bandit_cells(budget), *script.minatar_cells(budget)]:
+        for name, cell in [*script.bandit_trials(budget), *script.minatar_trials(budget)]:
             algorithm = ppo(make("bandit/contextual"), cell.experiment.config)
             assert algorithm.budget.steps == cell.iterations, name
 
 
-def test_a_finished_cell_is_trained_again_only_if_its_settings_change(
-    script, monkeypatch, tmp_path
-):
-    trained = []
-    record = {"scores": []}
-    monkeypatch.setattr(
-        script, "train_cell", lambda cell, *_: trained.append(cell.experiment.config) or record
-    )
-    path, results = tmp_path / "results.json", {"versions": {}, "cells": {}}
-    cells = dict(script.bandit_cells(tiny_budget(script)))
-    script.train_missing(cells, results, path, Console())
-    assert len(trained) == len(cells) == len(json.loads(path.read_text())["cells"]) == 7
-
-    older = json.loads(path.read_text())
-    for record in older["cells"].values():
-        del record["asked"]["config"]["outer_step_size"]  # as if PPO had got it since
-    script.train_missing(cells, older, path, Console())
-    assert len(trained) == 7
-    cell = cells["bandit/plateau/16"]
-    cells["bandit/plateau/16"] = cell._replace(
-        experiment=cell.experiment.changed({"learning_rate": 0.5})
-    )
-    script.train_missing(cells, json.loads(path.read_text()), path, Console())
-    assert [config.learning_rate for config in trained[7:]] == [0.5]
-
-
-@pytest.mark.parametrize(
-    ("name", "budget"), [("scaling_envs", "NORMAL"), ("scaling_envs_quick", "QUICK")]
-)
-def test_what_is_published_is_not_trained_again(script, monkeypatch, name, budget):
-    monkeypatch.undo()  # of settings; the module is imported
-    records = json.loads((ROOT / f"experiments/results/{name}.json").read_text())["cells"]
-    size = getattr(script, budget)
-    cells = dict([*script.bandit_cells(size), *script.minatar_cells(size)])
-    assert [cell for cell in cells if not script.is_finished(cells[cell], records.get(cell))] == []
+def test_a_trial_of_other_settings_asks_something_else(script, tmp_path):
+    trials = dict(script.bandit_trials(tiny_budget(script)))
+    assert len(trials) == 7
+    trial = trials["bandit/plateau/16"]
+    changed = trial._replace(experiment=trial.experiment.changed({"learning_rate": 0.5}))
+    found = {"asked": script.plain(trial.asked())}
+    assert harness.is_finished(trial.cell(tmp_path, Console()), found)
+    assert not harness.is_finished(changed.cell(tmp_path, Console()), found)
+    released = trials["bandit/release"]
+    assert script.cpu_hours(released) > script.cpu_hours(trial) > 0
 
 
 @pytest.mark.slow
 def test_a_release_goes_on_from_the_plateaus_policy(script, tmp_path):
-    cell = dict(script.bandit_cells(tiny_budget(script)))["bandit/release"]
+    cell = dict(script.bandit_trials(tiny_budget(script)))["bandit/release"]
     still = {"learning_rate": 0.0, "num_envs": 16, "ewma_center_of_mass": 3.0}
     with jax.debug_key_reuse(
         False
     ):  # which does not know that the loop consumes what it is donated
-        record = script.train_cell(
+        record = script.train_trial(
             cell._replace(releases={"still": still}), tmp_path / "release", Console(quiet=True)
         )
     assert np.shape(record["scores"]) == (5, 1, 2) and record["batch"] == 8
@@ -195,7 +167,7 @@ def test_tables_say_what_was_met(script, tmp_path):
     budget = script.NORMAL._replace(batches=(256, 512, 1024, 2048, 4096), factors=(4, 16))
     script.BASE = 1024
     cells = {}
-    for name, cell in [*script.bandit_cells(budget), *script.minatar_cells(budget)]:
+    for name, cell in [*script.bandit_trials(budget), *script.minatar_trials(budget)]:
         regret = (
             1.0 / np.sqrt(cell.experiment.config.num_envs) * (3.0 if name.endswith("R4") else 1.0)
         )
@@ -206,18 +178,18 @@ def test_tables_say_what_was_met(script, tmp_path):
     assert found["largest / smallest KL of an iteration, B ≥ 1024, R1"][0] == pytest.approx(
         1.0, rel=1e-3
     )
-    assert found["transitions a nat at B = 16384 / at 4096"][0] == pytest.approx(4.0, rel=1e-3)
+    assert found["transitions per nat at B = 16384 / at 4096"][0] == pytest.approx(4.0, rel=1e-3)
     assert found["regret of R4 / of R1 at 16 times the environments"][0] == pytest.approx(
         3.0, rel=1e-3
     )
 
-    text = report.markdown(cells)
+    text = unpadded(report.text(cells))
     assert "**not met**" not in text and text.count("| met |") == len(found) == 11
     assert text.count("\n| Breakout-MinAtar |") == 15
     figures.draw(cells, tmp_path / "all.png")
     assert (tmp_path / "all.png").stat().st_size > 10_000
 
     few = {name: cells[name] for name in ("bandit/plateau/256", "minatar/Breakout-MinAtar/16/R1")}
-    assert "Expectations" not in report.markdown(few) and "| 256 |" in report.markdown(few)
+    assert "Expectations" not in report.text(few) and "| 256 |" in unpadded(report.text(few))
     figures.draw(few, tmp_path / "few.png")
-    assert report.markdown({}) == "" and figures.draw({}, tmp_path / "none.png") is None
+    assert report.text({}) == "" and figures.draw({}, tmp_path / "none.png") is None

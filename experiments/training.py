@@ -1,0 +1,141 @@
+"""What the experiments that train share: run folders that resume, what was asked of them,
+scores and cells of tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import Cell, same_request
+
+from jaxrl.analysis.plots import plot_comparison
+from jaxrl.analysis.runs import Run, load_run
+from jaxrl.analysis.statistics import mean_interval
+from jaxrl.train.experiment import Experiment
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.loop import resume, train
+from jaxrl.train.output.console import Console
+from jaxrl.train.runner import Result
+from jaxrl.train.trust import NOBODY
+
+
+def request(experiment: Experiment) -> dict[str, Any]:
+    """All that decides the numbers of a run, as plain data."""
+    return request_of(experiment.description())
+
+
+def request_of(description: dict[str, Any]) -> dict[str, Any]:
+    """The same of a run folder's description.
+
+    Of devices it says nothing: seeds may be dealt out to any number of them.
+    """
+    run = description["run"]
+    names = ("algorithm", "environment", "environment_options", "config", "sweep")
+    about = {name: description[name] for name in names}
+    return about | {
+        "run": {name: run[name] for name in ("seed", "num_seeds", "evaluation_episodes")}
+    }
+
+
+def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> None:
+    """Train into `folder`, go on with what is there, or leave it if it has finished.
+
+    A run of other settings that is there is replaced.
+    """
+    if not holds(folder, experiment):
+        train_anew(experiment, folder, console)
+    elif not is_finished(folder):
+        trust = NOBODY.also(*experiment.run.measures)
+        stop_if_stopped(resume(folder, console=console, trust=trust))
+
+
+def train_anew(experiment: Experiment, folder: Path, console: Console) -> Run:
+    """What a run leaves that is trained from the beginning, whatever is in the folder."""
+    stop_if_stopped(train(experiment, folder, overwrite=True, console=console))
+    return load_run(folder)
+
+
+def holds(folder: Path, experiment: Experiment) -> bool:
+    """Whether a run of this experiment, finished or not, is in the folder."""
+    if not (folder / "config.json").exists():
+        return False
+    before = request_of(read_description(folder))
+    return same_request(request(experiment), before, type(experiment.config)())
+
+
+def stop_if_stopped(result: Result) -> None:
+    """End the program if a signal ended its run early: what is there is no result,
+    and no other run is to begin."""
+    if result.signal and result.iteration < result.num_iterations:
+        sys.exit(128 + result.signal)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has had its last evaluation."""
+    if not (folder / "evaluations.npz").exists():
+        return False
+    evaluated = load_run(folder).evaluations["iteration"]
+    return len(evaluated) > 0 and evaluated[-1] == read_description(folder)["num_iterations"]
+
+
+def scored(
+    experiment: Experiment,
+    folder: Path,
+    console: Console,
+    cpu_seconds_per_transition: float,
+    known: dict[str, Any] | None = None,
+) -> Cell:
+    """The cell of a run that is trained into `folder`: its score, beside what is known of it."""
+
+    def measure() -> dict[str, Any]:
+        console.note(f"{folder}")
+        train_or_resume(experiment, folder, console)
+        return score(folder) | (known or {})
+
+    transitions = experiment.config.total_steps * experiment.run.num_seeds
+    hours = transitions * cpu_seconds_per_transition / 3600
+    return Cell(request(experiment), measure, hours, type(experiment.config)())
+
+
+def score(folder: Path) -> dict[str, Any]:
+    """The last evaluation of a run as plain data, in both modes;
+    the score is that of the deterministic one."""
+    run, description = load_run(folder), read_description(folder)
+    deterministic, stochastic = (
+        run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic")
+    )
+    low, high = mean_interval(deterministic) if len(deterministic) > 1 else (None, None)
+    return {
+        "task": run.environment,
+        "score": float(deterministic.mean()),
+        "low": low,
+        "high": high,
+        "stochastic": float(stochastic.mean()),
+        "seed_scores": [float(each) for each in deterministic],
+        "seed_scores_stochastic": [float(each) for each in stochastic],
+        "seeds": list(range(len(deterministic))),
+        "episodes_per_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
+        "transitions": description["num_iterations"] * description["samples_per_step"],
+        "training_seconds": run.metrics[-1]["seconds"],
+        "versions": description["versions"],
+    }
+
+
+def interval(row: dict[str, Any] | None, decimals: int = 0) -> str:
+    """A table's cell: the mean return of the deterministic mode,
+    and its interval if there is more than one seed."""
+    if row is None:
+        return ""
+    numbers = [
+        f"{row[name]:.{decimals}f}" for name in ("score", "low", "high") if row[name] is not None
+    ]
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+def draw_curves(folders: Sequence[Path], path: Path) -> None:
+    """Learning curves of finished runs. They are in the run folders alone: without all of these,
+    the picture that there is stays as it is."""
+    if folders and all(map(is_finished, folders)):
+        plot_comparison([load_run(folder) for folder in folders], path)
