@@ -1,7 +1,15 @@
 """The types that everything shares: spaces, transitions, metrics, Agent and Algorithm.
 
 Axes: `T` steps of a rollout, `N` parallel environments, `...` the shape of one observation or
-action.
+action. `jaxrl.core` says its shapes in types, `Float[Array, "T N"]`, and the tests check them; the
+names there, one for each meaning:
+
+    T    steps of a rollout              S  states of a tabular problem
+    N    environments, or episodes       A  actions in each of them
+    M    members of a population         H  steps of an episode, where all have as many
+    P    parameters, as one vector       J  candidate policies, as core.safety has them
+    D    coordinates of an action        K  functions of the state
+    *B   the axes of a batch, any number of them: rows, or environments, or none
 """
 
 from __future__ import annotations
@@ -13,11 +21,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
+from jaxtyping import Key as KeyOf
 
 from jaxrl.errors import JaxrlError, check_positive_int
 
 Array = jax.Array
-Key = jax.Array
+Key = KeyOf[Array, "..."]
+Number = float | np.floating
+Scalar = Number | Float[Array, ""]  # a hyperparameter: a number, or traced where it is swept
 PyTree = Any
 Metrics = dict[str, "Mean"]
 

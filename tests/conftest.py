@@ -2,9 +2,11 @@
 compilations cached, devices eight."""
 
 import gc
+import inspect
 import os
 import pathlib
 import tempfile
+import typing
 
 # Before the first import of JAX, so that child processes share the cache too.
 CACHE = pathlib.Path(
@@ -18,6 +20,17 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Before the first import of jaxrl: the functions of jaxrl/core check the types and shapes that
+# they are given and return, wherever a test has them called or traced.
+install_import_hook("jaxrl.core", "beartype.beartype")
+
+from jaxrl.core import distributions  # noqa: E402
+
+# A pytree is also made of what is no array: of shapes, by `jax.eval_shape`, and of any leaf.
+for distribution in typing.get_args(distributions.Distribution):
+    distribution.__init__ = inspect.unwrap(distribution.__init__)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

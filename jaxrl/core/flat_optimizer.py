@@ -11,21 +11,22 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from chex import Numeric
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Bool, Float
 
 from jaxrl.core.outer_loop import Ewma, ewma_init, ewma_update
 from jaxrl.core.tree import select_tree
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array, PyTree, Scalar
 
 
 class Learner(NamedTuple):
     """What a gradient step changes."""
 
-    params: Array
+    params: Float[Array, "P"]
     optimizer: PyTree
     proximal: Ewma | None  # an average of `params`, where one is kept
-    stopped: Array  # bool: the KL divergence exceeded its target, and nothing moves any more
+    # The KL divergence exceeded its target, and nothing moves any more.
+    stopped: Bool[Array, ""]
 
 
 class FlatOptimizer(NamedTuple):
@@ -35,11 +36,11 @@ class FlatOptimizer(NamedTuple):
     `unravel` makes of the parameters, whose updates are added as they are.
     """
 
-    max_grad_norm: Numeric  # the global norm to clip at
-    center_of_mass: Numeric | None = None  # age of the average of parameters; None: no average
-    target_kl: Numeric | None = None  # the KL divergence beyond which to stop; None: never
+    max_grad_norm: Scalar  # the global norm to clip at
+    center_of_mass: Scalar | None = None  # age of the average of parameters; None: no average
+    target_kl: Scalar | None = None  # the KL divergence beyond which to stop; None: never
     own: optax.GradientTransformation | None = None
-    unravel: Callable[[Array], PyTree] = lambda params: params
+    unravel: Callable[[Float[Array, "P"]], PyTree] = lambda params: params
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -48,7 +49,7 @@ class FlatOptimizer(NamedTuple):
             optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )
 
-    def init(self, params: Array) -> Learner:
+    def init(self, params: Float[Array, "P"]) -> Learner:
         """A learner before its first step."""
         proximal = None if self.center_of_mass is None else ewma_init(params)
         if self.own is None:
@@ -57,14 +58,20 @@ class FlatOptimizer(NamedTuple):
             optimizer = self.own.init(self.unravel(params))
         return Learner(params, optimizer, proximal, stopped=jnp.zeros((), bool))
 
-    def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
+    def step(
+        self,
+        learner: Learner,
+        grad: Float[Array, "P"],
+        kl: Float[Array, ""],
+        learning_rate: Scalar,
+    ) -> Learner:
         """One step along `grad`, unless `kl` exceeds `target_kl` or did so before an earlier step.
 
         `kl` is measured before the step.
         """
         params, optimizer = self._moved(learner, grad, learning_rate)
         proximal = learner.proximal
-        if proximal is not None:
+        if proximal is not None and self.center_of_mass is not None:
             proximal = ewma_update(proximal, params, self.center_of_mass)
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
@@ -72,7 +79,9 @@ class FlatOptimizer(NamedTuple):
         moved = Learner(params, optimizer, proximal, stopped)
         return select_tree(stopped, learner, moved)._replace(stopped=stopped)
 
-    def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
+    def _moved(
+        self, learner: Learner, grad: Float[Array, "P"], learning_rate: Scalar
+    ) -> tuple[Float[Array, "P"], PyTree]:
         """(parameters, state of the optimiser) after one step."""
         if self.own is None:
             direction, optimizer = self.optimizer.update(grad, learner.optimizer)

@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
+from jaxtyping import Float
 
-from jaxrl.types import Array, Mean, Metrics, PyTree
+from jaxrl.types import Array, Mean, Metrics, PyTree, Scalar
 
 
 class Ewma(NamedTuple):
-    """An exponentially weighted mean of parameters, and the sum of the weights, float32 []."""
+    """An exponentially weighted mean of parameters, and the sum of the weights."""
 
     mean: PyTree
-    weight: Array
+    weight: Float[Array, ""]
 
 
 def ewma_init(params: PyTree) -> Ewma:
@@ -28,7 +28,7 @@ def ewma_init(params: PyTree) -> Ewma:
     return Ewma(params, jnp.ones(()))
 
 
-def ewma_update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
+def ewma_update(ewma: Ewma, params: PyTree, center_of_mass: Scalar) -> Ewma:
     """The mean with `params` as its newest entry.
 
     `center_of_mass` is the mean's age in updates once it has forgotten its start.
@@ -49,7 +49,7 @@ def ewma_update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
     return Ewma(mean, weight)
 
 
-def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
+def outer_step(old: PyTree, new: PyTree, size: Scalar) -> PyTree:
     """θ_old + σ (θ_new − θ_old), which is θ_new to the last bit for σ = 1.
 
     Source: Tan et al., Beyond the Boundaries of Proximal Policy Optimization (2024), arXiv
@@ -58,7 +58,9 @@ def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
     return jax.tree.map(lambda old, new: new + (size - 1.0) * (new - old), old, new)
 
 
-def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size: int) -> Mean:
+def gradient_noise_scale(
+    small: Float[Array, ""], large: Float[Array, ""], small_size: int, large_size: int
+) -> Mean:
     """The batch size at which noise and signal of the gradient are equal, as (tr Σ, |G|²).
 
     In transitions. From the mean squared norms of gradients over b and over B samples, E|G_b|² =
@@ -80,7 +82,7 @@ def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size
 
 
 def update_metrics(
-    seen: dict[str, Array], kl: Array, batch_size: int, minibatch_size: int
+    seen: dict[str, Array], kl: Float[Array, ""], batch_size: int, minibatch_size: int
 ) -> Metrics:
     """The metrics of one outer step, from the diagnostics `seen` by its gradient steps.
 
