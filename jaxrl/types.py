@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -338,7 +338,11 @@ class Log:
         return self.written[0, 0], self.written[0, 1]
 
 
-class Algorithm(NamedTuple):
+State = TypeVar("State")  # of an algorithm: everything that resuming needs
+Policy = TypeVar("Policy")  # of its agent
+
+
+class Algorithm(NamedTuple, Generic[State, Policy]):
     """A learner as pure functions, made by one factory per algorithm, e.g. `ppo(env, config)`.
 
     init:   (key) -> State.               Everything that resuming needs is in State.
@@ -351,10 +355,10 @@ class Algorithm(NamedTuple):
     begin_from: (State, Policy) -> State.  A first state that goes on with another run's policy.
     """
 
-    init: Callable[[Key], PyTree]
-    step: Callable[[PyTree], tuple[PyTree, Metrics]]
-    policy: Callable[[PyTree], PyTree]
+    init: Callable[[Key], State]
+    step: Callable[[State], tuple[State, Metrics]]
+    policy: Callable[[State], Policy]
     agent: Agent
     budget: Budget
     sharded: PyTree = False
-    begin_from: Callable[[PyTree, PyTree], PyTree] | None = None
+    begin_from: Callable[[State, Policy], State] | None = None
