@@ -132,8 +132,3 @@ def make_torso(
     if kind == "cnn":
         return GridCNN(hidden_sizes, activation, compute_dtype=compute_dtype)
     return MLP(hidden_sizes, activation, event_ndim, compute_dtype)
-
-
-def parameter_count(params: dict) -> int:
-    """How many numbers a parameter tree holds."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
