@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Float
 from jaxtyping import Key as KeyOf
 
@@ -31,6 +32,7 @@ Key = KeyOf[Array, "..."]
 Number = float | np.floating
 Scalar = Number | Float[Array, ""]  # a hyperparameter: a number, or traced where it is swept
 PyTree = Any
+Bound = float | tuple["Bound", ...]  # of a space: a number, or nested like its shape
 Metrics = dict[str, "Mean"]
 
 
@@ -41,10 +43,10 @@ class Box:
     Bounds are scalars, or tuples nested like the shape; ±inf: unbounded.
     """
 
-    low: Any
-    high: Any
+    low: Bound
+    high: Bound
     shape: tuple[int, ...]
-    dtype: Any = np.float32
+    dtype: DTypeLike = np.float32
 
     def __str__(self) -> str:
         return f"Box({', '.join(map(str, self.shape))}) {np.dtype(self.dtype).name}"
@@ -69,7 +71,7 @@ class Discrete:
 
     n: int
     shape: tuple[int, ...] = ()
-    dtype: Any = np.int32
+    dtype: DTypeLike = np.int32
 
     def __str__(self) -> str:
         return f"Discrete({self.n})"
@@ -84,7 +86,7 @@ class MultiDiscrete:
     """Vectors of whole numbers; entry i lies in 0 … nvec[i]−1."""
 
     nvec: tuple[int, ...]
-    dtype: Any = np.int32
+    dtype: DTypeLike = np.int32
 
     def __str__(self) -> str:
         return f"MultiDiscrete({', '.join(map(str, self.nvec))})"
@@ -228,7 +230,7 @@ class Mean(NamedTuple):
     count: Array  # type: ignore[assignment]
 
     @staticmethod
-    def of(values: Any, where: Any = True) -> Mean:
+    def of(values: ArrayLike, where: ArrayLike = True) -> Mean:
         """The pair for `values` (any shape), counting only entries where `where` holds."""
         values = jnp.asarray(values, jnp.float32)
         where = jnp.broadcast_to(jnp.asarray(where, bool), values.shape)

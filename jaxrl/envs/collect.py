@@ -8,7 +8,7 @@ bootstrap(rollout, values, last_value, value)     the value of every successor s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def collect(
         transition = seen._replace(final_observation=())
         return (state, memory, finals, episodes), (transition, view.first, extras, final)
 
-    finals: Any = ()
+    finals: PyTree = ()
     if in_slots:
         finals = truncation.init(critic_reads(memory, state.view), slots)
     carry = (state, memory, finals, no_episodes(vector))
