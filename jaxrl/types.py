@@ -1,24 +1,39 @@
 """The types that everything shares: spaces, transitions, metrics, Agent and Algorithm.
 
 Axes: `T` steps of a rollout, `N` parallel environments, `...` the shape of one observation or
-action.
+action. `jaxrl.core` says its shapes in types, `Float[Array, "T N"]`, and the tests check them; the
+names there, one for each meaning:
+
+    T    steps of a rollout              S  states of a tabular problem
+    N    environments, or episodes       A  actions in each of them
+    M    members of a population         H  steps of an episode, where all have as many
+    P    parameters, as one vector       J  candidate policies, as core.safety has them
+    D    coordinates of an action        K  functions of the state
+    C    critics of an ensemble
+    *B   the axes of a batch, any number of them: rows, or environments, or none
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Float
+from jaxtyping import Key as KeyOf
 
 from jaxrl.errors import JaxrlError, check_positive_int
 
 Array = jax.Array
-Key = jax.Array
+Key = KeyOf[Array, "..."]
+Number = float | np.floating
+Scalar = Number | Float[Array, ""]  # a hyperparameter: a number, or traced where it is swept
 PyTree = Any
+Bound = float | tuple["Bound", ...]  # of a space: a number, or nested like its shape
 Metrics = dict[str, "Mean"]
 
 
@@ -29,10 +44,10 @@ class Box:
     Bounds are scalars, or tuples nested like the shape; ±inf: unbounded.
     """
 
-    low: Any
-    high: Any
+    low: Bound
+    high: Bound
     shape: tuple[int, ...]
-    dtype: Any = np.float32
+    dtype: DTypeLike = np.float32
 
     def __str__(self) -> str:
         return f"Box({', '.join(map(str, self.shape))}) {np.dtype(self.dtype).name}"
@@ -57,7 +72,7 @@ class Discrete:
 
     n: int
     shape: tuple[int, ...] = ()
-    dtype: Any = np.int32
+    dtype: DTypeLike = np.int32
 
     def __str__(self) -> str:
         return f"Discrete({self.n})"
@@ -72,7 +87,7 @@ class MultiDiscrete:
     """Vectors of whole numbers; entry i lies in 0 … nvec[i]−1."""
 
     nvec: tuple[int, ...]
-    dtype: Any = np.int32
+    dtype: DTypeLike = np.int32
 
     def __str__(self) -> str:
         return f"MultiDiscrete({', '.join(map(str, self.nvec))})"
@@ -222,7 +237,7 @@ class Mean(NamedTuple):
     count: Array  # type: ignore[assignment]
 
     @staticmethod
-    def of(values: Any, where: Any = True) -> Mean:
+    def of(values: ArrayLike, where: ArrayLike = True) -> Mean:
         """The pair for `values` (any shape), counting only entries where `where` holds."""
         values = jnp.asarray(values, jnp.float32)
         where = jnp.broadcast_to(jnp.asarray(where, bool), values.shape)
@@ -339,7 +354,11 @@ class Log:
         return self.written[0, 0], self.written[0, 1]
 
 
-class Algorithm(NamedTuple):
+State = TypeVar("State")  # of an algorithm: everything that resuming needs
+Policy = TypeVar("Policy")  # of its agent
+
+
+class Algorithm(NamedTuple, Generic[State, Policy]):
     """A learner as pure functions, made by one factory per algorithm, e.g. `ppo(env, config)`.
 
     init:   (key) -> State.               Everything that resuming needs is in State.
@@ -352,10 +371,10 @@ class Algorithm(NamedTuple):
     begin_from: (State, Policy) -> State.  A first state that goes on with another run's policy.
     """
 
-    init: Callable[[Key], PyTree]
-    step: Callable[[PyTree], tuple[PyTree, Metrics]]
-    policy: Callable[[PyTree], PyTree]
+    init: Callable[[Key], State]
+    step: Callable[[State], tuple[State, Metrics]]
+    policy: Callable[[State], Policy]
     agent: Agent
     budget: Budget
     sharded: PyTree = False
-    begin_from: Callable[[PyTree, PyTree], PyTree] | None = None
+    begin_from: Callable[[State, Policy], State] | None = None

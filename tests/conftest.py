@@ -1,9 +1,13 @@
 """What every test runs under: silent broadcasting and reused keys are errors,
 compilations cached, devices eight."""
 
+import dataclasses
 import gc
+import importlib
+import inspect
 import os
 import pathlib
+import pkgutil
 import tempfile
 
 # Before the first import of JAX, so that child processes share the cache too.
@@ -18,6 +22,19 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Before the first import of jaxrl: the functions of jaxrl/core check the types and shapes that
+# they are given and return, wherever a test has them called or traced.
+install_import_hook("jaxrl.core", "beartype.beartype")
+
+import jaxrl.core  # noqa: E402
+
+# A pytree is also made of what is no array: of shapes, by `jax.eval_shape`, and of any leaf.
+for module in pkgutil.walk_packages(jaxrl.core.__path__, "jaxrl.core."):
+    for made in vars(importlib.import_module(module.name)).values():
+        if dataclasses.is_dataclass(made):
+            made.__init__ = inspect.unwrap(made.__init__)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

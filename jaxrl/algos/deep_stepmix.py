@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl.algos.ppo import PPOConfig, ppo, ppo_agent
+from jaxrl.algos.ppo import Policy, PPOConfig, ppo, ppo_agent
 from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.core.safety import bernstein, mixture
 from jaxrl.core.safety.bernstein import Evidence
@@ -140,7 +140,7 @@ def deep_stepmix(
     *,
     baseline: Actor | None = None,
     shards: Shards = SINGLE,
-) -> Algorithm:
+) -> Algorithm[Any, Policy]:
     """Deep StepMix for `env` behind a `baseline`.
 
     The command line reads the baseline from the run folder that `config` names.
@@ -155,7 +155,8 @@ def deep_stepmix(
     config = replace(config, num_steps=max(config.num_steps, env.horizon))
     num_envs = shards.split("num_envs", config.num_envs)
     vector = GuidedEnv(env, Fresh(env), num_envs, baseline=baseline, config=config, shards=shards)
-    algorithm = ppo(env, config, vector=vector, shards=shards)
+    # PPO's state, but with a Round for the state of its environments.
+    algorithm: Algorithm[Any, Policy] = ppo(env, config, vector=vector, shards=shards)
 
     def step(state: Any) -> tuple[Any, Metrics]:
         after, metrics = algorithm.step(state)

@@ -172,7 +172,7 @@ def ppo(
     optimizer: optax.GradientTransformation | None = None,
     shards: Shards = SINGLE,
     **inputs: Any,
-) -> Algorithm:
+) -> Algorithm[PPOState, Policy]:
     """PPO for `env`.
 
     vector:    replaces the environments that `config` describes: guided ones, say, or ones that

@@ -99,7 +99,8 @@ def check_factory(found: Any, path: str) -> None:
     """
     hints = type_hints(found) if inspect.isfunction(found) else {}
     config = hints.get("config")
-    makes_one = hints.get("return") is Algorithm
+    result = hints.get("return")
+    makes_one = Algorithm in (result, typing.get_origin(result))
     if not (makes_one and isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise JaxrlError(
             f"algorithm {path!r} is {what_is(found)}, but must be a function that says what it "

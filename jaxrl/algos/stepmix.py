@@ -122,7 +122,7 @@ def stepmix(
     baseline: Array | None = None,
     dataset: RecordedEpisodes | None = None,
     shards: Shards = SINGLE,
-) -> Algorithm:
+) -> Algorithm[StepMixState, Mixture]:
     """StepMix, or another `config.method`, for a tabular `env`.
 
     `baseline` [H, S, A], when given, replaces the one that `config` names. With a `dataset` the

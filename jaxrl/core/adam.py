@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import optax
-from chex import Numeric
+
+from jaxrl.types import PyTree, Scalar
 
 # Its direction alone. The constants are Kingma & Ba's (2015).
 _DIRECTION = optax.scale_by_adam()
 
 
-def init(params: Any) -> Any:
+def init(params: PyTree) -> PyTree:
     """The state of Adam before the first step on `params`."""
     return _DIRECTION.init(params)
 
 
-def descend(params: Any, gradient: Any, state: Any, learning_rate: Numeric) -> tuple[Any, Any]:
+def descend(
+    params: PyTree, gradient: PyTree, state: PyTree, learning_rate: Scalar
+) -> tuple[PyTree, PyTree]:
     """(parameters, state) after one step.
 
         m ← β1 m + (1 − β1) g,   v ← β2 v + (1 − β2) g²

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool
 
 from jaxrl.types import Array
 
 
 @jax.custom_batching.custom_vmap
-def any_member(needed: Array) -> Array:
-    """Whether any member of a vmapped population needs it, bool []; without vmap, `needed` itself.
+def any_member(needed: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Whether any member of a vmapped population needs it; without vmap, `needed` itself.
 
     For work that changes nothing where it is not needed: a loop over it of at most one round runs
     for all members, or for none. If each decided alone, vmap would run it for all of them every
@@ -21,7 +22,7 @@ def any_member(needed: Array) -> Array:
 
 @any_member.def_vmap
 def _any_member_of_axis(
-    axis_size: int, in_batched: list[bool], needed: Array
-) -> tuple[Array, bool]:
+    axis_size: int, in_batched: list[bool], needed: Bool[Array, "M"]
+) -> tuple[Bool[Array, ""], bool]:
     del axis_size, in_batched
     return any_member(jnp.any(needed)), False

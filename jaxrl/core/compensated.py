@@ -10,17 +10,18 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float32
 
 
 class Sum(NamedTuple):
-    """The sum of the terms so far is `value + remainder`; each is float32 [...].
+    """The sum of the terms so far is `value + remainder`.
 
     `value` is that sum rounded to float32, and so the result; `remainder` is at most half the
     distance from it to the next float32.
     """
 
-    value: Array
-    remainder: Array
+    value: Float32[Array, "*B"]
+    remainder: Float32[Array, "*B"]
 
 
 def zeros(shape: int | tuple[int, ...]) -> Sum:
@@ -28,8 +29,8 @@ def zeros(shape: int | tuple[int, ...]) -> Sum:
     return Sum(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
-def add(total: Sum, term: Array) -> Sum:
-    """One term more, [...] of the sum's shape: adds a number to an unevaluated sum of two.
+def add(total: Sum, term: Float32[Array, "*B"]) -> Sum:
+    """One term more, of the sum's shape: adds a number to an unevaluated sum of two.
 
         (s, e) = two_sum(value, term)         s + e = value + term exactly, s rounded
         (value, remainder) ← two_sum(s, e + remainder)
@@ -55,14 +56,18 @@ def add(total: Sum, term: Array) -> Sum:
     return Sum(*_ordered_two_sum(rounded, error + total.remainder))
 
 
-def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def _two_sum(
+    a: Float32[Array, "*B"], b: Float32[Array, "*B"]
+) -> tuple[Float32[Array, "*B"], Float32[Array, "*B"]]:
     """(a + b rounded, what the rounding left out), the latter exact."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
-def _ordered_two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def _ordered_two_sum(
+    a: Float32[Array, "*B"], b: Float32[Array, "*B"]
+) -> tuple[Float32[Array, "*B"], Float32[Array, "*B"]]:
     """`_two_sum` in half the operations, for |a| ≥ |b| or a = 0 (Dekker 1971)."""
     total = a + b
     return total, b - (total - a)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import chex
 import jax
 import jax.numpy as jnp
-from chex import Numeric
-from jax import Array
+from jaxtyping import Float
+
+from jaxrl.types import Array, Scalar
 
 
 def temperature_loss(
-    log_alpha: Array, log_probability: Array, target_entropy: Numeric, of_logarithm: bool
-) -> Array:
+    log_alpha: Float[Array, ""],
+    log_probability: Float[Array, "B"],
+    target_entropy: Scalar,
+    of_logarithm: bool,
+) -> Float[Array, ""]:
     """A loss whose descent raises α where the entropy is below its target, and else lowers it.
 
         of_logarithm:  L = −log α · mean(log π(a|s) + H̄)
@@ -21,13 +24,12 @@ def temperature_loss(
     small. Nothing of it reaches the policy.
 
     Args:
-      log_alpha: log α, [].
-      log_probability: of actions that the policy has just drawn, in nats [B].
+      log_alpha: log α.
+      log_probability: of actions that the policy has just drawn, in nats.
       target_entropy: H̄ in nats, as −d for d actions in [−1, 1].
 
     Source: Haarnoja et al., Soft Actor-Critic Algorithms and Applications (2018), equation 18; the
     logarithm as in its authors' code.
     """
-    chex.assert_rank([log_alpha, log_probability], [0, 1])
     error = jax.lax.stop_gradient(jnp.mean(log_probability) + target_entropy)
     return -(log_alpha if of_logarithm else jnp.exp(log_alpha)) * error

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
+from jaxtyping import Float
 
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Ewma:
-    """An exponentially weighted mean of parameters, and the sum of the weights, float32 []."""
+    """An exponentially weighted mean of parameters, and the sum of the weights."""
 
     mean: PyTree
-    weight: Array
+    weight: Float[Array, ""]
 
 
 def init(params: PyTree) -> Ewma:
@@ -29,7 +29,7 @@ def init(params: PyTree) -> Ewma:
     return Ewma(params, jnp.ones(()))
 
 
-def update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
+def update(ewma: Ewma, params: PyTree, center_of_mass: Scalar) -> Ewma:
     """The mean with `params` as its newest entry.
 
     `center_of_mass` is the mean's age in updates once it has forgotten its start.
@@ -49,8 +49,12 @@ def update(ewma: Ewma, params: PyTree, center_of_mass: Numeric) -> Ewma:
     return Ewma(mean, weight)
 
 
-def anchor(ewma: Ewma | None, behavior: Array, log_probability: Callable[[PyTree], Array]) -> Array:
-    """Log-probabilities, [B], under the policy that a clipped objective is held to.
+def anchor(
+    ewma: Ewma | None,
+    behavior: Float[Array, "B"],
+    log_probability: Callable[[PyTree], Array],
+) -> Float[Array, "B"]:
+    """Log-probabilities under the policy that a clipped objective is held to.
 
     That is the mean of past ones, where one is kept, and else the one that acted, whose are given
     as `behavior`. `log_probability(params)` tells those of other parameters.

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from chex import Numeric
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Bool, Float
 
 from jaxrl.core import ewma
 from jaxrl.core.ewma import Ewma
 from jaxrl.core.tree import select_tree
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -27,10 +27,11 @@ from jaxrl.types import Array, PyTree
 class Learner:
     """What a gradient step changes."""
 
-    params: Array
+    params: Float[Array, "P"]
     optimizer: PyTree
     proximal: Ewma | None  # an average of `params`, where one is kept
-    stopped: Array  # bool: the KL divergence exceeded its target, and nothing moves any more
+    # The KL divergence exceeded its target, and nothing moves any more.
+    stopped: Bool[Array, ""]
 
 
 class FlatOptimizer(NamedTuple):
@@ -40,11 +41,11 @@ class FlatOptimizer(NamedTuple):
     `unravel` makes of the parameters, whose updates are added as they are.
     """
 
-    max_grad_norm: Numeric  # the global norm to clip at
-    center_of_mass: Numeric | None = None  # age of the average of parameters; None: no average
-    target_kl: Numeric | None = None  # the KL divergence beyond which to stop; None: never
+    max_grad_norm: Scalar  # the global norm to clip at
+    center_of_mass: Scalar | None = None  # age of the average of parameters; None: no average
+    target_kl: Scalar | None = None  # the KL divergence beyond which to stop; None: never
     own: optax.GradientTransformation | None = None
-    unravel: Callable[[Array], PyTree] = lambda params: params
+    unravel: Callable[[Float[Array, "P"]], PyTree] = lambda params: params
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -76,14 +77,20 @@ class FlatOptimizer(NamedTuple):
         flat, _ = ravel_pytree(gradient)
         return flat, seen
 
-    def step(self, learner: Learner, grad: Array, kl: Array, learning_rate: Array) -> Learner:
+    def step(
+        self,
+        learner: Learner,
+        grad: Float[Array, "P"],
+        kl: Float[Array, ""],
+        learning_rate: Scalar,
+    ) -> Learner:
         """One step along `grad`, unless `kl` exceeds `target_kl` or did so before an earlier step.
 
         `kl` is measured before the step.
         """
         params, optimizer = self._moved(learner, grad, learning_rate)
         proximal = learner.proximal
-        if proximal is not None:
+        if proximal is not None and self.center_of_mass is not None:
             proximal = ewma.update(proximal, params, self.center_of_mass)
         if self.target_kl is None:
             return Learner(params, optimizer, proximal, learner.stopped)
@@ -91,7 +98,9 @@ class FlatOptimizer(NamedTuple):
         moved = Learner(params, optimizer, proximal, stopped)
         return replace(select_tree(stopped, learner, moved), stopped=stopped)
 
-    def _moved(self, learner: Learner, grad: Array, learning_rate: Array) -> tuple[Array, PyTree]:
+    def _moved(
+        self, learner: Learner, grad: Float[Array, "P"], learning_rate: Scalar
+    ) -> tuple[Float[Array, "P"], PyTree]:
         """(parameters, state of the optimiser) after one step."""
         if self.own is None:
             direction, optimizer = self.optimizer.update(grad, learner.optimizer)

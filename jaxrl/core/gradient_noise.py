@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxrl.core.flat_optimizer import Learner
 from jaxrl.types import Array, Mean, PyTree
@@ -39,7 +40,9 @@ def scan_minibatches(
     return learner, seen | {"batch_gradient_norm": jnp.linalg.norm(gradient_sum / count)}
 
 
-def gradient_noise_scale(small: Array, large: Array, small_size: int, large_size: int) -> Mean:
+def gradient_noise_scale(
+    small: Float[Array, ""], large: Float[Array, ""], small_size: int, large_size: int
+) -> Mean:
     """The batch size at which noise and signal of the gradient are equal, as (tr Σ, |G|²).
 
     In transitions. From the mean squared norms of gradients over b and over B samples, E|G_b|² =

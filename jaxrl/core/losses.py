@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import chex
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jaxtyping import Float
 
 from jaxrl.core.shards import Shards
+from jaxrl.types import Scalar
 
 
 def clipped_surrogate(
-    log_probability: Array, old_log_probability: Array, advantage: Array, clip_epsilon: Numeric
-) -> Array:
-    """The policy loss of PPO, to be minimised.  [B] each → [B].
+    log_probability: Float[Array, "*B"],
+    old_log_probability: Float[Array, "*B"],
+    advantage: Float[Array, "*B"],
+    clip_epsilon: Scalar,
+) -> Float[Array, "*B"]:
+    """The policy loss of PPO, to be minimised.
 
         ρ = π(a|s) / π_old(a|s)
         L = −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
@@ -31,9 +35,12 @@ def clipped_surrogate(
 
 
 def clipped_value_loss(
-    value: Array, old_value: Array, target: Array, clip_epsilon: Numeric
-) -> Array:
-    """Half the squared error, pessimistic about moves beyond ε of the old value.  [B] each → [B].
+    value: Float[Array, "*B"],
+    old_value: Float[Array, "*B"],
+    target: Float[Array, "*B"],
+    clip_epsilon: Scalar,
+) -> Float[Array, "*B"]:
+    """Half the squared error, pessimistic about moves beyond ε of the old value.
 
         L = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
 
@@ -48,8 +55,10 @@ def clipped_value_loss(
     return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped_value - target))
 
 
-def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
-    """Two unbiased estimators of KL(π_old ‖ π) in nats, from actions of π_old.  [B] → ([B], [B]).
+def kl_estimators(
+    log_ratio: Float[Array, "*B"],
+) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+    """Two unbiased estimators of KL(π_old ‖ π) in nats, from actions of π_old.
 
         log ρ = log π(a|s) − log π_old(a|s),   k1 = −log ρ,   k3 = (ρ − 1) − log ρ
 
@@ -61,8 +70,10 @@ def kl_estimators(log_ratio: Array) -> tuple[Array, Array]:
     return -log_ratio, jnp.expm1(log_ratio) - log_ratio
 
 
-def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
-    """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities.  [B] → [B].
+def importance(
+    anchor: Float[Array, "*B"], behavior: Float[Array, "*B"], maximum: float = 100.0
+) -> Float[Array, "*B"]:
+    """min(π_anchor(a|s) / π_behavior(a|s), maximum) from log-probabilities.
 
     Exactly 1 where they are equal. The weight of PPO's decoupled objective: the clip holds the
     policy to the anchor, and this corrects for the actions having come from another one.
@@ -73,22 +84,28 @@ def importance(anchor: Array, behavior: Array, maximum: float = 100.0) -> Array:
     return jnp.exp(jnp.minimum(anchor - behavior, jnp.log(maximum)))
 
 
-def weighted_mean(x: Array, weight: Array | None = None) -> Array:
-    """The mean, weighted if there are weights, whose mean over the batch is 1.  [B] → []."""
+def weighted_mean(
+    x: Float[Array, "*B"], weight: Float[Array, "*B"] | None = None
+) -> Float[Array, ""]:
+    """The mean, weighted if there are weights, whose mean over the batch is 1."""
     return x.mean() if weight is None else (weight * x).mean()
 
 
-def unit_weight(weight: Array | None, axis_name: str | None = None) -> Array | None:
-    """Weights scaled to mean 1 over all devices of `axis_name`; all 0 stay 0.  [...] → [...]."""
+def unit_weight(
+    weight: Float[Array, "*B"] | None, axis_name: str | None = None
+) -> Float[Array, "*B"] | None:
+    """Weights scaled to mean 1 over all devices of `axis_name`; all 0 stay 0."""
     if weight is None:
         return None
     return weight / jnp.maximum(Shards(axis_name).mean(jnp.mean(weight)), 1e-8)
 
 
 def ratio_diagnostics(
-    log_ratio: Array, clip_epsilon: Numeric, weight: Array | None = None
-) -> dict[str, Array]:
-    """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.  [B] → scalars."""
+    log_ratio: Float[Array, "*B"],
+    clip_epsilon: Scalar,
+    weight: Float[Array, "*B"] | None = None,
+) -> dict[str, Float[Array, ""]]:
+    """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|."""
     _, k3 = kl_estimators(log_ratio)
     return {
         "kl": weighted_mean(k3, weight),
@@ -97,13 +114,13 @@ def ratio_diagnostics(
     }
 
 
-def clip_fraction(log_ratio: Array, clip_epsilon: Numeric) -> Array:
-    """1 where the ratio lies outside 1 ± ε, else 0; its mean is the clip fraction.  [B] → [B]."""
+def clip_fraction(log_ratio: Float[Array, "*B"], clip_epsilon: Scalar) -> Float[Array, "*B"]:
+    """1 where the ratio lies outside 1 ± ε, else 0; its mean is the clip fraction."""
     return (jnp.abs(jnp.expm1(log_ratio)) > clip_epsilon).astype(log_ratio.dtype)
 
 
-def explained_variance(value: Array, target: Array) -> Array:
-    """The share of the targets' variance that the values explain.  [B], [B] → [].
+def explained_variance(value: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, ""]:
+    """The share of the targets' variance that the values explain.
 
         1 − Var(G − V) / Var(G)
 
@@ -120,12 +137,14 @@ def explained_variance(value: Array, target: Array) -> Array:
 
 
 def normalize_advantage(
-    advantage: Array, axis_name: str | None = None, weight: Array | None = None
-) -> Array:
+    advantage: Float[Array, "*B"],
+    axis_name: str | None = None,
+    weight: Float[Array, "*B"] | None = None,
+) -> Float[Array, "*B"]:
     """(A − mean) / (standard deviation + 1e-8) over all elements and the devices of `axis_name`.
 
     Devices must hold equally many elements. With weights, both moments are weighted: rows of weight
-    0 do not affect the others.  [...] → [...], dimensionless.
+    0 do not affect the others. Dimensionless.
     """
     weight = unit_weight(weight, axis_name)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32, PyTree, Shaped
 
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Array, Key, PyTree
+from jaxrl.types import Array, Key
 
 # Rounds of the Feistel network. By the theorem, four with random functions cannot be told from a
 # random permutation of indices with many digits; sizes up to SMALL get eight, which cost nothing.
@@ -22,13 +23,15 @@ TILE_ROWS = {"cpu": 1024}
 OTHER_TILE_ROWS = 1 << 20
 
 
-def shuffled_indices(key: Key, size: int, minibatch_size: int) -> Array:
-    """A fresh permutation of 0 … size−1 as int32 [size / minibatch_size, minibatch_size]."""
+def shuffled_indices(
+    key: Key, size: int, minibatch_size: int
+) -> Int32[Array, "{size//minibatch_size} {minibatch_size}"]:
+    """A fresh permutation of 0 … size−1, cut into minibatches."""
     return permutation(key, size).reshape(-1, minibatch_size)
 
 
-def permutation(key: Key, size: int) -> Array:
-    """A pseudo-random permutation of 0 … size−1, int32 [size], without sorting a large one.
+def permutation(key: Key, size: int) -> Int32[Array, "{size}"]:
+    """A pseudo-random permutation of 0 … size−1, without sorting a large one.
 
     Large sizes go through a Feistel network: an index is written as (left, right) with left < a,
     right < b and a·b = size, and in turn
@@ -65,23 +68,25 @@ def _balanced_divisor(size: int) -> int:
     return next(k for k in range(math.isqrt(size), 0, -1) if size % k == 0)
 
 
-def take(batch: PyTree, indices: Array) -> PyTree:
+def take(batch: PyTree[Shaped[Array, "rows ..."]], indices: Int32[Array, "*B"]) -> PyTree:
     """Rows `indices` of every leaf: the minibatch is gathered, a shuffled copy is never made."""
     return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), batch)
 
 
-def spread(batch: PyTree, count: int) -> PyTree:
+def spread(batch: PyTree[Shaped[Array, "rows ..."]], count: int) -> PyTree:
     """About `count` rows of every leaf, evenly spread over the batch; all of fewer."""
     stride = math.ceil(len(jax.tree.leaves(batch)[0]) / count)
     return jax.tree.map(lambda leaf: leaf[::stride], batch)
 
 
-def flatten_time(rollout: PyTree) -> PyTree:
-    """[T, N, ...] -> [T·N, ...] for every leaf."""
+def flatten_time(rollout: PyTree[Shaped[Array, "T N ..."]]) -> PyTree[Shaped[Array, "T*N ..."]]:
+    """Time and environments as one axis of rows."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout)
 
 
-def mean_over_tiles(function: Callable[[PyTree, Key], PyTree], rows: PyTree, key: Key) -> PyTree:
+def mean_over_tiles(
+    function: Callable[[PyTree, Key], PyTree], rows: PyTree[Shaped[Array, "rows ..."]], key: Key
+) -> PyTree:
     """The mean of `function(rows, key)` over equal tiles of the rows; few rows are one tile.
 
     `function` returns means over the rows that it is given (a gradient, diagnostics), so the result

@@ -11,18 +11,19 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jaxtyping import Bool, Float, Real
 
 from jaxrl.core.shards import Shards
+from jaxrl.types import Scalar
 
 
 class Moments(NamedTuple):
-    """Mean [*shape], population variance [*shape] and number, float32 [], of the samples seen."""
+    """Mean, population variance and number of the samples seen."""
 
-    mean: Array
-    variance: Array
-    count: Array  # type: ignore[assignment]
+    mean: Float[Array, "*shape"]
+    variance: Float[Array, "*shape"]
+    count: Float[Array, ""]  # type: ignore[assignment]
 
 
 def init(shape: tuple[int, ...]) -> Moments:
@@ -32,9 +33,9 @@ def init(shape: tuple[int, ...]) -> Moments:
 
 def update(
     moments: Moments,
-    batch: Array,
+    batch: Real[Array, "..."],
     axis_name: str | None = None,
-    maximum_count: Numeric | None = None,
+    maximum_count: Scalar | None = None,
 ) -> Moments:
     """Merge a batch [..., *shape] into the moments.
 
@@ -66,8 +67,8 @@ def update(
 
 
 def _batch_moments(
-    batch: Array, event_ndim: int, axis_name: str | None
-) -> tuple[Array, Array, float]:
+    batch: Real[Array, "..."], event_ndim: int, axis_name: str | None
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], float]:
     """Mean, variance and number of the samples in `batch` on all devices of `axis_name`."""
     axes = tuple(range(batch.ndim - event_ndim))
     count = math.prod(batch.shape[: len(axes)])
@@ -87,8 +88,8 @@ def _batch_moments(
     return guess + error, variance, float(count)
 
 
-def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
-    """clip((x − mean) / √(variance + 1e-8), ±clip), dimensionless.  [..., *shape] → the same."""
+def normalize(moments: Moments, x: Real[Array, "*B"], clip: Scalar = 10.0) -> Float[Array, "*B"]:
+    """clip((x − mean) / √(variance + 1e-8), ±clip), dimensionless.  x is [..., *shape]."""
     x = x.astype(moments.mean.dtype)
     scale = jax.lax.rsqrt(moments.variance + 1e-8)
     mean = jnp.broadcast_to(moments.mean, x.shape)
@@ -96,14 +97,17 @@ def normalize(moments: Moments, x: Array, clip: Numeric = 10.0) -> Array:
     return jnp.clip((x - mean) * scale, -clip, clip)
 
 
-def normalize_if_kept(moments: Moments | None, x: Array) -> Array:
+def normalize_if_kept(moments: Moments | None, x: Real[Array, "*B"]) -> Real[Array, "*B"]:
     """`normalize` by the moments that a policy keeps; x itself, where it keeps none."""
     return x if moments is None else normalize(moments, x.astype(jnp.float32))
 
 
 def discounted_returns(
-    running: Array, reward: Array, done: Array, gamma: Numeric
-) -> tuple[Array, Array]:
+    running: Float[Array, "N"],
+    reward: Float[Array, "T N"],
+    done: Bool[Array, "T N"],
+    gamma: Scalar,
+) -> tuple[Float[Array, "N"], Float[Array, "T N"]]:
     """The discounted sum of *past* rewards, whose standard deviation scales rewards.
 
         R_t = γ R_{t−1} + r_t,   then R_t ← 0 where done_t
@@ -112,13 +116,13 @@ def discounted_returns(
     of OpenAI baselines' VecNormalize. `done` is terminated ∨ truncated.
 
     Args:
-      running: the sum before the first row [N]; zeros at the start of a run.
-      reward: r [T, N].
-      done: bool [T, N].
-      gamma: the discount γ, a scalar that may be traced.
+      running: the sum before the first row; zeros at the start of a run.
+      reward: r.
+      done: where an episode ended.
+      gamma: the discount γ.
 
     Returns:
-      The sum to go on with [N], and R before zeroing [T, N], in the reward's unit.
+      The sum to go on with, and R before zeroing, in the reward's unit.
 
     Source: OpenAI baselines; Engstrom et al., Implementation Matters in Deep Policy Gradients
     (2020).

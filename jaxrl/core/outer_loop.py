@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
+from jaxtyping import Float
 
 from jaxrl.core.gradient_noise import gradient_noise_scale
-from jaxrl.types import Array, Mean, Metrics, PyTree
+from jaxrl.types import Array, Mean, Metrics, PyTree, Scalar
 
 
-def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
+def outer_step(old: PyTree, new: PyTree, size: Scalar) -> PyTree:
     """θ_old + σ (θ_new − θ_old), which is θ_new to the last bit for σ = 1.
 
     Source: Tan et al., Beyond the Boundaries of Proximal Policy Optimization (2024), arXiv
@@ -25,7 +25,7 @@ def outer_step(old: PyTree, new: PyTree, size: Numeric) -> PyTree:
 
 
 def update_metrics(
-    seen: dict[str, Array], kl: Array, batch_size: int, minibatch_size: int
+    seen: dict[str, Array], kl: Float[Array, ""], batch_size: int, minibatch_size: int
 ) -> Metrics:
     """The metrics of one outer step, from the diagnostics `seen` by its gradient steps.
 

@@ -1,9 +1,10 @@
 """Advantages and value targets of time-major rollouts.
 
-Every array is [T, ...]. Rewards, values, advantages and returns all have the reward's unit.
-`terminated` and `truncated` (bool) mark the transition that ended an episode. A terminated episode
-has no future; a truncated one has a future that was not watched, worth `next_value`. Both cut the
-trace, so that nothing of the next episode enters the return of this one.
+Axes: time, then those of the batch, `*B`, of which there may be none. Rewards, values, advantages
+and returns all have the reward's unit. `terminated` and `truncated` mark the transition that ended
+an episode. A terminated episode has no future; a truncated one has a future that was not watched,
+worth `next_value`. Both cut the trace, so that nothing of the next episode enters the return of
+this one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jaxtyping import Bool, Float
+
+from jaxrl.types import Scalar
 
 
-def _accumulate(addend: Array, factor: Array) -> Array:
-    """y_t = addend_t + factor_t · y_{t+1}, with y_T = 0.  [T, ...] → [T, ...]."""
+def _accumulate(addend: Float[Array, "T *B"], factor: Float[Array, "T *B"]) -> Float[Array, "T *B"]:
+    """y_t = addend_t + factor_t · y_{t+1}, with y_T = 0."""
 
     def step(carry, inputs):
         addend, factor = inputs
@@ -29,8 +32,8 @@ def _accumulate(addend: Array, factor: Array) -> Array:
     return accumulated
 
 
-def _cut(terminated: Array, truncated: Array) -> Array:
-    """Where no later reward counts: ends of episodes, the rollout's last row.  bool [T, ...]."""
+def _cut(terminated: Bool[Array, "T *B"], truncated: Bool[Array, "T *B"]) -> Bool[Array, "T *B"]:
+    """Where no later reward counts: ends of episodes, the rollout's last row."""
     return jnp.logical_or(terminated, truncated).at[-1].set(True)
 
 
@@ -41,8 +44,11 @@ def _check(terminated: Array, truncated: Array, *arrays: Array) -> None:
 
 
 def successor_values(
-    value: Array, last_value: Array, truncated: Array, final_value: Array
-) -> Array:
+    value: Float[Array, "T *B"],
+    last_value: Float[Array, "*B"],
+    truncated: Bool[Array, "T *B"],
+    final_value: Float[Array, "T *B"],
+) -> Float[Array, "T *B"]:
     """The value of the state that each action really led to.
 
         V'_t = V(final observation_t)   where truncated
@@ -52,10 +58,10 @@ def successor_values(
     never read.
 
     Args:
-      value: V(observation_t) [T, ...].
-      last_value: the value of the observation after the rollout [...].
-      truncated: bool [T, ...].
-      final_value: the value of the observation before the reset [T, ...]; read where truncated.
+      value: V(observation_t).
+      last_value: the value of the observation after the rollout.
+      truncated: where a time limit ended the episode.
+      final_value: the value of the observation before the reset; read where truncated.
 
     Source: Pardo et al., Time Limits in Reinforcement Learning (2018), section 3.
     """
@@ -66,21 +72,21 @@ def successor_values(
 
 
 def gae(
-    reward: Array,
-    value: Array,
-    next_value: Array,
-    terminated: Array,
-    truncated: Array,
+    reward: Float[Array, "T *B"],
+    value: Float[Array, "T *B"],
+    next_value: Float[Array, "T *B"],
+    terminated: Bool[Array, "T *B"],
+    truncated: Bool[Array, "T *B"],
     *,
-    gamma: Numeric,
-    gae_lambda: Numeric,
-) -> Array:
-    """Generalised advantage estimation, [T, ...].
+    gamma: Scalar,
+    gae_lambda: Scalar,
+) -> Float[Array, "T *B"]:
+    """Generalised advantage estimation.
 
         δ_t = r_t + γ (1 − terminated_t) V'_t − V_t
         A_t = δ_t + γ λ (1 − terminated_t ∨ truncated_t) A_{t+1},   A_T = 0
 
-    `next_value` is V', as `successor_values` gives it; γ and λ are scalars and may be traced.
+    `next_value` is V', as `successor_values` gives it.
 
     Source: Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage
     Estimation (2016), equations 11–16.
@@ -92,14 +98,14 @@ def gae(
 
 
 def lambda_returns(
-    reward: Array,
-    next_value: Array,
-    terminated: Array,
-    truncated: Array,
-    gamma: Numeric,
-    lambda_: Numeric,
-) -> Array:
-    """TD(λ) targets, [T, ...]: the λ-weighted mean of all n-step returns.
+    reward: Float[Array, "T *B"],
+    next_value: Float[Array, "T *B"],
+    terminated: Bool[Array, "T *B"],
+    truncated: Bool[Array, "T *B"],
+    gamma: Scalar,
+    lambda_: Scalar,
+) -> Float[Array, "T *B"]:
+    """TD(λ) targets: the λ-weighted mean of all n-step returns.
 
         G_t = r_t + γ (1 − terminated_t) ((1 − λ_t) V'_t + λ_t G_{t+1})
 
@@ -116,9 +122,14 @@ def lambda_returns(
 
 
 def n_step_returns(
-    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma: Numeric, n: int
-) -> Array:
-    """n-step targets, [T, ...].
+    reward: Float[Array, "T *B"],
+    next_value: Float[Array, "T *B"],
+    terminated: Bool[Array, "T *B"],
+    truncated: Bool[Array, "T *B"],
+    gamma: Scalar,
+    n: int,
+) -> Float[Array, "T *B"]:
+    """n-step targets.
 
         G_t = r_t + γ r_{t+1} + … + γ^{m−1} r_{t+m−1} + γ^m (1 − terminated_{t+m−1}) V'_{t+m−1}
 

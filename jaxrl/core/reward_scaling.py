@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
+from jaxtyping import Bool, Float
 
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments
-from jaxrl.types import Array
+from jaxrl.types import Array, Scalar
 
 
 class RewardScaler(NamedTuple):
-    """Running discounted return of each environment [N], and the moments of all of them."""
+    """Running discounted return of each environment, and the moments of all of them."""
 
-    discounted_return: Array
+    discounted_return: Float[Array, "N"]
     moments: Moments
 
 
@@ -34,12 +34,12 @@ def init(num_envs: int) -> RewardScaler:
 
 def scale(
     scaler: RewardScaler | None,
-    reward: Array,
-    ended: Array,
-    gamma: Numeric,
+    reward: Float[Array, "T N"],
+    ended: Bool[Array, "T N"],
+    gamma: Scalar,
     axis_name: str | None = None,
-) -> tuple[RewardScaler | None, Array]:
-    """The renewed scaler, and the rewards [T, N] over the deviation known before them.
+) -> tuple[RewardScaler | None, Float[Array, "T N"]]:
+    """The renewed scaler, and the rewards over the deviation known before them.
 
     The scaler is renewed by the rewards of all devices of `axis_name`. Without a scaler, None,
     rewards stay as they are.

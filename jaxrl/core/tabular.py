@@ -1,9 +1,8 @@
 """Finite-horizon Markov decision processes as arrays: exact values, policies, episodes and counts.
 
 Axes: H steps, S states, A actions, N episodes; step h = 0 … H−1 has dynamics of its own
-(time-inhomogeneous).
-    transitions  p_h(s'|s, a)  [H, S, A, S]        policy   π_h(a|s)          [H, S, A]
-    rewards      r_h(s, a)     [H, S, A]           initial  law of state s_0  [S]
+(time-inhomogeneous): transitions p_h(s'|s, a), rewards r_h(s, a), a policy π_h(a|s) and the initial
+law of state s_0.
 Every function computes in the type of its arrays: float32 in a run, float64 where a proof is
 tested.
 """
@@ -15,45 +14,52 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32
 
-from jaxrl.types import Array, Key
+from jaxrl.types import Array, Key, Scalar
 
 
 class Values(NamedTuple):
-    """Expected reward still to come: of states, [H, S], and of actions in them, [H, S, A]."""
+    """Expected reward still to come: of states, and of actions in them."""
 
-    state: Array
-    action: Array
+    state: Float[Array, "H S"]
+    action: Float[Array, "H S A"]
 
 
 class Mixture(NamedTuple):
     """A policy for whole episodes: one of two, drawn before each episode."""
 
-    bold: Array  # [H, S, A]
-    cautious: Array  # [H, S, A]
-    weight: Array  # [], the probability of the bold one
+    bold: Float[Array, "H S A"]
+    cautious: Float[Array, "H S A"]
+    weight: Float[Array, ""]  # the probability of the bold one
 
 
 class TabularEpisodes(NamedTuple):
     """N whole episodes."""
 
-    states: Array  # int32 [H + 1, N]; no action is taken in the last
-    actions: Array  # int32 [H, N]
+    states: Int32[Array, "H+1 N"]  # no action is taken in the last
+    actions: Int32[Array, "H N"]
 
 
-def evaluate_policy(transitions: Array, rewards: Array, policy: Array) -> Values:
+def evaluate_policy(
+    transitions: Float[Array, "H S A S"],
+    rewards: Float[Array, "H S A"],
+    policy: Float[Array, "H S A"],
+) -> Values:
     """Q_h = r_h + p_h V_{h+1},  V_h(s) = Σ_a π_h(a|s) Q_h(s, a),  V_H = 0."""
 
-    def expectation(action_value: Array, row: Array) -> Array:
+    def expectation(
+        action_value: Float[Array, "S A"], row: Float[Array, "S A"]
+    ) -> Float[Array, "S"]:
         return jnp.sum(row * action_value, axis=-1)
 
     return _backward(transitions, rewards, policy, expectation)
 
 
-def optimal(transitions: Array, rewards: Array) -> Values:
+def optimal(transitions: Float[Array, "H S A S"], rewards: Float[Array, "H S A"]) -> Values:
     """Q*_h = r_h + p_h V*_{h+1},  V*_h(s) = max_a Q*_h(s, a),  V*_H = 0."""
 
-    def maximum(action_value: Array, row: Array) -> Array:
+    def maximum(action_value: Float[Array, "S A"], row: Float[Array, "S A"]) -> Float[Array, "S"]:
         del row
         return jnp.max(action_value, axis=-1)
 
@@ -61,7 +67,10 @@ def optimal(transitions: Array, rewards: Array) -> Values:
 
 
 def _backward(
-    transitions: Array, rewards: Array, rows: Array, reduce: Callable[[Array, Array], Array]
+    transitions: Float[Array, "H S A S"],
+    rewards: Float[Array, "H S A"],
+    rows: Float[Array, "H S A"],
+    reduce: Callable[[Array, Array], Array],
 ) -> Values:
     """Backward induction; `reduce(Q_h, rows_h)` makes V_h of it."""
 
@@ -77,9 +86,12 @@ def _backward(
 
 
 def expected_return(
-    transitions: Array, rewards: Array, initial: Array, policy: Array | Mixture
-) -> Array:
-    """V^π = Σ_s initial(s) V_0^π(s), []. That of a mixture is the mixture of the two."""
+    transitions: Float[Array, "H S A S"],
+    rewards: Float[Array, "H S A"],
+    initial: Float[Array, "S"],
+    policy: Float[Array, "H S A"] | Mixture,
+) -> Float[Array, ""]:
+    """V^π = Σ_s initial(s) V_0^π(s). That of a mixture is the mixture of the two."""
     if isinstance(policy, Mixture):
         of_each = jax.vmap(lambda one: expected_return(transitions, rewards, initial, one))
         bold, cautious = of_each(jnp.stack([policy.bold, policy.cautious]))
@@ -87,15 +99,17 @@ def expected_return(
     return jnp.sum(initial * evaluate_policy(transitions, rewards, policy).state[0])
 
 
-def greedy(action_values: Array) -> Array:
-    """Uniform over the actions of the greatest value, [..., A]."""
+def greedy(action_values: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+    """Uniform over the actions of the greatest value."""
     best = action_values == jnp.max(action_values, axis=-1, keepdims=True)
     best = best.astype(action_values.dtype)
     return best / jnp.sum(best, axis=-1, keepdims=True)
 
 
-def break_ties(action_values: Array, priority: Array) -> Array:
-    """Of the actions of the greatest value, the one of the greatest priority; a policy [..., A].
+def break_ties(
+    action_values: Float[Array, "*B A"], priority: Float[Array, "... A"]
+) -> Float[Array, "*B A"]:
+    """Of the actions of the greatest value, the one of the greatest priority, as a policy.
 
     Optimistic values are tied as long as they are capped. A fixed choice among them would be an
     arbitrary policy; one that is drawn anew for each plan explores, and is certified as soon as a
@@ -107,26 +121,30 @@ def break_ties(action_values: Array, priority: Array) -> Array:
     return jax.nn.one_hot(chosen, action_values.shape[-1], dtype=action_values.dtype)
 
 
-def boltzmann(action_values: Array, inverse_temperature: float | Array) -> Array:
-    """π(a|s) ∝ exp(η Q(s, a)), [..., A]."""
+def boltzmann(
+    action_values: Float[Array, "*B A"], inverse_temperature: Scalar
+) -> Float[Array, "*B A"]:
+    """π(a|s) ∝ exp(η Q(s, a))."""
     return jax.nn.softmax(inverse_temperature * action_values, axis=-1)
 
 
-def epsilon_soft(action_values: Array, epsilon: float | Array) -> Array:
-    """(1 − ε) greedy + ε uniform, [..., A]."""
+def epsilon_soft(action_values: Float[Array, "*B A"], epsilon: Scalar) -> Float[Array, "*B A"]:
+    """(1 − ε) greedy + ε uniform."""
     return (1.0 - epsilon) * greedy(action_values) + epsilon / action_values.shape[-1]
 
 
-def constant(action: int, like: Array) -> Array:
-    """Always the same action: a policy of the shape and type of `like`, [H, S, A]."""
+def constant(action: int, like: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+    """Always the same action: a policy of the shape and type of `like`."""
     one_hot = jax.nn.one_hot(action, like.shape[-1], dtype=like.dtype)
     return jnp.broadcast_to(one_hot, like.shape)
 
 
-def draw_index(probabilities: Array, uniform: Array) -> Array:
-    """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k, int32 [...].
+def draw_index(
+    probabilities: Float[Array, "*B n"], uniform: Float[Array, "*B"]
+) -> Int32[Array, "*B"]:
+    """The index i with Σ_{k<i} p_k ≤ u < Σ_{k≤i} p_k.
 
-    For probabilities p [..., n] and uniform numbers u [...] in [0, 1). u is scaled by the sum,
+    For probabilities p and uniform numbers u in [0, 1). u is scaled by the sum,
     which rounding keeps from being 1, and no index beyond the last possible one is returned.
     """
     cumulative = jnp.cumsum(probabilities, axis=-1)
@@ -136,7 +154,11 @@ def draw_index(probabilities: Array, uniform: Array) -> Array:
 
 
 def play(
-    transitions: Array, initial: Array, policy: Mixture, key: Key, num_episodes: int
+    transitions: Float[Array, "H S A S"],
+    initial: Float[Array, "S"],
+    policy: Mixture,
+    key: Key,
+    num_episodes: int,
 ) -> TabularEpisodes:
     """`num_episodes` independent episodes; every random number of them is drawn at once."""
     horizon = len(transitions)
@@ -158,8 +180,10 @@ def play(
     return TabularEpisodes(jnp.concatenate([first[None], successors]), actions)
 
 
-def count(episodes: TabularEpisodes, num_states: int, num_actions: int) -> Array:
-    """How often each (h, s, a, s') was seen, int32 [H, S, A, S]."""
+def count(
+    episodes: TabularEpisodes, num_states: int, num_actions: int
+) -> Int32[Array, "H {num_states} {num_actions} {num_states}"]:
+    """How often each (h, s, a, s') was seen."""
     horizon = len(episodes.actions)
     steps = jnp.broadcast_to(jnp.arange(horizon)[:, None], episodes.actions.shape)
     counts = jnp.zeros((horizon, num_states, num_actions, num_states), jnp.int32)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Bool, PyTree, Shaped
 
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array
 
 
 def expand(mask: Array, ndim: int) -> Array:
@@ -13,8 +15,12 @@ def expand(mask: Array, ndim: int) -> Array:
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
 
 
-def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """Row by row, `on_true` where `mask` [N] holds, else `on_false`; leaves are [N, ...]."""
+def select_rows(
+    mask: Bool[Array, "N"],
+    on_true: PyTree[Shaped[Array, "N ..."]],
+    on_false: PyTree[Shaped[Array, "N ..."]],
+) -> PyTree[Shaped[Array, "N ..."]]:
+    """Row by row, `on_true` where `mask` holds, else `on_false`."""
 
     def select(left: Array, right: Array) -> Array:
         # Keys have no `astype`: only what differs is cast.
@@ -27,7 +33,7 @@ def select_rows(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
 def strip_weak_types(tree: PyTree) -> PyTree:
     """Make every leaf strongly typed: a weak type at init would compile a step a second time."""
 
-    def strip(leaf: Array) -> Array:
+    def strip(leaf: ArrayLike) -> Array:
         leaf = jnp.asarray(leaf)
         # A key outside of jit has no such attribute.
         if getattr(leaf, "weak_type", False):
@@ -42,6 +48,6 @@ def copy(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
 
 
-def select_tree(condition: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """`on_true` if the scalar `condition` holds, else `on_false`, without branching."""
+def select_tree(condition: Bool[Array, ""], on_true: PyTree, on_false: PyTree) -> PyTree:
+    """`on_true` if `condition` holds, else `on_false`, without branching."""
     return jax.tree.map(lambda left, right: jnp.where(condition, left, right), on_true, on_false)

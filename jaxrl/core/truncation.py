@@ -14,9 +14,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32, PyTree, Shaped
 
 from jaxrl.core.tree import expand
-from jaxrl.types import Array, PyTree
+from jaxrl.types import Array
 
 
 def num_slots(num_steps: int, shortest: int) -> int:
@@ -24,17 +25,21 @@ def num_slots(num_steps: int, shortest: int) -> int:
     return math.ceil(num_steps / shortest)
 
 
-def init(observation: PyTree, slots: int) -> tuple[PyTree, Array]:
-    """An empty buffer for observations [N, ...]: ([slots, N, ...], count int32 [N])."""
+def init(
+    observation: PyTree[Shaped[Array, "N ..."]], slots: int
+) -> tuple[PyTree[Shaped[Array, "{slots} N ..."]], Int32[Array, "N"]]:
+    """An empty buffer for observations, and the number in it of each environment."""
     buffer = jax.tree.map(lambda leaf: jnp.zeros((slots, *leaf.shape), leaf.dtype), observation)
     num_envs = jax.tree.leaves(observation)[0].shape[0]
     return buffer, jnp.zeros(num_envs, jnp.int32)
 
 
 def store(
-    carry: tuple[PyTree, Array], final_observation: PyTree, truncated: Array
-) -> tuple[PyTree, Array]:
-    """Put the truncated rows of `final_observation` [N, ...] into their next free slots."""
+    carry: tuple[PyTree[Shaped[Array, "slots N ..."]], Int32[Array, "N"]],
+    final_observation: PyTree[Shaped[Array, "N ..."]],
+    truncated: Bool[Array, "N"],
+) -> tuple[PyTree[Shaped[Array, "slots N ..."]], Int32[Array, "N"]]:
+    """Put the truncated rows of `final_observation` into their next free slots."""
     buffer, count = carry
     slots = jax.tree.leaves(buffer)[0].shape[0]
     slot = jnp.arange(slots, dtype=jnp.int32)
@@ -47,8 +52,10 @@ def store(
     return buffer, count + truncated
 
 
-def scatter(slot_values: Array, truncated: Array) -> Array:
-    """Give each truncated step its slot's value: [slots, N], [T, N] -> [T, N], zero elsewhere."""
+def scatter(
+    slot_values: Float[Array, "slots N"], truncated: Bool[Array, "T N"]
+) -> Float[Array, "T N"]:
+    """Give each truncated step its slot's value; zero elsewhere."""
     slot = jnp.cumsum(truncated, axis=0, dtype=jnp.int32) - 1
     slot = jnp.clip(slot, 0, slot_values.shape[0] - 1)
     values = jnp.take_along_axis(slot_values, slot, axis=0)

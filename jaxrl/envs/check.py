@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, check_positive_int
@@ -49,7 +49,7 @@ def check_environment(name: str, env: Environment) -> None:
 
 def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Timestep]:
     """(state, observation) of a reset, (state, timestep) of the step after it."""
-    sizes: list[Any] = [env.horizon, *env.observation_space.shape, *env.action_space.shape]
+    sizes: list[object] = [env.horizon, *env.observation_space.shape, *env.action_space.shape]
     for size in sizes:
         if isinstance(size, jax.core.Tracer):
             raise JaxrlError(
@@ -65,7 +65,9 @@ def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Ti
     return state, observation, successor, timestep
 
 
-def _check_array(name: str, what: str, seen: Any, shape: tuple[int, ...], dtype: Any) -> None:
+def _check_array(
+    name: str, what: str, seen: PyTree, shape: tuple[int, ...], dtype: DTypeLike
+) -> None:
     """Refuse what is no array of this shape and type; `what` says where it was seen."""
     promised = f"{jnp.dtype(dtype).name}{list(shape)}"
     found = type(seen).__name__

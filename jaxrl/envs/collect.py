@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +80,7 @@ def collect(
         transition = replace(seen, final_observation=())
         return (state, memory, finals, episodes), (transition, view.first, extras, final)
 
-    finals: Any = ()
+    finals: PyTree = ()
     if in_slots:
         finals = truncation.init(critic_reads(memory, state.view), slots)
     carry = (state, memory, finals, no_episodes(vector))

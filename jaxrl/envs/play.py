@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ def play_and_keep(
     play: Play,
     act: Act,
     num_steps: int,
-    keep: Callable[[Play, Play, Timestep], Any],
+    keep: Callable[[Play, Play, Timestep], PyTree],
 ) -> tuple[Play, PyTree]:
     """`num_steps` steps, over or not, and `keep(before, after, timestep)` of each, [T, ...]."""
 

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxrl.types import Array, Key
 
@@ -35,7 +36,7 @@ def orthogonal(scale: float) -> Callable[..., Array]:
     """
     initializer = nn.initializers.orthogonal(scale)
 
-    def initialize(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    def initialize(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
         # Key data, not keys: the checker of reused keys cannot follow keys through the mapping.
         def from_data(data: Array) -> Array:
             key_again = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
@@ -47,7 +48,7 @@ def orthogonal(scale: float) -> Callable[..., Array]:
 
 
 def _cast(
-    inputs: Array, kernel: Array, bias: Array, *, dtype: Any, **_: Any
+    inputs: Array, kernel: Array, bias: Array, *, dtype: DTypeLike, **_: Any
 ) -> tuple[Array, Array, Array]:
     """The operands of a product in `dtype`; the bias stays: its gradient is summed in its type."""
     return inputs.astype(dtype), kernel.astype(dtype), bias
@@ -132,8 +133,3 @@ def make_torso(
     if kind == "cnn":
         return GridCNN(hidden_sizes, activation, compute_dtype=compute_dtype)
     return MLP(hidden_sizes, activation, event_ndim, compute_dtype)
-
-
-def parameter_count(params: dict) -> int:
-    """How many numbers a parameter tree holds."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

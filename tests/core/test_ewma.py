@@ -29,4 +29,9 @@ def test_the_anchor_is_the_policy_that_acted_unless_there_is_an_average():
     behavior = jnp.float32([-1.0, -2.0])
     average = ewma.update(ewma.init(jnp.float32(1.0)), jnp.float32(4.0), 1.0)
     np.testing.assert_array_equal(ewma.anchor(None, behavior, jnp.exp), behavior)
-    np.testing.assert_allclose(ewma.anchor(average, behavior, jnp.negative), -3.0, rtol=1e-6)
+
+    def log_probability(mean):
+        return jnp.full(2, -mean)
+
+    found = ewma.anchor(average, behavior, log_probability)
+    np.testing.assert_allclose(found, -3.0, rtol=1e-6)

@@ -51,13 +51,14 @@ def test_clipped_value_loss_matches_the_loop():
     for v, old, goal in zip(value.astype(np.float64), old_value, target, strict=True):
         clipped = old + min(max(v - old, -0.3), 0.3)
         by_loop.append(0.5 * max((v - goal) ** 2, (clipped - goal) ** 2))
-    loss = clipped_value_loss(value, old_value, target, 0.3)
+    loss = clipped_value_loss(*map(jnp.asarray, (value, old_value, target)), 0.3)
     np.testing.assert_allclose(loss, by_loop, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("clip_epsilon", [jnp.inf, jnp.float32(jnp.inf)], ids=["static", "traced"])
 def test_an_infinite_clip_is_the_squared_error(clip_epsilon):
-    value, old_value, target = np.random.default_rng(1).normal(size=(3, 50)).astype(np.float32)
+    drawn = np.random.default_rng(1).normal(size=(3, 50))
+    value, old_value, target = jnp.asarray(drawn, jnp.float32)
     loss = jax.jit(lambda v, epsilon: clipped_value_loss(v, old_value, target, epsilon))
     np.testing.assert_array_equal(loss(value, clip_epsilon), 0.5 * (value - target) ** 2)
     gradient = jax.grad(lambda v, epsilon: jnp.sum(loss(v, epsilon)))(value, clip_epsilon)
@@ -87,24 +88,22 @@ def test_clip_fraction_by_hand():
 
 
 def test_explained_variance():
-    value, target = np.random.default_rng(4).normal(size=(2, 4, 50)).astype(
-        np.float32
-    ) + np.float32(7)
+    value, target = jnp.asarray(np.random.default_rng(4).normal(7.0, size=(2, 4, 50)), jnp.float32)
     by_definition = 1 - np.var(target - value) / np.var(target)
     np.testing.assert_allclose(explained_variance(value, target), by_definition, rtol=1e-4)
     assert explained_variance(target, target) == 1
-    np.testing.assert_allclose(explained_variance(np.zeros_like(target), target), 0, atol=1e-5)
+    np.testing.assert_allclose(explained_variance(jnp.zeros_like(target), target), 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])
 def test_constant_targets_explain_nothing(constant):
-    value = np.random.default_rng(5).normal(size=1000).astype(np.float32)
-    assert explained_variance(value, np.full(1000, constant, np.float32)) == 0
+    value = jnp.asarray(np.random.default_rng(5).normal(size=1000), jnp.float32)
+    assert explained_variance(value, jnp.full(1000, constant)) == 0
 
 
 def test_normalized_advantages_have_mean_zero_and_deviation_one():
     advantage = np.random.default_rng(6).normal(3e3, 0.5, size=(64, 8)).astype(np.float32)
-    normalized = np.asarray(normalize_advantage(advantage), np.float64)
+    normalized = np.asarray(normalize_advantage(jnp.asarray(advantage)), np.float64)
     assert abs(normalized.mean()) < 1e-5
     assert abs(normalized.std() - 1) < 1e-5
     exact = advantage.astype(np.float64)
@@ -119,17 +118,17 @@ def test_constant_advantages_normalize_to_nothing(constant):
 
 def test_advantages_on_devices_normalize_as_on_one():
     # Means that differ between devices, which averaging the devices' own variances would miss.
-    offset = 10.0 * np.arange(4, dtype=np.float32)[:, None]
-    advantage = np.random.default_rng(7).normal(size=(4, 32)).astype(np.float32) + offset
+    drawn = np.random.default_rng(7).normal(size=(4, 32)) + 10.0 * np.arange(4)[:, None]
+    advantage = jnp.asarray(drawn, jnp.float32)
     sharded = jax.vmap(lambda a: normalize_advantage(a, "devices"), axis_name="devices")(advantage)
     np.testing.assert_allclose(sharded, normalize_advantage(advantage), rtol=1e-4, atol=1e-5)
 
 
 def test_what_weighs_nothing_does_not_matter():
     rng = np.random.default_rng(8)
-    advantage, log_ratio = rng.normal(3.0, 2.0, (2, 400)).astype(np.float32)
+    advantage, log_ratio = jnp.asarray(rng.normal(3.0, 2.0, (2, 400)), jnp.float32)
     counts = rng.random(400) < 0.2
-    weight = unit_weight(counts.astype(np.float32))
+    weight = unit_weight(jnp.asarray(counts, jnp.float32))
     np.testing.assert_allclose(weight, counts * 400 / counts.sum(), rtol=1e-6)
     alone = normalize_advantage(advantage[counts])
     np.testing.assert_allclose(
@@ -146,8 +145,8 @@ def test_what_weighs_nothing_does_not_matter():
 
 
 def test_weights_on_devices_are_scaled_together_and_nothing_stays_nothing():
-    weight = np.array([[1.0, 0.0], [1.0, 1.0]], np.float32)
+    weight = jnp.array([[1.0, 0.0], [1.0, 1.0]])
     shared = jax.vmap(lambda w: unit_weight(w, "devices"), axis_name="devices")(weight)
     np.testing.assert_allclose(shared, weight * 4 / 3, rtol=1e-6)
-    assert not np.any(unit_weight(np.zeros(3, np.float32))) and unit_weight(None) is None
-    assert np.all(np.isfinite(normalize_advantage(weight[0], weight=np.zeros(2, np.float32))))
+    assert not np.any(unit_weight(jnp.zeros(3))) and unit_weight(None) is None
+    assert np.all(np.isfinite(normalize_advantage(weight[0], weight=jnp.zeros(2))))

@@ -24,7 +24,7 @@ def normal(seed, shape, mean=0.0, std=1.0):
 
 def test_no_samples_yet_is_the_identity():
     x = normal(0, (5, 3))
-    np.testing.assert_allclose(moments.normalize(moments.init((3,)), x), x, rtol=1e-6)
+    np.testing.assert_allclose(moments.normalize(moments.init((3,)), jnp.asarray(x)), x, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
@@ -85,7 +85,7 @@ def test_a_full_count_still_learns(count):
 
 def test_the_memory_is_as_long_as_asked():
     running = Moments(jnp.zeros(()), jnp.ones(()), jnp.float32(30.0))
-    running = update(running, np.ones(10, np.float32), maximum_count=30)
+    running = update(running, np.ones(10, np.float32), maximum_count=30.0)
     np.testing.assert_allclose(running, (0.25, 0.75 + 0.25 * 0.75, 30.0), rtol=1e-6)
 
 
@@ -101,26 +101,27 @@ def test_devices_agree_with_one_device_that_saw_everything():
 
 def test_normalize_clips_and_survives_constants():
     running = update(moments.init((2,)), np.array([[3.0, 0.0], [3.0, 2.0]], np.float32))
-    x = np.array([[3.0, 1.0], [4.0, 100.0]], np.float32)
+    x = jnp.array([[3.0, 1.0], [4.0, 100.0]])
     np.testing.assert_allclose(moments.normalize(running, x, clip=5.0), [[0, 0], [5, 5]], atol=1e-6)
 
 
 def test_whole_numbers_are_samples_too():
     running = update(moments.init(()), np.array([0, 255, 255, 0], np.uint8))
     np.testing.assert_allclose(running, (127.5, 127.5**2, 4.0))
-    np.testing.assert_allclose(moments.normalize(running, np.uint8([255])), [1.0], rtol=1e-6)
+    np.testing.assert_allclose(moments.normalize(running, jnp.uint8([255])), [1.0], rtol=1e-6)
 
 
 def test_discounted_returns_by_hand():
-    reward = np.array([[1, 1], [2, 2], [4, 4]], np.float32)
-    done = np.array([[False, False], [True, False], [False, False]])
+    reward = jnp.array([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])
+    done = jnp.array([[False, False], [True, False], [False, False]])
     running, returns = moments.discounted_returns(jnp.array([2.0, 0.0]), reward, done, 0.5)
     np.testing.assert_array_equal(returns, [[2, 1], [3, 2.5], [4, 5.25]])
     np.testing.assert_array_equal(running, [4, 5.25])
 
 
 def test_discounted_returns_go_on_where_they_stopped():
-    reward, done = normal(5, (12, 3)), np.random.default_rng(6).random((12, 3)) < 0.2
+    reward = jnp.asarray(normal(5, (12, 3)))
+    done = jnp.asarray(np.random.default_rng(6).random((12, 3)) < 0.2)
     running, whole = moments.discounted_returns(jnp.zeros(3), reward, done, 0.9)
     middle, first = moments.discounted_returns(jnp.zeros(3), reward[:5], done[:5], 0.9)
     end, second = moments.discounted_returns(middle, reward[5:], done[5:], 0.9)

@@ -1,9 +1,12 @@
 """Advantages and targets against numbers worked by hand and slow float64 loops."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from jaxrl.core.returns import gae, lambda_returns, n_step_returns, successor_values
 
@@ -52,17 +55,17 @@ def rollout(seed, shape=(40,), ends=0.15):
     reward, value, final_value = rng.normal(size=(3, *shape)).astype(np.float32)
     last_value = rng.normal(size=shape[1:]).astype(np.float32)
     terminated, truncated = rng.random((2, *shape)) < ends
-    return reward, value, last_value, final_value, terminated, truncated
+    return tuple(map(jnp.asarray, (reward, value, last_value, final_value, terminated, truncated)))
 
 
 @pytest.fixture
 def eight_steps():
     """Three episodes: terminated at t = 2, truncated at t = 5 (V(final) = 100),
     still running at the end."""
-    reward = np.array([1, 2, 3, 4, 5, 6, 7, 8], np.float32)
-    value = np.array([10, 20, 30, 40, 50, 60, 70, 80], np.float32)
-    terminated, truncated = np.arange(8) == 2, np.arange(8) == 5
-    final_value = np.where(truncated, 100, np.nan).astype(np.float32)
+    reward = jnp.array([1, 2, 3, 4, 5, 6, 7, 8], jnp.float32)
+    value = jnp.array([10, 20, 30, 40, 50, 60, 70, 80], jnp.float32)
+    terminated, truncated = jnp.arange(8) == 2, jnp.arange(8) == 5
+    final_value = jnp.where(truncated, jnp.float32(100), jnp.float32(jnp.nan))
     next_value = successor_values(value, jnp.float32(90), truncated, final_value)
     return reward, value, next_value, terminated, truncated
 
@@ -113,26 +116,28 @@ def test_lambda_returns_are_gae_plus_value_and_the_mean_of_n_step_returns(lambda
     target = lambda_returns(reward, next_value, terminated, truncated, 0.9, lambda_)
     advantage = gae(reward, value, next_value, terminated, truncated, gamma=0.9, gae_lambda=lambda_)
     np.testing.assert_allclose(target, advantage + value, rtol=1e-4, atol=1e-5)
-    by_definition = lambda_loop(reward, np.asarray(next_value), terminated, truncated, 0.9, lambda_)
+    arguments = map(np.asarray, (reward, next_value, terminated, truncated))
+    by_definition = lambda_loop(*arguments, 0.9, lambda_)
     np.testing.assert_allclose(target, by_definition, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 3, 40, 50])
 def test_n_step_returns_match_the_loop(n):
     reward, value, last_value, final_value, terminated, truncated = rollout(5)
-    next_value = np.asarray(successor_values(value, last_value, truncated, final_value))
-    target = n_step_returns(reward, next_value, terminated, truncated, 0.9, n)
-    by_loop = n_step_loop(reward, next_value, terminated, truncated, 0.9, n)
+    next_value = successor_values(value, last_value, truncated, final_value)
+    arguments = reward, next_value, terminated, truncated
+    target = n_step_returns(*arguments, 0.9, n)
+    by_loop = n_step_loop(*map(np.asarray, arguments), 0.9, n)
     np.testing.assert_allclose(target, by_loop, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["terminated", "truncated"])
 def test_nothing_leaks_into_an_episode_from_the_next(kind):
     reward, value, last_value, final_value, _, _ = rollout(6)
-    no_end, end = np.zeros(40, bool), np.arange(40) == 19
+    no_end, end = jnp.zeros(40, bool), jnp.arange(40) == 19
 
     def targets(scale):
-        later = np.where(np.arange(40) > 19, scale, 1).astype(np.float32)
+        later = jnp.where(jnp.arange(40) > 19, scale, 1.0)
         terminated, truncated = (end, no_end) if kind == "terminated" else (no_end, end)
         following = successor_values(value * later, last_value, truncated, final_value)
         masks = terminated, truncated
@@ -149,9 +154,9 @@ def test_nothing_leaks_into_an_episode_from_the_next(kind):
 def test_a_time_limit_leaves_the_value_of_a_constant_reward_alone():
     """V = r / (1 − γ) is the fixed point of every target under truncation,
     and of none under termination."""
-    gamma, reward = 0.9, np.ones(12, np.float32)
-    value = np.full(12, 1 / (1 - gamma), np.float32)
-    limit, never = np.arange(12) % 5 == 4, np.zeros(12, bool)
+    gamma, reward = 0.9, jnp.ones(12)
+    value = jnp.full(12, 1 / (1 - gamma))
+    limit, never = jnp.arange(12) % 5 == 4, jnp.zeros(12, bool)
     following = successor_values(value, value[0], limit, value)
     for target in (
         lambda_returns(reward, following, never, limit, gamma, 0.95),
@@ -165,9 +170,9 @@ def test_a_time_limit_leaves_the_value_of_a_constant_reward_alone():
 def test_values_that_must_not_be_read_may_be_nan():
     """A simulation that blew up ends with a worthless successor: it may cost an episode,
     not the run."""
-    reward = value = np.ones(3, np.float32)
-    next_value = np.array([1, np.nan, 1], np.float32)
-    terminated, truncated = np.arange(3) == 1, np.zeros(3, bool)
+    reward = value = jnp.ones(3)
+    next_value = jnp.array([1, jnp.nan, 1])
+    terminated, truncated = jnp.arange(3) == 1, jnp.zeros(3, bool)
     assert np.all(
         np.isfinite(
             gae(reward, value, next_value, terminated, truncated, gamma=0.99, gae_lambda=0.95)
@@ -190,7 +195,8 @@ def test_gamma_and_lambda_may_be_traced():
 
 
 def test_a_trailing_axis_of_one_is_refused():
-    column, row = np.ones((4, 1), np.float32), np.ones(4, np.float32)
-    never = np.zeros(4, bool)
-    with pytest.raises(AssertionError):
-        gae(column, row, row, never, never, gamma=0.99, gae_lambda=0.95)
+    column, row = jnp.ones((4, 1)), jnp.ones(4)
+    never = jnp.zeros(4, bool)
+    for refuses, error in ((gae, TypeCheckError), (inspect.unwrap(gae), AssertionError)):
+        with pytest.raises(error):
+            refuses(column, row, row, never, never, gamma=0.99, gae_lambda=0.95)

@@ -70,8 +70,3 @@ def test_dense_starts_orthogonal_with_its_gain_and_no_bias(gain, shape):
     singular = np.linalg.svd(np.asarray(params["kernel"]), compute_uv=False)
     np.testing.assert_allclose(singular, gain, rtol=1e-4)
     assert not params["bias"].any()
-
-
-def test_parameter_count_counts_every_number():
-    params = {"a": {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}, "log_std": jnp.zeros(())}
-    assert torsos.parameter_count(params) == 16

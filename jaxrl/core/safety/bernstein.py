@@ -11,27 +11,32 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jaxtyping import Bool, Float
 
 from jaxrl.core.shards import Shards
+from jaxrl.types import Scalar
 
 LARGEST_WEIGHT = 0.5  # λ must stay below 1; this much keeps few observations from deciding
 
 
 class Evidence(NamedTuple):
-    """Sums over observations x in [0, 1], additive over rounds and devices; leaves are [...]."""
+    """Sums over observations x in [0, 1], additive over rounds and devices."""
 
-    count: Array  # type: ignore[assignment]
-    weight: Array  # Σ λ
-    weighted: Array  # Σ λ x
-    penalty: Array  # Σ (x − μ̂)² ψ(λ)
+    count: Float[Array, "*B"]  # type: ignore[assignment]
+    weight: Float[Array, "*B"]  # Σ λ
+    weighted: Float[Array, "*B"]  # Σ λ x
+    penalty: Float[Array, "*B"]  # Σ (x − μ̂)² ψ(λ)
 
 
 def gather(
-    old: Evidence, samples: Array, where: Array, log_term: Numeric, axis_name: str | None = None
+    old: Evidence,
+    samples: Float[Array, "N *B"],
+    where: Bool[Array, "N *B"],
+    log_term: Scalar,
+    axis_name: str | None = None,
 ) -> Evidence:
-    """`old` with the samples [N, ...] in [0, 1] where `where` holds, on all devices of `axis_name`.
+    """`old` with the samples in [0, 1] where `where` holds, on all devices of `axis_name`.
 
         μ̂_i = (½ + Σ_{j<i} x_j) / i,   σ̂²_i = (¼ + Σ_{j<i} (x_j − μ̂_j)²) / i
         λ_i = min(√(2 L / (n σ̂²_i)), ½),   ψ(λ) = −log(1 − λ) − λ
@@ -42,10 +47,10 @@ def gather(
     supermartingale, and so is its product over rounds and devices.
     """
 
-    def before(x: Array) -> Array:
+    def before(x: Float[Array, "N *B"]) -> Float[Array, "N *B"]:
         return jnp.cumsum(x, axis=0) - x
 
-    def total(x: Array) -> Array:
+    def total(x: Float[Array, "N *B"]) -> Float[Array, "*B"]:
         return Shards(axis_name).sum(jnp.sum(x, axis=0))
 
     counts = where.astype(samples.dtype)
@@ -76,7 +81,7 @@ def nothing(shape: tuple[int, ...]) -> Evidence:
     )
 
 
-def bounds(evidence: Evidence, log_term: Numeric) -> tuple[Array, Array]:
+def bounds(evidence: Evidence, log_term: Scalar) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
     """Lower and upper bound on the expectation, in [0, 1].
 
         (Σ λ x ± (L + Σ (x − μ̂)² ψ(λ))) / Σ λ

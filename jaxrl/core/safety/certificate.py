@@ -7,10 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int32
 
 from jaxrl.core.safety import confidence
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Array
+from jaxrl.types import Array, Number, Scalar
 
 LARGEST_FACTOR = 2**20
 STEPS_PER_OCTAVE = 4
@@ -19,27 +20,28 @@ STEPS_PER_OCTAVE = 4
 class Certificate(NamedTuple):
     """A policy learnt offline, and what it is certified to earn."""
 
-    policy: Array  # [H, S, A]
-    lower: Array  # [], a bound on its expected return that holds with probability 1 − δ
-    factor: Array  # [], multiple of the data that would lift `lower` to the threshold; inf: none
+    policy: Float[Array, "H S A"]
+    lower: Float[Array, ""]  # a bound on its expected return that holds with probability 1 − δ
+    # Multiple of the data that would lift `lower` to the threshold; inf: none.
+    factor: Float[Array, ""]
 
 
 def certify(
-    counts: Array,
-    rewards: Array,
-    initial: Array,
-    threshold: float | Array,
-    failure: float | Array = 0.1,
-    scale: float | Array = 1.0,
+    counts: Int32[Array, "H S A S"],
+    rewards: Float[Array, "H S A"],
+    initial: Float[Array, "S"],
+    threshold: Scalar,
+    failure: Scalar = 0.1,
+    scale: Scalar = 1.0,
 ) -> Certificate:
-    """A policy learnt pessimistically from counts [H, S, A, S], and how much data it would take.
+    """A policy learnt pessimistically from counts, and how much data it would take.
 
     The factor is an estimate: it supposes that more data would look like these, k m_h(s, a, s') for
     m, and is found to a fourth of an octave. What the behaviour never visits stays unvisited, so no
     factor may be enough.
     """
 
-    def learn(factor: Array) -> tuple[Array, Array]:
+    def learn(factor: Float[Array, ""]) -> tuple[Float[Array, "H S A"], Float[Array, ""]]:
         model = confidence.estimate(counts.astype(rewards.dtype) * factor, rewards, failure)
         return confidence.pessimistic(model, initial, scale)
 
@@ -48,7 +50,7 @@ def certify(
     steps = jnp.arange(octaves * STEPS_PER_OCTAVE + 1, dtype=rewards.dtype)
     factors = 2.0 ** (steps / STEPS_PER_OCTAVE)
 
-    def is_enough(factor: Array) -> Array:
+    def is_enough(factor: Float[Array, ""]) -> Bool[Array, ""]:
         _, lower = learn(factor)
         return lower >= threshold
 
@@ -71,7 +73,7 @@ def check_constraint(
         )
 
 
-def check_certificate(lower: float, factor: float, threshold: float, num_episodes: int) -> None:
+def check_certificate(lower: Number, factor: Number, threshold: Number, num_episodes: int) -> None:
     """Refuse a dataset that does not show that the baseline learnt from it meets the constraint."""
     if lower >= threshold:
         return

@@ -22,24 +22,25 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32, Real
 
 from jaxrl.core.tabular import break_ties, greedy
-from jaxrl.types import Array
+from jaxrl.types import Array, Scalar
 
 UNROLLED = 8  # horizons up to this are written out step by step
 
 
 class EmpiricalModel(NamedTuple):
-    """What the counts say of each (h, s, a): leaves [H, S, A], `transitions` [H, S, A, S]."""
+    """What the counts say of each (h, s, a)."""
 
-    rewards: Array
-    transitions: Array  # m / n; zeros where n = 0
-    visited: Array  # bool, n > 0
-    kl_rate: Array  # β(n) / n
-    bernstein_rate: Array  # β*(n) / n
-    span: Array  # b
-    floor: Array  # what Q is at least, whatever the transitions
-    cap: Array  # what Q is at most, whatever the transitions
+    rewards: Float[Array, "H S A"]
+    transitions: Float[Array, "H S A S"]  # m / n; zeros where n = 0
+    visited: Bool[Array, "H S A"]  # n > 0
+    kl_rate: Float[Array, "H S A"]  # β(n) / n
+    bernstein_rate: Float[Array, "H S A"]  # β*(n) / n
+    span: Float[Array, "H S A"]  # b
+    floor: Float[Array, "H S A"]  # what Q is at least, whatever the transitions
+    cap: Float[Array, "H S A"]  # what Q is at most, whatever the transitions
 
 
 class Candidates(NamedTuple):
@@ -49,28 +50,28 @@ class Candidates(NamedTuple):
     policy itself, prefix 0. `priority` breaks the ties of optimism.
     """
 
-    baseline: Array  # [H, S, A]
-    prefixes: Array  # int32 [J]
-    priority: Array  # [H, A]; an episode meets one state per step, so states can share it
+    baseline: Float[Array, "H S A"]
+    prefixes: Int32[Array, "J"]
+    priority: Float[Array, "H A"]  # an episode meets one state per step, so states can share it
 
 
 class Bounds(NamedTuple):
     """Bounds on expected returns of J candidates, and the optimistic policy they end in."""
 
-    optimistic: Array  # [H, S, A]
-    upper: Array  # [J]; of the KL family [1], for candidate 0
-    lower: Array  # [J]
+    optimistic: Float[Array, "H S A"]
+    upper: Float[Array, "J"]  # of the KL family a single one, for candidate 0
+    lower: Float[Array, "J"]
 
 
 def estimate(
-    counts: Array,
-    rewards: Array,
-    failure: float | Array,
+    counts: Real[Array, "H S A S"],
+    rewards: Float[Array, "H S A"],
+    failure: Scalar,
     *,
     anchors: int = 1,
     know_rewards: bool = True,
 ) -> EmpiricalModel:
-    """The empirical model of counts [H, S, A, S], and its rates for a failure probability δ.
+    """The empirical model of counts, and its rates for a failure probability δ.
 
         β(n)  = log(3 S A H k / δ) + S log(8e (n + 1))
         β*(n) = log(3 S A H k / δ) + log(8e (n + 1))
@@ -100,13 +101,15 @@ def estimate(
     )
 
 
-def _mean(transition: Array, values: Array) -> Array:
-    """p̂ V for functions `values` [K, S] under rows [S, A, S]: [K, S, A]."""
+def _mean(transition: Float[Array, "S A S"], values: Float[Array, "K S"]) -> Float[Array, "K S A"]:
+    """p̂ V for each of K functions V of the successor."""
     return jnp.einsum("sap,kp->ksa", transition, values)
 
 
-def _variance(transition: Array, values: Array, mean: Array) -> Array:
-    """Var_p̂(V), [K, S, A].
+def _variance(
+    transition: Float[Array, "S A S"], values: Float[Array, "K S"], mean: Float[Array, "K S A"]
+) -> Float[Array, "K S A"]:
+    """Var_p̂(V).
 
     The mean of squared deviations: E V² − (E V)² would lose half of float32's digits. Both are
     products of matrices: sums over products, once mapped over seeds and settings, took a CPU thirty
@@ -116,8 +119,10 @@ def _variance(transition: Array, values: Array, mean: Array) -> Array:
     return jnp.einsum("sap,ksap->ksa", transition, jnp.square(deviation))
 
 
-def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> tuple[Array, Array]:
-    """(r + p̂V, E) at one step for `values` [K, S]: [K, S, A] each.
+def _kl_interval(
+    step: EmpiricalModel, values: Float[Array, "K S"], scale: Scalar
+) -> tuple[Float[Array, "K S A"], Float[Array, "K S A"]]:
+    """(r + p̂V, E) at one step for each of K functions V.
 
         E = c (2 sqrt(Var_p̂(V) β/n) + 3.5 b β/n)
 
@@ -132,18 +137,18 @@ def _kl_interval(step: EmpiricalModel, values: Array, scale: float | Array) -> t
     return step.rewards[None] + mean, scale * width
 
 
-def _lower(step: EmpiricalModel, value: Array) -> Array:
-    """Q̲ = max(floor, value) where the pair was visited, else the floor; [K, S, A]."""
+def _lower(step: EmpiricalModel, value: Float[Array, "K S A"]) -> Float[Array, "K S A"]:
+    """Q̲ = max(floor, value) where the pair was visited, else the floor."""
     return jnp.where(step.visited[None], jnp.maximum(value, step.floor[None]), step.floor[None])
 
 
-def _upper(step: EmpiricalModel, value: Array) -> Array:
-    """Q̃ = min(cap, value) where the pair was visited, else the cap; [K, S, A]."""
+def _upper(step: EmpiricalModel, value: Float[Array, "K S A"]) -> Float[Array, "K S A"]:
+    """Q̃ = min(cap, value) where the pair was visited, else the cap."""
     return jnp.where(step.visited[None], jnp.minimum(value, step.cap[None]), step.cap[None])
 
 
 def kl_bounds(
-    model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array
+    model: EmpiricalModel, initial: Float[Array, "S"], candidates: Candidates, scale: Scalar
 ) -> Bounds:
     """Optimism and the candidates' lower bounds, in one backward pass over J + 1 functions.
 
@@ -174,7 +179,7 @@ def kl_bounds(
 
 
 def anchored_bounds(
-    model: EmpiricalModel, initial: Array, candidates: Candidates, scale: float | Array
+    model: EmpiricalModel, initial: Float[Array, "S"], candidates: Candidates, scale: Scalar
 ) -> Bounds:
     """Both bounds of every candidate, each around an optimistic function Ṽ^j of its own.
 
@@ -216,9 +221,12 @@ def anchored_bounds(
 
 
 def policy_lower(
-    model: EmpiricalModel, initial: Array, policy: Array, scale: float | Array
-) -> Array:
-    """The KL family's lower bound on the expected return of any policy, []."""
+    model: EmpiricalModel,
+    initial: Float[Array, "S"],
+    policy: Float[Array, "H S A"],
+    scale: Scalar,
+) -> Float[Array, ""]:
+    """The KL family's lower bound on the expected return of any policy."""
 
     def one_step(values: Array, inputs: tuple) -> tuple[Array, tuple]:
         step, row, _ = inputs
@@ -229,8 +237,10 @@ def policy_lower(
     return jnp.sum(initial * values[0])
 
 
-def pessimistic(model: EmpiricalModel, initial: Array, scale: float | Array) -> tuple[Array, Array]:
-    """Value iteration on lower bounds (VI-LCB): (policy [H, S, A], lower bound of its return []).
+def pessimistic(
+    model: EmpiricalModel, initial: Float[Array, "S"], scale: Scalar
+) -> tuple[Float[Array, "H S A"], Float[Array, ""]]:
+    """Value iteration on lower bounds (VI-LCB): a policy, and the lower bound of its return.
 
         Q̲_h = max(floor, r + p̂V̲ − E(V̲)), the floor where nothing was seen;  V̲ = max_a Q̲
 

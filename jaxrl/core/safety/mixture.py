@@ -8,25 +8,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Float, Int32
 
 from jaxrl.core.tabular import Mixture
-from jaxrl.types import Array
+from jaxrl.types import Array, Scalar
 
 
 class Choice(NamedTuple):
     """Follow candidate `bold` with probability `weight`, else candidate `cautious`."""
 
-    bold: Array  # int32 [], steps of the baseline
-    cautious: Array  # int32 [], at least as many
-    weight: Array  # []
-    lower: Array  # [], the mixture's lower bound
+    bold: Int32[Array, ""]  # steps of the baseline
+    cautious: Int32[Array, ""]  # at least as many
+    weight: Float[Array, ""]
+    lower: Float[Array, ""]  # the mixture's lower bound
 
 
-def choose(lower: Array, prefixes: Array, threshold: float | Array, *, mix: bool = True) -> Choice:
+def choose(
+    lower: Float[Array, "J"], prefixes: Int32[Array, "J"], threshold: Scalar, *, mix: bool = True
+) -> Choice:
     """The boldest mixture of neighbours whose lower bound is `threshold` or more.
 
-    Candidates [J] are ordered from the boldest, prefix 0, to the baseline; `lower` [J] are their
-    bounds L. With i the first one certified, L_i ≥ γ:
+    Candidates are ordered from the boldest, prefix 0, to the baseline; `lower` are their bounds L.
+    With i the first one certified, L_i ≥ γ:
 
         i = 0     the optimistic policy alone
         i ≥ 1     candidate i − 1 with probability ρ = (L_i − γ) / (L_i − L_{i−1}) < 1,
@@ -49,13 +52,19 @@ def choose(lower: Array, prefixes: Array, threshold: float | Array, *, mix: bool
     return Choice(prefixes[bold], prefixes[first], weight, bound)
 
 
-def splice(optimistic: Array, baseline: Array, prefix: int | Array) -> Array:
-    """The baseline for the first `prefix` steps, the optimistic policy from then on; [H, S, A]."""
+def splice(
+    optimistic: Float[Array, "H S A"],
+    baseline: Float[Array, "H S A"],
+    prefix: int | Int32[Array, ""],
+) -> Float[Array, "H S A"]:
+    """The baseline for the first `prefix` steps, the optimistic policy from then on."""
     h = jnp.arange(len(optimistic), dtype=jnp.int32)[:, None, None]
     return jnp.where(h < prefix, baseline, optimistic)
 
 
-def mixture(choice: Choice, optimistic: Array, baseline: Array) -> Mixture:
+def mixture(
+    choice: Choice, optimistic: Float[Array, "H S A"], baseline: Float[Array, "H S A"]
+) -> Mixture:
     """The policy of a choice: one of two candidates, drawn before each episode.
 
     Neighbours in the chain of all prefixes part at a single step, so for them the draw can as well
@@ -68,7 +77,7 @@ def mixture(choice: Choice, optimistic: Array, baseline: Array) -> Mixture:
     )
 
 
-def shares(choice: Choice, horizon: int) -> dict[str, Array]:
+def shares(choice: Choice, horizon: int) -> dict[str, Float[Array, ""]]:
     """Whether a choice is the optimistic policy, the baseline or a mixture, as one 1 and two 0."""
     optimistic = jnp.where(choice.cautious == 0, 1.0, 0.0)
     baseline = jnp.where((choice.bold == horizon) | (choice.weight == 0), 1.0, 0.0)

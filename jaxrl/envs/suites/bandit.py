@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import construct
-from jaxrl.types import Array, Box, Key, Space, Timestep
+from jaxrl.types import Array, Box, Key, Scalar, Space, Timestep
 
 SUITE = "bandit"
 IDS = ("bandit/contextual",)
@@ -44,8 +44,8 @@ class ContextualBandit(Environment):
     policy is a* itself.
     """
 
-    noise: Any = 3.0
-    scale: Any = 2.0
+    noise: Scalar = 3.0
+    scale: Scalar = 2.0
 
     @property
     def observation_space(self) -> Space:

@@ -22,11 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
 from jaxrl.envs.suites.physics_engines import frozen
-from jaxrl.types import Array, Box, Discrete, Key, PyTree, Space, Timestep
+from jaxrl.types import Array, Bound, Box, Discrete, Key, PyTree, Space, Timestep
 
 SUITE = "gymnax"
 REQUIRES = "gymnax"
@@ -227,14 +228,14 @@ def _action_space(space: Any) -> Space:
     return Box(_bound(space.low), _bound(space.high), tuple(space.shape))
 
 
-def _bound(bound: Any) -> Any:
+def _bound(bound: ArrayLike) -> Bound:
     """A bound as a float, or as nested tuples if coordinates differ; the largest float32 is ∞."""
     array = np.asarray(bound, np.float32)
     array = np.where(np.abs(array) >= np.finfo(np.float32).max, np.copysign(np.inf, array), array)
     return float(array.flat[0]) if np.all(array == array.flat[0]) else _nested(array.tolist())
 
 
-def _nested(values: Any) -> Any:
+def _nested(values: float | list) -> Bound:
     """Lists as tuples, which hash."""
     if isinstance(values, list):
         return tuple(_nested(value) for value in values)

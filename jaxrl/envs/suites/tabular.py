@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxrl.core.tabular import TabularEpisodes, draw_index, expected_return, optimal
 from jaxrl.envs.api import Environment
@@ -69,9 +70,8 @@ class TabularMDP(Environment):
 
         None if they are the same.
         """
-        transitions, rewards, initial = jax.device_get(
-            (self.transitions, self.rewards, self.initial)
-        )
+        arrays = jax.device_get((self.transitions, self.rewards, self.initial))
+        transitions, rewards, initial = map(jnp.asarray, arrays)
         uniform = jnp.full_like(rewards, 1.0 / rewards.shape[-1])
         random = float(expected_return(transitions, rewards, initial, uniform))
         best = float(jnp.sum(initial * optimal(transitions, rewards).state[0]))
@@ -105,7 +105,9 @@ class TabularMDP(Environment):
         return Place(jnp.argmax(step).astype(jnp.int32), jnp.argmax(state).astype(jnp.int32))
 
 
-def tabular_mdp(transitions: Any, rewards: Any, initial: Any = None) -> TabularMDP:
+def tabular_mdp(
+    transitions: ArrayLike, rewards: ArrayLike, initial: ArrayLike | None = None
+) -> TabularMDP:
     """An MDP from arrays, checked; without `initial` episodes begin in state 0."""
     transitions = np.asarray(transitions, np.float64)
     rewards = np.asarray(rewards, np.float64)
@@ -138,7 +140,7 @@ def check_mdp(transitions: np.ndarray, rewards: np.ndarray, initial: np.ndarray)
     check_range("rewards", rewards, 0.0, 1.0)
 
 
-def check_policy(policy: Any, env: TabularMDP) -> None:
+def check_policy(policy: ArrayLike, env: TabularMDP) -> None:
     """Refuse what is no policy [H, S, A] for `env`."""
     policy = np.asarray(policy, np.float64)
     shape = list(env.rewards.shape)

@@ -74,7 +74,8 @@ def test_they_are_those_of_a_loop(family, visits):
     found = compiled(family)(given)
     np.testing.assert_allclose(found.lower, planned.lower, atol=1e-5)
     assert float(found.upper[0]) == pytest.approx(planned.upper, abs=1e-5)
-    np.testing.assert_array_equal(found.optimistic, splice(found.optimistic, planned.bold, 0))
+    bold = jnp.asarray(planned.bold)
+    np.testing.assert_array_equal(found.optimistic, splice(found.optimistic, bold, 0))
     choice = choose(found.lower, jnp.arange(H + 1), loop.threshold)
     assert float(choice.weight) == pytest.approx(planned.weight, abs=1e-4)
     for name, prefix in (("bold", choice.bold), ("cautious", choice.cautious)):
