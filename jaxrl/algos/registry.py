@@ -29,7 +29,7 @@ from jaxrl.types import Agent, Algorithm
 RESERVED = frozenset(
     ["env", "env_options", "tuned", "over"]
     + ["scale_from", "scale_rule", "seed", "num_seeds", "num_evaluations", "evaluation_episodes"]
-    + ["modes", "measures", "init_from"]
+    + ["modes", "measures", "keep_policies", "init_from"]
     + ["devices", "mesh", "folder", "overwrite", "sinks", "quiet", "deterministic", "profile"]
     + ["trust", "imports", "coordinator", "processes", "process_id", "distributed", "help"]
 )

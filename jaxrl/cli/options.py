@@ -169,8 +169,9 @@ class Saved:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    checkpoint: Literal["best", "last"] = "best"
-    """The best policy of the run's own evaluations, or the last one."""
+    checkpoint: str = "best"
+    """The best policy of the run's own evaluations, the last one, or the one of an iteration, if
+    the run was trained with --keep-policies."""
     trust: TrustOptions = field(default_factory=Trust)
 
 

@@ -137,9 +137,10 @@ def load(
     """The trained policy of a run folder, to act with in Python.
 
     `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks
-    policies unless given. `checkpoint` is "best" or "last". Of a population it is the policy of
-    `member`, as ("learning_rate=3e-3", "seed=2"), or of the best one. With `num_envs`, it acts in
-    so many environments side by side. `seed` begins the random numbers of a stochastic mode.
+    policies unless given. `checkpoint` is "best", "last", or an iteration whose policies were kept.
+    Of a population it is the policy of `member`, as ("learning_rate=3e-3", "seed=2"), or of the
+    best one. With `num_envs`, it acts in so many environments side by side. `seed` begins the
+    random numbers of a stochastic mode.
     """
     if num_envs is not None:
         check_positive_int("num_envs", num_envs)

@@ -64,6 +64,9 @@ class RunSettings:
     All of the algorithm's unless given."""
     measures: tuple[str, ...] = ()
     """Functions to compute at each evaluation, package.module:function (docs/faq.md)."""
+    keep_policies: bool = False
+    """Keep the policies of every evaluation, to be used with --checkpoint ITERATION; unless asked
+    for, the best and the last one are kept."""
     init_from: str = ""
     """Run folder whose last policies this run goes on with: its only one, or those of as many
     settings and seeds."""

@@ -226,9 +226,11 @@ class Runner:
         }
         self.save(state, iteration)
         ranking = ranking_returns(row)
-        self.best.offer(
-            iteration, member_scores(ranking), self.program.whole(policies), self.description
-        )
+        whole = self.program.whole(policies)
+        self.best.offer(iteration, member_scores(ranking), whole, self.description)
+        if self.experiment.run.keep_policies:
+            described = {"description": resuming.fixed(self.description)}
+            self.checkpoints.keep_policies(iteration, whole, described)
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(ranking))

@@ -61,10 +61,10 @@ def load_policy(
     """The environment, the agent and a trained policy of a run folder, for use from Python.
 
     `agent.modes["deterministic"].act(policy, memory, view, key)` acts; `jaxrl.envs.play` plays
-    whole episodes. `checkpoint` is "best" or "last". Of a population the policy is that of
-    `member`, as ("learning_rate=3e-3", "seed=2"), or else of its best one. A folder that names code
-    of its own, package.module:Name, is refused unless `trust` allows it. What the algorithm was
-    given from disk is not needed.
+    whole episodes. `checkpoint` is "best", "last", or an iteration whose policies were kept. Of a
+    population the policy is that of `member`, as ("learning_rate=3e-3", "seed=2"), or else of its
+    best one. A folder that names code of its own, package.module:Name, is refused unless `trust`
+    allows it. What the algorithm was given from disk is not needed.
     """
     saved = open_policy(Path(folder), checkpoint, member=member, trust=trust)
     return saved.env, saved.agent, saved.policies
@@ -170,7 +170,8 @@ def _restore(
 
     The experiment is to be evaluated in `modes`, where some are given.
     """
-    check_choice("checkpoint", checkpoint, ("best", "last"))
+    if not checkpoint.isdecimal():
+        check_choice("checkpoint", checkpoint, ("best", "last"))
     description = read_description(folder)
     experiment = Experiment.from_description(description, folder, trust)
     experiment = dataclasses.replace(
@@ -192,8 +193,10 @@ def _restore(
         if np.shape(restored.metadata.get("scores", ())) != player.population.shape:
             text = f"{checkpoints.path}/best-… has scores of another run's members"
             warnings.warn(text, RunWarning, stacklevel=4)
-    else:
+    elif checkpoint == "last":
         restored = checkpoints.restore_latest_policies(abstract_policies)
+    else:
+        restored = checkpoints.restore_kept(int(checkpoint), abstract_policies)
     for problem in restored.problems:
         warnings.warn(
             f"{problem}; iteration {restored.iteration} is used instead", RunWarning, stacklevel=4

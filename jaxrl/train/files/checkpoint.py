@@ -2,6 +2,7 @@
 
     checkpoints/000000120/        a training state: the arrays (Orbax) and manifest.json
     checkpoints/best-000000100/   the best policy of each member so far; one such folder at most
+    checkpoints/policy-000000100/ the policies of an evaluation, of a run that keeps them
     checkpoints/rows/             the rows of logs, which checkpoints may share (rows.py)
     checkpoints/.tmp-…            a save in progress, which counts for nothing until it is renamed
     checkpoints/damaged-1-…       what could not be read when it was to be replaced or dropped
@@ -47,10 +48,11 @@ from jaxrl.types import PyTree
 
 ARRAYS = "arrays"
 BEST = "best-"
+KEPT = "policy-"
 POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
 TEMPORARY = ".tmp-"
 REPLACED = ".replaced-"
-NAME = re.compile(r"(best-)?([0-9]{9}|[1-9][0-9]{9,})")
+NAME = re.compile(r"(best-|policy-)?([0-9]{9}|[1-9][0-9]{9,})")
 HASH = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -112,6 +114,29 @@ class Checkpoints:
         name = BEST + _name(iteration)
         self._write(name, iteration, policies, metadata)
         self._remove(other for other in self._names() if other.startswith(BEST) and other != name)
+
+    def keep_policies(self, iteration: int, policies: PyTree, metadata: dict[str, Any]) -> None:
+        """Save the policies of an evaluation, to be kept for good; drop those of later ones.
+
+        Later ones are left where a run was resumed from an earlier checkpoint.
+        """
+        name = KEPT + _name(iteration)
+        self._write(name, iteration, state_arrays.host_leaves(policies), metadata)
+        self._remove(KEPT + _name(later) for later in self.kept() if later > iteration)
+
+    def kept(self) -> list[int]:
+        """The iterations whose policies are kept, ascending."""
+        names = (name for name in self._names() if name.startswith(KEPT))
+        return sorted(int(name.removeprefix(KEPT)) for name in names)
+
+    def restore_kept(self, iteration: int, abstract_policies: PyTree) -> Restored:
+        """Restore the policies that were kept of one evaluation."""
+        if iteration not in self.kept():
+            kept = ", ".join(map(str, self.kept())) or "none (train with --keep-policies)"
+            raise JaxrlError(
+                f"{self.path} keeps no policies of iteration {iteration}. Kept: {kept}."
+            )
+        return self._restore_first([KEPT + _name(iteration)], abstract_policies)
 
     def restore(self, iteration: int, abstract_state: PyTree) -> Restored:
         """Restore one checkpoint into the structure, and the shardings, of `abstract_state`."""
@@ -323,6 +348,13 @@ def _name(iteration: int) -> str:
     return f"{int(iteration):09d}"
 
 
+def _iteration_of(name: str) -> int:
+    """The iteration that the name of a checkpoint's folder says."""
+    for prefix in (REPLACED, BEST, KEPT):
+        name = name.removeprefix(prefix)
+    return int(name)
+
+
 def _first_line(error: BaseException) -> str:
     """The first line of an error; TensorStore's go on for pages."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
@@ -332,7 +364,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """A checkpoint's manifest, its fields checked."""
     try:
         manifest = records.read_json(path / MANIFEST)
-        records.check_manifest(manifest, int(path.name.removeprefix(REPLACED).removeprefix(BEST)))
+        records.check_manifest(manifest, _iteration_of(path.name))
     except FileNotFoundError as error:
         raise _Damaged(f"{error.filename or path} is missing") from error
     except (OSError, ValueError) as error:

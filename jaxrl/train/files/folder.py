@@ -47,7 +47,9 @@ FOLDERS = (
     f"{PROFILE}/plugins/profile",
     "wandb",
 )
-CHECKPOINT_NAME = re.compile(r"(best-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-)?\d{9,}")
+CHECKPOINT_NAME = re.compile(
+    r"(best-|policy-)?\d{9,}|\.(tmp|replaced)-(link-)?(best-|policy-)?\d{9,}"
+)
 # Files of rows (train/files/rows.py), whole or begun.
 SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")
 # The pictures that commands make by themselves; those of other names are somebody's own.
