@@ -16,6 +16,8 @@ CACHE = pathlib.Path(
 )
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Compiling is most of what the tests cost, and hardly any program runs for long.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # On a CPU, devices are whatever one takes for them; tests/devices needs these, and to the others
 # they cost nothing.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"

@@ -30,6 +30,7 @@ USAGE = """usage: jaxrl COMMAND ...
   eval RUN                  evaluate a saved policy            jaxrl eval runs/mine --episodes 1000
   plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
+  collect RUN               record episodes with their states  jaxrl collect runs/mine
   envs [TEXT]               list the environments              jaxrl envs minatar
 
 jaxrl COMMAND --help explains a command.
@@ -44,6 +45,7 @@ COMMANDS = {
     "eval": ("evaluate", "evaluate"),
     "plot": ("draw", "plot"),
     "render": ("draw", "render"),
+    "collect": ("collect", "collect"),
     "envs": ("envs", "environments"),
 }
 

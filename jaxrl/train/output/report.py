@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +26,16 @@ from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.train.files.folder import file_errors, read_description, refuse_links
+from jaxrl.train.files.folder import (
+    file_errors,
+    read_description,
+    refuse_links,
+    write_atomically,
+)
 from jaxrl.train.output.console import Console, human
 from jaxrl.train.output.record import record_episode
 from jaxrl.train.player import steered
+from jaxrl.train.recorder import record
 from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
@@ -129,6 +137,46 @@ def evaluate(
     rows = score_rows(saved.experiment, returns, saved.env.reference_scores)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
+
+
+def collect(
+    folder: Path,
+    checkpoint: str,
+    num_episodes: int,
+    output: Path | None,
+    *,
+    stride: int,
+    seed: int,
+    mode: str | None,
+    member: Sequence[str],
+    overwrite: bool,
+    trust: Trust,
+    console: Console,
+) -> str:
+    """Record whole episodes of a saved policy into a file; returns a line on what was written."""
+    read_description(folder)  # its errors name the nearest run folders
+    if output is None:
+        refuse_links(folder)
+    target = output or folder / "recording.npz"
+    if target.suffix != ".npz":
+        raise JaxrlError(f"output is {target}, but must end in .npz.")
+    if target.exists() and not overwrite:
+        raise JaxrlError(f"{target} exists: give another --output, or --overwrite.")
+    with file_errors("write", target):
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    asked = () if mode is None else (mode,)
+    saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
+    with console.progress(saved.env.horizon, num_episodes) as bar:
+        found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.update)
+    data = found.data()
+    write_atomically(target, data)
+    returns = found.episode_returns
+    return (
+        f"wrote {target}: {len(found):,} rows of {len(returns)} episodes "
+        f"({found.header['played_by']['mode']}, mean return {returns.mean():.1f}), "
+        f"{len(data) / 1e6:.1f} MB"
+    )
 
 
 @contextmanager

@@ -1,0 +1,159 @@
+"""Recording: whole episodes of a saved policy with their states, and what a replay buffer holds."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.data.recording import Recording, header
+from jaxrl.data.replay import Row
+from jaxrl.envs.api import Environment
+from jaxrl.envs.play import Play, play_and_keep, play_begin
+from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.train.build import reopen
+from jaxrl.train.experiment import versions
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import read_description
+from jaxrl.train.modes import choose
+from jaxrl.train.player import steered
+from jaxrl.train.saved import Saved
+from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.types import Agent, Log, PyTree, Timestep
+
+# Steps that are played before their rows are brought to the host.
+PIECE = 64
+
+
+def record(
+    saved: Saved,
+    num_episodes: int,
+    *,
+    stride: int = 1,
+    seed: int = 0,
+    each_piece: Callable[[int], None] | None = None,
+) -> Recording:
+    """`num_episodes` whole episodes of a saved policy, in the first of its run's modes.
+
+    With a `stride` of k, every k-th step of each episode is kept, its first one always.
+    `each_piece` is called now and then with the number of steps that are played.
+    """
+    check_positive_int("episodes", num_episodes)
+    check_positive_int("stride", stride)
+    if not 0 <= seed < 2**31:
+        raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
+    env, agent, experiment = saved.env, saved.agent, saved.experiment
+    mode = choose(experiment.run.modes, agent.modes, experiment.algorithm)[0]
+    policy = steered(agent, saved.policies, mode)
+    key_play, key_value = jax.random.split(jax.random.key(seed))
+    play = jax.jit(partial(play_begin, env, agent), static_argnums=2)(
+        policy, key_play, num_episodes
+    )
+    advance = jax.jit(partial(_advance, env, agent, mode.name), donate_argnums=1)
+    found = []
+    returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, np.int64)
+    while int(play.time) < env.horizon and bool(np.any(play.running)):
+        play, kept = advance(policy, play, jax.random.fold_in(key_value, int(play.time)))
+        kept = jax.device_get(kept)
+        running = kept.pop("running")
+        returns += np.sum(kept["reward"], axis=0, dtype=np.float64, where=running)
+        lengths += running.sum(0)
+        chosen = running & (kept["step"] % stride == 0)
+        found.append(jax.tree.map(operator.itemgetter(chosen), kept))
+        if each_piece is not None:
+            each_piece(min(int(play.time), env.horizon))
+    rows: dict[str, Any] = jax.tree.map(lambda *pieces: np.concatenate(pieces), *found)
+    order = np.lexsort((rows["step"], rows["episode"]))
+    rows = jax.tree.map(lambda leaf: leaf[order], rows)
+    about = header(
+        env,
+        experiment.environment,
+        experiment.environment_options,
+        versions=versions(experiment.environment),
+        played_by={
+            "algorithm": experiment.algorithm,
+            "iteration": saved.iteration,
+            "mode": str(mode),
+            "seed": seed,
+        },
+        stride=stride,
+        episode_returns=returns.tolist(),
+        episode_lengths=lengths.tolist(),
+    )
+    return Recording(about, **rows)
+
+
+def _advance(
+    env: Environment, agent: Agent, mode: str, policy: PyTree, play: Play, key: Any
+) -> tuple[Play, dict[str, Any]]:
+    """`PIECE` steps of every episode, and a row of each, leaves [T, E, ...]."""
+    num_episodes = len(play.running)
+
+    def keep(before: Play, after: Play, timestep: Timestep) -> dict[str, Any]:
+        value = jnp.full(num_episodes, jnp.nan)
+        if agent.value is not None:
+            keys = jax.random.split(jax.random.fold_in(key, before.time), num_episodes)
+            value = jax.vmap(agent.value, in_axes=(None, 0, 0, 0))(
+                policy, before.memory, before.view, keys
+            )
+        return {
+            "running": before.running & (before.time < env.horizon),
+            "state": before.state,
+            "observation": before.view.observation,
+            "action": after.view.action,
+            "reward": timestep.reward,
+            "terminated": timestep.terminated,
+            "truncated": (after.time >= env.horizon) & ~timestep.terminated,
+            "next_observation": timestep.observation,
+            "step": jnp.full(num_episodes, before.time, jnp.int32),
+            "episode": jnp.arange(num_episodes, dtype=jnp.int32),
+            "return_so_far": before.returns.value,
+            "value": value,
+        }
+
+    return play_and_keep(env, play, partial(agent.modes[mode].act, policy), PIECE, keep)
+
+
+def replay_rows(folder: Path | str, trust: Trust = NOBODY) -> Row:
+    """The replay buffer of a run's newest checkpoint as NumPy arrays, the oldest row first.
+
+    Leaves are [R, ...]; a vector step has one row per environment. Of a population the buffers of
+    all members follow each other.
+    """
+    path = Path(folder)
+    one_device = {"devices": 1, "mesh": ()}
+    _, program = reopen(path, read_description(path), {}, one_device, trust)
+    state = Checkpoints(path).restore_latest(program.abstract_state()).state
+    is_log = functools.partial(_is, Log)
+    logs = [each for each in jax.tree.leaves(state, is_leaf=is_log) if is_log(each)]
+    buffers = [log for log in logs if isinstance(log.rows, Row)]
+    if not buffers:
+        raise JaxrlError(f"{path} holds no replay buffer: its algorithm keeps none.")
+    pieces = [piece for log in buffers for piece in _oldest_first(log)]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def _is(kind: type, node: Any) -> bool:
+    return isinstance(node, kind)
+
+
+def _oldest_first(log: Log) -> Iterator[Row]:
+    """The rows of each member's ring, of one block, in the order in which they were written."""
+    counters = np.asarray(log.written)
+    members = counters.shape[:-2]
+    capacity = jax.tree.leaves(log.rows)[0].shape[len(members)]
+    for member, (low, high) in zip(np.ndindex(members), counters.reshape(-1, 2), strict=True):
+        written = int(low) + (int(high) << 32)
+        places = np.arange(max(0, written - capacity), written) % capacity
+        yield jax.tree.map(partial(_rows_at, member, places), log.rows)
+
+
+def _rows_at(member: tuple[int, ...], places: np.ndarray, leaf: Any) -> np.ndarray:
+    return np.asarray(leaf)[member][places]
