@@ -149,7 +149,7 @@ def parse_only(monkeypatch):
     )
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
-    for function in ("plot", "render", "environments"):
+    for function in ("plot", "render", "collect", "environments"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
 
 
