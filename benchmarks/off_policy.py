@@ -1,7 +1,7 @@
 """Training speed of TD3 and SAC in one environment: jaxrl beside SBX, rejax,
 and the matrix products alone.
 
-    python -m benchmarks.off_policy          # everything: some 15 minutes
+    python -m benchmarks.off_policy          # everything: some 20 minutes
     python -m benchmarks.off_policy --quick  # two rounds of a second; labelled quick
 
 Every contender trains with the same settings in a process of its own, which compiles and takes its

@@ -38,7 +38,7 @@ def text(record: dict[str, Any]) -> str:
     bounds = [row for row in record["cases"] if "steps_per_second" in _of(row, "bound")]
     parts += [_bound(row) for row in bounds]
     parts.append(DIFFERENCES)
-    parts.append("Seconds from the settings to the end of the second iteration less the third:")
+    parts.append("Seconds to build, compile and take the random first steps:")
     parts.append(markdown([_startup(row) for row in record["cases"]]))
     device, *notes = remarks(record, [])
     notes += _failures(record)
