@@ -150,13 +150,19 @@ def gradients(network: list, rows: Any) -> list:
     """Forward, then each layer's weight gradient;
     the output itself stands for the loss's gradient."""
     *inputs, gradient = forward(network, rows)
+    return weight_gradients(network, inputs, gradient)
+
+
+def weight_gradients(network: list, inputs: list, gradient: Any) -> list:
+    """Each layer's weight gradient, of what went into it and of the gradient of the output."""
     result = []
-    for layer, entered in zip(reversed(network), reversed(inputs), strict=True):
+    for place in reversed(range(len(network))):
+        layer, entered = network[place], inputs[place]
         # XLA copies the wide operand of a product with one column, and does not copy that of a
         # product with one row.
         narrow = layer.shape[1] < layer.shape[0]
         result.append((gradient.T @ entered).T if narrow else entered.T @ gradient)
-        if entered is not rows:
+        if place > 0:
             gradient = gradient @ layer.T
     return result[::-1]
 
