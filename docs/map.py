@@ -13,14 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "map.md"
 # Where a reader asks for something, and where it is.
 ANSWERS = {
-    "Where is a flag parsed?": "cli/options.py",
+    "Where are the flags of a command parsed?": "cli/train.py",
+    "Where do an algorithm's settings become flags?": "cli/forms.py",
     "Where is a run trained, evaluated and saved?": "train/runner.py",
     "Where are the compiled functions made?": "train/program.py",
     "Where is a policy loaded?": "train/saved.py",
     "Where does a loaded policy act on NumPy arrays?": "train/acting.py",
-    "Where do episodes begin?": "envs/starts/api.py",
+    "Where do episodes begin?": "envs/starts/fresh.py",
     "Where does an environment reset itself?": "envs/vector.py",
     "Where are policies rolled out, and whole episodes played?": "envs/collect.py",
+    "Where are gradient steps due, and transitions kept, off-policy?": "data/interaction.py",
     "Where is what a run reads from disk?": "train/inputs.py",
     "Where are configurations declared?": "config/fields.py",
 }

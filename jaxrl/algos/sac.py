@@ -125,8 +125,8 @@ def sac(
     target_entropy = config.target_entropy
     if target_entropy is None:
         target_entropy = -float(action_size(env))
-    learner = SAC(config, networks, target_entropy, shards)
-    learns = Learns(learner.begin, learner.explore, learner.update, learner.value)
+    rules = SAC(config, networks, target_entropy, shards)
+    learns = Learns(rules.begin, rules.explore, rules.update, rules.value)
     return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
 
 

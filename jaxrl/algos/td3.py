@@ -124,8 +124,8 @@ def td3(
     interaction = make_interaction(env, config, shards, inputs, vector)
     networks = networks or make_networks(env, config)
     agent = td3_agent(env, config, networks)
-    learner = TD3(config, networks, shards)
-    learns = Learns(learner.begin, learner.explore, learner.update, learner.value)
+    rules = TD3(config, networks, shards)
+    learns = Learns(rules.begin, rules.explore, rules.update, rules.value)
     return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
 
 

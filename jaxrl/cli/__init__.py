@@ -2,8 +2,8 @@
 
 Heavy imports wait until a command is chosen. There is one module per command, or per pair of them,
 and in it one frozen dataclass per command, which tyro reads the command line into.
-Nothing else looks into the words that were typed, but for the names of the command and of the
-algorithm, which stand first.
+The names of the command and of the algorithm stand first; then tyro reads what the defaults depend
+on (the environment, and parts that are chosen by name), and then all the rest.
 """
 
 # Only what Python itself has imported by now: in `python -m jaxrl.cli` the working folder is still

@@ -103,6 +103,31 @@ def _paths(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     )
 
 
+class CheckpointName(str):
+    """Which checkpoint: best, last, or an iteration."""
+
+
+@rules.primitive_rule
+def _checkpoints(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """A checkpoint is named by one of two words, or by the iteration that it is of."""
+    if info.type is not CheckpointName:
+        return None
+
+    def read(words: list[str]) -> CheckpointName:
+        name = words[0]
+        if name not in ("best", "last") and not (name.isascii() and name.isdecimal()):
+            raise ValueError(f"{name!r} is none of 'best', 'last', or an iteration")
+        return CheckpointName(name)
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="best|last|ITERATION",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, CheckpointName),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 class Unasked(int):
     """A whole number that nobody has typed: the parser hands a default on as the same object."""
 
@@ -169,7 +194,7 @@ class Saved:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    checkpoint: str = "best"
+    checkpoint: CheckpointName = CheckpointName("best")
     """The best policy of the run's own evaluations, the last one, or the one of an iteration, if
     the run was trained with --keep-policies."""
     trust: TrustOptions = field(default_factory=Trust)

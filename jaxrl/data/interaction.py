@@ -239,11 +239,11 @@ class Interaction:
         view = replace(view, observation=_normalized(learner, view.observation))
         action, bonus = learns.explore(learner, view, key_explore)
         uniform = jax.random.uniform(key_random, action.shape, minval=-1.0, maxval=1.0)
-        is_warm = self._is_warm(experience)
-        action = jnp.where(is_warm, action, uniform)
+        warmed_up = self._is_warmed_up(experience)
+        action = jnp.where(warmed_up, action, uniform)
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
         values = value_check.add(
-            experience.values, seen.reward + jnp.where(is_warm, bonus, 0.0), self.gamma
+            experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
         )
         values, metrics = self._check_values(
             values, seen, vector.observation, partial(_value, learns, learner), key_value
@@ -288,7 +288,7 @@ class Interaction:
         log, rows = experience.log, self.shards.split("batch_size", self.batch_size)
         # All members of a population are equally far. Were it decided one by one, each gradient
         # step would select every parameter anew.
-        ready = any_member(self._is_warm(experience) & self.replay.can_sample(log))
+        ready = any_member(self._is_warmed_up(experience) & self.replay.can_sample(log))
 
         def one_update(learner: Any, key: Key) -> tuple[Any, dict[str, Array]]:
             key_sample, key_update = jax.random.split(key)
@@ -315,7 +315,7 @@ class Interaction:
         updates = Mean(taken / self.shards.devices, transitions)
         return learner, metrics | {"updates_per_transition": updates}
 
-    def _is_warm(self, experience: Experience) -> Array:
+    def _is_warmed_up(self, experience: Experience) -> Array:
         """Whether the transitions of the warm-up are all there: bool []."""
         return experience.vector_steps >= math.ceil(self.warm_up / self.total_envs)
 
