@@ -10,11 +10,9 @@ Devices (`Shards`) act in environments of their own and average their gradients.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +25,8 @@ from jaxrl.core.entropy import temperature_loss
 from jaxrl.core.moments import Moments, normalize_if_kept
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.targets import clipped_double_q, polyak
-from jaxrl.data.interaction import InteractionConfig, Learns, OffPolicy, make_interaction
+from jaxrl.data.interaction import InteractionConfig, Learns, make_interaction
+from jaxrl.data.off_policy import OffPolicy
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.envs.vector import VectorEnv
@@ -35,11 +34,12 @@ from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import scale_action
 from jaxrl.nn.q_networks import (
     Critic,
+    Networks,
     QNetworkConfig,
     SquashedGaussianActor,
+    action_size,
     check_spaces,
     ensemble_values,
-    init_ensemble,
 )
 from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
 
@@ -94,13 +94,6 @@ class Learner:
     gradient_steps: Array  # int32, of the critics
 
 
-class Networks(NamedTuple):
-    """The modules that parameters belong to; they read normalised observations."""
-
-    actor: nn.Module  # observations [..., *shape] to a TanhNormal over [-1, 1]^d
-    critic: nn.Module  # observations [..., *shape] and actions [..., d] to Q(s, a) [...]
-
-
 def sac(
     env: Environment,
     config: SACConfig,
@@ -124,7 +117,7 @@ def sac(
     agent = sac_agent(env, config, networks)
     target_entropy = config.target_entropy
     if target_entropy is None:
-        target_entropy = -float(action_size(env))
+        target_entropy = -float(action_size(env.action_space))
     rules = SAC(config, networks, target_entropy, shards)
     learns = Learns(rules.begin, rules.explore, rules.update, rules.value)
     return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
@@ -140,16 +133,11 @@ def check_temperature(config: SACConfig) -> None:
             raise JaxrlError(f"{name} has no effect with train_temperature=False: leave it out.")
 
 
-def action_size(env: Environment) -> int:
-    """How many numbers an action has."""
-    return math.prod(env.action_space.shape)
-
-
 def make_networks(env: Environment, config: SACConfig) -> Networks:
     """The actor and the critic that the configuration describes."""
     event_ndim = len(env.observation_space.shape)
     return Networks(
-        actor=SquashedGaussianActor(config.network, event_ndim, action_size(env)),
+        actor=SquashedGaussianActor(config.network, event_ndim, action_size(env.action_space)),
         critic=Critic(config.network, event_ndim),
     )
 
@@ -161,12 +149,12 @@ def sac_agent(env: Environment, config: SACConfig, networks: Networks | None = N
     shape = env.observation_space.shape
 
     def init(key: Key) -> Policy:
-        key_actor, key_critic = jax.random.split(key)
-        observation, action = jnp.zeros((1, *shape)), jnp.zeros((1, action_size(env)))
-        num_critics = config.network.num_critics
+        actor, critic = networks.init(
+            key, config.network.num_critics, env.observation_space, env.action_space
+        )
         return Policy(
-            actor=networks.actor.init(key_actor, observation),
-            critic=init_ensemble(networks.critic, num_critics, key_critic, observation, action),
+            actor=actor,
+            critic=critic,
             log_temperature=jnp.log(jnp.asarray(config.initial_temperature, jnp.float32)),
             observation_moments=moments.init(shape) if config.normalize_observations else None,
         )

@@ -8,11 +8,9 @@ Devices (`Shards`) act in environments of their own and average their gradients.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +20,8 @@ from jaxrl.core.any_member import any_member
 from jaxrl.core.moments import Moments, normalize_if_kept
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.targets import clipped_double_q, polyak, smoothed_action
-from jaxrl.data.interaction import InteractionConfig, Learns, OffPolicy, make_interaction
+from jaxrl.data.interaction import InteractionConfig, Learns, make_interaction
+from jaxrl.data.off_policy import OffPolicy
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.envs.vector import VectorEnv
@@ -30,11 +29,12 @@ from jaxrl.nn.actor_critic import scale_action
 from jaxrl.nn.q_networks import (
     Critic,
     DeterministicActor,
+    Networks,
     QNetworkConfig,
+    action_size,
     check_spaces,
     ensemble_values,
     first_value,
-    init_ensemble,
 )
 from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
 
@@ -97,13 +97,6 @@ class Learner:
     gradient_steps: Array  # int32, of the critics
 
 
-class Networks(NamedTuple):
-    """The modules that parameters belong to; they read normalised observations."""
-
-    actor: nn.Module  # observations [..., *shape] to actions [..., d] in [-1, 1]
-    critic: nn.Module  # observations [..., *shape] and actions [..., d] to Q(s, a) [...]
-
-
 def td3(
     env: Environment,
     config: TD3Config,
@@ -133,7 +126,7 @@ def make_networks(env: Environment, config: TD3Config) -> Networks:
     """The actor and the critic that the configuration describes."""
     event_ndim = len(env.observation_space.shape)
     return Networks(
-        actor=DeterministicActor(config.network, event_ndim, math.prod(env.action_space.shape)),
+        actor=DeterministicActor(config.network, event_ndim, action_size(env.action_space)),
         critic=Critic(config.network, event_ndim),
     )
 
@@ -145,13 +138,12 @@ def td3_agent(env: Environment, config: TD3Config, networks: Networks | None = N
     shape = env.observation_space.shape
 
     def init(key: Key) -> Policy:
-        key_actor, key_critic = jax.random.split(key)
-        observation = jnp.zeros((1, *shape))
-        action = jnp.zeros((1, math.prod(env.action_space.shape)))
-        num_critics = config.network.num_critics
+        actor, critic = networks.init(
+            key, config.network.num_critics, env.observation_space, env.action_space
+        )
         return Policy(
-            actor=networks.actor.init(key_actor, observation),
-            critic=init_ensemble(networks.critic, num_critics, key_critic, observation, action),
+            actor=actor,
+            critic=critic,
             observation_moments=moments.init(shape) if config.normalize_observations else None,
         )
 

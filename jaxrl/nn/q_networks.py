@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -135,6 +135,28 @@ class SquashedGaussianActor(nn.Module):
         mean, squashed = jnp.split(output, 2, axis=-1)
         low, high = LOG_STD_RANGE
         return TanhNormal(mean, low + 0.5 * (high - low) * (jnp.tanh(squashed) + 1.0))
+
+
+class Networks(NamedTuple):
+    """The modules that parameters belong to; they read normalised observations."""
+
+    actor: nn.Module  # from observations [..., *shape] to what acts in [-1, 1]^d
+    critic: nn.Module  # observations [..., *shape] and actions [..., d] to Q(s, a) [...]
+
+    def init(
+        self, key: Key, num_critics: int, observation_space: Space, action_space: Space
+    ) -> tuple[PyTree, PyTree]:
+        """Parameters of the actor, and of so many critics, leaves [K, ...]."""
+        key_actor, key_critic = jax.random.split(key)
+        observation = jnp.zeros((1, *observation_space.shape))
+        action = jnp.zeros((1, action_size(action_space)))
+        actor = self.actor.init(key_actor, observation)
+        return actor, init_ensemble(self.critic, num_critics, key_critic, observation, action)
+
+
+def action_size(space: Space) -> int:
+    """How many numbers an action has."""
+    return math.prod(space.shape)
 
 
 def check_spaces(algorithm: str, observation_space: Space, action_space: Space) -> None:

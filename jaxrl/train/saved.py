@@ -51,25 +51,6 @@ class Saved(NamedTuple):
         return agent_of(self.experiment)
 
 
-def load_policy(
-    folder: Path | str,
-    checkpoint: str = "best",
-    *,
-    member: Sequence[str] = (),
-    trust: Trust = NOBODY,
-) -> tuple[Environment, Agent, PyTree]:
-    """The environment, the agent and a trained policy of a run folder, for use from Python.
-
-    `agent.modes["deterministic"].act(policy, memory, view, key)` acts; `jaxrl.envs.play` plays
-    whole episodes. `checkpoint` is "best", "last", or an iteration whose policies were kept. Of a
-    population the policy is that of `member`, as ("learning_rate=3e-3", "seed=2"), or else of its
-    best one. A folder that names code of its own, package.module:Name, is refused unless `trust`
-    allows it. What the algorithm was given from disk is not needed.
-    """
-    saved = open_policy(Path(folder), checkpoint, member=member, trust=trust)
-    return saved.env, saved.agent, saved.policies
-
-
 def agent_of(experiment: Experiment) -> Agent:
     """The agent of an experiment without a sweep; the same one for the same settings."""
     described = experiment.description()

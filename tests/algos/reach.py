@@ -6,8 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.types import Array, Box, Timestep
+
+CHEAP = {"xla_backend_optimization_level": 0}
+SMALL = {
+    "total_steps": 4000,
+    "num_envs": 4,
+    "num_steps": 8,
+    "replay_capacity": 64,
+    "batch_size": 16,
+    "warm_up": 8,
+    "hidden_sizes": (16,),
+}
 
 
 class Reach(Environment):
@@ -36,6 +48,22 @@ class Reach(Environment):
         unit = (action - 0.5 * (self.low + self.high)) / (0.5 * (self.high - self.low))
         place = 0.5 * state + jnp.round(64.0 * unit) / 64.0
         return place, Timestep(place, -jnp.sum(jnp.abs(place)), place[0] > 1.2)
+
+
+def a_batch(keys):
+    """Sixteen transitions, every fifth of them with an end."""
+    return Batch(
+        observation=jax.random.normal(keys[0], (16, 3)),
+        action=jax.random.uniform(keys[1], (16, 3), minval=-1.0),
+        reward=jax.random.normal(keys[2], (16,)),
+        discount=jnp.where(jnp.arange(16) % 5 == 0, 0.0, 0.9),
+        next_observation=jax.random.normal(keys[3], (16, 3)),
+    )
+
+
+def numpy64(batch):
+    """A batch in float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), batch)
 
 
 def layers(params):

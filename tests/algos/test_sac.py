@@ -10,31 +10,24 @@ import pytest
 
 from jaxrl.algos.sac import SAC, SACConfig, make_networks, sac, sac_agent
 from jaxrl.core.distributions import TanhNormal
-from jaxrl.data.transitions import Batch
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
 from jaxrl.types import View
 from tests.algos.reach import (
+    CHEAP,
+    SMALL,
     Reach,
+    a_batch,
     assert_first_gradient,
     first,
     forward,
     layers,
+    numpy64,
     q_values,
     slope,
 )
 
 REACH = Reach()
-CHEAP = {"xla_backend_optimization_level": 0}
-SMALL = {
-    "total_steps": 4000,
-    "num_envs": 4,
-    "num_steps": 8,
-    "replay_capacity": 64,
-    "batch_size": 16,
-    "warm_up": 8,
-    "hidden_sizes": (16,),
-}
 KEY = 9
 UNUSUAL = {"initial_temperature": 0.4, "tau": 0.25}
 
@@ -61,18 +54,8 @@ def one_update(**settings):
     # Targets of their own, or a target that is taken for the trained network would not show.
     other = sac_agent(Reach(), config).init(keys[1])
     begun = replace(begun, target_critic=other.critic)
-    batch = Batch(
-        observation=jax.random.normal(keys[2], (16, 3)),
-        action=jax.random.uniform(keys[3], (16, 3), minval=-1.0),
-        reward=jax.random.normal(keys[4], (16,)),
-        discount=jnp.where(jnp.arange(16) % 5 == 0, 0.0, 0.9),
-        next_observation=jax.random.normal(keys[5], (16, 3)),
-    )
+    batch = a_batch(keys[2:])
     return begun, batch, *jax.jit(learner.update)(begun, batch, jax.random.key(KEY))
-
-
-def numpy64(batch):
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), batch)
 
 
 def drawn(actor, observation, noise):

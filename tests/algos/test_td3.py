@@ -9,31 +9,24 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.td3 import TD3, TD3Config, make_networks, state_values, td3, td3_agent
-from jaxrl.data.transitions import Batch
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
 from jaxrl.types import View
 from tests.algos.reach import (
+    CHEAP,
+    SMALL,
     Reach,
+    a_batch,
     assert_first_gradient,
     first,
     forward,
     layers,
+    numpy64,
     q_values,
     slope,
 )
 
 REACH = Reach()
-CHEAP = {"xla_backend_optimization_level": 0}
-SMALL = {
-    "total_steps": 4000,
-    "num_envs": 4,
-    "num_steps": 8,
-    "replay_capacity": 64,
-    "batch_size": 16,
-    "warm_up": 8,
-    "hidden_sizes": (16,),
-}
 KEY = 9
 BOUNDS = {"exploration_noise": 0.3, "target_noise": 0.4, "target_noise_clip": 0.45, "tau": 0.25}
 
@@ -65,18 +58,8 @@ def one_update(**settings):
     # Targets of their own, or a target that is taken for the trained network would not show.
     other = learner.begin(td3_agent(Reach(), config).init(keys[1]))
     begun = replace(begun, targets=other.targets)
-    batch = Batch(
-        observation=jax.random.normal(keys[2], (16, 3)),
-        action=jax.random.uniform(keys[3], (16, 3), minval=-1.0),
-        reward=jax.random.normal(keys[4], (16,)),
-        discount=jnp.where(jnp.arange(16) % 5 == 0, 0.0, 0.9),
-        next_observation=jax.random.normal(keys[5], (16, 3)),
-    )
+    batch = a_batch(keys[2:])
     return begun, batch, *jax.jit(learner.update)(begun, batch, jax.random.key(KEY))
-
-
-def numpy64(batch):
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), batch)
 
 
 def test_the_critics_descend_to_the_least_target_at_a_smoothed_action():

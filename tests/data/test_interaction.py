@@ -11,7 +11,8 @@ import pytest
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments
 from jaxrl.core.shards import SINGLE
-from jaxrl.data.interaction import InteractionConfig, Learns, OffPolicy, make_interaction
+from jaxrl.data.interaction import InteractionConfig, Learns, make_interaction
+from jaxrl.data.off_policy import OffPolicy
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Agent, feed_forward

@@ -9,7 +9,8 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.errors import JaxrlError
-from jaxrl.train import loop, saved
+from jaxrl.train import loop
+from jaxrl.train.acting import load
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.types import View
@@ -126,7 +127,8 @@ def test_a_run_can_be_looked_at_on_a_single_device(tmp_path, monkeypatch, capsys
     assert cli.main(["plot", str(folder)]) == 0
     assert cli.main(["render", str(folder)]) == 0
     assert (folder / "plots" / "episode.gif").stat().st_size > 0
-    _, agent, policy = saved.load_policy(folder)
+    loaded = load(folder)
+    agent, policy = loaded.agent, loaded.policy
     view = View(np.zeros(4, np.float32), np.float32(0.0), np.int32(0), np.bool_(True))
     action, _ = agent.modes["deterministic"].act(
         policy, agent.memory(policy), view, jax.random.key(0)

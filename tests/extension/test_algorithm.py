@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrl.train.acting import load
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations, read_metrics
 from jaxrl.train.population import Population
-from jaxrl.train.saved import experiment_of, load_policy
+from jaxrl.train.saved import experiment_of
 from jaxrl.train.trust import Trust
 from jaxrl.types import View
 from tests.extension.conftest import CLONE, CLONING, LENGTH, LEVERS, OUTSIDE
@@ -79,7 +80,8 @@ def test_it_is_trained_and_its_policy_used_elsewhere_without_its_input(
     run("plot", whole)
     assert (whole / "plots" / "learning_curve.png").stat().st_size > 1000
 
-    env, agent, policy = load_policy(whole, trust=TRUST)
+    loaded = load(whole, trust=TRUST)
+    env, agent, policy = loaded.env, loaded.agent, loaded.policy
     first = View.at_start(env.reset(jax.random.key(0))[1], env.action_space)
     assert (
         isinstance(env, Levers)

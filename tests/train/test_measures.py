@@ -14,7 +14,8 @@ import pytest
 from jaxrl import cli
 from jaxrl.analysis.runs import load_run
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import loop, program, saved
+from jaxrl.train import loop, program
+from jaxrl.train.acting import load
 from jaxrl.train.build import build
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import load_evaluations
@@ -250,7 +251,7 @@ def test_a_folder_that_names_measures_is_resumed_only_if_trusted(tmp_path, monke
     folder = tmp_path / "run"
     stopped(folder, monkeypatch, measuring(experiment(), "norm"))
     monkeypatch.delitem(sys.modules, HERE)  # nothing that only looks at the run needs it
-    saved.load_policy(folder)
+    load(folder)
     assert cli.main(["plot", str(folder), "--output", str(tmp_path / "curve.png")]) == 0
     assert cli.main(["eval", str(folder), "--episodes", "2"]) == 0
     with pytest.raises(

@@ -12,6 +12,7 @@ from jaxrl import cli
 from jaxrl.analysis import ranking
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import loop, members, saved
+from jaxrl.train.acting import load
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.members import Members
 from jaxrl.train.output import report
@@ -110,14 +111,14 @@ def test_loading_takes_the_best_member_and_says_so(swept):
         match="has 8 members to choose from: the best is taken, "
         "learning_rate=0.003,gamma=0.9,seed=4",
     ):
-        _, _, policy = saved.load_policy(folder)
+        policy = load(folder).policy
     assert same_bits(policy, [leaf[2, 1] for leaf in leaves])
-    _, _, policy = saved.load_policy(folder, member=["learning_rate=1e-3,gamma=0.99", "seed=3"])
+    policy = load(folder, member=["learning_rate=1e-3,gamma=0.99", "seed=3"]).policy
     assert same_bits(policy, [leaf[1, 0] for leaf in leaves])
     with pytest.warns(RunWarning, match="has 4 members .* learning_rate=0.001,gamma=0.99,seed=3"):
-        saved.load_policy(folder, "last", member=["learning_rate=0.001"])
+        load(folder, "last", member=["learning_rate=0.001"])
     _, state = newest_state(folder, described())
-    _, _, last = saved.load_policy(folder, "last", member=["gamma=0.9,learning-rate=3e-3,seed=4"])
+    last = load(folder, "last", member=["gamma=0.9,learning-rate=3e-3,seed=4"]).policy
     assert same_bits(last, [leaf[2, 1] for leaf in arrays(state.policy)])
 
 

@@ -11,7 +11,8 @@ from jaxrl import cli
 from jaxrl.analysis.ranking import member_scores
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import loop, saved
+from jaxrl.train import loop
+from jaxrl.train.acting import load
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
@@ -70,7 +71,7 @@ def test_a_hand_edit_is_refused_named_and_then_remembered(folder, begun):
     loop.resume(folder)  # known from now on
     with pytest.warns(RunWarning) as caught:  # of the policy nothing but this is said
         edit(folder, lambda description: description["config"].update(gamma=0.4))
-        saved.load_policy(folder)
+        load(folder)
     assert [str(each.message) for each in caught][0].endswith("config.gamma: 0.5 -> 0.4")
 
 
@@ -78,7 +79,7 @@ def test_settings_that_a_command_changed_are_no_hand_edit(folder):
     loop.resume(folder, changes={"gamma": 0.5}, force=True, console=Stopping(POINTS[3]))
     (step,) = read_description(folder)["history"]
     assert (step["iteration"], step["changes"]) == (STOP, ["config.gamma: 0.99 -> 0.5"])
-    saved.load_policy(
+    load(
         folder
     )  # the best policy may be older than the change: no warning, which would be an error
     loop.resume(folder)
