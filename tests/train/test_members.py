@@ -116,9 +116,9 @@ def test_loading_takes_the_best_member_and_says_so(swept):
     policy = load(folder, member=["learning_rate=1e-3,gamma=0.99", "seed=3"]).policy
     assert same_bits(policy, [leaf[1, 0] for leaf in leaves])
     with pytest.warns(RunWarning, match="has 4 members .* learning_rate=0.001,gamma=0.99,seed=3"):
-        load(folder, "last", member=["learning_rate=0.001"])
+        load(folder, checkpoint="last", member=["learning_rate=0.001"])
     _, state = newest_state(folder, described())
-    last = load(folder, "last", member=["gamma=0.9,learning-rate=3e-3,seed=4"]).policy
+    last = load(folder, checkpoint="last", member=["gamma=0.9,learning-rate=3e-3,seed=4"]).policy
     assert same_bits(last, [leaf[2, 1] for leaf in arrays(state.policy)])
 
 
