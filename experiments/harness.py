@@ -152,9 +152,13 @@ def measure_missing(
         begun = time.perf_counter()
         found = cell.measure()
         seconds = time.perf_counter() - begun
+        # A process beside this one may have finished other cells.
+        found_beside = read(path)
+        done |= {name: cell for name, cell in found_beside["cells"].items() if name not in missing}
         about = {"asked": cell.asked, "versions": versions(cell.asked.get("environment", ""))}
         done[name] = plain(about | {"seconds": round(seconds, 1)} | found)
-        record["commands"] = list(dict.fromkeys([*record["commands"], command_line()]))
+        commands = [*found_beside["commands"], *record["commands"], command_line()]
+        record["commands"] = list(dict.fromkeys(commands))
         save(path, as_json(record))
         console.note(f"{name}: {seconds:.0f} s")
 
