@@ -1,4 +1,4 @@
-"""Teachers: SAC's policies of three MuJoCo tasks, from which later experiments take states and data.
+"""Teachers: SAC on three MuJoCo tasks, from which later experiments take states and data.
 
     python experiments/teachers.py                     # everything: some seven hours of a core
     python experiments/teachers.py --cells Hopper-v5   # one teacher
@@ -6,11 +6,17 @@
 
 Each run keeps the policies of every evaluation, and a replay buffer that holds every transition.
 The expert is the policy at the end; the medium one that of the first evaluation with at least a
-third of its return. Their seed is none that a student is trained with.
+third of its return. Both are written into jaxrl/train/teachers/ and scored on episodes of their
+own. Their seed is none that a student is trained with.
+
+The rows of the replay buffer (jaxrl.train.recorder.replay_rows) stay in the run folder, and cannot
+be had without the training.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +26,36 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cells, Study, StudyArguments, check_choices, run_study, table
-from training import interval, scored
+from harness import (
+    Cell,
+    Cells,
+    Study,
+    StudyArguments,
+    check_choices,
+    run_study,
+    save,
+    sections,
+    table,
+)
+from training import scored
 
+from jaxrl.analysis.runs import load_run
 from jaxrl.config import override
+from jaxrl.train import teachers
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.files import state_arrays
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import CONFIG, read_description
 from jaxrl.train.output.console import Console
+from jaxrl.train.saved import open_policies
 
 TASKS = ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5")
 SEED = 100
 STEPS = 500_000
 SETTINGS: dict[str, Any] = {"total_steps": STEPS, "replay_capacity": STEPS, "warm_up": 10_000}
 CPU_SECONDS_PER_TRANSITION = 9e-3
+MODES = ("deterministic", "stochastic")
+EPISODES, EPISODES_SEED = 100, 3_000_000  # that score a teacher
 
 
 @dataclass(frozen=True)
@@ -48,11 +72,51 @@ def study(arguments: Arguments) -> Study:
     """What is to be trained and written."""
     check_choices("cell", arguments.cells, TASKS)
     folder, console = arguments.runs / "teachers", Console()
-    cells = {
-        task: scored(experiment(task), folder / task, console, CPU_SECONDS_PER_TRANSITION)
-        for task in arguments.cells
-    }
+    cells = {task: teacher(task, folder / task, console) for task in arguments.cells}
     return Study("teachers", cells, text)
+
+
+def teacher(task: str, folder: Path, console: Console) -> Cell:
+    """The cell of a task: a training, and what becomes a part of jaxrl of it."""
+    training = scored(experiment(task), folder, console, CPU_SECONDS_PER_TRANSITION)
+
+    def measure() -> dict[str, Any]:
+        found = training.measure()
+        levels = {
+            level: export(folder, iteration, teachers.ROOT / task / level)
+            for level, iteration in chosen(folder).items()
+        }
+        return found | {"levels": levels}
+
+    return training._replace(measure=measure)
+
+
+def chosen(folder: Path) -> dict[str, int]:
+    """The iterations whose policies are the medium and the expert teacher."""
+    run = load_run(folder)
+    returns, iterations = run.returns()[:, 0, 0], run.evaluations["iteration"]
+    medium = int((returns >= returns[-1] / 3).argmax())
+    return {"medium": int(iterations[medium]), "expert": int(iterations[-1])}
+
+
+def export(folder: Path, iteration: int, target: Path) -> dict[str, Any]:
+    """Make a run folder of nothing but one policy, with its score as that of its best."""
+    saved = open_policies(folder, str(iteration), EPISODES, EPISODES_SEED)
+    episodes = saved.player.evaluate(saved.policies, iteration)
+    returns = {mode: played.returns[0, 0] for mode, played in episodes.items()}
+    description = read_description(folder)
+    shutil.rmtree(target, ignore_errors=True)
+    save(target / CONFIG, json.dumps(description, indent=1))
+    scores = [[float(returns["deterministic"].mean())]]
+    about = {"scores": scores, "iterations": [[iteration]], "description": description}
+    Checkpoints(target).save_best(iteration, state_arrays.host_leaves(saved.policies), about)
+    return {
+        "transitions": iteration * description["samples_per_step"],
+        "episodes": EPISODES,
+        "seed": EPISODES_SEED,
+        **{mode: float(values.mean()) for mode, values in returns.items()},
+        **{f"{mode}_deviation": float(values.std(ddof=1)) for mode, values in returns.items()},
+    }
 
 
 def experiment(task: str) -> Experiment:
@@ -64,8 +128,21 @@ def experiment(task: str) -> Experiment:
 
 def text(cells: Cells) -> str:
     """The results in Markdown."""
-    rows = [[task, interval(cells[task])] for task in TASKS if task in cells]
-    return table(["task", "return"], rows)
+    rows = [
+        [
+            f"{teachers.PREFIX}{task}/{level}",
+            f"{found['transitions']:,}",
+            *(f"{found[mode]:.0f} ± {found[mode + '_deviation']:.0f}" for mode in MODES),
+        ]
+        for task in TASKS
+        if task in cells
+        for level, found in cells[task]["levels"].items()
+    ]
+    note = (
+        f"SAC, seed {SEED}. Return of {EPISODES} episodes in each mode: mean ± standard deviation "
+        "over episodes."
+    )
+    return sections(table(["teacher", "transitions", *MODES], rows), note)
 
 
 if __name__ == "__main__":

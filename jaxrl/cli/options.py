@@ -193,7 +193,7 @@ class Saved:
     """A saved policy: of which run, and from which checkpoint."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or a policy that comes with jaxrl: teacher:TASK/LEVEL."""
     checkpoint: CheckpointName = CheckpointName("best")
     """The best policy of the run's own evaluations, the last one, or the one of an iteration, if
     the run was trained with --keep-policies."""

@@ -17,6 +17,7 @@ from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.modes import choose
 from jaxrl.train.player import steered
 from jaxrl.train.saved import open_policy
+from jaxrl.train.teachers import located
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Agent, Array, Key, PyTree, View
 
@@ -134,7 +135,7 @@ def load(
     seed: int = 0,
     trust: Trust = NOBODY,
 ) -> LoadedAgent:
-    """The trained policy of a run folder, to act with in Python.
+    """The trained policy of a run folder, or of a "teacher:TASK/LEVEL", to act with in Python.
 
     `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks
     policies unless given. `checkpoint` is "best", "last", or an iteration whose policies were kept.
@@ -145,7 +146,7 @@ def load(
     if num_envs is not None:
         check_positive_int("num_envs", num_envs)
     asked = () if mode is None else (mode,)
-    saved = open_policy(Path(folder), checkpoint, member=member, modes=asked, trust=trust)
+    saved = open_policy(located(folder), checkpoint, member=member, modes=asked, trust=trust)
     agent = saved.agent
     chosen = choose(saved.experiment.run.modes, agent.modes, saved.experiment.algorithm)[0]
     return LoadedAgent(

@@ -38,6 +38,7 @@ from jaxrl.train.player import steered
 from jaxrl.train.recorder import record
 from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
+from jaxrl.train.teachers import is_teacher, located
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import PyTree
 
@@ -130,7 +131,7 @@ def evaluate(
 ) -> int:
     """Evaluate saved policies on fresh episodes and print a table: of all members, or of some."""
     saved = open_policies(
-        folder, checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
+        located(folder), checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
     )
     episodes = saved.player.evaluate(saved.policies, saved.iteration)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
@@ -154,10 +155,9 @@ def collect(
     console: Console,
 ) -> str:
     """Record whole episodes of a saved policy into a file; returns a line on what was written."""
-    read_description(folder)  # its errors name the nearest run folders
-    if output is None:
-        refuse_links(folder)
-    target = output or folder / "recording.npz"
+    path = located(folder)
+    read_description(path)  # its errors name the nearest run folders
+    target = output or _place(folder) / "recording.npz"
     if target.suffix != ".npz":
         raise JaxrlError(f"output is {target}, but must end in .npz.")
     if target.exists() and not overwrite:
@@ -166,7 +166,7 @@ def collect(
         if not target.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     asked = () if mode is None else (mode,)
-    saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
+    saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
     with console.progress(saved.env.horizon, num_episodes) as bar:
         found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.update)
     data = found.data()
@@ -177,6 +177,14 @@ def collect(
         f"({found.header['played_by']['mode']}, mean return {returns.mean():.1f}), "
         f"{len(data) / 1e6:.1f} MB"
     )
+
+
+def _place(folder: Path) -> Path:
+    """Where what is made of a run goes unless somebody says otherwise: into its folder."""
+    if is_teacher(folder):
+        raise JaxrlError(f"{folder} is part of jaxrl: say where to write, --output.")
+    refuse_links(folder)
+    return folder
 
 
 @contextmanager
@@ -199,9 +207,7 @@ def plot(folders: list[Path], output: Path | None) -> Path:
     for folder in folders:
         description = read_description(folder)  # its errors name the nearest run folders
         _say_what_is_not_vouched_for(folder, description)
-    if output is None:
-        refuse_links(folders[0])
-    target = output or folders[0] / "plots"
+    target = output or _place(folders[0]) / "plots"
     with _drawing(target):
         runs = [load_run(folder) for folder in folders]
         if len(runs) > 1:
@@ -242,20 +248,19 @@ def render(
     """
     from jaxrl.analysis import video
 
-    experiment = Experiment.from_description(read_description(folder), folder, trust)
+    path = located(folder)
+    experiment = Experiment.from_description(read_description(path), path, trust)
     name = experiment.environment
-    with described_by(folder):
+    with described_by(path):
         env = make(name, **experiment.environment_options)
-    if output is None:
-        refuse_links(folder)
-    target = output or folder / "plots" / "episode.gif"
+    target = output or _place(folder) / "plots" / "episode.gif"
     if isinstance(env, Drawable):
         every, rate = video.pace(env.seconds)
     else:
         every, rate = 1, video.FRAMES_PER_SECOND
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         asked = () if mode is None else (mode,)
-        saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
+        saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
         chosen = saved.player.modes[0]
         policy = steered(saved.agent, saved.policies, chosen)
         frames, rewards = record_episode(

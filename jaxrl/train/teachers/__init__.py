@@ -1,0 +1,37 @@
+"""Teachers: trained policies that come with jaxrl, from which states and data are taken.
+
+    jaxrl eval teacher:Hopper-v5/expert
+    jaxrl collect teacher:Hopper-v5/medium --episodes 10 --output hopper.npz
+
+Each is a run folder with the policy, its critics and nothing else. experiments/teachers.py trains
+them and writes them here; their scores are in experiments/results/teachers.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxrl.errors import unknown
+
+PREFIX = "teacher:"
+ROOT = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The teachers there are, as TASK/LEVEL."""
+    return sorted(path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("*/*/config.json"))
+
+
+def is_teacher(run: Path | str) -> bool:
+    """Whether a run is named as a teacher, teacher:TASK/LEVEL."""
+    return str(run).startswith(PREFIX)
+
+
+def located(run: Path | str) -> Path:
+    """The run folder that is meant: a teacher's where one is named, else `run` itself."""
+    if not is_teacher(run):
+        return Path(run)
+    name = str(run).removeprefix(PREFIX)
+    if name not in names():
+        raise unknown("teacher", name, names())
+    return ROOT / name
