@@ -1,6 +1,6 @@
-"""Whether some test notices when an option of PPO or of StepMix does nothing.
+"""Whether some test notices when an option of PPO, StepMix, TD3 or SAC does nothing.
 
-    python -m benchmarks.mutants                                  # every option: up to 20 minutes
+    python -m benchmarks.mutants                                  # every option: up to 40 minutes
     python -m benchmarks.mutants --options ppo.gae_lambda stepmix.replan
 
 A mutant is the algorithm with one option at a fixed value, whatever the caller asks for
@@ -57,17 +57,54 @@ class Mutant:
 
 
 CONTINUOUS, GRID = "Pendulum-v1", "Breakout-MinAtar"
+OFF_POLICY = {
+    "num_envs": 4,
+    "num_steps": 64,
+    "total_steps": 4 * 64 * 20,
+    "warm_up": 64,
+    "batch_size": 16,
+    "replay_capacity": 4096,
+    "updates_per_transition": 0.125,
+    "hidden_sizes": (8, 8),
+}
 SMALL: dict[str, dict[str, Any]] = {
     "ppo": {"num_envs": 8, "num_steps": 64, "minibatch_size": 128, "total_steps": 8 * 64 * 20},
     "stepmix": {"num_envs": 64, "total_steps": 64 * 5 * 200, "bonus_scale": 0.01},
+    "td3": OFF_POLICY,
+    "sac": OFF_POLICY,
 }
 CHEAP = {
     "xla_backend_optimization_level": 0
 }  # these programs run a handful of times: compile them fast
-ITERATIONS = {"ppo": 2, "stepmix": 20}
+ITERATIONS = {"ppo": 2, "stepmix": 20, "td3": 2, "sac": 2}
 # Sizes, without which nothing has the shape that a test expects: every test would notice.
-SIZES = {"total_steps", "num_envs", "num_steps", "minibatch_size"}
+SIZES = {"total_steps", "num_envs", "num_steps", "minibatch_size", "batch_size", "replay_capacity"}
 HUB = "tabular/hub"
+
+
+def off_policy(algorithm: str, **more: Mutant) -> dict[str, Mutant]:
+    """The mutants of what TD3 and SAC share, and `more`."""
+    shared = {
+        "warm_up": Mutant(128, 16, CONTINUOUS),
+        "updates_per_transition": Mutant(0.25, 0.125, CONTINUOUS),
+        "n_step": Mutant(3, 1, CONTINUOUS),
+        "gamma": Mutant(0.5, 1.0, CONTINUOUS),
+        "normalize_observations": Mutant(True, False, CONTINUOUS),
+        "starts": Mutant("pool", "fresh", CONTINUOUS, {"pool_size": 8}),
+        "pool_size": Mutant(8, 1024, CONTINUOUS, {"starts": "pool"}),
+        "stagger": Mutant(True, False, CONTINUOUS),
+        "policy_delay": Mutant(3, 1, CONTINUOUS),
+        "learning_rate": Mutant(1e-2, 3e-4, CONTINUOUS),
+        "critic_learning_rate": Mutant(1e-2, 3e-4, CONTINUOUS),
+        "tau": Mutant(0.5, 1.0, CONTINUOUS),
+        "hidden_sizes": Mutant((16,), (256, 256), CONTINUOUS),
+        "activation": Mutant("tanh", "relu", CONTINUOUS),
+        "layer_norm": Mutant(True, False, CONTINUOUS),
+        "num_critics": Mutant(3, 2, CONTINUOUS),
+    }
+    return {f"{algorithm}.{name}": mutant for name, mutant in (shared | more).items()}
+
+
 MUTANTS = {
     "ppo.num_epochs": Mutant(2, 4),
     "ppo.learning_rate": Mutant(1e-2, 2.5e-4),
@@ -110,6 +147,20 @@ MUTANTS = {
     "stepmix.baseline_epsilon": Mutant(0.5, 0.1, HUB, {"baseline": "epsilon-soft"}),
     "stepmix.baseline_action": Mutant(1, 0, HUB, {"baseline": "constant"}),
     "stepmix.known_baseline_value": Mutant(True, False, HUB, {"bonus_scale": 1.0}),
+    **off_policy(
+        "td3",
+        exploration_noise=Mutant(0.5, 0.0, CONTINUOUS),
+        target_noise=Mutant(0.4, 0.0, CONTINUOUS),
+        target_noise_clip=Mutant(0.1, 1e6, CONTINUOUS),
+    ),
+    **off_policy(
+        "sac",
+        initial_temperature=Mutant(0.1, 1.0, CONTINUOUS),
+        train_temperature=Mutant(False, True, CONTINUOUS),
+        temperature_learning_rate=Mutant(1e-2, 0.0, CONTINUOUS),
+        temperature_loss=Mutant("linear", "log", CONTINUOUS, {"initial_temperature": 0.5}),
+        target_entropy=Mutant(-3.0, None, CONTINUOUS),
+    ),
 }
 # Read by the runner before the factory is called; the factory itself does not look at it.
 READ_ELSEWHERE = {"stepmix.dataset"}
@@ -162,7 +213,7 @@ def try_mutant(name: str, patience: float) -> dict[str, Any]:
     if not changes_parameters(name):
         return about | {"verdict": SAME, "test": None}
     algorithm, option = name.split(".")
-    tests = mentions(option)
+    tests = mentions(algorithm, option)
     if not tests:
         return about | {"verdict": UNTESTED, "test": None}
     dropped = {"algorithm": algorithm, "option": option, "value": mutant.dropped}
@@ -212,14 +263,17 @@ def trained(algorithm: str, environment: str, settings: dict[str, Any]) -> list[
     return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(made.policy(state))]
 
 
-def mentions(option: str) -> list[str]:
-    """The tests that mention an option by name, those of algorithms first, whole files last."""
-    word = re.compile(rf"\b{option}\b")
-    found = []
+def mentions(algorithm: str, option: str) -> list[str]:
+    """The tests that mention an option by name: first those of files that speak of the algorithm,
+    in the order of FOLDERS, whole files last."""
+    word, name = re.compile(rf"\b{option}\b"), re.compile(rf"\b{algorithm}\b", re.IGNORECASE)
+    of_it, others = [], []
     for folder in FOLDERS:
         for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
-            if word.search(path.read_text()):
-                found += mentions_in(path, word)
+            source = path.read_text()
+            if word.search(source):
+                (of_it if name.search(source) else others).extend(mentions_in(path, word))
+    found = of_it + others
     return sorted(found, key=lambda test: "::" not in test)  # a whole file only says it somewhere
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 # What takes the configuration in each file: the factory, and the class of its functions, which
 # tests use by itself.
-LEARNERS = {"ppo": "PPO", "stepmix": "StepMix"}
+LEARNERS = {"ppo": "PPO", "stepmix": "StepMix", "td3": "TD3", "sac": "SAC"}
 
 
 def pytest_sessionstart() -> None:

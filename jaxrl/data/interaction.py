@@ -28,7 +28,7 @@ from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.actor_critic import scale_action, unscale_action
 from jaxrl.types import (
     Array,
     Budget,
@@ -59,6 +59,8 @@ class InteractionConfig:
     """Transitions per gradient step."""
     warm_up: int = size(10_000, 0)
     """Transitions, over all environments, of random actions before the first gradient step."""
+    warm_up_hold: int = size(1)
+    """Steps for which each of these actions is held: with more of them, they lead further."""
     updates_per_transition: float = option(1.0, 0, open_low=True)
     """Gradient steps per transition, however many environments there are."""
     n_step: int = size(1)
@@ -108,7 +110,7 @@ class Interaction:
     """Environments and a learner in turn: the settings that both share.
 
     warm_up: transitions, over all environments, of uniformly random actions before the first
-             gradient step.
+             gradient step, each held for `warm_up_hold` steps of its episode.
     updates_per_transition: gradient steps for each transition of any environment thereafter.
     batch_size: transitions per gradient step, over all devices.
     """
@@ -118,6 +120,7 @@ class Interaction:
     num_steps: int
     batch_size: int
     warm_up: int
+    warm_up_hold: int
     updates_per_transition: float
     gamma: float | Array
     shards: Shards = SINGLE
@@ -234,9 +237,8 @@ class Interaction:
         view = vector.view
         view = replace(view, observation=_normalized(learner, view.observation))
         action, bonus = learns.explore(learner, view, key_explore)
-        uniform = jax.random.uniform(key_random, action.shape, minval=-1.0, maxval=1.0)
         warmed_up = self._is_warmed_up(experience)
-        action = jnp.where(warmed_up, action, uniform)
+        action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
         values = value_check.add(
             experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
@@ -251,6 +253,15 @@ class Interaction:
             vector_steps=experience.vector_steps + 1,
         )
         return experience, seen.observation, episode_metrics(seen) | metrics
+
+    def _random_action(self, vector: VectorState, key: Key) -> Array:
+        """Uniform actions [N, d] in [-1, 1], each of which is held for some steps."""
+        space = self.vector.env.action_space
+        held = unscale_action(vector.action, space)
+        drawn = jax.random.uniform(key, held.shape, minval=-1.0, maxval=1.0)
+        if self.warm_up_hold == 1:
+            return drawn
+        return jnp.where((vector.clock % self.warm_up_hold == 0)[:, None], drawn, held)
 
     def _check_values(
         self,
@@ -368,6 +379,7 @@ def make_interaction(
         num_steps=config.num_steps,
         batch_size=config.batch_size,
         warm_up=config.warm_up,
+        warm_up_hold=config.warm_up_hold,
         updates_per_transition=config.updates_per_transition,
         gamma=config.gamma,
         shards=shards,

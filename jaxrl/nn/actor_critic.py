@@ -170,6 +170,18 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
 
 
+def unscale_action(action: Array, space: Space) -> Array:
+    """Executed actions of a bounded space in units where [-1, 1] spans it, but for rounding.
+
+    [N, *shape] -> [N, size].
+    """
+    assert isinstance(space, Box)
+    low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
+    high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
+    unit = (action - 0.5 * (high + low)[None]) / (0.5 * (high - low))[None]
+    return jnp.clip(unit, -1.0, 1.0).reshape(len(action), -1)
+
+
 def check_network(config: NetworkConfig, observation_space: Space, action_space: Space) -> None:
     """Refuse layers that do not fit the spaces."""
     shape = list(observation_space.shape)

@@ -13,6 +13,7 @@ from benchmarks.mutants import (
     ONE_OF_A_KIND,
     READ_ELSEWHERE,
     SIZES,
+    SMALL,
     SURVIVES,
     mentions_in,
     try_mutant,
@@ -24,7 +25,7 @@ from jaxrl.errors import JaxrlError
 
 
 def test_every_option_has_a_mutant_whose_value_is_another():
-    for algorithm in ("ppo", "stepmix"):
+    for algorithm in SMALL:
         names = {each.setting.name for each in possible(load(algorithm).config_class())}
         options = {f"{algorithm}.{name}" for name in names - SIZES}
         assert options - READ_ELSEWHERE - ONE_OF_A_KIND == {

@@ -112,6 +112,17 @@ def test_so_many_transitions_of_all_environments_are_random(num_envs, warm_up, r
     assert metrics[0]["updates_per_transition"] == (taken - 32, taken - 32)
 
 
+def test_random_actions_are_held_for_some_steps_of_their_episode():
+    state, _ = run(1, num_envs=1, num_steps=64, warm_up=48, warm_up_hold=3)
+    rows, limit = state.experience.log.rows, ENV.horizon
+    actions = np.asarray(rows.action[:48, 0]).reshape(-1)
+    clock = np.arange(48) % limit
+    assert limit % 3 and limit < 48  # an episode ends while an action is held
+    for step in range(1, 48):
+        same = np.isclose(actions[step], actions[step - 1], atol=1e-6)
+        assert same == (clock[step] % 3 != 0)
+
+
 @pytest.mark.parametrize(
     ("ratio", "num_envs", "num_steps"), [(2.0, 4, 8), (0.25, 4, 8), (0.5, 1, 8), (1 / 64, 4, 32)]
 )
