@@ -86,6 +86,7 @@ def off_policy(algorithm: str, **more: Mutant) -> dict[str, Mutant]:
     """The mutants of what TD3 and SAC share, and `more`."""
     shared = {
         "warm_up": Mutant(128, 16, CONTINUOUS),
+        "warm_up_hold": Mutant(8, 1, CONTINUOUS),
         "updates_per_transition": Mutant(0.25, 0.125, CONTINUOUS),
         "n_step": Mutant(3, 1, CONTINUOUS),
         "gamma": Mutant(0.5, 1.0, CONTINUOUS),
