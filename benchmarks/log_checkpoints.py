@@ -37,6 +37,7 @@ from jaxrl.train.best import Best
 from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import CHECKPOINTS, ROWS
 from jaxrl.train.output.console import Console
 from jaxrl.types import (
     Agent,
@@ -236,7 +237,7 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     jax.block_until_ready(Checkpoints(folder).restore_latest(program.abstract_state()).state)
     restoring = time.perf_counter() - begun
     rows = result.num_iterations * program.algorithm.budget.per_step
-    disk = _disk_usage(folder)
+    disk, disk_rows = _disk_usage(folder), _disk_usage(folder / CHECKPOINTS / ROWS)
     return {
         "seconds": seconds,
         "saves": len(saving),
@@ -253,6 +254,7 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
         "row_bytes": row_bytes * rows,
         "folder_bytes": disk,
         "folder_per_row_bytes": disk / (row_bytes * rows),
+        "rows_folder_bytes": disk_rows,
         "written_bytes": written,
         "written_per_row_bytes": written / (row_bytes * rows),
         "algorithm": experiment.algorithm,
@@ -339,6 +341,15 @@ def text(record: dict[str, Any]) -> str:
             "goal": GOALS["written_per_row_bytes"],
         },
     ]
+    if "rows_folder_bytes" in record:
+        share = (record["written_bytes"] - record["rows_folder_bytes"]) / record["row_bytes"]
+        rows.append(
+            {
+                "what": "of these, networks and all else that each checkpoint holds anew",
+                "measured": f"{share:.3f}",
+                "goal": None,
+            }
+        )
     short = (
         " The goals are those of a run of ten minutes, and this is a short one."
         if record["short"]
