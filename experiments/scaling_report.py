@@ -116,7 +116,7 @@ def text(cells: Cells) -> str:
 
 
 def _regret(seeds: np.ndarray) -> str:
-    return f"{np.mean(seeds):.3f} ± {np.std(seeds):.3f}"
+    return f"{np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f}"
 
 
 def plateau_table(cells: Cells) -> str:

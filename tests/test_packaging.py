@@ -103,7 +103,11 @@ def test_jax_and_jaxlib_move_together():
 def test_types_and_tuned_settings_are_shipped():
     assert (ROOT / "jaxrl" / "py.typed").exists()
     data = PROJECT["tool"]["setuptools"]["package-data"]
-    assert data == {"jaxrl": ["py.typed"], "jaxrl.algos": ["tuned/*.toml"]}
+    assert data == {
+        "jaxrl": ["py.typed"],
+        "jaxrl.algos": ["tuned/*.toml"],
+        "jaxrl.train.teachers": ["*/*/**"],
+    }
 
 
 def test_command_line_entry_point():
