@@ -10,6 +10,7 @@ meets all of them.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,10 +33,8 @@ from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
 from jaxrl.train.output.console import Console
 
-MINIBATCHES, MOST_TRANSITIONS = (
-    4,
-    2**24,
-)  # of one rollout: longer rollouts of few environments, shorter ones of many
+# Of one rollout: longer ones of few environments, shorter ones of many.
+MOST_TRANSITIONS = 2**24
 ITERATIONS = 1_000_000  # the budget, so that an annealed learning rate stays what it is
 
 
@@ -49,32 +48,36 @@ class Arguments:
     """Numbers of environments, N."""
     num_steps: int = 128
     """Steps of a rollout, T; shorter where N · T would exceed 16 million."""
+    minibatches: tuple[int, ...] = (4,)
+    """Numbers of minibatches that a rollout is cut into."""
     repeats: int = 5
     """Rounds."""
     seconds: float = 2.0
     """About how long a timed run lasts."""
+    label: str = ""
+    """Ends the name of the results, which otherwise replace the last ones of this device."""
 
 
 def main(arguments: Arguments) -> None:
     """Time every setting; print and write the rates."""
     counts = [2**k for k in range(len(jax.devices()).bit_length()) if 2**k <= len(jax.devices())]
-    settings = [
-        (name, num_envs) for name in arguments.environments for num_envs in arguments.num_envs
-    ]
+    settings = list(
+        itertools.product(arguments.environments, arguments.num_envs, arguments.minibatches)
+    )
     rows = []
     with steps(len(settings)) as begin:
-        for name, num_envs in settings:
+        for name, num_envs, minibatches in settings:
             begin(f"{name}, N = {num_envs:,}, on {', '.join(map(str, counts))} devices")
             try:
-                rows += measure(name, num_envs, counts, arguments)
+                rows += measure(name, num_envs, minibatches, counts, arguments)
             except (
                 jax.errors.JaxRuntimeError
             ) as error:  # the largest may not fit, and takes nothing else with it
                 Console().note(f"{name}, N = {num_envs:,}: {str(error).splitlines()[0][:200]}")
     device = jax.devices()[0]
-    title = f"scaling_{device_name(device.platform, device.device_kind)}"
+    label = f"_{arguments.label}" if arguments.label else ""
+    title = f"scaling_{device_name(device.platform, device.device_kind)}{label}"
     record = {
-        "minibatches": MINIBATCHES,
         "machine": machine(),
         "versions": versions(),
         "rows": rows,
@@ -85,12 +88,18 @@ def main(arguments: Arguments) -> None:
 
 
 def measure(
-    environment: str, num_envs: int, counts: list[int], arguments: Arguments
+    environment: str, num_envs: int, minibatches: int, counts: list[int], arguments: Arguments
 ) -> list[dict[str, Any]]:
     """Rates of one size on each number of devices, in rounds."""
     num_steps = max(1, min(arguments.num_steps, MOST_TRANSITIONS // num_envs))
     batch = num_envs * num_steps
-    runs = {count: prepared(environment, num_envs, num_steps, count) for count in counts}
+    sizes = {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "minibatch_size": batch // minibatches,
+        "total_steps": batch * ITERATIONS,
+    }
+    runs = {count: prepared(environment, sizes, count) for count in counts}
     iterations = {count: max(1, round(arguments.seconds / run(1))) for count, run in runs.items()}
     samples: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(arguments.repeats):
@@ -102,6 +111,7 @@ def measure(
             "environment": environment,
             "num_envs": num_envs,
             "num_steps": num_steps,
+            "minibatches": minibatches,
             "devices": count,
             "steps_per_second": spread(rates),
             "efficiency": spread(
@@ -112,19 +122,11 @@ def measure(
     ]
 
 
-def prepared(
-    environment: str, num_envs: int, num_steps: int, devices: int
-) -> Callable[[int], float]:
+def prepared(environment: str, sizes: dict[str, int], devices: int) -> Callable[[int], float]:
     """A compiled and warmed-up program, as a function from iterations to seconds."""
     config = default_config("ppo", environment, use_tuned=False)[0]
-    sizes = {
-        "num_envs": num_envs,
-        "num_steps": num_steps,
-        "minibatch_size": num_envs * num_steps // MINIBATCHES,
-    }
-    changes = sizes | {"total_steps": num_envs * num_steps * ITERATIONS}
     run = RunSettings(mesh=(f"env={devices}",))
-    program = build(Experiment("ppo", environment, config, run).changed(changes))
+    program = build(Experiment("ppo", environment, config, run).changed(sizes))
     state = jax.block_until_ready(program.chunk(program.init(), 1)[0])
 
     def timed(iterations: int) -> float:
@@ -144,6 +146,7 @@ def text(record: dict[str, Any]) -> str:
                 "environment": row["environment"],
                 "environments": f"{row['num_envs']:,}",
                 "rollout steps": row["num_steps"],
+                "minibatches": row["minibatches"],
                 "devices": row["devices"],
                 "steps/s": f"{row['steps_per_second']['median']:,.0f}",
                 "least … greatest": "{min:,.0f} … {max:,.0f}".format(**row["steps_per_second"]),

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrl.algos.registry import load
 from jaxrl.analysis.records import EVALUATIONS, measures_of, modes_of
+from jaxrl.config import flatten
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.callbacks import Callback, Steering, names_of
@@ -22,6 +24,7 @@ from jaxrl.train.experiment import Experiment, versions
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import plain
 from jaxrl.train.program import Program
 
 # What may differ from one session of a run to the next, and is no part of what its checkpoints
@@ -51,6 +54,13 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     # A setting that is there no more was one of a part that is not chosen: nothing else is read
     # without a word.
     kept = {name: value for name, value in old["config"].items() if name in new["config"]}
+    # One that has come to the algorithm since, and is not used, changes nothing.
+    usual = default_settings(new["algorithm"])
+    kept |= {
+        name: value
+        for name, value in new["config"].items()
+        if name not in old["config"] and name in usual and value == usual[name]
+    }
     read = old.get("inputs", {})
     # The same content in another place is the same input.
     same = [
@@ -84,6 +94,12 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
             f"{lines}\n"
             "Use --force to go on anyway."
         )
+
+
+def default_settings(algorithm: str) -> dict[str, Any]:
+    """An algorithm's settings where nothing is chosen, as config.json holds them."""
+    settings: dict[str, Any] = plain(flatten(load(algorithm).config_class()))
+    return settings
 
 
 def _path(description: dict[str, Any], name: str) -> Any:

@@ -11,7 +11,7 @@ from jaxrl import cli
 from jaxrl.analysis.ranking import member_scores
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import loop
+from jaxrl.train import loop, resuming
 from jaxrl.train.acting import load
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
@@ -273,3 +273,12 @@ def test_rows_vouched_for_are_those_that_are_there(whole):
     best, _ = Checkpoints(whole).best()
     scores = member_scores(load_evaluations(whole)["deterministic_returns"])
     np.testing.assert_array_equal(best["scores"], scores.max(0))
+
+
+def test_a_setting_that_came_later_is_a_difference_only_where_it_is_used(folder):
+    new = read_description(folder)
+    old = new | {"config": {name: new["config"][name] for name in new["config"] if name != "gamma"}}
+    usual = resuming.default_settings("ppo")["gamma"]
+    resuming.check_same(folder, old, new | {"config": new["config"] | {"gamma": usual}}, False)
+    with pytest.raises(JaxrlError, match=r"config.gamma: \(absent\) -> 0.5"):
+        resuming.check_same(folder, old, new | {"config": new["config"] | {"gamma": 0.5}}, False)
