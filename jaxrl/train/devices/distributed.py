@@ -27,6 +27,7 @@ from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import differences, plain
+from jaxrl.train.signals import Interrupted
 from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
@@ -130,8 +131,8 @@ def _initialize(options: Processes) -> None:
 def _end(error: BaseException, grace: float) -> None:
     """Say why, and end at once: an orderly end would wait for others that may wait for this one."""
     status, text = 2, f"error: {error}"
-    if isinstance(error, KeyboardInterrupt):
-        status, text = 130, "interrupted"
+    if isinstance(error, Interrupted):
+        status, text = 128 + error.number, "interrupted"
     elif not isinstance(error, JaxrlError):
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):
