@@ -78,6 +78,7 @@ def test_a_run_may_lose_its_voice_and_not_its_life(unheard, tmp_path):
     assert (folder / "plots" / "learning_curve.png").exists()
 
 
+@pytest.mark.parametrize("unheard", ["closed pipe", "ascii"], indirect=True)
 def test_commands_that_write_files_end_as_they_always_do(unheard, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "render", lambda *_, **__: "…")
     assert unheard("resume", finished) == 0

@@ -1,6 +1,10 @@
 """A signal stops a run between two pieces of an evaluation, which is then done again."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -90,3 +94,67 @@ def test_the_command_ends_with_the_status_of_the_signal(tmp_path, monkeypatch, c
     assert "stopping once the iterations under way are done and saved" in errors
     assert "warning" not in errors
     assert Checkpoints(folder).iterations() == [0]
+
+
+# Its steps take for ever, until there is a file "quick".
+ENDLESS = """
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs.suites.probe import TwoLengths
+
+QUICK = Path(__file__).with_name("quick").exists()
+
+
+class Endless(TwoLengths):
+    def step(self, key, state, action):
+        state, timestep = super().step(key, state, action)
+        if QUICK:
+            return state, timestep
+        # 3, 6, 5, 3, 6, 5, …
+        one = jax.lax.while_loop(lambda n: n != 1, lambda n: 2 * n % 7, jnp.int32(3) + 0 * action)
+        return state, dataclasses.replace(timestep, reward=timestep.reward + one)
+"""
+
+
+def interrupted_twice(process) -> tuple[int, str]:
+    """How it ends, and what it says to that."""
+    line = process.stdout.readline()
+    assert "compiling comes first" in line, process.stderr.read()
+    time.sleep(6.0)  # it compiles, and plays its first step
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert "again: stop at once" in process.stderr.readline()
+    time.sleep(0.5)
+    assert process.poll() is None  # the first signal waits for the step
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+def test_the_second_signal_ends_a_call_of_xla(tmp_path, monkeypatch):
+    """The watcher does; and the folder resumes."""
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    folder = tmp_path / "run"
+    sizes = [*ARGUMENTS[2:], "--env", "endless:Endless", "--folder", str(folder)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jaxrl", "train", "ppo", *sizes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    ) as process:
+        try:
+            ended = interrupted_twice(process)
+        finally:
+            process.kill()
+    assert ended == (130, "\nstopped at once\n")
+
+    (tmp_path / "quick").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.main(["resume", str(folder), "--trust", "--quiet"]) == 0
+    assert max(Checkpoints(folder).iterations()) == ITERATIONS

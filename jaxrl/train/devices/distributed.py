@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -131,8 +132,9 @@ def _initialize(options: Processes) -> None:
 def _end(error: BaseException, grace: float) -> None:
     """Say why, and end at once: an orderly end would wait for others that may wait for this one."""
     status, text = 2, f"error: {error}"
-    if isinstance(error, Interrupted):
-        status, text = 128 + error.number, "interrupted"
+    if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        status, text = 128 + number, "interrupted"
     elif not isinstance(error, JaxrlError):
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):
