@@ -20,6 +20,8 @@ from typing import Any
 
 # More shares of one CPU than this have not been measured.
 MOST_CORES = 16
+# Columns of a terminal, below which text is cut off rather than folded further.
+NARROWEST = 20
 
 USAGE = """usage: jaxrl COMMAND ...
 
@@ -37,6 +39,9 @@ jaxrl COMMAND --help explains a command.
 jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
+# Those that do more than print: they go on where nobody reads.
+WORKING = ("train", "sweep", "resume", "plot", "render", "collect")
+
 # The module and the function behind each command.
 COMMANDS = {
     "train": ("train", "train"),
@@ -52,9 +57,22 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (the entry point of the `jaxrl` script)."""
+    from jaxrl.train.output.voice import speaking
+
     if arguments is None:
         arguments = sys.argv[1:]
     name, *words = arguments or ["--help"]
+    with speaking(only_product=name not in WORKING or not {"-h", "--help"}.isdisjoint(words)):
+        try:
+            status = _main(name, words)
+            sys.stdout.flush()
+        except SystemExit as stop:  # it has nothing but words, and cannot say them
+            status = _status(stop)
+        return status
+
+
+def _main(name: str, words: list[str]) -> int:
+    """Run one command; a signal that stops it becomes a word and an exit status."""
     if name in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0
@@ -63,18 +81,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
+    from jaxrl.train.signals import StopSignals
+
     prepare_process()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), StopSignals(of_command=True) as stop:
         warnings.showwarning = _show_warning
         try:
             return _run(name, words)
-        except KeyboardInterrupt:  # while there is nothing to save yet, or pressed twice
-            sys.stderr.write("interrupted\n")
-            return 130
+        except KeyboardInterrupt:  # while there is nothing to save yet
+            pass
+        except Exception:
+            # What was interrupted may fail in its own way: an import, or a callback of JAX.
+            if not stop.requested():
+                raise
+        sys.stderr.write("interrupted\n")
+        return stop.status
 
 
 def _run(name: str, words: list[str]) -> int:
-    """Run a command; what ends it early becomes one message on stderr and an exit status."""
+    """Run a command; an error in the request becomes one message on stderr."""
     from jaxrl.errors import JaxrlError
     from jaxrl.train.loop import RunWarning
 
@@ -84,13 +109,13 @@ def _run(name: str, words: list[str]) -> int:
     except JaxrlError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         return 2
-    except SystemExit as stop:
-        # How the parser ends: after --help, or after it has printed what is wrong.
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has left; what it did not read is nobody's loss.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as stop:  # the parser, after --help, or after it has printed what is wrong
+        return _status(stop)
+
+
+def _status(stop: SystemExit) -> int:
+    """The exit status that was asked for."""
+    return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
@@ -114,7 +139,11 @@ def printable(text: str) -> str:
 
 
 def prepare_process() -> None:
-    """Set what JAX reads when it is imported: CPU devices, and the cache of compiled programs."""
+    """Set what is read when JAX is imported, and the parser: devices, cache, width of the text."""
+    from shutil import get_terminal_size
+
+    if get_terminal_size().columns < NARROWEST:  # the parser's help may not end
+        os.environ["COLUMNS"] = str(NARROWEST)
     # One device per core: on two cores twice as fast as both behind every small matrix product
     # (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):

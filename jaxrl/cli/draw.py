@@ -50,14 +50,16 @@ def plot(words: list[str]) -> int:
 def render(words: list[str]) -> int:
     """Draw an episode of a saved policy as a GIF."""
     given = options.parse(Render, "jaxrl render", words)
+    console = options.console_of(quiet=False)
     film = report.render(
         given.run,
         given.checkpoint,
         given.seed,
         given.output,
+        console=console,
         mode=given.mode,
         member=options.member(given.member),
         trust=given.trust,
     )
-    options.console_of(quiet=False).note(f"wrote {film}")
+    console.note(f"wrote {film}")
     return 0

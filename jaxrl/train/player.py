@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,24 @@ FIRST_TWO = ("deterministic", "stochastic")
 # Steps of the first piece; later ones grow until they last as long as a watcher will wait.
 FIRST_PIECE = 64
 SECONDS_PER_PIECE = 0.5
+
+
+class Played(NamedTuple):
+    """How far an evaluation in one mode has come."""
+
+    mode: str
+    steps: int
+    horizon: int  # the time limit, and so the most steps that there can be
+    ended: int  # episodes of all members
+    episodes: int
+
+
+# Called now and then; may say to stop there.
+EachPiece = Callable[[Played], bool | None]
+
+
+class EvaluationStopped(Exception):
+    """An evaluation was stopped before its end, as was asked for."""
 
 
 class Player:
@@ -69,12 +87,12 @@ class Player:
         self,
         policies: PyTree,
         iteration: int,
-        each_piece: Callable[[Asked, float], None] | None = None,
+        each_piece: EachPiece | None = None,
     ) -> dict[str, Episodes]:
         """Episodes of all policies in each mode, in their order, on the host: leaves [H, S, E].
 
-        `policies` lie as `Population.deal` puts them. `each_piece` is called now and then with the
-        mode and the share of the horizon that is played.
+        `policies` lie as `Population.deal` puts them. Where `each_piece` says so, in any process,
+        this ends in `EvaluationStopped`.
         """
         return {str(mode): self._play(policies, iteration, mode, each_piece) for mode in self.modes}
 
@@ -83,11 +101,10 @@ class Player:
         policies: PyTree,
         iteration: int,
         mode: Asked,
-        each_piece: Callable[[Asked, float], None] | None,
+        each_piece: EachPiece | None,
     ) -> Episodes:
         population, members = self.population, self.population.members
         number = np.float32(0.0 if mode.number is None else mode.number)
-        horizon = population.env.horizon
         steps = FIRST_PIECE
         steering = {"policies": ((policies, number), (members, P()))}
         roots = {"roots": (self._keys, members), "iteration": (np.int32(iteration), P())}
@@ -106,12 +123,24 @@ class Player:
             elapsed = time.perf_counter() - begun - (population.compile_seconds - compiled)
             if np.all(over):
                 break
-            if each_piece is not None:
-                each_piece(mode, float(np.min(distributed.to_host(play.time))) / horizon)
-            if distributed.max_over_processes(elapsed) < SECONDS_PER_PIECE:
+            stopping = each_piece is not None and each_piece(self._played(mode, play))
+            elapsed, stopping = distributed.max_over_processes([elapsed, bool(stopping)])
+            if stopping:
+                raise EvaluationStopped
+            if elapsed < SECONDS_PER_PIECE:
                 steps *= 2
         found = distributed.to_host(population.gather(episodes(play)))
         return jax.tree.map(lambda leaf: leaf.reshape(*population.shape, self.num_episodes), found)
+
+    def _played(self, mode: Asked, play: Play) -> Played:
+        running = distributed.to_host(self.population.gather(play.running))
+        return Played(
+            mode=str(mode),
+            steps=int(np.max(distributed.to_host(play.time))),
+            horizon=self.population.env.horizon,
+            ended=int(np.sum(~running)),
+            episodes=running.size,
+        )
 
     def _derive(self, mode: str) -> Callable:
         """A member's key for its episodes: function(env, config, inputs, roots, iteration)."""

@@ -24,7 +24,7 @@ from jaxrl.train.devices.layout import ENV, Layout
 from jaxrl.train.files.state_arrays import refuse_undeclared
 from jaxrl.train.measures import Measure, checked, stream
 from jaxrl.train.modes import Asked
-from jaxrl.train.player import Player
+from jaxrl.train.player import EachPiece, Player
 from jaxrl.train.population import ONE_DEVICE, P, Population
 from jaxrl.train.scores import mean_of_pair
 from jaxrl.types import Agent, Algorithm, Array, Key, Mean, Metrics, PyTree
@@ -191,7 +191,7 @@ class Program:
         self,
         policies: PyTree,
         iteration: int,
-        each_piece: Callable[[Asked, float], None] | None = None,
+        each_piece: EachPiece | None = None,
     ) -> dict[str, Episodes]:
         """Episodes of the policies per mode, on the host: leaves [H, S, E] (`Player.evaluate`)."""
         return self.player.evaluate(policies, iteration, each_piece)

@@ -23,6 +23,7 @@ from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.output.console import Console, Progress
 from jaxrl.train.output.sinks import Sinks
+from jaxrl.train.player import EvaluationStopped, Played
 from jaxrl.train.program import Program
 from jaxrl.train.scores import finite_mean, mean_of_pair
 from jaxrl.train.signals import StopSignals
@@ -43,7 +44,7 @@ class Result(NamedTuple):
     folder: Path
     iteration: int
     num_iterations: int
-    evaluated_iteration: int
+    evaluated_iteration: int  # -1: not yet
     signal: int | None  # the signal that stopped it early, if one did
     trained_iterations: int  # 0: there was nothing left to do
     # Of the last evaluation, [H, S, E] by mode, the one that ranks policies first.
@@ -118,32 +119,35 @@ class Runner:
                 "first"
             )
         sinks = Sinks(self.folder, self.sink_names, self.experiment.description())
-        with StopSignals() as stop, sinks as self.sinks, self._progress() as bar:
+        with StopSignals() as self.stop, sinks as self.sinks, self._progress() as bar:
             self.lost = ~distributed.to_host(self.program.is_finite(state))
             if iteration < self.num_iterations and self.lost.all():
                 raise Diverged(
                     f"the policy of iteration {iteration} is NaN or infinite before it is trained."
                 )
+            stopping = False
             if distributed.max_over_processes(due and distributed.is_first()):
-                self.evaluate_and_save(state, iteration, bar)
-            signal, _ = self._agreed(stop)
-            stopping = bool(signal) or self.pause(iteration)
+                stopping = self.evaluate_and_save(state, iteration, bar)
+            signal, _ = self._agreed()
+            # Before a pause there must have been its evaluation.
+            stopping = stopping or self.pause(iteration) or bool(signal)
             while iteration < self.num_iterations and not stopping:
                 following = self._boundary(iteration)
                 state = self.train_chunk(state, iteration, following, bar)
                 iteration = following
-                signal, overdue = self._agreed(stop)
-                if iteration in self.evaluation_points:
-                    self.evaluate_and_save(state, iteration, bar)
-                stopping = self.pause(iteration) or bool(signal)
-                if (stopping or overdue) and iteration not in self.evaluation_points:
+                is_point = iteration in self.evaluation_points
+                if is_point:
+                    stopping = self.evaluate_and_save(state, iteration, bar)
+                signal, overdue = self._agreed()
+                stopping = stopping or self.pause(iteration) or bool(signal)
+                if (stopping or overdue) and not is_point:
                     self.save(state, iteration)
         return self._result(iteration, signal or None)
 
-    def _agreed(self, stop: StopSignals) -> tuple[int, bool]:
+    def _agreed(self) -> tuple[int, bool]:
         """(a signal that any process has received, or 0; whether a checkpoint is due in any)."""
         overdue = time.monotonic() - self.saved_at > SECONDS_PER_CHECKPOINT
-        signal, due = distributed.max_over_processes([stop.received or 0, overdue]).tolist()
+        signal, due = distributed.max_over_processes([self.stop.received or 0, overdue]).tolist()
         return signal, bool(due)
 
     def pause(self, iteration: int) -> bool:
@@ -199,15 +203,24 @@ class Runner:
         bar.update(following, episode_return=finite_mean(means.get("episode_return")))
         return state
 
-    def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> None:
+    def evaluate_and_save(self, state: PyTree, iteration: int, bar: Progress) -> bool:
         """Evaluate the policies in `state` and save it, as the newest and perhaps as the best.
 
         The evaluation is written last: a kill before that leaves a checkpoint, whose evaluation is
-        then done again.
+        then done again. So does a signal that comes before it is done: returns whether one came.
         """
+
+        def each_piece(played: Played) -> bool:
+            bar.evaluating(played)
+            return self.stop.requested()
+
         compiled = self.program.compile_seconds
         policies = self.program.policies(state)
-        episodes = self.program.evaluate(policies, iteration, bar.evaluating)
+        try:
+            episodes = self.program.evaluate(policies, iteration, each_piece)
+        except EvaluationStopped:
+            self.save(state, iteration)
+            return True
         measured = self.program.measure(state, iteration)
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {
@@ -234,6 +247,7 @@ class Runner:
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
         bar.update(iteration, evaluation_return=finite_mean(ranking))
+        return False
 
     def save(self, state: PyTree, iteration: int) -> None:
         """Save a checkpoint."""
@@ -310,7 +324,7 @@ class Runner:
             folder=self.folder,
             iteration=iteration,
             num_iterations=self.num_iterations,
-            evaluated_iteration=int(evaluations["iteration"][-1]),
+            evaluated_iteration=int(evaluations["iteration"][-1]) if evaluations else -1,
             signal=signal,
             trained_iterations=self.trained_iterations,
             returns=self._returns(),

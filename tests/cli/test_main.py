@@ -121,7 +121,7 @@ def test_determinism_is_asked_for_before_anything_is_computed(words, tmp_path):
 @pytest.fixture
 def strange_folder(tmp_path):
     """A working folder whose modules have the names of others', and an environment of its own."""
-    for name in ("random", "gymnax", "numpy", "tyro", "jaxrl", "pathlib"):
+    for name in ("random", "gymnax", "numpy", "tyro", "jaxrl", "pathlib", "signal", "threading"):
         (tmp_path / f"{name}.py").write_text(HIJACK)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text(HIJACK)
@@ -132,10 +132,10 @@ def strange_folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("start", ["-m", "script"])
+@pytest.mark.parametrize("start", ["-m jaxrl", "-m jaxrl.cli", "script"])
 def test_the_working_folder_is_no_place_for_modules(strange_folder, start):
-    words = ["-m", "jaxrl.cli"] if start == "-m" else [str(Path(sys.executable).with_name("jaxrl"))]
-    if start == "-m":
+    words = [str(Path(sys.executable).with_name("jaxrl"))] if start == "script" else start.split()
+    if start != "script":
         (
             strange_folder / "jaxrl.py"
         ).unlink()  # Python itself looks for that one, before anything of ours runs
@@ -143,6 +143,15 @@ def test_the_working_folder_is_no_place_for_modules(strange_folder, start):
         pytest.skip("the script is not installed")
     done = python(*words, "envs", "cart", folder=strange_folder)
     assert (done.returncode, done.stderr) == (0, "") and "CartPole-v1" in done.stdout
+
+
+def test_a_working_folder_that_was_removed(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd gone && rmdir ../gone && {sys.executable} -m jaxrl --version"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("jaxrl ")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Episodes, play
 from jaxrl.envs.registry import make
 from jaxrl.train.modes import Asked
-from jaxrl.train.player import Player
+from jaxrl.train.player import EvaluationStopped, Played, Player
 from jaxrl.train.population import Population
 from jaxrl.train.program import Program
 from jaxrl.types import Agent, Algorithm, Box, Budget, Discrete, Mean, Mode, Timestep
@@ -261,7 +261,23 @@ def test_a_mode_that_is_steered_is_one_compilation_for_all_numbers():
 def test_a_long_evaluation_is_played_in_pieces_that_are_told_of():
     population = Population(paying(1.0, 1.0, 1000), experiment().config, {}, (1, 1))
     player = Player(population, coin_agent, population.keys([0]), 2, (Asked("deterministic"),))
-    shares: list[float] = []
-    played = player.evaluate({"draw": jnp.zeros(())}, 0, lambda mode, share: shares.append(share))
+    told: list[Played] = []
+    played = player.evaluate({"draw": jnp.zeros(())}, 0, told.append)
     np.testing.assert_array_equal(played["deterministic"].lengths, 1000)
-    assert len(shares) >= 2 and shares == sorted(shares) and shares[0] > 0 and shares[-1] < 1
+    steps = [each.steps for each in told]
+    assert len(steps) >= 2 and steps == sorted(steps) and steps[0] > 0 and steps[-1] < 1000
+    assert told[0]._replace(steps=0) == Played("deterministic", 0, 1000, 0, 2)
+
+
+def test_an_evaluation_stops_between_two_pieces_where_it_is_told_to():
+    population = Population(paying(1.0, 1.0, 1000), experiment().config, {}, (1, 1))
+    player = Player(population, coin_agent, population.keys([0]), 2, (Asked("deterministic"),))
+    told: list[Played] = []
+
+    def each_piece(played):
+        told.append(played)
+        return len(told) == 2
+
+    with pytest.raises(EvaluationStopped):
+        player.evaluate({"draw": jnp.zeros(())}, 0, each_piece)
+    assert len(told) == 2

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import differences, plain
+from jaxrl.train.signals import Interrupted
 from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
@@ -131,7 +133,8 @@ def _end(error: BaseException, grace: float) -> None:
     """Say why, and end at once: an orderly end would wait for others that may wait for this one."""
     status, text = 2, f"error: {error}"
     if isinstance(error, KeyboardInterrupt):
-        status, text = 130, "interrupted"
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        status, text = 128 + number, "interrupted"
     elif not isinstance(error, JaxrlError):
         status, text = 1, "".join(traceback.format_exception(error)).rstrip()
         if isinstance(error, ValueError | RuntimeError) and LOST.search(str(error)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -17,8 +18,14 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from jaxrl.errors import RunWarning
+from jaxrl.train.output.voice import Voice
+from jaxrl.train.player import Played
+
 WINDOW_SECONDS = 30.0
 LINE_SECONDS = 10.0
+# An evaluation that may last longer is warned of.
+LONG_SECONDS = 600.0
 NOTHING = "-"
 
 
@@ -93,14 +100,62 @@ class Rate:
         return (last - first) / (now - begun) if now > begun and last > first else None
 
 
+class Playing:
+    """How far an evaluation has come, in words, and how long it may last."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: Played | None = None
+        self._begun = 0.0
+        self._warned = False
+
+    def at(self, played: Played) -> tuple[str, float]:
+        """(a line, seconds since the first one of this evaluation).
+
+        A warning, once, where nothing but a distant time limit may end it.
+        """
+        now = self._clock()
+        first = self._first
+        if first is None or played.mode != first.mode or played.steps <= first.steps:
+            self._first, self._begun = played, now
+            first = played
+        elapsed = now - self._begun
+        steps = played.steps - first.steps
+        seconds = elapsed / steps * (played.horizon - played.steps) if steps else None
+        if not self._warned and elapsed >= LINE_SECONDS and seconds and seconds > LONG_SECONDS:
+            self._warned = True
+            warnings.warn(_may_last(played, seconds), RunWarning, stacklevel=2)
+        text = (
+            f"playing, {played.mode}: step {human(played.steps)} of at most "
+            f"{human(played.horizon)}, {played.ended} of {played.episodes} episodes have ended, at "
+            f"most {NOTHING if seconds is None else duration(seconds)} left"
+        )
+        return text, elapsed
+
+
+def _may_last(played: Played, seconds: float) -> str:
+    return (
+        f"{played.episodes - played.ended} of {played.episodes} episodes go on, and may until the "
+        f"time limit of {played.horizon:,} steps: {duration(seconds)} more. Ctrl-C stops here; an "
+        "environment with a shorter time limit (--env-options of train), or fewer episodes, cost "
+        "less"
+    )
+
+
 class Console:
-    """Where a run prints: to standard output unless told otherwise, and nothing if `quiet`."""
+    """Where a run prints: to standard output unless told otherwise, and nothing if `quiet`.
+
+    What cannot be printed there is dropped, and stops nobody.
+    """
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        stream = stream or sys.stdout
-        # Only a terminal gets control codes; in a log, tables are not folded to 80 columns.
-        kind: dict[str, Any] = {} if stream.isatty() else {"force_terminal": False, "width": 200}
-        self.rich = rich.console.Console(file=stream, quiet=quiet, **kind)
+        voice: Any = Voice(stream or sys.stdout)
+        kind: dict[str, Any] = {}
+        if not voice.isatty():
+            # Only a terminal gets control codes, whatever FORCE_COLOR or TTY_INTERACTIVE say; in a
+            # log, tables are not folded to 80 columns.
+            kind = {"force_terminal": False, "force_interactive": False, "width": 200}
+        self.rich = rich.console.Console(file=voice, quiet=quiet, **kind)
 
     @property
     def live(self) -> bool:
@@ -132,6 +187,10 @@ class Console:
         """The progress of a run; its rate is that of all members of a population together."""
         return Progress(self, num_iterations, samples_per_step, num_members)
 
+    def playing(self) -> Progress:
+        """The progress of episodes that are played outside of a run; nothing of it stays."""
+        return Progress(self, 1, 1, transient=True)
+
 
 class Progress:
     """The state of a run as it goes: a live bar on a terminal, or plain lines ten seconds apart.
@@ -149,13 +208,16 @@ class Progress:
         samples_per_step: int,
         num_members: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        transient: bool = False,
     ) -> None:
         self._console = console
         self._num_iterations = num_iterations
         self._samples_per_step = samples_per_step
         self._num_members = num_members
         self._clock = clock
+        self._transient = transient
         self._rate = Rate(clock)
+        self._playing = Playing(clock)
         self._begun = clock()
         self._last_line = -math.inf
         self._results: dict[str, Any] = {"return": None, "evaluation": None}
@@ -169,6 +231,7 @@ class Progress:
                 TextColumn("{task.description}", markup=False),
                 console=self._console.rich,
                 refresh_per_second=4,
+                transient=self._transient,
             )
             self._bar.add_task("compiling", total=self._num_iterations)
             self._bar.start()
@@ -182,13 +245,13 @@ class Progress:
         """Count this much of the time since the last update as compilation, not as training."""
         self._rate.exclude(seconds)
 
-    def evaluating(self, mode: Any, share: float) -> None:
-        """Show how far a long evaluation has come: this share of the longest possible episode."""
+    def evaluating(self, played: Played) -> None:
+        """Show how far a long evaluation has come."""
+        text, elapsed = self._playing.at(played)
         now = self._clock()
-        text = f"evaluating, {mode}: {100 * share:.0f} % of the time limit at most"
         if self._bar is not None:
             self._bar.update(TaskID(0), description=text)
-        elif now - self._last_line >= LINE_SECONDS:
+        elif min(elapsed, now - self._last_line) >= LINE_SECONDS:
             self._last_line = now
             self._console.note(text)
 

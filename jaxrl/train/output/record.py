@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
+from jaxrl.train.player import Played
 from jaxrl.types import Agent, Array, Key, PyTree, Timestep
 
 # An episode is recorded in pieces of this many steps.
@@ -18,13 +20,18 @@ STEPS_PER_PIECE = 256
 
 
 def record_episode(
-    env: Environment, agent: Agent, policy: PyTree, key: Key, mode: str
+    env: Environment,
+    agent: Agent,
+    policy: PyTree,
+    key: Key,
+    mode: str,
+    each_piece: Callable[[Played], object] | None = None,
 ) -> tuple[dict[str, PyTree], np.ndarray]:
     """Play one episode: its frames by name, leaves [T, ...], and its rewards [T].
 
     Frames are the observation and each array field of the state. Of an environment that draws
     itself, "state" is the whole state, a pytree. Frames are those the agent acted on. Rewards are
-    float64, for whoever adds them up.
+    float64, for whoever adds them up. `each_piece` is called now and then.
     """
 
     def keep(
@@ -56,6 +63,8 @@ def record_episode(
         ended = np.flatnonzero(terminated)
         over = bool(ended.size) or length + steps >= env.horizon
         length += int(ended[0]) + 1 if ended.size else steps
+        if each_piece is not None and not over:
+            each_piece(Played(mode, length, env.horizon, ended=0, episodes=1))
     length = min(length, env.horizon)
     frames, rewards, _ = jax.tree.map(lambda *parts: np.concatenate(parts)[:length], *pieces)
     return frames, rewards.astype(np.float64)

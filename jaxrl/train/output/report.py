@@ -46,7 +46,7 @@ from jaxrl.types import PyTree
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
     """Print how a run ended and draw its curve; returns the exit status, 128 + signal if any."""
     status = 0
-    if result.signal and result.iteration < result.num_iterations:
+    if result.signal and result.evaluated_iteration < result.num_iterations:
         status = 128 + result.signal
     if not distributed.is_first():
         return status
@@ -54,24 +54,26 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         found = budget_field(experiment.config)
         raised = f" (--set {found[0]}=… --force)" if found else ""
         console.note(f"{result.folder} is finished; to train it further, raise its budget{raised}")
-    rows = score_rows(experiment, result.returns, result.reference_scores)
-    last = result.evaluated_iteration == result.num_iterations
-    console.summary(
-        rows,
-        "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}",
-    )
-    if len(experiment.settings()) > 1:
-        _name_the_winner(result, experiment, console)
+    if result.returns:
+        rows = score_rows(experiment, result.returns, result.reference_scores)
+        last = result.evaluated_iteration == result.num_iterations
+        console.summary(
+            rows,
+            "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}",
+        )
+        if len(experiment.settings()) > 1:
+            _name_the_winner(result, experiment, console)
     if result.trained_iterations:
         speed = f"{human(result.steps_per_second)} environment steps/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
     console.note(f"run folder    {result.folder}")
     newest = Checkpoints(result.folder).newest
     console.note(f"checkpoint    {result.folder / newest.parent.name / newest.name}")
-    try:
-        console.note(f"curve         {plot([result.folder], None)}")
-    except JaxrlError as error:  # the run is whole without its picture
-        warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
+    if result.returns:
+        try:
+            console.note(f"curve         {plot([result.folder], None)}")
+        except JaxrlError as error:  # the run is whole without its picture
+            warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
     if result.signal and status:
         stopped = (
             f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
@@ -133,7 +135,8 @@ def evaluate(
     saved = open_policies(
         located(folder), checkpoint, num_episodes, seed, member=member, modes=modes, trust=trust
     )
-    episodes = saved.player.evaluate(saved.policies, saved.iteration)
+    with console.playing() as bar:
+        episodes = saved.player.evaluate(saved.policies, saved.iteration, bar.evaluating)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
     rows = score_rows(saved.experiment, returns, saved.env.reference_scores)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
@@ -238,6 +241,7 @@ def render(
     seed: int,
     output: Path | None,
     *,
+    console: Console,
     mode: str | None = None,
     member: Sequence[str] = (),
     trust: Trust = NOBODY,
@@ -263,9 +267,15 @@ def render(
         saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
         chosen = saved.player.modes[0]
         policy = steered(saved.agent, saved.policies, chosen)
-        frames, rewards = record_episode(
-            saved.env, saved.agent, policy, jax.random.key(seed), chosen.name
-        )
+        with console.playing() as bar:
+            frames, rewards = record_episode(
+                saved.env,
+                saved.agent,
+                policy,
+                jax.random.key(seed),
+                chosen.name,
+                each_piece=bar.evaluating,
+            )
         earned = np.cumsum(rewards) - rewards  # before each frame
         with _drawing(target):
             images = draw(jax.tree.map(lambda values: values[::every], frames))

@@ -1,9 +1,14 @@
+import errno
 import io
+import os
+import warnings
 
 import numpy as np
 import pytest
 
+from jaxrl.errors import RunWarning
 from jaxrl.train.output.console import Console, Progress, Rate, duration, human, number
+from jaxrl.train.player import Played
 
 
 class Clock:
@@ -185,3 +190,93 @@ def test_long_notes_are_not_folded_in_a_log():
     stream = io.StringIO()
     Console(stream=stream).note("word " * 100)
     assert len(lines(stream)) == 1
+
+
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
+def test_a_log_gets_no_control_codes_whatever_the_environment_says(clock, monkeypatch, name):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, "1")
+    stream = io.StringIO()
+    with progress_to(stream, clock) as progress:
+        progress.update(0)
+        progress.update(100)
+    Console(stream=stream).summary([{"a": 1}])
+    assert "\x1b" not in stream.getvalue() and len(lines(stream)) > 2
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "none"])
+def test_a_narrow_terminal(clock, monkeypatch, columns):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
+    stream = Terminal()
+    with progress_to(stream, clock) as progress:
+        progress.update(50)
+    Console(stream=stream).summary([{"a name": 1, "another": "x"}])
+    assert "\x1b[38" not in stream.getvalue() and "\x1b[?25h" in stream.getvalue()
+
+
+class Closing(Terminal):
+    """A terminal that is closed in the middle of a progress bar."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_closed = False
+
+    def write(self, text):
+        if self.is_closed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+def test_a_terminal_that_is_closed_in_the_middle_of_a_bar(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Closing()
+    console = Console(stream=stream)
+    with Progress(console, 100, 10_000, clock=clock) as progress:
+        progress.update(1)
+        stream.is_closed = True
+        progress.update(50, evaluation_return=1.0)
+        console.note("text")
+    console.summary([{"a": 1}])
+
+
+def test_a_reader_that_leaves_ends_nothing():
+    """rich ends the process, silently and with status 1."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        console = Console(stream=stream)
+        for _ in range(3):
+            console.note("text")
+        console.summary([{"a": 1}])
+
+
+def evaluated(steps: int, ended: int = 0, mode: str = "deterministic") -> Played:
+    return Played(mode, steps, 100_000_000, ended, 100)
+
+
+def test_a_long_evaluation_shows_how_far_it_is_and_warns_once(clock):
+    stream = io.StringIO()
+    with progress_to(stream, clock) as progress:
+        progress.evaluating(evaluated(64))
+        clock.now += 9
+        progress.evaluating(evaluated(90_064))
+        assert lines(stream) == []  # a short one says nothing
+        clock.now += 1
+        with pytest.warns(
+            RunWarning, match="until the time limit of 100,000,000 steps: 2:46:"
+        ) as w:
+            progress.evaluating(evaluated(100_064, ended=3))
+        assert "97 of 100 episodes go on" in str(w[0].message)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            clock.now += 10
+            progress.evaluating(evaluated(200_064, ended=3))
+            progress.evaluating(evaluated(64, mode="stochastic"))
+    assert lines(stream) == [
+        "playing, deterministic: step 100k of at most 100M, 3 of 100 episodes have ended, at most "
+        "2:46:30 left",
+        "playing, deterministic: step 200k of at most 100M, 3 of 100 episodes have ended, at most "
+        "2:46:20 left",
+    ]
