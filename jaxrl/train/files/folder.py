@@ -222,6 +222,19 @@ def write_description(folder: Path | str, description: dict) -> None:
     write_atomically(Path(folder) / CONFIG, text.encode())
 
 
+def withdraw(folder: Path | str) -> None:
+    """Remove a run that has neither metrics nor checkpoints, all that `create` made but the folder.
+
+    What it could not remove stays: there is an error on its way that matters more.
+    """
+    folder = Path(folder)
+    recorded = [name for name in (METRICS, EVALUATIONS) if (folder / name).exists()]
+    if not recorded and not _checkpoints(folder):
+        with suppress(OSError):
+            _remove_run(folder)
+            (folder / CONFIG).unlink(missing_ok=True)
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """What jaxrl.train.files.checkpoint wrote below `folder`, whole or not."""
     paths = (folder / CHECKPOINTS).glob("*")
