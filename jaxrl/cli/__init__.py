@@ -71,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:  # while there is nothing to save yet, or pressed twice
             sys.stderr.write("interrupted\n")
             return 130
+        except Exception as error:
+            from jaxrl.cli.surroundings import why
+
+            if (cause := why(error)) is None:
+                raise
+            sys.stderr.write(f"error: {printable(cause)}\n")
+            return 2
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -114,7 +121,12 @@ def printable(text: str) -> str:
 
 
 def prepare_process() -> None:
-    """Set what JAX reads when it is imported: CPU devices, and the cache of compiled programs."""
+    """Set what is read at imports: JAX's CPU devices and its cache of compiled programs; Agg.
+
+    Commands draw without a window. A notebook's MPLBACKEND names one that may not be there, and
+    nothing that imports matplotlib begins then, neither pictures nor gymnax.
+    """
+    os.environ["MPLBACKEND"] = "agg"
     # One device per core: on two cores twice as fast as both behind every small matrix product
     # (benchmarks/NOTES.md).
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):

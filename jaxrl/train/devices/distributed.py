@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.devices import jax_settings
 from jaxrl.train.files.folder import differences, plain
 from jaxrl.types import PyTree
 
@@ -140,6 +141,8 @@ def _end(error: BaseException, grace: float) -> None:
                 f"error: another process of this run has ended, and so must this one ({why}); go "
                 "on: jaxrl resume RUN"
             )
+        elif cause := jax_settings.explanation(error):
+            status, text = 2, f"error: {cause}"
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

@@ -69,8 +69,9 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     console.note(f"checkpoint    {result.folder / newest.parent.name / newest.name}")
     try:
         console.note(f"curve         {plot([result.folder], None)}")
-    except JaxrlError as error:  # the run is whole without its picture
-        warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
+    except Exception as error:  # whatever matplotlib has met: the run is whole without its picture
+        why = str(error) if isinstance(error, JaxrlError) else f"{type(error).__name__}: {error}"
+        warnings.warn(f"no picture was drawn: {why}", RunWarning, stacklevel=2)
     if result.signal and status:
         stopped = (
             f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
