@@ -136,8 +136,11 @@ def prepare_process() -> None:
             cores = os.cpu_count() or 1
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
         os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
-    home = os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache"))
+    # Empty counts as unset, and a "~" that stays is of a user without a home.
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     cache = os.path.join(home, "jaxrl", "xla")
+    if not os.path.isabs(home):
+        return
     with contextlib.suppress(OSError):
         os.makedirs(cache, exist_ok=True)
     if os.access(cache, os.W_OK):  # else JAX would warn of every compilation that it cannot keep

@@ -6,7 +6,11 @@ import sys
 # Python searches the working folder first here, where a stranger's random.py would be taken for
 # Python's own. It is searched last, and only for a name that the user gave as package.module:Name
 # (jaxrl.config.import_factory).
-if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+try:
+    folder = os.getcwd()
+except OSError:  # which was removed
+    folder = ""
+if not sys.flags.safe_path and sys.path and sys.path[0] in ("", folder):
     del sys.path[0]
 
 from jaxrl.cli import main

@@ -20,6 +20,8 @@ def why(error: Exception) -> str | None:
             f"{path} is imported in place of {name}, for Python searches the folder that you work "
             f"in first: rename the file, or work elsewhere ({_first_line(error)})."
         )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}."
     if isinstance(error, ModuleNotFoundError) and error.name:
         from_elsewhere = error.name.partition(".")[0] != "jaxrl"
         if from_elsewhere:
@@ -29,8 +31,8 @@ def why(error: Exception) -> str | None:
             )
     if variable := _variable(error):
         return (
-            f"the environment variable {variable} is {os.environ[variable]!r}: unset it, or give it "
-            f"another value ({_first_line(error)})."
+            f"the environment variable {variable} is {os.environ[variable]!r}: unset it, or give "
+            f"it another value ({_first_line(error)})."
         )
     if _is_of_jax_settings(error):
         return f"JAX does not begin: {error}."

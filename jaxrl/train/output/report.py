@@ -27,6 +27,7 @@ from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import (
+    check_writable,
     file_errors,
     read_description,
     refuse_links,
@@ -166,6 +167,7 @@ def collect(
     with file_errors("write", target):
         if not target.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    check_writable(target)
     asked = () if mode is None else (mode,)
     saved = open_policy(folder, checkpoint, member=member, modes=asked, trust=trust)
     with console.progress(saved.env.horizon, num_episodes) as bar:
@@ -203,6 +205,7 @@ def plot(folders: list[Path], output: Path | None) -> Path:
     if output is None:
         refuse_links(folders[0])
     target = output or folders[0] / "plots"
+    check_writable(output or target / "learning_curve.png")
     with _drawing(target):
         runs = [load_run(folder) for folder in folders]
         if len(runs) > 1:
@@ -250,6 +253,7 @@ def render(
     if output is None:
         refuse_links(folder)
     target = output or folder / "plots" / "episode.gif"
+    check_writable(target)
     if isinstance(env, Drawable):
         every, rate = video.pace(env.seconds)
     else:
