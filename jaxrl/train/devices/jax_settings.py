@@ -8,6 +8,7 @@ given one.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,8 +37,18 @@ CHANGE_NUMBERS: dict[str, Any] = {
     "jax_use_direct_linearize": True,
     "jax_use_magma": "auto",
 }
-# Settings that change no number, but refuse what would be well otherwise.
+# Settings under which JAX refuses what would be well otherwise.
 REFUSE: dict[str, Any] = {
+    name: CHANGE_NUMBERS[name]
+    for name in (
+        "jax_default_prng_impl",
+        "jax_disable_jit",
+        "jax_enable_custom_prng",
+        "jax_enable_x64",
+        "jax_explicit_x64_dtypes",
+        "jax_numpy_dtype_promotion",
+    )
+} | {
     "jax_array_garbage_collection_guard": None,
     "jax_check_tracer_leaks": False,
     "jax_debug_infs": False,
@@ -93,8 +104,11 @@ def explanation(error: BaseException) -> str | None:
 
 
 def _settings_in_the_way() -> str | None:
-    """Which settings may be why something failed; None if all are as usual."""
-    found = _unusual(CHANGE_NUMBERS | REFUSE)
+    """Which variables of the environment may be why something failed; None if none is set.
+
+    What a program has set by itself, as `jax.config.update` does, it knows.
+    """
+    found = {name: text for name, text in _unusual(REFUSE).items() if name.upper() in os.environ}
     if not found:
         return None
     listed = ", ".join(f"{name.upper()}={value}" for name, value in found.items())
