@@ -29,6 +29,11 @@ def why(error: Exception) -> str | None:
                 f"the package {error.name} is missing or incomplete ({error}). Install jaxrl anew, "
                 f"with what it needs: {sys.executable} -m pip install --force-reinstall jaxrl"
             )
+    if "jax" in sys.modules:
+        from jaxrl.train.devices.jax_settings import explanation
+
+        if cause := explanation(error):
+            return cause
     if variable := _variable(error):
         return (
             f"the environment variable {variable} is {os.environ[variable]!r}: unset it, or give "
@@ -36,10 +41,6 @@ def why(error: Exception) -> str | None:
         )
     if _is_of_jax_settings(error):
         return f"JAX does not begin: {error}."
-    if "jax" in sys.modules:
-        from jaxrl.train.devices.jax_settings import explanation
-
-        return explanation(error)
     return None
 
 

@@ -78,7 +78,9 @@ def others(described: Mapping[str, Any]) -> list[str]:
 
     A line for each: "jax_enable_x64 was True, and is False now".
     """
-    versions = described.get("versions", {})
+    if "versions" not in described:  # it does not say
+        return []
+    versions = described["versions"]
     now = unusual()
     lines = []
     for name, usual in CHANGE_NUMBERS.items():

@@ -343,6 +343,16 @@ def _is_file(path: Path) -> bool:
             return False
 
 
+def check_can_record(folder: Path) -> None:
+    """Refuse a run folder in which a run could not write, before it has trained for nothing."""
+    for path in (folder, folder / CHECKPOINTS, folder / METRICS):
+        if os.path.lexists(path) and not os.access(path, os.W_OK):
+            raise Denied(
+                f"cannot use the run folder {folder}: you may not write to {path}. Choose another "
+                "folder, or copy this one."
+            )
+
+
 def check_writable(path: Path) -> None:
     """Refuse to begin work whose result could not be written to `path` in the end."""
     place = path.parent
