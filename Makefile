@@ -1,12 +1,14 @@
 # `make train` trains an agent on a fresh clone; `make test` runs every check; `make help` lists the rest.
 # PYTHON=... (a path, a name or 3.12) chooses the interpreter of a new environment, VENV=... its folder; UV= makes do
-# without uv.
+# without uv. EXTRAS=mujoco,brax installs those extras as well.
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+EXTRAS ?=
 # Test files are shared by up to four processes, of some 4 GB each; ARGS="-n 0" runs them in one.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
+COMMA := ,
 UV ?= $(shell command -v uv 2>/dev/null)
 
 BIN := $(VENV)/bin
@@ -14,10 +16,13 @@ CANDIDATES := python3.11 python3.12 python3.13 python3
 USABLE := import sys; assert sys.version_info >= (3, 11)$(if $(UV),,; import ensurepip, venv)
 INSTALL = $(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install) -c constraints.txt
 
+# Of each set of extras another stamp: asking for more of them installs them.
+STAMP := $(VENV)/.installed$(if $(EXTRAS),-with-$(subst $(COMMA),-,$(EXTRAS)))
+
 .DEFAULT_GOAL := install
 .PHONY: install train test test-slow lint types format clean distclean help
 
-install: $(VENV)/.installed  ## install jaxrl and its pinned dependencies into .venv (the default)
+install: $(STAMP)  ## install jaxrl and its pinned dependencies into .venv (the default); EXTRAS=mujoco,brax adds those
 
 train: $(VENV)/.installed  ## train PPO on CartPole into runs/quickstart (again from the start, if it is there)
 	$(BIN)/jaxrl train ppo --env CartPole-v1 --total-steps 500000 --folder runs/quickstart --overwrite $(ARGS)
@@ -54,6 +59,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
+$(VENV)/.installed-with-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[test]'
 	@touch $@ $(VENV)/.installed
@@ -72,5 +81,5 @@ $(BIN)/python:
 		exit 1; \
 	fi; \
 	echo "creating $(VENV) with $$("$$found" -V) ($$found)"; \
-	$(if $(UV),"$(UV)" venv --quiet --allow-existing --python "$$found" "$(VENV)",\
+	$(if $(UV),"$(UV)" venv --quiet --seed --allow-existing --python "$$found" "$(VENV)",\
 		"$$found" -m venv "$(VENV)" && { "$(BIN)/python" -m pip --version >/dev/null || "$(BIN)/python" -m ensurepip; })

@@ -2,11 +2,14 @@
 all files shipped."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import jaxrl
 
@@ -51,8 +54,33 @@ def test_no_dependency_that_breaks_with_each_jax(unwanted):
 
 
 @pytest.mark.parametrize("requirement", CORE)
-def test_core_dependencies_have_a_lower_bound_only(requirement):
-    assert re.fullmatch(r"[A-Za-z0-9._-]+>=[0-9.]+", requirement)
+def test_core_dependencies_have_a_lower_bound_and_no_upper_one(requirement):
+    assert re.fullmatch(r"[A-Za-z0-9._-]+>=[0-9.]+(,!=[0-9.]+)*", requirement)
+
+
+@pytest.mark.parametrize("name", ["jax", "jaxlib"])
+def test_a_jax_that_copies_replay_rings_is_excluded(name):
+    (ours,) = (Requirement(line) for line in CORE if name_of(line) == name)
+    assert not ours.specifier.contains("0.11.1")
+    assert all(ours.specifier.contains(good) for good in ("0.10.2", "0.11.0", "0.11.2", "0.12.0"))
+    assert not any("==0.11.1" in line for line in pins(name))
+
+
+def make(*words):
+    """What `make` would do, without doing it."""
+    command = ["make", "--dry-run", "--directory", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_an_environment_has_a_pip_and_the_extras_that_are_asked_for(tmp_path):
+    venv = f"VENV={tmp_path / 'new'}"
+    with_uv = make(venv, "UV=/usr/bin/uv")
+    assert re.search(r"/usr/bin/uv. venv .*--seed", with_uv) and "pip install" in with_uv
+    both = make("install", venv, "UV=", "EXTRAS=mujoco,brax")
+    assert "pip install -c constraints.txt -e '.[mujoco,brax]'" in both
+    assert "-with-mujoco-brax" in both  # whose stamp is another than that of none
+    assert "pip install -c constraints.txt -e .\n" in make("install", venv, "UV=")
 
 
 def test_gymnax_and_what_it_forgets_to_declare():

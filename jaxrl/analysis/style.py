@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,16 @@ STAMPS: dict[str, dict[str, Any]] = {
 }
 
 
-def styled() -> Any:
-    """A context with the house's parameters of matplotlib; the caller's come back after it."""
-    return matplotlib.rc_context(STYLE)
+@contextmanager
+def styled() -> Iterator[None]:
+    """A context with the house's parameters of matplotlib; the caller's come back after it.
+
+    All others are matplotlib's own: a matplotlibrc may ask for LaTeX, which may not be there.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:

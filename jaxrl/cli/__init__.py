@@ -90,10 +90,15 @@ def _main(name: str, words: list[str]) -> int:
             return _run(name, words)
         except KeyboardInterrupt:  # while there is nothing to save yet
             pass
-        except Exception:
+        except Exception as error:
             # What was interrupted may fail in its own way: an import, or a callback of JAX.
             if not stop.requested():
-                raise
+                from jaxrl.cli.surroundings import why
+
+                if (cause := why(error)) is None:
+                    raise
+                sys.stderr.write(f"error: {printable(cause)}\n")
+                return 2
         sys.stderr.write("interrupted\n")
         return stop.status
 
@@ -139,9 +144,14 @@ def printable(text: str) -> str:
 
 
 def prepare_process() -> None:
-    """Set what is read when JAX is imported, and the parser: devices, cache, width of the text."""
+    """Set what is read at imports: JAX's devices and cache, what draws, and how wide help is.
+
+    Commands draw without a window. A notebook's MPLBACKEND names one that may not be there, and
+    nothing that imports matplotlib begins then, neither pictures nor gymnax.
+    """
     from shutil import get_terminal_size
 
+    os.environ["MPLBACKEND"] = "agg"
     if get_terminal_size().columns < NARROWEST:  # the parser's help may not end
         os.environ["COLUMNS"] = str(NARROWEST)
     # One device per core: on two cores twice as fast as both behind every small matrix product
@@ -153,8 +163,11 @@ def prepare_process() -> None:
             cores = os.cpu_count() or 1
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, MOST_CORES)))
         os.environ.setdefault("PJRT_NPROC", "1")  # no further threads behind each of them
-    home = os.environ.get("XDG_CACHE_HOME", os.path.join(os.path.expanduser("~"), ".cache"))
+    # Empty counts as unset, and a "~" that stays is of a user without a home.
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     cache = os.path.join(home, "jaxrl", "xla")
+    if not os.path.isabs(home):
+        return
     with contextlib.suppress(OSError):
         os.makedirs(cache, exist_ok=True)
     if os.access(cache, os.W_OK):  # else JAX would warn of every compilation that it cannot keep

@@ -13,7 +13,7 @@ def forget_the_working_folder() -> None:
     """
     try:
         here = os.getcwd()
-    except FileNotFoundError:  # it was removed
+    except OSError:  # it was removed
         here = ""
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", here):
         del sys.path[0]

@@ -11,7 +11,13 @@ from jaxrl.config.checks import check, check_type, check_types
 from jaxrl.config.declared import check_chosen, check_settings, configuration
 from jaxrl.config.family import Family, check_defaults
 from jaxrl.config.fields import budget, nested, number, option, part, size
-from jaxrl.config.imports import import_factory, type_hints, what_is
+from jaxrl.config.imports import (
+    import_factory,
+    install_command,
+    installed,
+    type_hints,
+    what_is,
+)
 from jaxrl.config.paths import (
     Possible,
     Setting,
@@ -47,6 +53,8 @@ __all__ = [
     "flatten",
     "import_factory",
     "inputs_of",
+    "install_command",
+    "installed",
     "nested",
     "no_such_option",
     "number",

@@ -25,7 +25,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import numbers
 import pkgutil
@@ -35,7 +34,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxrl import errors
-from jaxrl.config import import_factory, type_hints, what_is
+from jaxrl.config import import_factory, install_command, installed, type_hints, what_is
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.types import Space
@@ -254,10 +253,10 @@ def suites() -> dict[str, ModuleType]:
 def missing(suite: ModuleType) -> str | None:
     """The command that installs what a suite requires, if that is not there."""
     package = getattr(suite, "REQUIRES", None)
-    if package is None or getattr(importlib.util.find_spec(package), "origin", None) is not None:
-        return None  # a mere folder of that name has no origin
+    if package is None or installed(package):
+        return None
     extra = getattr(suite, "EXTRA", None)
-    return f"pip install {package}" if extra is None else f"pip install 'jaxrl[{extra}]'"
+    return install_command(package if extra is None else f"jaxrl[{extra}]")
 
 
 @functools.cache

@@ -37,6 +37,7 @@ from jaxrl.config import (
 )
 from jaxrl.envs.registry import evaluation_episodes, requirements
 from jaxrl.errors import JaxrlError, check_positive_int, unknown
+from jaxrl.train.devices import jax_settings
 from jaxrl.train.trust import NOBODY, Trust
 
 # What config.json must say for a run to be built from it.
@@ -260,7 +261,10 @@ def versions(environment: str = "") -> dict[str, str]:
     packages = dict.fromkeys(
         ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment))
     )
-    found = {name: importlib.metadata.version(name) for name in packages}
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # what nothing here uses
+            found[name] = importlib.metadata.version(name)
     # How many devices a CPU is taken for is no part of what is computed; the layout is recorded by
     # itself.
     flags = [
@@ -274,4 +278,5 @@ def versions(environment: str = "") -> dict[str, str]:
         **found,
         "device": jax.devices()[0].device_kind,
         "xla_flags": " ".join(flags),
+        **jax_settings.unusual(),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrl.config import install_command, installed
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train import resuming
 from jaxrl.train.build import build, reopen
@@ -69,11 +71,23 @@ def train(
     distributed.on_first_process(lambda: run_folder.check_free(path, overwrite))
     with locked(path):
         distributed.on_first_process(lambda: run_folder.create(path, description, overwrite))
-        runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
-        state = program.init()
-        if profiled:
-            profile(program, state, path, runner.console)
-        return runner.run(state, iteration=0, seconds=0.0)
+        with _withdrawn_unless_begun(path):
+            runner = Runner(experiment, program, path, sinks, console, callbacks=callbacks)
+            state = program.init()
+            if profiled:
+                profile(program, state, path, runner.console)
+            return runner.run(state, iteration=0, seconds=0.0)
+
+
+@contextmanager
+def _withdrawn_unless_begun(folder: Path) -> Iterator[None]:
+    """Of a new run that fails before it has recorded anything, leave nothing to refuse the next."""
+    try:
+        yield
+    except Exception:
+        if distributed.is_first():
+            run_folder.withdraw(folder)
+        raise
 
 
 def resume(
@@ -172,12 +186,19 @@ def check_request(sinks: tuple[str, ...], profiled: bool = False) -> None:
     for name in sinks:
         if name not in SINK_PACKAGES:
             raise unknown("sink", name, SINK_PACKAGES)
-        found = importlib.util.find_spec(SINK_PACKAGES[name])
-        if found is None or found.origin is None:  # a mere folder of that name is no package
+        package = SINK_PACKAGES[name]
+        if not installed(package):
             raise JaxrlError(
-                f"{name} needs the package {SINK_PACKAGES[name]}. Install it with: pip install "
-                "'jaxrl[track]'"
+                f"{name} needs the package {package}. Install it with: "
+                f"{install_command('jaxrl[track]')}"
             )
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # what is damaged raises whatever it likes
+            raise JaxrlError(
+                f"{name} needs the package {package}, whose import fails: "
+                f"{type(error).__name__}: {error}"
+            ) from error
     if profiled and distributed.are_several():
         raise JaxrlError(
             "--profile measures a run in one process: leave out --coordinator or --distributed."

@@ -246,6 +246,7 @@ class Runner:
             self.checkpoints.keep_policies(iteration, whole, described)
         if distributed.is_first():
             logs.save_evaluations(self.folder, self.evaluations)
+        self.sinks.evaluation(row)
         bar.update(iteration, evaluation_return=finite_mean(ranking))
         return False
 

@@ -21,6 +21,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
 from jaxrl.train import members, resuming
+from jaxrl.train.devices import jax_settings
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints, Restored
@@ -161,6 +162,9 @@ def _restore(
     checkpoints = Checkpoints(folder)
     # Said first: it may be the reason why what follows fails.
     said = _say_edited(folder, description, checkpoints.vouched())
+    if others := jax_settings.others(description):
+        text = f"{folder} was trained under other settings of JAX: {'; '.join(others)}"
+        warnings.warn(text, RunWarning, stacklevel=4)
     with described_by(folder):
         player = make_player(experiment)
         abstract_policies = player.abstract_policies()

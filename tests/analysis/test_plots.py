@@ -35,6 +35,14 @@ ROWS = [
 ]
 
 
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    run = load_run(write_run(tmp_path / "run"))
+    usual = plot_learning_curve(run, tmp_path / "usual.png").read_bytes()
+    with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9.0, "font.size": 30.0}):
+        assert plot_learning_curve(run, tmp_path / "other.png").read_bytes() == usual
+        assert matplotlib.rcParams["text.usetex"]  # the caller's come back
+
+
 @pytest.fixture
 def figures(tmp_path):
     """The functions under test, as (name, writes to a path)."""

@@ -4,6 +4,7 @@ and the help that explains it."""
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -272,7 +273,7 @@ def test_envs_lists_what_there_is(run):
 def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
     monkeypatch.setattr(registry.suites()["brax"], "REQUIRES", "no_such_package")
     output, _ = run("envs", "brax/ant")
-    assert "brax is not installed: pip install 'jaxrl[brax]'\n" in output
+    assert f"brax is not installed: {sys.executable} -m pip install 'jaxrl[brax]'\n" in output
     assert re.search(
         r"brax/ant +\| +Box\(27\) float32 +\| +Box\(8\) float32 +\| +1000 +\| +generalized, ",
         output,
@@ -280,7 +281,7 @@ def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
     monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
     output, _ = run("envs", "cart", "--suite", "gymnax")
     assert (
-        "gymnax is not installed: pip install no_such_package\n" in output
+        f"gymnax is not installed: {sys.executable} -m pip install no_such_package\n" in output
         and "CartPole-v1" in output
     )
 

@@ -248,7 +248,8 @@ def test_refuses_what_is_not_an_environment():
 def test_a_missing_third_party_is_named(monkeypatch):
     monkeypatch.setattr(registry.suites()["gymnax"], "REQUIRES", "no_such_package")
     with pytest.raises(
-        JaxrlError, match="needs the package .no_such_package.: pip install no_such_package$"
+        JaxrlError,
+        match="needs the package .no_such_package.: .*python.* -m pip install no_such_package$",
     ):
         registry.make("CartPole-v1")
     monkeypatch.setattr(registry.suites()["gymnax"], "EXTRA", "games", raising=False)

@@ -380,7 +380,7 @@ def test_what_is_to_be_typed_is_no_command_of_a_stranger(folder, capsys):
     assert "--imports" not in errors and "--trust" in errors and errors.count("\n") == 1
 
 
-def test_wandb_is_told_no_more_than_a_project_and_an_id(folder, monkeypatch):
+def test_wandb_is_told_no_more_than_which_run_it_is(folder, monkeypatch):
     from jaxrl.train.output.sinks import WandbSink
 
     given: list[dict] = []
@@ -400,10 +400,10 @@ def test_wandb_is_told_no_more_than_a_project_and_an_id(folder, monkeypatch):
     ):
         (folder / "wandb.json").write_text(text)
         try:
-            WandbSink("jaxrl", folder)
+            WandbSink(folder)
         except ValueError as error:
             assert "wandb.json" in str(error)
         else:
-            assert set(given[-1]) <= {"project", "id", "name", "config", "dir", "resume"}
+            assert set(given[-1]) <= {"project", "id", "entity", "name", "config", "dir", "resume"}
             assert given[-1]["dir"] == str(folder)
     assert jnp.ones(1).sum() == 1  # the process is as it was

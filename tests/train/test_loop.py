@@ -1,5 +1,6 @@
 """The runner: evaluation points, records, best and last, stopping and resuming, sinks."""
 
+import importlib.util
 import json
 import signal
 import sys
@@ -286,7 +287,7 @@ def test_sinks_receive_the_rows(tmp_path, monkeypatch):
 def test_a_sink_that_cannot_be_had_is_refused_before_anything_is_touched(
     tmp_path, whole, monkeypatch
 ):
-    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     before = records(whole.folder)
     with pytest.raises(JaxrlError, match="wandb needs the package wandb.*pip install"):
         loop.train(experiment(), tmp_path / "run", sinks=("wandb",))

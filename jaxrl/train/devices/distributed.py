@@ -27,12 +27,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.devices import jax_settings
+from jaxrl.train.devices.joining import place_of, telling_of_the_wait
 from jaxrl.train.files.folder import differences, plain
 from jaxrl.train.signals import Interrupted
 from jaxrl.types import PyTree
 
 # A process that is silent for so long counts as lost. On CPUs its broken connections tell at once.
 HEARTBEAT_SECONDS = 30
+# How long the processes wait for each other at the beginning; the last may have been in a queue.
+JOIN_SECONDS = 300
 # How long the first process, which the others depend on, outlives an error that they may be about
 # to report as well.
 GRACE_SECONDS = 3.0
@@ -97,10 +101,11 @@ def joined(options: Processes) -> Iterator[None]:
         return
     grace = 0.0
     try:
-        _initialize(options)
-        grace = GRACE_SECONDS if is_first() else 0.0
-        yield
-        synchronize("the end")  # the first one may still have been drawing
+        with place_of(options.coordinator, options.process_id):
+            _initialize(options)
+            grace = GRACE_SECONDS if is_first() else 0.0
+            yield
+            synchronize("the end")  # the first one may still have been drawing
     except BaseException as error:
         _end(error, grace)
 
@@ -109,12 +114,14 @@ def _initialize(options: Processes) -> None:
     # JAX's own handler of SIGTERM would swallow the first one: train/signals.py answers it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            options.coordinator,
-            options.processes,
-            options.process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        with telling_of_the_wait(options.coordinator or "the other processes", JOIN_SECONDS):
+            jax.distributed.initialize(
+                options.coordinator,
+                options.processes,
+                options.process_id,
+                initialization_timeout=JOIN_SECONDS + 60,  # for then it crashes
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
     except Exception as error:
         if options.distributed:
             text = f"--distributed could not join a job of SLURM, Open MPI or Kubernetes ({error})"
@@ -143,6 +150,8 @@ def _end(error: BaseException, grace: float) -> None:
                 f"error: another process of this run has ended, and so must this one ({why}); go "
                 "on: jaxrl resume RUN"
             )
+        elif cause := jax_settings.explanation(error):
+            status, text = 2, f"error: {cause}"
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

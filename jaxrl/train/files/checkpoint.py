@@ -38,6 +38,7 @@ from jaxrl.train.files.folder import (
     CHECKPOINTS,
     MANIFEST,
     ROWS,
+    Denied,
     file_errors,
     is_checkpoint,
     plain,
@@ -216,9 +217,11 @@ class Checkpoints:
 
     def _names(self) -> set[str]:
         """The checkpoints there are; counts one that was being replaced at a kill."""
-        if not self.path.is_dir():
-            return set()
-        names = (path.name.removeprefix(REPLACED) for path in self.path.iterdir() if path.is_dir())
+        with file_errors("read", self.path):
+            if not self.path.is_dir():
+                return set()
+            folders = [path for path in self.path.iterdir() if path.is_dir()]
+        names = {path.name.removeprefix(REPLACED) for path in folders}
         return {name for name in names if NAME.fullmatch(name)}
 
     def _restore_first(self, names: list[str], abstract_state: PyTree, part: str = "") -> Restored:
@@ -360,6 +363,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def _denied(path: Path, error: PermissionError) -> Denied:
+    """The error for a checkpoint that may not be read."""
+    return Denied(f"cannot read {error.filename or path}: you may not read there.")
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     """A checkpoint's manifest, its fields checked."""
     try:
@@ -367,6 +375,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         records.check_manifest(manifest, _iteration_of(path.name))
     except FileNotFoundError as error:
         raise _Damaged(f"{error.filename or path} is missing") from error
+    except PermissionError as error:
+        raise _denied(path, error) from error
     except (OSError, ValueError) as error:
         raise _Damaged(_first_line(error)) from error
     return manifest
@@ -389,6 +399,8 @@ def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]
             log_rows.read(path.parent / ROWS, manifest, values)
     except _Damaged:
         raise
+    except PermissionError as error:
+        raise _denied(path, error) from error
     except FileNotFoundError as error:
         raise _Damaged(f"{error.filename or path} is missing") from error
     except Exception as error:  # Orbax and TensorStore each have their own
@@ -401,6 +413,8 @@ def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]
 def _check_files(folder: Path) -> None:
     """Refuse what would keep a reader waiting for ever, or lead it elsewhere."""
     for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            os.listdir(path)  # which says so where it may not be read: the search passes over it
         if path.is_symlink() or not (path.is_dir() or path.is_file() or path == folder):
             raise _Damaged(f"{path.name} is no file")
 

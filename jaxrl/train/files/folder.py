@@ -56,16 +56,23 @@ SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")
 PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
 
 
+class Denied(JaxrlError):
+    """What may not be read or written: it may be whole, and is not to be taken for damaged."""
+
+
 @contextmanager
 def file_errors(action: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's errors into a JaxrlError that names the path and the cause."""
+    reading = action in ("read", "look into")
     try:
         yield
     except OSError as error:
         advice = {
             errno.ENOSPC: "The disk is full: free some space or choose another folder.",
             errno.EDQUOT: "Your disk quota is used up: free some space or choose another folder.",
-            errno.EACCES: "You may not write there: choose another folder.",
+            errno.EACCES: "You may not read there."
+            if reading
+            else "You may not write there: choose another folder.",
             errno.EROFS: "The file system is read-only: choose another folder.",
             errno.ENOTDIR: "A part of the path is a file, not a folder: choose another folder.",
             errno.EEXIST: "The path is a file, not a folder: choose another folder.",
@@ -73,7 +80,8 @@ def file_errors(action: str, path: Path | str) -> Iterator[None]:
         cause = error.strerror or str(error)
         if error.errno == errno.ELOOP:
             cause = "it is a symbolic link, and jaxrl writes to files of its own only"
-        raise JaxrlError(f"cannot {action} {path}: {cause}. {advice}".rstrip()) from error
+        kind = Denied if isinstance(error, PermissionError) else JaxrlError
+        raise kind(f"cannot {action} {path}: {cause}. {advice}".rstrip()) from error
 
 
 def plain(value: Any, non_finite: Callable[[float], Any] = float, name: str = "value") -> Any:
@@ -149,8 +157,9 @@ def problems() -> Iterator[None]:
 def check_free(folder: Path | str, overwrite: bool) -> None:
     """Refuse a folder that holds a run already, unless it may be overwritten; change nothing."""
     folder = Path(folder)
-    taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
-    taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
+    with file_errors("use the run folder", folder):
+        taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
+        taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
     if taken and not overwrite:
         raise JaxrlError(
             f"{folder} already holds a run ({taken[0]} exists). Use `--overwrite` to start again, "
@@ -165,11 +174,11 @@ def refuse_links(folder: Path | str) -> None:
     were changed.
     """
     place = Path(folder) / CHECKPOINTS
-    if os.path.lexists(place) and not place.is_symlink() and not place.is_dir():
+    if os.path.lexists(place) and not os.path.islink(place) and not os.path.isdir(place):
         raise JaxrlError(f"{place} is no folder: put one in its place, or remove it.")
     for name in FOLDERS:
         path = Path(folder) / name
-        if path.is_symlink():
+        if os.path.islink(path):
             raise JaxrlError(
                 f"{path} is a symbolic link to {os.readlink(path)}: jaxrl writes and removes only "
                 "inside the run folder itself. Put a folder in its place (the run folder as a "
@@ -203,6 +212,8 @@ def create(folder: Path | str, description: dict, overwrite: bool = False) -> Pa
 def fresh_folder(algorithm: str, environment: str) -> Path:
     """Make runs/ALGORITHM-ENVIRONMENT-TIME, with a counter where another process was first."""
     names = "-".join([algorithm, environment]).replace("/", "-").replace(":", "-")
+    # A file system takes 255 bytes, with the time and a counter.
+    names = names.encode()[:200].decode(errors="ignore")
     name = f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
     for count in itertools.count(1):
         folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
@@ -220,6 +231,19 @@ def write_description(folder: Path | str, description: dict) -> None:
     """Write config.json, or replace it when a run goes on with another configuration."""
     text = json.dumps(plain(description, name="description"), indent=2) + "\n"
     write_atomically(Path(folder) / CONFIG, text.encode())
+
+
+def withdraw(folder: Path | str) -> None:
+    """Remove a run that has neither metrics nor checkpoints, all that `create` made but the folder.
+
+    What it could not remove stays: there is an error on its way that matters more.
+    """
+    folder = Path(folder)
+    recorded = [name for name in (METRICS, EVALUATIONS) if (folder / name).exists()]
+    if not recorded and not _checkpoints(folder):
+        with suppress(OSError):
+            _remove_run(folder)
+            (folder / CONFIG).unlink(missing_ok=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -302,14 +326,42 @@ def read_description(folder: Path | str) -> dict:
     """The description that `create` wrote; errors name the nearest run folders or the damage."""
     folder = Path(folder)
     path = folder / CONFIG
-    # Of a name that is too long, pathlib would raise the system's error.
-    if not os.path.isfile(path):
-        with file_errors("look into", folder):
-            raise JaxrlError(
-                f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}"
-            )
+    if not _is_file(path):
+        raise JaxrlError(f"{folder} is not a run folder: it has no {CONFIG}. {_neighbours(folder)}")
     with file_errors("read", path), problems():
         return records.read_description(path)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; an error where that may not be known."""
+    with file_errors("read", path):
+        try:
+            return stat.S_ISREG(os.stat(path).st_mode)
+        except PermissionError:
+            raise
+        except (OSError, ValueError):  # not there, nor can it be: a name that is too long, a loop
+            return False
+
+
+def check_can_record(folder: Path) -> None:
+    """Refuse a run folder in which a run could not write, before it has trained for nothing."""
+    for path in (folder, folder / CHECKPOINTS, folder / METRICS):
+        if os.path.lexists(path) and not os.access(path, os.W_OK):
+            raise Denied(
+                f"cannot use the run folder {folder}: you may not write to {path}. Choose another "
+                "folder, or copy this one."
+            )
+
+
+def check_writable(path: Path) -> None:
+    """Refuse to begin work whose result could not be written to `path` in the end."""
+    place = path.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if os.path.isdir(place) and not os.access(place, os.W_OK | os.X_OK):
+        raise JaxrlError(
+            f"cannot write {path}: you may not write in {place}. Name another file: --output PATH."
+        )
 
 
 def _neighbours(folder: Path) -> str:

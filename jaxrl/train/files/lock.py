@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.devices import distributed
-from jaxrl.train.files.folder import file_errors
+from jaxrl.train.files.folder import check_can_record, file_errors
 
 LOCK = ".lock"
 
@@ -62,6 +62,7 @@ def _held(folder: Path) -> Iterator[None]:
         )
         warnings.warn(text, RunWarning, stacklevel=2)
     try:
+        check_can_record(folder)
         yield
     finally:
         os.close(descriptor)

@@ -16,7 +16,14 @@ import numpy as np
 from jaxrl.analysis import records
 from jaxrl.analysis.records import EVALUATIONS, METRICS, Rows, ranking_returns
 from jaxrl.errors import JaxrlError
-from jaxrl.train.files.folder import file_errors, plain, problems, set_aside, write_atomically
+from jaxrl.train.files.folder import (
+    Denied,
+    file_errors,
+    plain,
+    problems,
+    set_aside,
+    write_atomically,
+)
 
 Evaluations = dict[str, np.ndarray]
 COUNTERS = ("iteration", "transitions", "seconds")  # of a row of metrics: no metrics themselves
@@ -126,6 +133,8 @@ def truncate_evaluations(
     """
     try:
         evaluations = load_evaluations(folder)
+    except Denied:
+        raise
     except JaxrlError:
         return _aside(Path(folder) / EVALUATIONS)
     if vouched and _are_others(evaluations, vouched, iteration):
@@ -202,6 +211,8 @@ def _lost_evaluations(folder: Path, vouched: dict[str, Any], iteration: int) -> 
     path = folder / EVALUATIONS
     try:
         past = until(load_evaluations(folder), iteration)
+    except Denied:
+        raise
     except JaxrlError as error:
         return [str(error)]
     missing = sorted(set(vouched.get("evaluated", ())) - set(points(past).tolist()))

@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.devices import jax_settings
 from jaxrl.train.files.blocks import dealt_anew
 from jaxrl.types import Log, PyTree
 
@@ -144,9 +145,12 @@ def assemble(
     rows, values = dealt_anew(rows, values, needed)
     difference = mismatch(rows, abstract_state)
     if difference:
-        raise JaxrlError(
-            f"the checkpoint {path} was saved with another configuration: {difference}."
-        )
+        described = manifest["metadata"].get("description", {})
+        others = "; ".join(jax_settings.others(described))
+        cause = "with another configuration"
+        if others:
+            cause = f"under other settings of JAX ({others})"
+        raise JaxrlError(f"the checkpoint {path} was saved {cause}: {difference}.")
     placed = [
         _place(row, value, leaf) for row, value, leaf in zip(rows, values, leaves, strict=True)
     ]

@@ -27,6 +27,7 @@ from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import (
+    check_writable,
     file_errors,
     read_description,
     refuse_links,
@@ -72,8 +73,9 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     if result.returns:
         try:
             console.note(f"curve         {plot([result.folder], None)}")
-        except JaxrlError as error:  # the run is whole without its picture
-            warnings.warn(f"no picture was drawn: {error}", RunWarning, stacklevel=2)
+        except Exception as error:  # whatever matplotlib has met: the run is whole without it
+            why = "" if isinstance(error, JaxrlError) else f"{type(error).__name__}: "
+            warnings.warn(f"no picture was drawn: {why}{error}", RunWarning, stacklevel=2)
     if result.signal and status:
         stopped = (
             f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
@@ -168,6 +170,7 @@ def collect(
     with file_errors("write", target):
         if not target.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    check_writable(target)
     asked = () if mode is None else (mode,)
     saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
     with console.progress(saved.env.horizon, num_episodes) as bar:
@@ -211,6 +214,7 @@ def plot(folders: list[Path], output: Path | None) -> Path:
         description = read_description(folder)  # its errors name the nearest run folders
         _say_what_is_not_vouched_for(folder, description)
     target = output or _place(folders[0]) / "plots"
+    check_writable(output or target / "learning_curve.png")
     with _drawing(target):
         runs = [load_run(folder) for folder in folders]
         if len(runs) > 1:
@@ -258,6 +262,7 @@ def render(
     with described_by(path):
         env = make(name, **experiment.environment_options)
     target = output or _place(folder) / "plots" / "episode.gif"
+    check_writable(target)
     if isinstance(env, Drawable):
         every, rate = video.pace(env.seconds)
     else:

@@ -2,23 +2,26 @@
 
 A row is {"iteration", "transitions", "seconds", metric: number or nested list [H][S]}, H
 hyperparameter settings by S seeds. The graphical sinks draw the mean over seeds and, up to 16 of
-them, each seed by itself.
+them, each seed by itself; evaluations reach them as well, which evaluations.npz holds in full. One
+that fails is given up with a warning: a run does not depend on how it is watched.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrl.analysis.records import read_json
-from jaxrl.errors import JaxrlError, unknown
+from jaxrl.analysis.records import LENGTHS, RETURNS, measures_of, modes_of, read_json
+from jaxrl.config import install_command
+from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train.files.folder import (
     TENSORBOARD,
     WANDB,
@@ -30,6 +33,7 @@ from jaxrl.train.files.folder import (
 from jaxrl.train.files.logs import COUNTERS, append_metrics, read_metrics
 
 MOST_SEEDS = 16
+PROJECT = "jaxrl"  # of Weights & Biases, unless WANDB_PROJECT names one
 
 
 class Sink(Protocol):
@@ -84,29 +88,34 @@ class TensorBoardSink:
 
 
 class WandbSink:
-    """Rows as one Weights & Biases run, which a resumed run continues by its id in wandb.json."""
+    """Rows as one Weights & Biases run, which a resumed run continues by its id in wandb.json.
 
-    def __init__(
-        self,
-        project: str,
-        folder: Path | str,
-        description: dict[str, Any] | None = None,
-    ) -> None:
+    W&B's own variables say the rest: WANDB_PROJECT, WANDB_ENTITY, WANDB_RUN_GROUP, WANDB_TAGS,
+    WANDB_NAME, WANDB_DIR, WANDB_MODE, … The first two are kept, for a run goes on where it began.
+    """
+
+    def __init__(self, folder: Path | str, description: dict[str, Any] | None = None) -> None:
         try:
-            import wandb
+            from wandb import init  # which a mere folder of that name does not have
         except ImportError as error:
             raise _not_installed("Weights & Biases", "wandb") from error
         path = Path(folder) / WANDB
         if not path.exists():
-            write_atomically(
-                path, json.dumps({"project": project, "id": uuid.uuid4().hex[:16]}).encode()
-            )
-        self._run = wandb.init(
-            **_known_run(path),
-            name=Path(folder).name,
-            config=plain(description or {}),
-            dir=str(folder),
-            resume="allow",
+            begun = {
+                "project": os.environ.get("WANDB_PROJECT") or PROJECT,
+                "id": os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:16],
+            }
+            if entity := os.environ.get("WANDB_ENTITY"):
+                begun["entity"] = entity
+            _check_run(begun, "the environment of this process")
+            write_atomically(path, json.dumps(begun).encode())
+        # What is given here counts for more than W&B's variables.
+        ours = {"name": ("WANDB_NAME", Path(folder).name), "dir": ("WANDB_DIR", str(folder))}
+        usual = {
+            name: value for name, (variable, value) in ours.items() if variable not in os.environ
+        }
+        self._run = init(
+            **_known_run(path), **usual, config=plain(description or {}), resume="allow"
         )
         self._run.define_metric("*", step_metric="transitions")
 
@@ -131,41 +140,73 @@ class Sinks:
         folder: Path | str,
         names: Iterable[str] | None = (),
         description: dict[str, Any] | None = None,
-        project: str = "jaxrl",
     ) -> None:
         makers: dict[str, Callable[[], Sink]] = {
-            "jsonl": lambda: JsonlSink(folder),
             "tensorboard": lambda: TensorBoardSink(folder),
-            "wandb": lambda: WandbSink(project, folder, description),
+            "wandb": lambda: WandbSink(folder, description),
         }
-        names = [] if names is None else dict.fromkeys(["jsonl", *names])
-        for name in names:
+        for name in names or ():
             if name not in makers:
                 raise unknown("sink", name, makers)
-        self._sinks: list[Sink] = []
-        try:
-            for name in names:
-                self._sinks.append(makers[name]())
-        except BaseException:
-            self.close()
-            raise
+        self._records = None if names is None else JsonlSink(folder)
+        self._graphical: dict[str, Sink] = {}
+        for name in dict.fromkeys(names or ()):
+            try:
+                self._graphical[name] = makers[name]()
+            except BaseException as error:
+                self.close()
+                if isinstance(error, JaxrlError) or not isinstance(error, Exception):
+                    raise
+                raise JaxrlError(f"{name} does not begin: {_in_words(error)}") from error
 
     def write(self, row: dict[str, Any]) -> None:
-        """Hand the row to every sink."""
-        for sink in self._sinks:
-            sink.write(row)
+        """Hand a row of metrics to every sink."""
+        if self._records is not None:
+            self._records.write(row)
+        self._draw(row)
+
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        """Show an evaluation where there is something to see it on (see `scores`)."""
+        self._draw(scores(row))
 
     def close(self) -> None:
         """Close every sink, even if another one fails."""
-        with ExitStack() as stack:
-            while self._sinks:
-                stack.callback(self._sinks.pop().close)
+        while self._graphical:
+            name, sink = self._graphical.popitem()
+            try:
+                sink.close()
+            except Exception as error:
+                _give_up(name, error)
+
+    def _draw(self, row: dict[str, Any]) -> None:
+        for name, sink in list(self._graphical.items()):
+            try:
+                sink.write(row)
+            except Exception as error:  # a full disk, a lost connection
+                del self._graphical[name]
+                _give_up(name, error)
 
     def __enter__(self) -> Sinks:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation as a row: means over the episodes of each mode, [H, S], under "evaluation/".
+
+    `row` holds MODE_returns and MODE_lengths, [H, S, E], and measures, of which those are taken
+    that are one number for each member.
+    """
+    found: dict[str, Any] = {name: row[name] for name in COUNTERS if name in row}
+    for mode in modes_of(row):
+        found[f"evaluation/{mode}_return"] = np.mean(row[mode + RETURNS], axis=2)
+        found[f"evaluation/{mode}_length"] = np.mean(row[mode + LENGTHS], axis=2)
+    for name, values in measures_of(row).items():
+        if np.ndim(values) == 2:
+            found[f"evaluation/{name}"] = values
+    return found
 
 
 def series(row: dict[str, Any]) -> dict[str, float]:
@@ -200,15 +241,34 @@ def _known_run(path: Path) -> dict[str, str]:
     """The project and id in wandb.json, and nothing else of it: the folder may be a stranger's."""
     with file_errors("read", path), problems():
         found = read_json(path)
-    for name in ("project", "id"):
-        value = found.get(name) if isinstance(found, dict) else None
-        if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{1,128}", value, re.ASCII):
-            raise JaxrlError(f"{path}: {name} is {value!r:.60}, but must be a name.")
-    return {name: found[name] for name in ("project", "id")}
+    known = {}
+    if isinstance(found, dict):
+        known = {name: found[name] for name in ("project", "id", "entity") if name in found}
+    return _check_run(known, str(path))
+
+
+def _check_run(known: dict[str, Any], where: str) -> dict[str, str]:
+    """Refuse what cannot name a run of Weights & Biases; say `where` it is from."""
+    for name in {"project": "", "id": ""} | known:
+        value = known.get(name)
+        if not isinstance(value, str) or not re.fullmatch(r"[\w. -]{1,128}", value, re.ASCII):
+            raise JaxrlError(f"{where}: {name} is {value!r:.60}, but must be a name.")
+    return known
+
+
+def _give_up(name: str, error: Exception) -> None:
+    """Say that a sink gets nothing more."""
+    text = f"{name} failed and gets nothing more; the run goes on: {_in_words(error)}"
+    warnings.warn(text, RunWarning, stacklevel=4)
+
+
+def _in_words(error: Exception) -> str:
+    """The kind of an error and its first line."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'without a message').splitlines()[0]}"
 
 
 def _not_installed(what: str, package: str) -> JaxrlError:
     """The error for a sink whose package is missing."""
     return JaxrlError(
-        f"{what} needs the package {package}. Install it with: pip install 'jaxrl[track]'"
+        f"{what} needs the package {package}. Install it with: {install_command('jaxrl[track]')}"
     )

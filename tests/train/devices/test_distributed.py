@@ -1,6 +1,9 @@
 """How processes join, agree and end, as far as one process can tell; two of them:
 tests/devices/test_processes.py."""
 
+import socket
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -39,6 +42,7 @@ def lonely(monkeypatch):
 
 
 PAIR = Processes("somewhere:1234", 2, 1)
+PAIR0 = Processes("somewhere:23456", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +187,51 @@ def test_only_the_first_process_speaks_and_warns(lonely, monkeypatch, tmp_path, 
     assert not caught
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "run").exists()  # nor does it write
+
+
+def test_a_place_is_taken_once_and_free_again_afterwards(lonely, capsys):
+    with pytest.raises(Exit), joined(PAIR), joined(PAIR):  # a third process, with the second's id
+        raise AssertionError("it was let in")
+    assert "process 1 of the run at somewhere:1234 is there already" in capsys.readouterr().err
+    assert lonely[1][:2] == [0.0, 2] and len(lonely[0]) == 1
+    lonely[1].clear()
+    with joined(PAIR), joined(Processes("somewhere:1235", 2, 1)), joined(PAIR0):
+        pass
+    assert lonely[1] == []
+
+
+def test_a_port_that_something_listens_on_is_refused(lonely, capsys):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with pytest.raises(Exit), joined(Processes(f"127.0.0.1:{port}", 2, 0)):
+            raise AssertionError("it was let in")
+        with joined(Processes(f"127.0.0.1:{port}", 2, 1)):  # where the first one listens
+            pass
+    assert f"port {port} cannot be had on this machine" in capsys.readouterr().err
+    assert lonely[0] == [(f"127.0.0.1:{port}", 2, 1)]
+    with pytest.raises(Exit), joined(Processes("here:123456", 2, 0)):
+        raise AssertionError("it was let in")
+    assert "its port must lie in [1, 65535]" in capsys.readouterr().err
+
+
+WAITING = """
+import time
+from jaxrl.train.devices import joining
+joining.FIRST_WORD, joining.EVERY = 0.2, 0.2
+with joining.telling_of_the_wait("here:1", 30.0):
+    time.sleep(0.3)
+with joining.telling_of_the_wait("here:2", 0.9):
+    time.sleep(60)
+"""
+
+
+def test_who_waits_says_so_and_gives_up_in_words():
+    done = subprocess.run(
+        [sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=60, check=False
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert lines[0] == "waiting for the other processes at here:1: 0 of 30 s"
+    assert lines[-1].startswith("error: after 1 s not all processes have come together at here:2:")

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.output import report
 from jaxrl.train.runner import Result
 from tests.train.tiny import experiment
@@ -84,6 +84,23 @@ def test_the_exit_status_is_that_of_a_shell(tmp_path, monkeypatch, stopped, stat
     printed.clear()
     report.finish(result._replace(trained_iterations=0), experiment(), console)
     assert any("is finished" in text for text in printed) == (stopped is None)
+
+
+@pytest.mark.parametrize(
+    "error", [JaxrlError("a full disk"), RuntimeError("no latex"), KeyError(1)]
+)
+def test_a_picture_never_decides_how_a_run_ends(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(report, "plot", fail)
+    monkeypatch.setattr(report.Checkpoints, "newest", tmp_path / "checkpoints" / "000000007")
+    console = type("Console", (), {"note": lambda *_: None, "summary": lambda *_: None})()
+    result = Result(
+        experiment(), tmp_path, 9, 9, 9, None, 9, {"a": np.zeros((1, 1, 2))}, None, 1.0, 2.0
+    )
+    with pytest.warns(RunWarning, match="no picture was drawn: "):
+        assert report.finish(result, experiment(), console) == 0
 
 
 def test_errors_of_the_pictures_are_those_of_a_request(tmp_path):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import errors
+from jaxrl.config import install_command, installed
 from jaxrl.envs import registry
 from jaxrl.envs.suites.mujoco import arms, runners
 from jaxrl.envs.suites.mujoco.model import MujocoModel, Physics, load
@@ -98,16 +99,14 @@ def make(
 
 def _model(environment_id: str, kind: type[MujocoTask]) -> MujocoModel:
     """Where Gymnasium keeps the model, and what the task reads of it."""
-    found = importlib.util.find_spec("gymnasium")
+    command = install_command("jaxrl[mujoco]")
+    found = importlib.util.find_spec("gymnasium") if installed("gymnasium") else None
     if found is None or found.origin is None:
-        raise errors.JaxrlError(
-            f"{environment_id} uses the models that Gymnasium ships: pip install 'jaxrl[mujoco]'."
-        )
+        raise errors.JaxrlError(f"{environment_id} uses the models that Gymnasium ships: {command}")
     path = Path(found.origin).parent / "envs" / "mujoco" / "assets" / kind.XML
     if not path.exists():
         raise errors.JaxrlError(
-            f"{environment_id} needs {kind.XML}, which the installed Gymnasium lacks: "
-            "pip install 'jaxrl[mujoco]'."
+            f"{environment_id} needs {kind.XML}, which the installed Gymnasium lacks: {command}"
         )
     return MujocoModel(environment_id, str(path), kind.FRAME_SKIP, kind.READS, kind.TRACK)
 
@@ -124,7 +123,7 @@ def _check_model(environment_id: str, kind: type[MujocoTask], model: MujocoModel
             f"{environment_id}: {kind.XML} has sizes (nq, nv, nu) = {sizes} and controls in "
             f"{loaded.actuator_ctrlrange.tolist()}, but the task was written for {kind.SIZES} and "
             f"±{kind.BOUND}: MuJoCo {mujoco.__version__} or the installed Gymnasium differs. "
-            "pip install 'jaxrl[mujoco]'."
+            f"{install_command('jaxrl[mujoco]')}"
         )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.config import install_command, installed
 from jaxrl.envs.suites.mujoco.model import TORSO, MujocoModel, Readings, load
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array
@@ -119,10 +119,10 @@ def check_implementation(implementation: str) -> None:
             f"impl is {implementation!r}, but must be one of: {', '.join(IMPLEMENTATIONS)}."
         )
     for package in ("mujoco.mjx", IMPLEMENTATIONS[implementation]):
-        if importlib.util.find_spec(package) is None:
-            install = "jaxrl[mujoco]" if package == "mujoco.mjx" else "mujoco-mjx[warp]"
+        if not installed(package):
+            what = "jaxrl[mujoco]" if package == "mujoco.mjx" else "mujoco-mjx[warp]"
             raise JaxrlError(
-                f"backend mjx with impl={implementation} needs {package}: pip install '{install}'."
+                f"backend mjx with impl={implementation} needs {package}: {install_command(what)}"
             )
 
 

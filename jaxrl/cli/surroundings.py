@@ -1,0 +1,120 @@
+"""Why something failed that was nobody's request: files in the way, packages, JAX's own settings.
+
+Nothing is imported here that needs more than Python's core: it may be an import that has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+
+
+def why(error: Exception) -> str | None:
+    """A cause in the user's surroundings, in words; None if none is known: it is a bug then."""
+    if found := _shadow(error):
+        name, path = found
+        return (
+            f"{path} is imported in place of {name}, for Python searches the folder that you work "
+            f"in first: rename the file, or work elsewhere ({_first_line(error)})."
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        from_elsewhere = error.name.partition(".")[0] != "jaxrl"
+        if from_elsewhere:
+            return (
+                f"the package {error.name} is missing or incomplete ({error}). Install jaxrl anew, "
+                f"with what it needs: {sys.executable} -m pip install --force-reinstall jaxrl"
+            )
+    if "jax" in sys.modules:
+        from jaxrl.train.devices.jax_settings import explanation
+
+        if cause := explanation(error):
+            return cause
+    if variable := _variable(error):
+        return (
+            f"the environment variable {variable} is {os.environ[variable]!r}: unset it, or give "
+            f"it another value ({_first_line(error)})."
+        )
+    if _is_of_jax_settings(error):
+        return f"JAX does not begin: {error}."
+    return None
+
+
+def _variable(error: Exception) -> str | None:
+    """The environment variable that an error complains of, as MuJoCo's of MUJOCO_GL; if it is set.
+
+    A name without an underscore may be any word.
+    """
+    if not isinstance(error, ValueError | RuntimeError | ImportError):
+        return None
+    words = re.findall(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+", str(error))
+    return next((word for word in words if word in os.environ), None)
+
+
+def _shadow(error: BaseException) -> tuple[str, str] | None:
+    """(name, path) of a file in the working folder that has the name of a package or of Python's.
+
+    It was imported, or has failed to be.
+    """
+    try:
+        folder = os.getcwd()
+    except OSError:  # which was removed
+        return None
+    for path in (*_files(error), *_before_packages(error, folder)):
+        place, file = os.path.split(os.path.abspath(path))
+        name = file.removesuffix(".py")
+        if name == "__init__":
+            place, name = os.path.split(place)
+        if place == folder and name != "jaxrl" and _is_taken(name):
+            return name, path
+    return None
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a module of this name belongs to Python or to an installed package."""
+    if name in sys.stdlib_module_names:
+        return True
+    import importlib.metadata  # after those of Python's own, which it needs
+
+    return name in importlib.metadata.packages_distributions()
+
+
+def _files(error: BaseException | None) -> Iterator[str]:
+    """The files of the modules that were imported, and of those that an error has passed."""
+    while error is not None:
+        for frame in traceback.extract_tb(error.__traceback__):
+            yield frame.filename
+        error = error.__cause__ or error.__context__
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str):
+            yield path
+
+
+def _before_packages(error: BaseException, folder: str) -> list[str]:
+    """The Python files of the working folder, if an import failed and packages are found after it.
+
+    An extension that fails to import something names no file.
+    """
+    if not isinstance(error, ImportError) or folder not in sys.path:
+        return []
+    later = sys.path[sys.path.index(folder) + 1 :]
+    if not any(path.endswith("-packages") for path in later):
+        return []
+    return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".py")]
+
+
+def _is_of_jax_settings(error: Exception) -> bool:
+    """Whether JAX refuses the value of one of its variables, which it does when it is imported."""
+    frames = traceback.extract_tb(error.__traceback__)
+    configuration = os.path.join("jax", "_src", "config.py")
+    return isinstance(error, ValueError) and frames[-1].filename.endswith(configuration)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["without a message"]
+    return f"{type(error).__name__}: {lines[0]}"
