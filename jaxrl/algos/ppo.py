@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import budget, check, configuration, number, option, part, size
+from jaxrl.config import ON, budget, check, configuration, number, option, part, size
 from jaxrl.core import ewma, gradient_noise, losses, minibatch, outer_loop, returns, reward_scaling
 from jaxrl.core.ewma import Ewma
 from jaxrl.core.flat_optimizer import FlatOptimizer, Learner
@@ -31,7 +31,7 @@ from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
 from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
-from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig, own_optimizer
+from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig
 from jaxrl.nn.policy import Policy, actor_critic_agent, apply, observe
 from jaxrl.types import (
     Agent,
@@ -65,23 +65,25 @@ class PPOConfig:
     """Transitions per gradient step; must divide num_envs * num_steps."""
     num_epochs: int = size(4)
     """Passes over each rollout."""
-    learning_rate: float = number(2.5e-4, 0)
+    learning_rate: float = number(2.5e-4, 0, needs={"optimizer": "adam"})
     """Adam's step size."""
-    anneal_learning_rate: bool = option(True)
+    anneal_learning_rate: bool = option(True, needs={"optimizer": "adam"})
     """Lower the learning rate linearly to zero over the run."""
     gamma: float = number(0.99, 0, 1)
     """Discount of future rewards."""
     gae_lambda: float = number(0.95, 0, 1)
     """Trace of the generalised advantage estimate: 0 is one-step TD, 1 is Monte Carlo."""
-    clip_epsilon: float = number(0.2, 0, open_low=True)
+    clip_epsilon: float = number(0.2, 0, open_low=True, infinite=True)
     """How far the probability ratio may move from 1."""
-    value_clip_epsilon: float = number(float("inf"), 0, open_low=True)
+    value_clip_epsilon: float = number(
+        float("inf"), 0, open_low=True, infinite=True, needs={"value_coefficient": ON}
+    )
     """How far the value may move from the rollout's in the value loss; inf: unclipped."""
     entropy_coefficient: float = number(0.01, 0)
     """Weight of the entropy bonus."""
     value_coefficient: float = number(0.5, 0)
     """Weight of the value loss."""
-    max_grad_norm: float = number(0.5, 0, open_low=True)
+    max_grad_norm: float = number(0.5, 0, open_low=True, infinite=True, needs={"optimizer": "adam"})
     """Gradients are scaled down to this global norm; inf: never."""
     target_kl: float | None = option(None, 0, open_low=True)
     """KL divergence beyond which an iteration takes no more gradient steps; None: never."""
@@ -191,7 +193,8 @@ def ppo(
     vector = vector or make_vector(env, config, shards, inputs)
     network = network or config.network.make(env.observation_space, env.action_space)
     agent = ppo_agent(env, config, network)
-    learner = PPO(config, vector, agent, network, optimizer or own_optimizer(config), shards)
+    optimizer = optimizer or config.optimizer.make()
+    learner = PPO(config, vector, agent, network, optimizer, shards)
     transitions = config.transitions_per_iteration
     gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxrl.config import ON
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
@@ -40,6 +41,26 @@ def parse(command: type[Command], prog: str, words: Sequence[str], **options: An
     """Read `words` into a dataclass; a mistake is printed, and ends in SystemExit."""
     names = (tyro.conf.OmitSubcommandPrefixes,)
     return tyro.cli(command, prog=prog, args=words, config=names, registry=rules, **options)
+
+
+def only_with(other: str, default: Any = None) -> Any:
+    """An option of a command that is read only with another one of its group."""
+    return field(default=default, metadata={"needs": {other: ON}})
+
+
+def as_option(name: str) -> str:
+    """How the option of a name is written: --scale-rule."""
+    return "--" + name.replace("_", "-")
+
+
+def names_given(words: Sequence[str]) -> set[str]:
+    """The names of the options among `words`, with and without the no_ of a switch."""
+    given = set()
+    for word in words:
+        if word.startswith("--"):
+            name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+            given |= {name, name.removeprefix("no_")}
+    return given
 
 
 def whole_number(text: str) -> int:
@@ -138,8 +159,8 @@ class Output:
 
     folder: Path | None = None
     """Run folder; runs/ALGORITHM-ENVIRONMENT-TIME unless given."""
-    overwrite: bool = False
-    """Start again in a folder that already holds a run."""
+    overwrite: bool = only_with("folder", False)
+    """Start again in a --folder that already holds a run."""
     sinks: Sinks = ()
     """Send metrics to these as well as to metrics.jsonl (pip install 'jaxrl[track]')."""
     quiet: bool = False
@@ -157,18 +178,13 @@ class Scaling:
     scale_from: int | None = None
     """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple
     of it."""
-    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = None
+    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = only_with("scale_from")
     """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning
     rate with it, R5 shortens the rollout. R1 unless given."""
 
     def apply(self, config: Any) -> Any:
         """The configuration that is run."""
         if self.scale_from is None:
-            if self.scale_rule is not None:
-                raise JaxrlError(
-                    f"--scale-rule {self.scale_rule} scales nothing without --scale-from, the "
-                    "number of environments that the settings were chosen for."
-                )
             return config
         check_positive_int("num_envs", config.num_envs)
         return co_scale(config, self.scale_from, self.scale_rule or "R1")
@@ -241,7 +257,11 @@ def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
     for texts in given:
         if not texts:
             raise JaxrlError(f"{option} needs at least one name=value.")
-        for name, value in map(assignment, texts):
+        for text in texts:
+            try:
+                name, value = assignment(text)
+            except JaxrlError as error:
+                raise JaxrlError(f"{option}: {error}") from None
             if name in found:
                 raise JaxrlError(f"{name} is given twice: {name}={found[name]} and {name}={value}.")
             found[name] = value

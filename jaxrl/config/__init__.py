@@ -12,6 +12,7 @@ from jaxrl.config.declared import check_chosen, check_settings, configuration
 from jaxrl.config.family import Family, check_defaults
 from jaxrl.config.fields import budget, nested, number, option, part, size
 from jaxrl.config.imports import import_factory, type_hints, what_is
+from jaxrl.config.needs import ON, check_needs, settled
 from jaxrl.config.paths import (
     Possible,
     Setting,
@@ -28,6 +29,7 @@ from jaxrl.config.paths import (
 )
 
 __all__ = [
+    "ON",
     "Family",
     "Gate",
     "Possible",
@@ -37,6 +39,7 @@ __all__ = [
     "check",
     "check_chosen",
     "check_defaults",
+    "check_needs",
     "check_settings",
     "check_type",
     "check_types",
@@ -56,6 +59,7 @@ __all__ = [
     "part",
     "replace_leaves",
     "settings",
+    "settled",
     "size",
     "sizes",
     "sweepable",

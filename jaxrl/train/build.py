@@ -109,6 +109,12 @@ def reopen(
     described = old | {"run": run | (sharing or {}) | moved}
     changes = {name: value for name, value in changes.items() if name not in moved}
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
+    for name in changes:
+        if name in experiment.sweep:
+            raise JaxrlError(
+                f"{name} is swept in {folder}, over {', '.join(map(str, experiment.sweep[name]))}: "
+                f"to set it has no effect. Train the one value by itself, or sweep anew."
+            )
     trust.check_measures(described, folder)
     try:
         # Where the user has changed something, the folder is not to blame.

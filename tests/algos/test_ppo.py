@@ -241,7 +241,7 @@ REFUSED = [
         {"network": NetworkConfig(torso="cnn")},
         r"torso=cnn needs observations \[height, width, channels\]",
     ),
-    ({"network": NetworkConfig(squash_actions=True)}, "squash_actions is for continuous actions"),
+    ({"network": NetworkConfig(squash_actions=True)}, "squash_actions is True, but is for continuous actions"),
 ]
 
 
@@ -388,9 +388,10 @@ def test_a_network_and_an_optimizer_of_ones_own_given_live_and_by_name():
 
 
 def test_what_an_optimizer_of_ones_own_makes_idle_is_refused():
-    for setting in ({"learning_rate": 1.0}, {"max_grad_norm": 2.0}):
-        with pytest.raises(JaxrlError, match=f"{next(iter(setting))} is for Adam"):
-            ppo(Walk(), PPOConfig(optimizer=FrozenValueConfig(), **setting))
+    settings = {"learning_rate": 1.0, "max_grad_norm": 2.0, "anneal_learning_rate": False}
+    for name, value in settings.items():
+        with pytest.raises(JaxrlError, match=f"{name} is .*only with optimizer=adam"):
+            ppo(Walk(), PPOConfig(optimizer=FrozenValueConfig(), **{name: value}))
 
 
 def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():
