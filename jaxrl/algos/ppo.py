@@ -30,6 +30,7 @@ from jaxrl.envs.collect import bootstrap, collect
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
+from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
 from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig
 from jaxrl.nn.policy import Policy, actor_critic_agent, apply, observe
@@ -189,6 +190,7 @@ def ppo(
     minibatch.check_sizes(
         config.total_steps, config.num_envs, config.num_steps, config.minibatch_size
     )
+    check_standardised(config)
     shards.split("minibatch_size", config.minibatch_size)
     vector = vector or make_vector(env, config, shards, inputs)
     network = network or config.network.make(env.observation_space, env.action_space)
@@ -211,6 +213,21 @@ def ppo(
         sharded=learner.sharded,
         begin_from=learner.begin_from,
     )
+
+
+def check_standardised(config: PPOConfig) -> None:
+    """Refuse to standardise advantages over a single row: each would be its own mean, and so 0."""
+    rows = {
+        "minibatch": ("minibatch_size", config.minibatch_size),
+        "batch": ("num_envs * num_steps", config.transitions_per_iteration),
+    }
+    name, count = rows.get(config.normalize_advantages, ("", 0))
+    if count == 1:
+        raise JaxrlError(
+            f"{name} is 1, but normalize_advantages={config.normalize_advantages} needs at least 2 "
+            "transitions to standardise over: one alone has advantage 0, and the policy would "
+            "never change. Choose more, or normalize_advantages=none."
+        )
 
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:

@@ -16,6 +16,8 @@ from jaxrl.errors import JaxrlError, check_choice, check_range, check_whole_numb
 
 # What a whole number of an array holds.
 LARGEST = 2**63 - 1
+# And the size of an array, whose rows are counted in int32; a budget is not one.
+LARGEST_SIZE = 2**31 - 1
 
 
 def check(config: Any) -> None:
@@ -49,12 +51,11 @@ def _check_setting(setting: Setting, hint: Any) -> None:
     if "range" in metadata:
         check_range(name, value, **metadata["range"]._asdict())
         return
-    if "size" in metadata and typing.get_origin(hint) is not tuple:
-        check_whole_number(name, value, metadata["size"])
-        return
-    if "size" in metadata and isinstance(value, tuple):
-        for entry in value:
+    if "size" in metadata and (isinstance(value, tuple) or typing.get_origin(hint) is not tuple):
+        for entry in entries:
             check_whole_number(name, entry, metadata["size"])
+            if entry > LARGEST_SIZE and "budget" not in metadata:
+                raise JaxrlError(f"{name} is {entry}, but sizes of arrays reach to 2^31 - 1.")
         return
     check_type(name, value, hint)
     if "static_range" in metadata and float in (hint, *typing.get_args(hint)) and value is not None:

@@ -52,6 +52,11 @@ class QLayers(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> Array:
         """[..., in] -> [..., width]."""
+        if self.layer_norm and 1 in self.config.hidden_sizes:
+            raise JaxrlError(
+                "hidden_sizes has a layer of 1 unit, but layer_norm standardises over the units of "
+                "a layer: one alone is always 0."
+            )
         activation = ACTIVATIONS[self.config.activation]
         for units in self.config.hidden_sizes:
             features = self._linear(features, units)

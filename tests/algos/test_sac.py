@@ -269,6 +269,12 @@ def test_settings_of_a_temperature_that_is_not_trained_are_refused(settings, wor
         sac(Reach(), SACConfig(**SMALL | settings))
 
 
+def test_a_layer_of_one_unit_is_not_standardised():
+    config = SACConfig(**SMALL | {"hidden_sizes": (4, 1), "layer_norm": True})
+    with pytest.raises(JaxrlError, match="hidden_sizes has a layer of 1 unit, but layer_norm"):
+        jax.eval_shape(sac(Reach(), config).init, jax.random.key(0))
+
+
 def test_actions_of_another_kind_are_refused():
     with pytest.raises(JaxrlError, match=r"sac needs continuous actions .* has Discrete\(2\)"):
         sac(registry.make("CartPole-v1"), SACConfig())
