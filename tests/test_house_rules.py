@@ -33,6 +33,7 @@ LAYERS = {
     "train": MODELS | {"algos", "analysis"},
     "analysis": set(),
     "cli": MODELS | {"algos", "train", "analysis"},
+    "__main__": {"cli"},
 }
 JAX_STACK = {"jax", "jaxlib", "flax", "optax", "chex", "orbax", "gymnax", "brax", "mujoco"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "pickle", "json", "subprocess"}

@@ -97,7 +97,8 @@ class PPOConfig:
     normalize_observations: bool = option(False)
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
-    """Divide rewards, for learning, by the running deviation of the discounted return."""
+    """Divide rewards, for learning, by the running deviation of the discounted return, and clip
+    them to ±10."""
     starts: StartsConfig = part(STARTS, "fresh")
     """Where episodes begin."""
     stagger: bool = option(False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxrl.cli import spelling
 from jaxrl.config import ON
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
@@ -23,6 +25,8 @@ from jaxrl.train.trust import Trust
 Command = TypeVar("Command")
 
 MOST = 2**63 - 1
+# A number that is no JSON: 1_000, .7, +3, 5.
+NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 
 # Values of an option that may be given several times, or several values at once: they add up.
@@ -40,6 +44,7 @@ rules = ConstructorRegistry()
 def parse(command: type[Command], prog: str, words: Sequence[str], **options: Any) -> Command:
     """Read `words` into a dataclass; a mistake is printed, and ends in SystemExit."""
     names = (tyro.conf.OmitSubcommandPrefixes,)
+    words = spelling.corrected(command, prog, words, options.get("default"))
     return tyro.cli(command, prog=prog, args=words, config=names, registry=rules, **options)
 
 
@@ -92,6 +97,24 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         instance_from_str=lambda words: whole_number(words[0]),
         is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(int(value))],
+    )
+
+
+@rules.primitive_rule
+def _lists(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Whole numbers in a row, with spaces or commas between them: 64 64, or 64,64."""
+    if info.type_origin is not tuple or get_args(info.type) != (int, ...):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[INT [INT ...]]",
+        instance_from_str=lambda words: tuple(
+            whole_number(part) for word in words for part in word.strip("[](),").split(",")
+        ),
+        is_instance=lambda value: (
+            isinstance(value, tuple) and all(isinstance(entry, int) for entry in value)
+        ),
+        str_from_instance=lambda value: [str(int(entry)) for entry in value],
     )
 
 
@@ -235,11 +258,16 @@ def console_of(*, quiet: bool, deterministic: bool = False) -> Console:
 
 
 def read_value(text: str) -> Any:
-    """A value written on the command line: JSON where it is JSON, else the text itself."""
+    """A value written on the command line: JSON where it is JSON, else the text itself.
+
+    Numbers may be written as Python reads them: .7, 1_000.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         # No JSON, or numbers and brackets beyond what Python reads.
+        if len(text) < 100 and NUMBER.fullmatch(text):
+            return float(text) if re.search(r"[.e]", text, re.IGNORECASE) else int(text)
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 

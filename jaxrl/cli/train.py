@@ -100,7 +100,8 @@ def sweep(words: list[str]) -> int:
 def _train(words: list[str], command: str, kind: type[Train]) -> int:
     algorithm, rest = _algorithm(words, command)
     prog = f"jaxrl {command} {algorithm}"
-    early, _ = tyro.cli(Early, prog=prog, args=rest, return_unknown_args=True, add_help=False)
+    read: Any = functools.partial(options.parse, Early, prog, rest, add_help=False)
+    early, _ = read(return_unknown_args=True)
     if early.deterministic:
         options.ask_for_determinism()
     factory = load(algorithm).factory

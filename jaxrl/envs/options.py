@@ -42,6 +42,22 @@ def check_numbers(
                 raise JaxrlError(f"min_{rest} is {low}, but must not exceed max_{rest}, {high}.")
 
 
+def as_meant(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options `given`, with numbers of the type of their defaults: `cost=1` as 1.0."""
+    return {name: _like(value, defaults.get(name)) for name, value in given.items()}
+
+
+def _like(value: Any, default: Any) -> Any:
+    """A whole number as a float, or a float without a fraction as a whole number, if that is it."""
+    if isinstance(value, bool) or isinstance(default, bool):
+        return value
+    if isinstance(value, int) and isinstance(default, float):
+        return float(value)
+    if isinstance(value, float) and isinstance(default, int) and value.is_integer():
+        return int(value)
+    return value
+
+
 def _check_number(name: str, value: Any, default: Any, infinite: bool) -> None:
     """Refuse a number, or an array of them, that an option of this name cannot be."""
     numbers = np.asarray(value, np.float64)

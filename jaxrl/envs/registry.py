@@ -38,7 +38,7 @@ from jaxrl import errors
 from jaxrl.config import import_factory, type_hints, what_is
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
-from jaxrl.envs.options import check_numbers
+from jaxrl.envs.options import as_meant, check_numbers
 from jaxrl.types import Space
 
 Factory = Callable[..., Environment]
@@ -194,6 +194,7 @@ def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> 
             raise errors.unknown(f"option of {environment_id}", name, named)
     usual = {name: each.default for name, each in named.items() if each.default is not each.empty}
     check_numbers(kwargs, usual, infinite=True)
+    kwargs = as_meant(kwargs, usual)
     needed = [
         name for name, each in named.items() if each.default is each.empty and name not in kwargs
     ]

@@ -75,7 +75,10 @@ def _check_budget(budget: Budget, config: Any) -> None:
 def check_episodes(env: Environment, agent: Agent, episodes: int, members: int) -> None:
     """Refuse more episodes at once than can be counted, or than memory could hold."""
     if episodes >= INT32:
-        raise JaxrlError(f"episodes are {episodes}, but are counted up to {INT32 - 1}.")
+        raise JaxrlError(
+            f"evaluation_episodes, or --episodes, is {episodes}, but they are counted up to "
+            f"{INT32 - 1}."
+        )
 
     def begin(key: Key) -> PyTree:
         policy = agent.init(key)

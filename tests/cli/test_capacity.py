@@ -31,14 +31,18 @@ TOO_LARGE = {
     ],
     "train ppo PPO --num-seeds 2000000000": ["2000000000 members", "GB of memory"],
     "train ppo PPO --evaluation-episodes 1e9": ["1000000000 episodes at once", "GB of memory"],
-    "train ppo PPO --evaluation-episodes 1e10": ["episodes are 10000000000", "2147483647"],
+    "train ppo PPO --evaluation-episodes 1e10": [
+        "evaluation_episodes",
+        "10000000000",
+        "2147483647",
+    ],
     "train sac --env Pendulum-v1 --replay-capacity 2e9": ["replay_capacity=2000000000", "GB of"],
     "train sac --env Pendulum-v1 --total-steps 1e10": ["total_steps is 10000000000", "2147483647"],
 }
 EPISODES = {
     "eval RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
     "collect RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
-    "eval RUN --episodes 1e12": ["episodes are 1000000000000", "2147483647"],
+    "eval RUN --episodes 1e12": ["--episodes", "1000000000000", "2147483647"],
 }
 
 
