@@ -40,21 +40,29 @@ def check_range(
     high: float = np.inf,
     *,
     open_low: bool = False,
+    finite: bool = False,
 ) -> None:
     """Refuse numbers outside [low, high] (or (low, high]); arrays are checked element by element.
 
-    Traced values pass: they were checked on the host before they were traced.
+    They count as they are computed with: float32 makes 1e-320 zero, and 1e300 infinite, which
+    `finite` refuses. Traced values pass: they were checked on the host before they were traced.
     """
     if isinstance(value, jax.core.Tracer):
         return
     if value is None or isinstance(value, bool | str):
         raise JaxrlError(f"{name} is {value!r}, but must be a number.")
     array = np.asarray(value, dtype=np.float64)
-    below = array <= low if open_low else array < low
-    bad = array[below | (array > high) | np.isnan(array)]
+    with np.errstate(over="ignore", under="ignore"):
+        single = array.astype(np.float32)
+    below = (array <= low) | (single <= low) if open_low else array < low
+    beyond = np.isinf(single) if finite else np.zeros_like(below)
+    bad = array[below | (array > high) | beyond | np.isnan(array)]
     if bad.size:
-        bracket = "(" if open_low else "["
-        raise JaxrlError(f"{name} is {bad.flat[0]:g}, but must lie in {bracket}{low:g}, {high:g}].")
+        first = "(" if open_low or (finite and np.isneginf(low)) else "["
+        last = ")" if finite and np.isposinf(high) else "]"
+        raise JaxrlError(
+            f"{name} is {bad.flat[0]:g}, but must lie in {first}{low:g}, {high:g}{last}."
+        )
 
 
 def check_positive_int(name: str, value: Any) -> None:

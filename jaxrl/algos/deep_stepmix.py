@@ -73,7 +73,7 @@ class DeepStepMixConfig(PPOConfig):
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
     minibatch_size: int = size(1600)
     """Transitions per gradient step; must divide num_envs * num_steps."""
-    learning_rate: float = number(1e-3, 0)
+    learning_rate: float = number(1e-3, 0, needs={"optimizer": "adam"})
     """Adam's step size."""
     num_steps: int = size(1)
     """Steps per round in each environment, T; at least the horizon, to hold whole episodes."""
@@ -85,11 +85,11 @@ class DeepStepMixConfig(PPOConfig):
     """The least expected return that a round's policy may have."""
     return_low: float = number(0.0)
     """No episode earns less, and no part of one less than this or 0, whichever is lower."""
-    return_high: float = number(float("inf"))
+    return_high: float = number(float("inf"), infinite=True)
     """No episode earns more. Must be given: bounds need the range."""
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound of the run is wrong."""
-    drift: float = number(0.05, 0)
+    drift: float = number(0.05, 0, infinite=True)
     """Largest share of the range of returns that an update may cost a candidate; inf: any."""
 
 
@@ -379,6 +379,11 @@ def check_constraint(config: DeepStepMixConfig, horizon: int) -> None:
     if config.num_prefixes > horizon:
         raise JaxrlError(
             f"num_prefixes is {config.num_prefixes}, but an episode has {horizon} steps."
+        )
+    if config.num_steps != DeepStepMixConfig().num_steps and config.num_steps < horizon:
+        raise JaxrlError(
+            f"num_steps is {config.num_steps}, but a round holds whole episodes of up to {horizon} "
+            f"steps: leave it out, or choose at least {horizon}."
         )
     numbers = (config.return_low, config.return_high, config.constraint_level)
     if any(isinstance(value, jax.core.Tracer) for value in numbers):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxrl.config import budget, check, configuration, number, option, part, size
+from jaxrl.config import ON, budget, check, configuration, number, option, part, size
 from jaxrl.core import ewma, gradient_noise, losses, minibatch, outer_loop, returns, reward_scaling
 from jaxrl.core.ewma import Ewma
 from jaxrl.core.flat_optimizer import FlatOptimizer, Learner
@@ -30,8 +30,9 @@ from jaxrl.envs.collect import bootstrap, collect
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
+from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
-from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig, own_optimizer
+from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig
 from jaxrl.nn.policy import Policy, actor_critic_agent, apply, observe
 from jaxrl.types import (
     Agent,
@@ -65,23 +66,25 @@ class PPOConfig:
     """Transitions per gradient step; must divide num_envs * num_steps."""
     num_epochs: int = size(4)
     """Passes over each rollout."""
-    learning_rate: float = number(2.5e-4, 0)
+    learning_rate: float = number(2.5e-4, 0, needs={"optimizer": "adam"})
     """Adam's step size."""
-    anneal_learning_rate: bool = option(True)
+    anneal_learning_rate: bool = option(True, needs={"optimizer": "adam"})
     """Lower the learning rate linearly to zero over the run."""
     gamma: float = number(0.99, 0, 1)
     """Discount of future rewards."""
     gae_lambda: float = number(0.95, 0, 1)
     """Trace of the generalised advantage estimate: 0 is one-step TD, 1 is Monte Carlo."""
-    clip_epsilon: float = number(0.2, 0, open_low=True)
+    clip_epsilon: float = number(0.2, 0, open_low=True, infinite=True)
     """How far the probability ratio may move from 1."""
-    value_clip_epsilon: float = number(float("inf"), 0, open_low=True)
+    value_clip_epsilon: float = number(
+        float("inf"), 0, open_low=True, infinite=True, needs={"value_coefficient": ON}
+    )
     """How far the value may move from the rollout's in the value loss; inf: unclipped."""
     entropy_coefficient: float = number(0.01, 0)
     """Weight of the entropy bonus."""
     value_coefficient: float = number(0.5, 0)
     """Weight of the value loss."""
-    max_grad_norm: float = number(0.5, 0, open_low=True)
+    max_grad_norm: float = number(0.5, 0, open_low=True, infinite=True, needs={"optimizer": "adam"})
     """Gradients are scaled down to this global norm; inf: never."""
     target_kl: float | None = option(None, 0, open_low=True)
     """KL divergence beyond which an iteration takes no more gradient steps; None: never."""
@@ -94,7 +97,8 @@ class PPOConfig:
     normalize_observations: bool = option(False)
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
-    """Divide rewards, for learning, by the running deviation of the discounted return."""
+    """Divide rewards, for learning, by the running deviation of the discounted return, and clip
+    them to ±10."""
     starts: StartsConfig = part(STARTS, "fresh")
     """Where episodes begin."""
     stagger: bool = option(False)
@@ -187,11 +191,13 @@ def ppo(
     minibatch.check_sizes(
         config.total_steps, config.num_envs, config.num_steps, config.minibatch_size
     )
+    check_standardised(config)
     shards.split("minibatch_size", config.minibatch_size)
     vector = vector or make_vector(env, config, shards, inputs)
     network = network or config.network.make(env.observation_space, env.action_space)
     agent = ppo_agent(env, config, network)
-    learner = PPO(config, vector, agent, network, optimizer or own_optimizer(config), shards)
+    optimizer = optimizer or config.optimizer.make()
+    learner = PPO(config, vector, agent, network, optimizer, shards)
     transitions = config.transitions_per_iteration
     gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(
@@ -208,6 +214,21 @@ def ppo(
         sharded=learner.sharded,
         begin_from=learner.begin_from,
     )
+
+
+def check_standardised(config: PPOConfig) -> None:
+    """Refuse to standardise advantages over a single row: each would be its own mean, and so 0."""
+    rows = {
+        "minibatch": ("minibatch_size", config.minibatch_size),
+        "batch": ("num_envs * num_steps", config.transitions_per_iteration),
+    }
+    name, count = rows.get(config.normalize_advantages, ("", 0))
+    if count == 1:
+        raise JaxrlError(
+            f"{name} is 1, but normalize_advantages={config.normalize_advantages} needs at least 2 "
+            "transitions to standardise over: one alone has advantage 0, and the policy would "
+            "never change. Choose more, or normalize_advantages=none."
+        )
 
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.config import check, configuration, nested, number, option, size
 from jaxrl.core import adam, moments
@@ -30,7 +29,6 @@ from jaxrl.data.off_policy import OffPolicy
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.envs.vector import VectorEnv
-from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import scale_action
 from jaxrl.nn.q_networks import (
     Critic,
@@ -60,11 +58,11 @@ class SACConfig(InteractionConfig):
     """Weight of the entropy beside the reward, at first."""
     train_temperature: bool = option(True)
     """Adapt the temperature, so that the entropy is held at target_entropy."""
-    temperature_learning_rate: float = number(3e-4, 0)
+    temperature_learning_rate: float = number(3e-4, 0, needs={"train_temperature": True})
     """Adam's step size, of the logarithm of the temperature."""
-    temperature_loss: Literal["log", "linear"] = option("log")
+    temperature_loss: Literal["log", "linear"] = option("log", needs={"train_temperature": True})
     """Whether the temperature's loss is linear in its logarithm or in itself."""
-    target_entropy: float | None = option(None)
+    target_entropy: float | None = option(None, needs={"train_temperature": True})
     """Entropy to hold, in nats; None: minus the number of actions."""
     network: QNetworkConfig = nested(QNetworkConfig())
     """Layers of the actor and of the critics."""
@@ -111,7 +109,6 @@ def sac(
     """
     check(config)
     check_spaces("sac", env.observation_space, env.action_space)
-    check_temperature(config)
     interaction = make_interaction(env, config, shards, inputs, vector)
     networks = networks or make_networks(env, config)
     agent = sac_agent(env, config, networks)
@@ -121,16 +118,6 @@ def sac(
     rules = SAC(config, networks, target_entropy, shards)
     learns = Learns(rules.begin, rules.explore, rules.update, rules.value)
     return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
-
-
-def check_temperature(config: SACConfig) -> None:
-    """Refuse settings of a temperature that is not trained."""
-    defaults = SACConfig()
-    for name in ("temperature_learning_rate", "temperature_loss", "target_entropy"):
-        value = getattr(config, name)
-        given = not isinstance(value, jax.core.Tracer) and np.any(value != getattr(defaults, name))
-        if given and not config.train_temperature:
-            raise JaxrlError(f"{name} has no effect with train_temperature=False: leave it out.")
 
 
 def make_networks(env: Environment, config: SACConfig) -> Networks:

@@ -76,13 +76,15 @@ class StepMixConfig:
     """Factor of the confidence widths: 1 is what the theory needs, less is bolder and sooner."""
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound is wrong, ever; the theory's promise at bonus_scale 1."""
-    baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option("boltzmann")
+    baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option(
+        "boltzmann", needs={"dataset": ""}
+    )
     """The safe policy: softmax or ε-soft in the optimal Q-function, or always one action."""
-    inverse_temperature: float = number(10.0, 0)
+    inverse_temperature: float = number(10.0, 0, infinite=True, needs={"baseline": "boltzmann"})
     """Of the boltzmann baseline: 0 is uniform, inf optimal."""
-    baseline_epsilon: float = number(0.1, 0, 1)
+    baseline_epsilon: float = number(0.1, 0, 1, needs={"baseline": "epsilon-soft"})
     """Share of uniform actions of the epsilon-soft baseline."""
-    baseline_action: int = option(0)
+    baseline_action: int = option(0, needs={"baseline": "constant"})
     """Action of the constant baseline."""
     dataset: str = option("")
     """An .npz file of episodes to learn the baseline from and to begin with (docs/stepmix.md)."""

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import check, configuration, nested, number, size
+from jaxrl.config import ON, check, configuration, nested, number, size
 from jaxrl.core import adam, moments
 from jaxrl.core.any_member import any_member
 from jaxrl.core.moments import Moments, normalize_if_kept
@@ -60,7 +60,7 @@ class TD3Config(InteractionConfig):
     """Deviation of the noise on actions while training."""
     target_noise: float = number(0.2, 0)
     """Deviation of the noise on the target policy's actions."""
-    target_noise_clip: float = number(0.5, 0)
+    target_noise_clip: float = number(0.5, 0, infinite=True, needs={"target_noise": ON})
     """Most that this noise may change an action."""
     network: QNetworkConfig = nested(QNetworkConfig())
     """Layers of the actor and of the critics."""

@@ -50,6 +50,10 @@ def plot(words: list[str]) -> int:
 def render(words: list[str]) -> int:
     """Draw an episode of a saved policy as a GIF."""
     given = options.parse(Render, "jaxrl render", words)
+    if given.output is not None and given.output.suffix.lower() != ".gif":
+        raise JaxrlError(
+            f"output is {given.output}, but a film is written as a GIF: end it in .gif."
+        )
     console = options.console_of(quiet=False)
     film = report.render(
         given.run,

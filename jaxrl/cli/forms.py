@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxrl.cli.options import names_given
 from jaxrl.config import Family, chosen, no_such_option, override, possible, replace_leaves
 
 
@@ -56,15 +57,11 @@ def filled(config: Any, form: Any) -> Any:
 
 def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
     """Refuse the options among `words` that only a part which was not chosen has."""
-    names = {each.setting.name for each in possible(config) if each.choices}
-    for word in words:
-        if not word.startswith("--"):
-            continue
-        option, _, _ = word.removeprefix("--").partition("=")
-        name = option.replace("-", "_")
-        for spelt in (name, name.removeprefix("no_")):
-            if spelt in names:
-                raise no_such_option(config, spelt)
+    names = [each.setting.name for each in possible(config) if each.choices]
+    given = names_given(words)
+    for name in names:
+        if name in given:
+            raise no_such_option(config, name)
 
 
 def _form(config: Any, prefix: str) -> Any:

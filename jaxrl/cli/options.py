@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxrl.cli import spelling
+from jaxrl.config import ON
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
@@ -22,6 +25,8 @@ from jaxrl.train.trust import Trust
 Command = TypeVar("Command")
 
 MOST = 2**63 - 1
+# A number that is no JSON: 1_000, .7, +3, 5.
+NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 
 # Values of an option that may be given several times, or several values at once: they add up.
@@ -39,7 +44,28 @@ rules = ConstructorRegistry()
 def parse(command: type[Command], prog: str, words: Sequence[str], **options: Any) -> Command:
     """Read `words` into a dataclass; a mistake is printed, and ends in SystemExit."""
     names = (tyro.conf.OmitSubcommandPrefixes,)
+    words = spelling.corrected(command, prog, words, options.get("default"))
     return tyro.cli(command, prog=prog, args=words, config=names, registry=rules, **options)
+
+
+def only_with(other: str, default: Any = None) -> Any:
+    """An option of a command that is read only with another one of its group."""
+    return field(default=default, metadata={"needs": {other: ON}})
+
+
+def as_option(name: str) -> str:
+    """How the option of a name is written: --scale-rule."""
+    return "--" + name.replace("_", "-")
+
+
+def names_given(words: Sequence[str]) -> set[str]:
+    """The names of the options among `words`, with and without the no_ of a switch."""
+    given = set()
+    for word in words:
+        if word.startswith("--"):
+            name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+            given |= {name, name.removeprefix("no_")}
+    return given
 
 
 def whole_number(text: str) -> int:
@@ -71,6 +97,24 @@ def _whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         instance_from_str=lambda words: whole_number(words[0]),
         is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(int(value))],
+    )
+
+
+@rules.primitive_rule
+def _lists(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Whole numbers in a row, with spaces or commas between them: 64 64, or 64,64."""
+    if info.type_origin is not tuple or get_args(info.type) != (int, ...):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[INT [INT ...]]",
+        instance_from_str=lambda words: tuple(
+            whole_number(part) for word in words for part in word.strip("[](),").split(",")
+        ),
+        is_instance=lambda value: (
+            isinstance(value, tuple) and all(isinstance(entry, int) for entry in value)
+        ),
+        str_from_instance=lambda value: [str(int(entry)) for entry in value],
     )
 
 
@@ -138,8 +182,8 @@ class Output:
 
     folder: Path | None = None
     """Run folder; runs/ALGORITHM-ENVIRONMENT-TIME unless given."""
-    overwrite: bool = False
-    """Start again in a folder that already holds a run."""
+    overwrite: bool = only_with("folder", False)
+    """Start again in a --folder that already holds a run."""
     sinks: Sinks = ()
     """Send metrics to these as well as to metrics.jsonl (pip install 'jaxrl[track]')."""
     quiet: bool = False
@@ -157,18 +201,13 @@ class Scaling:
     scale_from: int | None = None
     """Environments that minibatch_size and learning_rate were chosen for; num_envs is a multiple
     of it."""
-    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = None
+    scale_rule: Literal["R1", "R2", "R3", "R4", "R5"] | None = only_with("scale_from")
     """R1 keeps both and takes more minibatches; R2 scales the minibatch, R3 and R4 the learning
     rate with it, R5 shortens the rollout. R1 unless given."""
 
     def apply(self, config: Any) -> Any:
         """The configuration that is run."""
         if self.scale_from is None:
-            if self.scale_rule is not None:
-                raise JaxrlError(
-                    f"--scale-rule {self.scale_rule} scales nothing without --scale-from, the "
-                    "number of environments that the settings were chosen for."
-                )
             return config
         check_positive_int("num_envs", config.num_envs)
         return co_scale(config, self.scale_from, self.scale_rule or "R1")
@@ -219,11 +258,16 @@ def console_of(*, quiet: bool, deterministic: bool = False) -> Console:
 
 
 def read_value(text: str) -> Any:
-    """A value written on the command line: JSON where it is JSON, else the text itself."""
+    """A value written on the command line: JSON where it is JSON, else the text itself.
+
+    Numbers may be written as Python reads them: .7, 1_000.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         # No JSON, or numbers and brackets beyond what Python reads.
+        if len(text) < 100 and NUMBER.fullmatch(text):
+            return float(text) if re.search(r"[.e]", text, re.IGNORECASE) else int(text)
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
@@ -241,7 +285,11 @@ def assignments(option: str, given: Iterable[Sequence[str]]) -> dict[str, str]:
     for texts in given:
         if not texts:
             raise JaxrlError(f"{option} needs at least one name=value.")
-        for name, value in map(assignment, texts):
+        for text in texts:
+            try:
+                name, value = assignment(text)
+            except JaxrlError as error:
+                raise JaxrlError(f"{option}: {error}") from None
             if name in found:
                 raise JaxrlError(f"{name} is given twice: {name}={found[name]} and {name}={value}.")
             found[name] = value

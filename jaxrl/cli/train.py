@@ -13,7 +13,17 @@ import tyro
 from jaxrl.algos.registry import RESERVED, algorithm_names, load
 from jaxrl.cli import forms, options
 from jaxrl.cli.options import Assignments, Unasked
-from jaxrl.config import budget_field, check_chosen, chosen, replace_leaves, sizes, sweepable
+from jaxrl.config import (
+    budget_field,
+    check_chosen,
+    check_needs,
+    chosen,
+    flatten,
+    replace_leaves,
+    settled,
+    sizes,
+    sweepable,
+)
 from jaxrl.config import settings as settings_of
 from jaxrl.core.co_scaling import SCALED
 from jaxrl.errors import JaxrlError
@@ -90,7 +100,8 @@ def sweep(words: list[str]) -> int:
 def _train(words: list[str], command: str, kind: type[Train]) -> int:
     algorithm, rest = _algorithm(words, command)
     prog = f"jaxrl {command} {algorithm}"
-    early, _ = tyro.cli(Early, prog=prog, args=rest, return_unknown_args=True, add_help=False)
+    read: Any = functools.partial(options.parse, Early, prog, rest, add_help=False)
+    early, _ = read(return_unknown_args=True)
     if early.deterministic:
         options.ask_for_determinism()
     factory = load(algorithm).factory
@@ -104,12 +115,28 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
     given = _parse(kind, config, prog, rest, about)
-    note = None
-    if settings:
-        listed = ", ".join(f"{name}={value}" for name, value in settings.items())
-        note = f"tuned settings for {given.env}: {listed}"
+    typed = options.names_given(rest)
+    for group in (given.scaling, given.output):
+        check_needs(group, options.as_option)
+    given = dataclasses.replace(given, config=settled(given.config, typed))
+    swept = given.swept()
+    for name in swept:
+        if name in typed:
+            option = options.as_option(name)
+            raise JaxrlError(f"{option} has no effect beside --over {name}=…: leave one out.")
     with distributed.joined(given.processes):
-        return _start(algorithm, given, note)
+        return _start(algorithm, given, _note_of_tuned(given, settings, typed | swept.keys()))
+
+
+def _note_of_tuned(given: Train, settings: dict[str, Any], replaced: set[str]) -> str | None:
+    """The tuned settings that the run takes: not those that the command line replaces."""
+    config = flatten(given.scaling.apply(given.config))
+    taken = [
+        f"{name}={value}"
+        for name, value in settings.items()
+        if name not in replaced and config.get(name) == value
+    ]
+    return f"tuned settings for {given.env}: {', '.join(taken)}" if taken else None
 
 
 def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: str) -> Train:

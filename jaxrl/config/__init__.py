@@ -18,6 +18,7 @@ from jaxrl.config.imports import (
     type_hints,
     what_is,
 )
+from jaxrl.config.needs import ON, check_needs, settled
 from jaxrl.config.paths import (
     Possible,
     Setting,
@@ -34,6 +35,7 @@ from jaxrl.config.paths import (
 )
 
 __all__ = [
+    "ON",
     "Family",
     "Gate",
     "Possible",
@@ -43,6 +45,7 @@ __all__ = [
     "check",
     "check_chosen",
     "check_defaults",
+    "check_needs",
     "check_settings",
     "check_type",
     "check_types",
@@ -64,6 +67,7 @@ __all__ = [
     "part",
     "replace_leaves",
     "settings",
+    "settled",
     "size",
     "sizes",
     "sweepable",

@@ -136,4 +136,6 @@ def _coerce(name: str, value: Any, old: Any) -> Any:
             return float(value)
         except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float
             raise JaxrlError(f"{name} is {value!r}, but must be a number.") from None
+    if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float):
+        return int(value) if value.is_integer() else value
     return value

@@ -10,17 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.config.needs import check_needs
 from jaxrl.config.paths import Setting, settings
 from jaxrl.errors import JaxrlError, check_choice, check_range, check_whole_number
 
 # What a whole number of an array holds.
 LARGEST = 2**63 - 1
+# And the size of an array, whose rows are counted in int32; a budget is not one.
+LARGEST_SIZE = 2**31 - 1
 
 
 def check(config: Any) -> None:
-    """Refuse a configuration, nested ones too, with a field outside of what it declares."""
+    """Refuse a configuration, nested ones too, with a field outside of what it declares.
+
+    That is a value which it cannot be, or one which nothing reads.
+    """
     for setting in settings(config):
         _check_setting(setting, _hints(setting.owner)[setting.field.name])
+    check_needs(config)
 
 
 @functools.cache
@@ -42,20 +49,17 @@ def _check_setting(setting: Setting, hint: Any) -> None:
             raise JaxrlError(f"{name} is {value!r}, but must be a {setting.family.base.__name__}.")
         return
     if "range" in metadata:
-        low, high, open_low = metadata["range"]
-        check_range(name, value, low, high, open_low=open_low)
+        check_range(name, value, **metadata["range"]._asdict())
         return
-    if "size" in metadata and typing.get_origin(hint) is not tuple:
-        check_whole_number(name, value, metadata["size"])
-        return
-    if "size" in metadata and isinstance(value, tuple):
-        for entry in value:
+    if "size" in metadata and (isinstance(value, tuple) or typing.get_origin(hint) is not tuple):
+        for entry in entries:
             check_whole_number(name, entry, metadata["size"])
+            if entry > LARGEST_SIZE and "budget" not in metadata:
+                raise JaxrlError(f"{name} is {entry}, but sizes of arrays reach to 2^31 - 1.")
         return
     check_type(name, value, hint)
     if "static_range" in metadata and float in (hint, *typing.get_args(hint)) and value is not None:
-        low, high, open_low = metadata["static_range"]
-        check_range(name, value, low, high, open_low=open_low)
+        check_range(name, value, **metadata["static_range"]._asdict())
 
 
 def check_types(config: Any) -> None:

@@ -11,6 +11,7 @@ from flax import struct
 
 from jaxrl.config.changes import replace_leaves
 from jaxrl.config.family import check_defaults
+from jaxrl.config.needs import check_named
 from jaxrl.config.paths import Possible, possible, settings
 from jaxrl.errors import JaxrlError
 
@@ -28,6 +29,7 @@ def configuration(cls: Class) -> Class:
     """
     made: Any = struct.dataclass(cls)
     check_defaults(made, "a configuration has a value for everything")
+    check_named(made)
     _take_flat_names(made)
     check_names(made, [Possible(each, {}) for each in settings(made())])
     return made

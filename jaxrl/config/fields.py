@@ -1,25 +1,49 @@
-"""Declaring the fields of a configuration: each says what it may be."""
+"""Declaring the fields of a configuration: each says what it may be, and what it is read with."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from flax import struct
 
 from jaxrl.config.family import Family
 
+# What another field has to be for one to be read: by its name, one of them (see needs.py).
+Needs = Mapping[str, Any]
+
+
+class Range(NamedTuple):
+    """The numbers that a field may hold: [low, high], without low if `open_low`."""
+
+    low: float
+    high: float
+    open_low: bool
+    finite: bool  # whether infinity is no value, although no bound is given
+
 
 def number(
-    default: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+    default: float,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    infinite: bool = False,
+    needs: Needs | None = None,
 ) -> Any:
-    """A sweepable number in [low, high], or in (low, high] with `open_low`."""
-    return struct.field(default=default, metadata={"range": (low, high, open_low)})
+    """A sweepable number in [low, high], or in (low, high] with `open_low`.
+
+    It is finite unless infinity means something, and `infinite` says so.
+    """
+    allowed = Range(low, high, open_low, finite=not infinite)
+    return struct.field(default=default, metadata={"range": allowed, "needs": needs or {}})
 
 
-def size(default: Any, low: int = 1) -> Any:
+def size(default: Any, low: int = 1, *, needs: Needs | None = None) -> Any:
     """A whole number of at least `low` (or a tuple of them); static."""
-    return struct.field(pytree_node=False, default=default, metadata={"size": low})
+    metadata = {"size": low, "needs": needs or {}}
+    return struct.field(pytree_node=False, default=default, metadata=metadata)
 
 
 def budget(default: int, unit: Literal["transitions", "gradient steps", "episodes"]) -> Any:
@@ -28,12 +52,20 @@ def budget(default: int, unit: Literal["transitions", "gradient steps", "episode
 
 
 def option(
-    default: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+    default: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    needs: Needs | None = None,
 ) -> Any:
-    """A choice (checked against its Literal), a switch, or a number as in `number`; static."""
-    return struct.field(
-        pytree_node=False, default=default, metadata={"static_range": (low, high, open_low)}
-    )
+    """A choice (checked against its Literal), a switch, or a finite number as in `number`; static.
+
+    `needs`, here as in the others: what the field is read with; given at another value than its
+    default while that is off, it is refused: `option("log", needs={"train_temperature": True})`.
+    """
+    metadata = {"static_range": Range(low, high, open_low, finite=True), "needs": needs or {}}
+    return struct.field(pytree_node=False, default=default, metadata=metadata)
 
 
 def nested(default: Any, prefix: str = "") -> Any:
@@ -41,12 +73,11 @@ def nested(default: Any, prefix: str = "") -> Any:
     return struct.field(default=default, metadata={"prefix": prefix})
 
 
-def part(family: Family, default: str, prefix: str = "") -> Any:
+def part(family: Family, default: str, prefix: str = "", *, needs: Needs | None = None) -> Any:
     """A part chosen by name; the field holds the configuration of the chosen one.
 
     Written flat the field is the name, and the options of the chosen part, whose names begin with
     `prefix`, stand beside it: `starts="pool", pool_size=64`.
     """
-    return struct.field(
-        default=family.load(default)(), metadata={"family": family, "prefix": prefix}
-    )
+    metadata = {"family": family, "prefix": prefix, "needs": needs or {}}
+    return struct.field(default=family.load(default)(), metadata=metadata)

@@ -21,6 +21,8 @@ SMALL = 4096
 # their memory.
 TILE_ROWS = {"cpu": 1024}
 OTHER_TILE_ROWS = 1 << 20
+# Rows are counted in int32.
+LARGEST_BATCH = 2**31 - 1
 
 
 def shuffled_indices(
@@ -123,6 +125,8 @@ def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size:
     """Refuse a minibatch size that does not divide the batch, and a budget that holds no batch."""
     batch = num_envs * num_steps
     text = f"num_envs * num_steps = {num_envs} * {num_steps} = {batch}"
+    if batch > LARGEST_BATCH:
+        raise JaxrlError(f"{text}, but rows of a batch are counted up to {LARGEST_BATCH}.")
     if batch % minibatch_size:
         small = [k for k in range(1, math.isqrt(batch) + 1) if batch % k == 0]
         divisors = {*small, *(batch // k for k in small)}

@@ -2,6 +2,14 @@
 
 Rewards are divided by the deviation known *before* the rollout, which is renewed after it, like
 every normaliser here.
+
+    scaled = clip(r / √(variance + 1e-8), ±10)
+
+As Gymnasium's NormalizeReward divides, and Stable-Baselines3's VecNormalize and CleanRL clip. Those
+renew the variance on every step, so that the first reward of a sparse task is in the deviation that
+it is divided by. Here it is not: nothing is divided by the deviation of returns that have not
+varied yet, which would be multiplied by 1e4. And the first rollout, which is not scaled, is not
+clipped either.
 """
 
 from __future__ import annotations
@@ -15,6 +23,11 @@ from jaxtyping import Bool, Float
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments
 from jaxrl.types import Array, Scalar
+
+# Added to the variance; returns that vary by less have not varied.
+EPSILON = 1e-8
+# The most that a scaled reward can be.
+LARGEST = 10.0
 
 
 class RewardScaler(NamedTuple):
@@ -39,7 +52,7 @@ def scale(
     gamma: Scalar,
     axis_name: str | None = None,
 ) -> tuple[RewardScaler | None, Float[Array, "T N"]]:
-    """The renewed scaler, and the rewards over the deviation known before them.
+    """The renewed scaler, and the rewards over the deviation known before them, clipped.
 
     The scaler is renewed by the rewards of all devices of `axis_name`. Without a scaler, None,
     rewards stay as they are.
@@ -47,5 +60,8 @@ def scale(
     if scaler is None:
         return None, reward
     running, returns = moments.discounted_returns(scaler.discounted_return, reward, ended, gamma)
-    scaled = reward * jax.lax.rsqrt(scaler.moments.variance + 1e-8)
+    variance = scaler.moments.variance
+    factor = jnp.where(variance > EPSILON, jax.lax.rsqrt(variance + EPSILON), 1.0)
+    largest = jnp.where(scaler.moments.count > 0, LARGEST, jnp.inf)
+    scaled = jnp.clip(reward * factor, -largest, largest)
     return RewardScaler(running, moments.update(scaler.moments, returns, axis_name)), scaled

@@ -42,6 +42,9 @@ from jaxrl.types import (
     View,
 )
 
+# They are counted in int32.
+MOST_VECTOR_STEPS = 2**31 - 1
+
 
 @configuration
 class InteractionConfig:
@@ -367,6 +370,11 @@ def make_interaction(
             f"total_steps is {config.total_steps}, less than one iteration of num_envs * num_steps "
             f"= {transitions} transitions: choose num_steps={config.total_steps // config.num_envs}"
             " or less."
+        )
+    if config.total_steps // config.num_envs > MOST_VECTOR_STEPS:
+        raise JaxrlError(
+            f"total_steps is {config.total_steps}, but the steps of each of {config.num_envs} "
+            f"environments are counted up to {MOST_VECTOR_STEPS}."
         )
     if config.warm_up >= config.total_steps:
         raise JaxrlError(

@@ -37,6 +37,7 @@ from jaxrl import errors
 from jaxrl.config import import_factory, install_command, installed, type_hints, what_is
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
+from jaxrl.envs.options import as_meant, check_numbers
 from jaxrl.types import Space
 
 Factory = Callable[..., Environment]
@@ -190,6 +191,9 @@ def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> 
             raise errors.JaxrlError(f"{environment_id} takes no options, but was given {name!r}.")
         elif not takes_any:
             raise errors.unknown(f"option of {environment_id}", name, named)
+    usual = {name: each.default for name, each in named.items() if each.default is not each.empty}
+    check_numbers(kwargs, usual, infinite=True)
+    kwargs = as_meant(kwargs, usual)
     needed = [
         name for name, each in named.items() if each.default is each.empty and name not in kwargs
     ]

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.config import Family, configuration, option, size
+from jaxrl.config import ON, Family, configuration, option, size
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import head, make_torso
@@ -23,6 +23,8 @@ POLICY_GAIN = 0.01
 VALUE_GAIN = 1.0
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
 LOG_STD_RANGE = (-5.0, 2.0)
+# What of a network is read only where actions are continuous.
+OF_CONTINUOUS_ACTIONS = ("squash_actions", "state_dependent_std", "initial_log_std", "train_std")
 
 
 @configuration
@@ -52,11 +54,13 @@ class NetworkConfig(PolicyNetworkConfig):
     """Layers between observation and heads; cnn: a 3x3 convolution before the mlp, for grids."""
     hidden_sizes: tuple[int, ...] = size((64, 64))
     """Units of each hidden layer."""
-    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option("tanh")
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option(
+        "tanh", needs={"hidden_sizes": ON, "torso": "cnn"}
+    )
     """Nonlinearity between layers."""
-    shared_torso: bool = option(False)
+    shared_torso: bool = option(False, needs={"hidden_sizes": ON, "torso": "cnn"})
     """Let policy and value share their hidden layers."""
-    state_dependent_std: bool = option(False)
+    state_dependent_std: bool = option(False, needs={"train_std": True})
     """Let the standard deviation of continuous actions depend on the observation."""
     initial_log_std: float = option(0.0)
     """Initial log standard deviation of continuous actions; [-1, 1] spans the action space."""
@@ -195,20 +199,13 @@ def check_network(config: NetworkConfig, observation_space: Space, action_space:
             "torso=cnn needs observations [height, width, channels], "
             f"but they are {shape}: use mlp."
         )
-    for name in ("squash_actions", "state_dependent_std"):
-        if getattr(config, name) and not isinstance(action_space, Box):
+    for name in OF_CONTINUOUS_ACTIONS:
+        value = getattr(config, name)
+        if value != getattr(NetworkConfig(), name) and not isinstance(action_space, Box):
             raise JaxrlError(
-                f"{name} is for continuous actions, but this environment has {action_space}."
+                f"{name} is {value}, but is for continuous actions, and this environment has "
+                f"{action_space}."
             )
-    if not config.train_std and not isinstance(action_space, Box):
-        raise JaxrlError(
-            f"train_std=False is for continuous actions, but this environment has {action_space}."
-        )
-    if config.state_dependent_std and not config.train_std:
-        raise JaxrlError(
-            "state_dependent_std is True and train_std is False, "
-            "but a deviation that depends is learned."
-        )
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
         raise JaxrlError(
             "squash_actions needs bounds to map tanh onto, "

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import numpy as np
 import optax
 
 from jaxrl.config import Family, configuration
-from jaxrl.errors import JaxrlError
 
 
 @configuration
@@ -35,19 +30,3 @@ class AdamConfig(OptimizerConfig):
 
 KINDS = {"adam": AdamConfig}
 OPTIMIZERS = Family("optimizer", OptimizerConfig, names=KINDS.keys, find=KINDS.__getitem__)
-
-
-def own_optimizer(config: Any) -> optax.GradientTransformation | None:
-    """The optimiser that a configuration names; None: the learner's own Adam.
-
-    Refuses settings of Adam where another optimiser would ignore them.
-    """
-    optimizer: optax.GradientTransformation | None = config.optimizer.make()
-    if optimizer is None:
-        return None
-    defaults = type(config)()
-    for name in ("learning_rate", "max_grad_norm"):
-        value = getattr(config, name)
-        if not isinstance(value, jax.core.Tracer) and np.any(value != getattr(defaults, name)):
-            raise JaxrlError(f"{name} is for Adam: with an optimizer of your own, set it there.")
-    return optimizer

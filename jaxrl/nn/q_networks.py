@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import configuration, option, size
+from jaxrl.config import ON, configuration, option, size
 from jaxrl.core.distributions import TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import ACTIVATIONS
@@ -26,9 +26,11 @@ class QNetworkConfig:
 
     hidden_sizes: tuple[int, ...] = size((256, 256))
     """Units of each hidden layer."""
-    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option("relu")
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option(
+        "relu", needs={"hidden_sizes": ON}
+    )
     """Nonlinearity between layers."""
-    layer_norm: bool = option(False)
+    layer_norm: bool = option(False, needs={"hidden_sizes": ON})
     """Normalise each hidden layer of the critics over its units, before the nonlinearity."""
     num_critics: int = size(2)
     """Critics, of which the least sets the target."""
@@ -50,6 +52,11 @@ class QLayers(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> Array:
         """[..., in] -> [..., width]."""
+        if self.layer_norm and 1 in self.config.hidden_sizes:
+            raise JaxrlError(
+                "hidden_sizes has a layer of 1 unit, but layer_norm standardises over the units of "
+                "a layer: one alone is always 0."
+            )
         activation = ACTIVATIONS[self.config.activation]
         for units in self.config.hidden_sizes:
             features = self._linear(features, units)

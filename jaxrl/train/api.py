@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxrl.config import override
+from jaxrl.config import override, settled
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
@@ -56,10 +56,14 @@ def train(
         raise JaxrlError(
             f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}."
         )
+    for swept in sweep or {}:
+        if swept in settings:
+            raise JaxrlError(f"{swept} is given twice: {swept}={settings[swept]!r}, and in sweep.")
+    asked = override(usual if config is None else config, settings)
     experiment = Experiment(
         algorithm=algorithm,
         environment=name,
-        config=override(usual if config is None else config, settings),
+        config=settled(asked, settings) if config is None else asked,
         run=dataclasses.replace(run or RunSettings(), seed=seed, num_seeds=seeds),
         sweep={key: list(values) for key, values in (sweep or {}).items()},
         environment_options=options,

@@ -13,6 +13,7 @@ import jax
 from jaxrl.algos.registry import agent_beside, load, no_agent
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError
+from jaxrl.train.capacity import check_episodes, check_state
 from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
@@ -41,16 +42,22 @@ def build(experiment: Experiment) -> Program:
     if read and agent_beside(spec.factory) is None:
         raise no_agent(spec.factory, f"this run reads {' and '.join(read)}")
     assert run.evaluation_episodes is not None
+    inputs = {name: each.value for name, each in read.items()}
+    num_members = num_settings * run.num_seeds
+    config = experiment.swept_config()
+    check_state(spec.factory, env, config, inputs, num_members)
+    agent = spec.agent(env, experiment.config)
+    check_episodes(env, agent, run.evaluation_episodes, num_members)
     program = Program(
         spec.factory,
         env,
-        experiment.swept_config(),
+        config,
         experiment.seeds(),
-        inputs={name: each.value for name, each in read.items()},
+        inputs=inputs,
         make_agent=spec.agent,
         num_settings=num_settings,
         num_episodes=run.evaluation_episodes,
-        modes=choose(run.modes, spec.agent(env, experiment.config).modes, experiment.algorithm),
+        modes=choose(run.modes, agent.modes, experiment.algorithm),
         layout=shared,
         measures=read_measures(run.measures),
     )
@@ -109,6 +116,12 @@ def reopen(
     described = old | {"run": run | (sharing or {}) | moved}
     changes = {name: value for name, value in changes.items() if name not in moved}
     experiment = Experiment.from_description(described, folder, trust).changed(changes)
+    for name in changes:
+        if name in experiment.sweep:
+            raise JaxrlError(
+                f"{name} is swept in {folder}, over {', '.join(map(str, experiment.sweep[name]))}: "
+                f"to set it has no effect. Train the one value by itself, or sweep anew."
+            )
     trust.check_measures(described, folder)
     try:
         # Where the user has changed something, the folder is not to blame.

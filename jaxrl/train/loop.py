@@ -19,6 +19,7 @@ from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import folder as run_folder
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.lock import locked
+from jaxrl.train.going_on import check_effect
 from jaxrl.train.output.console import Console
 from jaxrl.train.profile.profile import profile
 from jaxrl.train.program import Program
@@ -123,7 +124,7 @@ def resume(
         asked = {"command": "resume", "folder": path, "force": force, "sinks": sinks}
         distributed.check_agreed(new | asked)
         checkpoints = Checkpoints(path)
-        begun = _begin(checkpoints, program, old, new, force)
+        begun = _begin(checkpoints, experiment, program, old, new, force)
         steering = resuming.steering(path, begun.metadata, callbacks, program.env, force)
         if text := resuming.note(old, new):
             console.note(text)
@@ -142,6 +143,7 @@ def resume(
 
 def _begin(
     checkpoints: Checkpoints,
+    experiment: Experiment,
     program: Program,
     old: dict[str, Any],
     new: dict[str, Any],
@@ -156,6 +158,7 @@ def _begin(
             "transitions."
         )
     begun = _newest(checkpoints, program)
+    check_effect(folder, experiment.config, old, new, begun.iteration)
     kept = begun.iteration if checkpoints.iterations() else -1
 
     def rewind() -> None:

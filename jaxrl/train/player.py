@@ -16,6 +16,7 @@ from jaxrl.algos.registry import load
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Episodes, Play, episodes, is_over, play_advance, play_begin
 from jaxrl.envs.registry import make
+from jaxrl.train.capacity import check_episodes
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.modes import Asked, choose
@@ -228,9 +229,11 @@ def make_player(experiment: Experiment, evaluation_seed: int | None = None) -> P
         env, experiment.swept_config(), {}, (len(experiment.settings()), len(seeds))
     )
     make_agent = load(experiment.algorithm).agent
+    agent = make_agent(env, experiment.config)
     num_episodes = run.evaluation_episodes
-    chosen = choose(run.modes, make_agent(env, experiment.config).modes, experiment.algorithm)
+    chosen = choose(run.modes, agent.modes, experiment.algorithm)
     assert num_episodes is not None
+    check_episodes(env, agent, num_episodes, population.size)
     return Player(population, make_agent, population.keys(seeds), num_episodes, chosen)
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
+from jaxrl.train.capacity import check_program, exhaustion_in_words
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, SEED, Layout
 from jaxrl.types import Array, Key, PyTree
@@ -142,15 +143,17 @@ class Population:
         """
         values = [value for value, _ in arguments.values()]
         env, config = instead or (self.env, self.config)
-        if name not in self.compiled:
-            begun = time.perf_counter()
-            spread = self.spread(function, [spec for _, spec in arguments.values()], output)
-            donated = [3 + list(arguments).index(donate)] if donate else []
-            jitted = jax.jit(spread, donate_argnums=donated)
-            self.compiled[name] = jitted.lower(env, config, self.inputs, *values).compile()
-            distributed.synchronize(name)
-            self.compile_seconds += time.perf_counter() - begun
-        return self.compiled[name](env, config, self.inputs, *values)
+        with exhaustion_in_words(name):
+            if name not in self.compiled:
+                begun = time.perf_counter()
+                spread = self.spread(function, [spec for _, spec in arguments.values()], output)
+                donated = [3 + list(arguments).index(donate)] if donate else []
+                jitted = jax.jit(spread, donate_argnums=donated)
+                self.compiled[name] = jitted.lower(env, config, self.inputs, *values).compile()
+                check_program(name, self.compiled[name])
+                distributed.synchronize(name)
+                self.compile_seconds += time.perf_counter() - begun
+            return self.compiled[name](env, config, self.inputs, *values)
 
     def steered(self, config: Any, env: Environment | None = None) -> tuple[Environment, Any]:
         """Another environment, if given, and configurations of equal shapes, on the devices."""
@@ -206,7 +209,7 @@ class Population:
     def keys(self, seeds: list[int]) -> Key:
         """Root keys of the members, on the devices; a seed has the same key in whichever run."""
         # By their data: a key that is stacked or reshaped counts as used.
-        data = jnp.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
+        data = jax.random.key_data(jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.int32)))
         if self.is_population:
             data = jnp.broadcast_to(data, (*self.shape, *data.shape[1:]))
         else:

@@ -19,6 +19,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.build import reopen
+from jaxrl.train.capacity import check_episodes
 from jaxrl.train.experiment import versions
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
@@ -52,6 +53,7 @@ def record(
     env, agent, experiment = saved.env, saved.agent, saved.experiment
     mode = choose(experiment.run.modes, agent.modes, experiment.algorithm)[0]
     policy = steered(agent, saved.policies, mode)
+    check_episodes(env, agent, num_episodes, members=1)
     key_play, key_value = jax.random.split(jax.random.key(seed))
     play = jax.jit(partial(play_begin, env, agent), static_argnums=2)(
         policy, key_play, num_episodes

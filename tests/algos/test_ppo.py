@@ -213,6 +213,11 @@ class Untouchable(Walk):
 REFUSED = [
     ({"minibatch_size": 48}, "minibatch_size is 48, but must divide"),
     ({"minibatch_size": 128}, "minibatch_size is 128, but must divide"),
+    ({"minibatch_size": 1}, "minibatch_size is 1, .* the policy would never change"),
+    (
+        {"num_envs": 1, "num_steps": 1, "minibatch_size": 1, "normalize_advantages": "batch"},
+        r"num_envs \* num_steps is 1, but normalize_advantages=batch",
+    ),
     ({"total_steps": 63}, "total_steps is 63, but one iteration alone takes"),
     ({"num_envs": 0}, "num_envs is 0"),
     ({"num_steps": -1}, "num_steps is -1"),
@@ -241,7 +246,10 @@ REFUSED = [
         {"network": NetworkConfig(torso="cnn")},
         r"torso=cnn needs observations \[height, width, channels\]",
     ),
-    ({"network": NetworkConfig(squash_actions=True)}, "squash_actions is for continuous actions"),
+    (
+        {"network": NetworkConfig(squash_actions=True)},
+        "squash_actions is True, but is for continuous actions",
+    ),
 ]
 
 
@@ -388,9 +396,10 @@ def test_a_network_and_an_optimizer_of_ones_own_given_live_and_by_name():
 
 
 def test_what_an_optimizer_of_ones_own_makes_idle_is_refused():
-    for setting in ({"learning_rate": 1.0}, {"max_grad_norm": 2.0}):
-        with pytest.raises(JaxrlError, match=f"{next(iter(setting))} is for Adam"):
-            ppo(Walk(), PPOConfig(optimizer=FrozenValueConfig(), **setting))
+    settings = {"learning_rate": 1.0, "max_grad_norm": 2.0, "anneal_learning_rate": False}
+    for name, value in settings.items():
+        with pytest.raises(JaxrlError, match=f"{name} is .*only with optimizer=adam"):
+            ppo(Walk(), PPOConfig(optimizer=FrozenValueConfig(), **{name: value}))
 
 
 def test_the_numbers_of_an_optimizer_of_ones_own_are_leaves():

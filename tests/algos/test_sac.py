@@ -257,13 +257,22 @@ def test_the_best_continuous_action_is_found():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"train_temperature": False, "target_entropy": -1.0}, "target_entropy has no effect"),
-        ({"train_temperature": False, "temperature_loss": "linear"}, "temperature_loss has no"),
+        ({"train_temperature": False, "target_entropy": -1.0}, "target_entropy is -1, .*no effect"),
+        (
+            {"train_temperature": False, "temperature_loss": "linear"},
+            "temperature_loss is 'linear'",
+        ),
     ],
 )
 def test_settings_of_a_temperature_that_is_not_trained_are_refused(settings, words):
     with pytest.raises(JaxrlError, match=words):
         sac(Reach(), SACConfig(**SMALL | settings))
+
+
+def test_a_layer_of_one_unit_is_not_standardised():
+    config = SACConfig(**SMALL | {"hidden_sizes": (4, 1), "layer_norm": True})
+    with pytest.raises(JaxrlError, match="hidden_sizes has a layer of 1 unit, but layer_norm"):
+        jax.eval_shape(sac(Reach(), config).init, jax.random.key(0))
 
 
 def test_actions_of_another_kind_are_refused():

@@ -312,7 +312,7 @@ def test_resume_with_other_settings_is_a_diff_unless_forced(run, probe, tmp_path
         assert line in errors
     assert "--force" in errors
     assert read_description(folder) == read_description(probe)
-    run("resume", folder, *more, "--force")
+    run("resume", folder, *more, "--set", f"total_steps={32 * (ITERATIONS + 1)}", "--force")
     assert read_description(folder)["config"]["gamma"] == 0.9
 
 

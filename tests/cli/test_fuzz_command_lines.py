@@ -247,6 +247,54 @@ def words_of_position(chance: random.Random, command: str) -> Case:
     return Case(base, (word,), wrong)
 
 
+# Options that would do nothing: none is served.
+SWEPT = "0.9,0.99"
+WITHOUT_EFFECT = {
+    "train": [
+        ["--scale-rule", "R3"],
+        ["--scale-rule=R1"],
+        ["--pool-size", "64"],
+        ["--mesh", "env=2,env=1"],
+        ["--mesh", "seed=1", "seed=1"],
+        ["--value-clip-epsilon", "0.2", "--value-coefficient", "0"],
+        ["--shared-torso", "--hidden-sizes"],
+        ["--activation", "relu", "--hidden-sizes"],
+        ["--initial-log-std", "-1"],
+        ["--no-train-std"],
+        ["--squash-actions"],
+        ["--state-dependent-std"],
+        ["--starts=pool", "--pool-size=0"],
+        ["--learning-rate", "inf"],
+        ["--entropy-coefficient", "1e39"],
+        ["--process-id", "0"],
+        ["--processes", "2"],
+    ],
+    "sweep": [
+        ["--learning-rate", "1e-3"],
+        ["--learning_rate=2.5e-4"],
+        ["--gamma", "0.9", "--over", f"gamma={SWEPT}"],
+        ["--value-coefficient", "0", "--over", f"value_clip_epsilon={SWEPT}"],
+    ],
+    "resume": [
+        ["--set", "total_steps=32", "--force"],
+        ["--set", "gamma=0.5", "--force"],
+        ["--set", "gamma=0.5", "learning_rate=1e-3", "--force"],
+        ["--mesh", "env=1,env=1"],
+    ],
+    "plot": [["--output", "x.gif"], ["--output=x"]],
+    "render": [["--output", "x.mp4"], ["--output=x.png"], ["--output", "x"]],
+}
+
+
+def without_effect(command: str) -> Iterator[Case]:
+    """Each option that is read only with another one, or not at all as it is given."""
+    for words in WITHOUT_EFFECT.get(command, ()):
+        parts = [part for word in words for part in word.removeprefix("--").split("=") if part]
+        names = [part.removeprefix("no-").replace("-", "_") for part in parts]
+        named = tuple({*words, *parts, *names})
+        yield Case([*BASES[command], *words], named, True)
+
+
 MUTATIONS = [
     values,
     values,
@@ -265,6 +313,7 @@ def cases() -> Iterator[Case]:
         yield Case(BASES[command], (), False)
         for _ in range(count):
             yield chance.choice(MUTATIONS)(chance, command)
+        yield from without_effect(command)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ class Inner:
 class Settings:
     rate: float = number(0.1, 0, 1)
     anything: float = number(-5.0)
+    limit: float = number(1.0, 0, open_low=True, infinite=True)
     count: int = size(3)
     mode: Literal["fast", "slow"] = option("fast")
     flag: bool = option(False)
@@ -40,20 +41,25 @@ VALID = [
     {},
     {"rate": 0},
     {"rate": 1.0},
-    {"anything": np.inf},
+    {"anything": -1e38},
+    {"limit": np.inf},
     {"rate": np.array([0.0, 0.5, 1.0])},
     {"count": np.int64(7)},
     {"mode": "slow"},
     {"flag": True},
     {"target": 0.1},
     {"widths": (1,)},
-    {"scale": np.inf},
 ]
 INVALID = [
     ({"rate": 1.5}, "rate is 1.5, but must lie in [0, 1]."),
     ({"rate": np.array([0.5, -2.0])}, "rate is -2, but must lie in [0, 1]."),
     ({"rate": float("nan")}, "rate is nan, but must lie in [0, 1]."),
-    ({"anything": np.nan}, "anything is nan, but must lie in [-inf, inf]."),
+    ({"anything": np.nan}, "anything is nan, but must lie in (-inf, inf)."),
+    ({"anything": -np.inf}, "anything is -inf, but must lie in (-inf, inf)."),
+    ({"anything": 1e300}, "anything is 1e+300, but must lie in (-inf, inf)."),
+    ({"scale": np.array([1.0, np.inf])}, "scale is inf, but must lie in (0, inf)."),
+    ({"limit": 1e-320}, "limit is 9.99989e-321, but must lie in (0, inf]."),
+    ({"target": np.inf}, "target is inf, but must lie in (0, inf)."),
     ({"count": 0}, "count is 0, but must be a whole number of at least 1."),
     ({"count": 2.0}, "count is 2.0, but must be a whole number of at least 1."),
     ({"count": True}, "count is True, but must be a whole number of at least 1."),
@@ -61,13 +67,13 @@ INVALID = [
     ({"flag": 1}, "flag is 1, but must be True or False."),
     ({"flag": "yes"}, "flag is 'yes', but must be True or False."),
     ({"rate": "0.5"}, "rate is '0.5', but must be a number."),
-    ({"target": 0.0}, "target is 0, but must lie in (0, inf]."),
+    ({"target": 0.0}, "target is 0, but must lie in (0, inf)."),
     ({"target": "x"}, "target is 'x', but must be a number or None."),
     ({"offset": None}, "offset is None, but must be a number."),
-    ({"offset": np.nan}, "offset is nan, but must lie in [-inf, inf]."),
+    ({"offset": np.nan}, "offset is nan, but must lie in (-inf, inf)."),
     ({"widths": 4}, "widths is 4, but must be a tuple of whole numbers."),
     ({"widths": (4, 0)}, "widths is 0, but must be a whole number of at least 1."),
-    ({"scale": 0.0}, "scale is 0, but must lie in (0, inf]."),
+    ({"scale": 0.0}, "scale is 0, but must lie in (0, inf)."),
 ]
 
 
@@ -95,7 +101,7 @@ def test_numbers_may_be_traced_and_mapped():
 
 def test_numbers_are_leaves_and_everything_else_is_static():
     leaves, structure = jax.tree.flatten(changed(rate=0.25, scale=2.0))
-    assert sorted(leaves) == [-5.0, 0.25, 2.0]
+    assert sorted(leaves) == [-5.0, 0.25, 1.0, 2.0]
     assert structure == jax.tree.structure(changed(rate=0.75, scale=3.0))
     assert structure != jax.tree.structure(changed(count=4))
     hash(structure)
@@ -111,7 +117,7 @@ def test_a_changed_number_does_not_compile_again_but_a_changed_size_does():
 
 
 def test_sweepable_names_the_numbers():
-    assert sweepable(Settings()) == ["rate", "anything", "scale"]
+    assert sweepable(Settings()) == ["rate", "anything", "limit", "scale"]
 
 
 def test_field_names_are_flat_and_lead_to_their_field():
@@ -120,6 +126,7 @@ def test_field_names_are_flat_and_lead_to_their_field():
     assert list(names) == [
         "rate",
         "anything",
+        "limit",
         "count",
         "mode",
         "flag",

@@ -66,3 +66,30 @@ def test_constant_rewards_stay_finite():
     for _ in range(2):
         scaler, scaled = scale(scaler, jnp.zeros((4, 2)), jnp.zeros((4, 2), bool), GAMMA)
     np.testing.assert_array_equal(scaled, 0.0)
+
+
+def test_the_first_rewards_of_a_sparse_task_are_not_blown_up():
+    """They were multiplied by 1e4: the deviation of returns that are all zero."""
+    nothing, going_on = jnp.zeros((4, 2)), jnp.zeros((4, 2), bool)
+    scaler, _ = scale(reward_scaling.init(2), nothing, going_on, GAMMA)
+    sparse = nothing.at[2, 1].set(1.0).at[3, 0].set(-250.0)
+    _, scaled = scale(scaler, sparse, going_on, GAMMA)
+    np.testing.assert_array_equal(scaled, sparse.at[3, 0].set(-10.0))
+
+
+def test_a_rare_reward_is_clipped_and_all_others_are_the_same_bits():
+    (first, ended), (reward, _) = rollouts(2)
+    scaler, _ = scale(reward_scaling.init(NUM_ENVS), first, ended, GAMMA)
+    plain = jax.jit(lambda reward, variance: reward * jax.lax.rsqrt(variance + 1e-8))
+    expected = np.array(plain(reward, scaler.moments.variance))
+    assert np.abs(expected).max() < 10.0
+    _, scaled = scale(scaler, reward, ended, GAMMA)
+    np.testing.assert_array_equal(scaled, expected)
+    reward[0, 0], expected[0, 0] = -1e3, -10.0
+    np.testing.assert_array_equal(scale(scaler, reward, ended, GAMMA)[1], expected)
+
+
+def test_the_first_rollout_is_not_clipped():
+    reward, ended = next(rollouts(1))
+    _, scaled = scale(reward_scaling.init(NUM_ENVS), 100.0 * reward, ended, GAMMA)
+    np.testing.assert_array_equal(scaled, 100.0 * reward)

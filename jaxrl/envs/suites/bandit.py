@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.envs.api import Environment
+from jaxrl.envs.options import check_numbers
 from jaxrl.envs.registry import construct
 from jaxrl.types import Array, Box, Key, Scalar, Space, Timestep
 
@@ -93,4 +94,5 @@ def fixed_states(count: int = 4096) -> Array:
 def make(environment_id: str, **kwargs: Any) -> Environment:
     """Build by id; `noise` is the deviation of the reward, `scale` the largest |a*|."""
     environment = construct(environment_id, ContextualBandit, kwargs)
+    check_numbers(kwargs, {})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), environment)

@@ -26,6 +26,7 @@ from flax import struct
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs import blow_up
+from jaxrl.envs.options import check_numbers
 from jaxrl.envs.suites.physics_engines import (
     EngineEnvironment,
     Options,
@@ -131,6 +132,9 @@ def make(environment_id: str, **kwargs: Any) -> BraxEnvironment:
             errors.check_choice(f"backend of {environment_id}", value, BACKENDS)
         if name == "n_frames":
             errors.check_positive_int(name, value)
+    parameters = inspect.signature(_class(environment_id)).parameters
+    usual = {name: each.default for name, each in parameters.items()}
+    check_numbers({name: value for name, value in kwargs.items() if name in usual}, usual)
     options = tuple((name, frozen(name, kwargs[name])) for name in allowed if name in kwargs)
     environment, observation_size = _build(environment_id, options)
     return BraxEnvironment(

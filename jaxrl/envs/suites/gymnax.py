@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
+from jaxrl.envs.options import as_meant, check_numbers
 from jaxrl.envs.suites.physics_engines import frozen
 from jaxrl.types import Array, Bound, Box, Discrete, Key, PyTree, Space, Timestep
 
@@ -152,6 +153,8 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
     for name in kwargs:
         if name not in defaults and name not in constructor:
             raise errors.unknown(f"option of {environment_id}", name, (*defaults, *constructor))
+    check_numbers({name: kwargs[name] for name in kwargs if name in defaults}, defaults)
+    kwargs = as_meant(kwargs, defaults)
     horizon = kwargs.get("max_steps_in_episode", int(defaults["max_steps_in_episode"]))
     errors.check_positive_int("max_steps_in_episode", horizon)
     given = {

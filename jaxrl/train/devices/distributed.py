@@ -27,6 +27,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrl.errors import JaxrlError
+from jaxrl.train.capacity import exhaustion_in_words
 from jaxrl.train.devices import jax_settings
 from jaxrl.train.devices.joining import place_of, telling_of_the_wait
 from jaxrl.train.files.folder import differences, plain
@@ -242,7 +243,8 @@ def _broadcast(text: str) -> str:
 def to_host(tree: PyTree) -> PyTree:
     """`tree` as NumPy arrays, the same in all processes: sharded leaves are gathered."""
     if not are_several():
-        return jax.device_get(tree)
+        with exhaustion_in_words("what it has computed"):  # on a CPU it is said only here
+            return jax.device_get(tree)
 
     def whole(leaf: Any) -> np.ndarray:
         if leaf.is_fully_replicated:

@@ -67,6 +67,8 @@ def parse(mesh: tuple[str, ...]) -> dict[str, int]:
         name, _, size = item.partition("=")
         if name not in (ENV, SEED):
             raise unknown("mesh axis", name, (ENV, SEED))
+        if name in sizes:
+            raise JaxrlError(f"mesh has {name} twice: {name}={sizes[name]} and {item}.")
         if not size.isdigit() or int(size) < 1:
             raise JaxrlError(f"mesh has {item!r}, but must be like env=4,seed=2.")
         sizes[name] = int(size)

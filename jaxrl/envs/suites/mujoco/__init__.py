@@ -21,6 +21,7 @@ import numpy as np
 from jaxrl import errors
 from jaxrl.config import install_command, installed
 from jaxrl.envs import registry
+from jaxrl.envs.options import check_numbers
 from jaxrl.envs.suites.mujoco import arms, runners
 from jaxrl.envs.suites.mujoco.model import MujocoModel, Physics, load
 from jaxrl.envs.suites.mujoco.task import MujocoTask
@@ -88,6 +89,7 @@ def make(
             raise errors.unknown(
                 f"option of {environment_id}", name, (*defaults, "backend", "impl")
             )
+    check_numbers(kwargs, defaults)
     model = _model(environment_id, kind)
     _check_model(environment_id, kind, model)
     numbers = {

@@ -1,0 +1,116 @@
+"""What is meant by a command line, although it is written as in other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jaxrl.errors import JaxrlError
+
+SWITCH = {"true": True, "false": False}
+# Names of other programs (PureJaxRL, CleanRL, Stable-Baselines3, RLlib), and what they are here.
+NAMES = {
+    "lr": ("learning_rate",),
+    "alpha": ("learning_rate",),
+    "lr_anneal": ("anneal_learning_rate",),
+    "anneal_lr": ("anneal_learning_rate",),
+    "q_lr": ("critic_learning_rate",),
+    "critic_lr": ("critic_learning_rate",),
+    "policy_lr": ("learning_rate",),
+    "actor_lr": ("learning_rate",),
+    "timesteps": ("total_steps",),
+    "total_timesteps": ("total_steps",),
+    "n_timesteps": ("total_steps",),
+    "steps": ("total_steps",),
+    "n_envs": ("num_envs",),
+    "n_steps": ("num_steps",),
+    "rollout_length": ("num_steps",),
+    "batch_size": ("minibatch_size", "batch_size"),
+    "minibatch_size": ("batch_size",),
+    "n_epochs": ("num_epochs",),
+    "update_epochs": ("num_epochs",),
+    "epochs": ("num_epochs",),
+    "discount": ("gamma",),
+    "lam": ("gae_lambda",),
+    "lambda": ("gae_lambda",),
+    "clip_range": ("clip_epsilon",),
+    "clip_coef": ("clip_epsilon",),
+    "clip_eps": ("clip_epsilon",),
+    "ent_coef": ("entropy_coefficient",),
+    "vf_coef": ("value_coefficient",),
+    "norm_adv": ("normalize_advantages",),
+    "norm_obs": ("normalize_observations",),
+    "norm_reward": ("scale_rewards",),
+    "buffer_size": ("replay_capacity",),
+    "learning_starts": ("warm_up",),
+    "policy_frequency": ("policy_delay",),
+    "autotune": ("train_temperature",),
+    "polyak": ("tau",),
+    "hidden": ("hidden_sizes",),
+    "hidden_size": ("hidden_sizes",),
+    "hidden_dims": ("hidden_sizes",),
+    "env_id": ("env",),
+    "env_name": ("env",),
+    "environment": ("env",),
+    "seeds": ("num_seeds",),
+    "n_seeds": ("num_seeds",),
+    "eval_episodes": ("evaluation_episodes",),
+    "num_episodes": ("episodes",),
+    "n_episodes": ("episodes",),
+    "output_dir": ("folder", "output"),
+    "logdir": ("folder",),
+    "log_dir": ("folder",),
+    "run_dir": ("folder",),
+    "track": ("sinks",),
+    "wandb": ("sinks",),
+}
+
+
+def corrected(command: type, prog: str, words: Sequence[str], default: Any = None) -> Sequence[str]:
+    """`words`, with switches as the parser takes them: `--quiet true` is `--quiet`.
+
+    An option that goes by another name here is refused, with that name.
+    """
+    known = dict(_fields(default if default is not None else command))
+    written: list[str] = []
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        last = _switch(written[-1], known) if written else None
+        if not word.startswith("--"):
+            if last and word.lower() in SWITCH:
+                written[-1] = f"--{last}" if SWITCH[word.lower()] else f"--no-{last}"
+                continue
+        elif name not in known and name.removeprefix("no_") not in known:
+            _refuse_other_name(name, known, prog)
+        elif equals and value.lower() in SWITCH and isinstance(known.get(name), bool):
+            word = f"--{name}" if SWITCH[value.lower()] else f"--no-{name}"
+        written.append(word)
+    return written
+
+
+def _fields(group: Any) -> Iterator[tuple[str, Any]]:
+    """(name, default) of each option of a dataclass, or of an object of one, and of its groups."""
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name, field.default)
+        if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from _fields(value)
+        else:
+            yield field.name, value
+
+
+def _switch(word: str, known: dict[str, Any]) -> str | None:
+    """The name of the switch that a word turns on, if it is one that no value follows."""
+    name = word.removeprefix("--").replace("-", "_")
+    return name if word.startswith("--") and isinstance(known.get(name), bool) else None
+
+
+def _refuse_other_name(name: str, known: dict[str, Any], prog: str) -> None:
+    """Refuse what is called otherwise here, if the command has it."""
+    for here in NAMES.get(name, ()):
+        if here in known:
+            spelt, meant = (each.replace("_", "-") for each in (name, here))
+            raise JaxrlError(f"{prog} has no --{spelt}: it is called --{meant} here.")

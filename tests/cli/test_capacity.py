@@ -1,0 +1,143 @@
+"""Sizes that are too large: said before anything is compiled, or else in words."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl import cli
+from jaxrl.algos.ppo import PPOConfig, ppo
+from jaxrl.envs.registry import make
+from jaxrl.errors import JaxrlError
+from jaxrl.train import capacity
+from jaxrl.train.build import build
+from jaxrl.train.population import Population
+from tests.train.tiny import ARGUMENTS, arrays, experiment
+
+BILLION = 10**9
+TOO_LARGE = {
+    "train ppo PPO --total-steps 1e13": [
+        "total_steps is 10000000000000",
+        "312500000000 iterations",
+    ],
+    "train ppo PPO --num-envs 1e10": ["num_envs is 10000000000", "2^31 - 1"],
+    "train ppo PPO --num-envs 1e9 --num-steps 8": ["1000000000 * 8 = 8000000000", "2147483647"],
+    "train ppo PPO --num-envs 1e9 --num-steps 1 --minibatch-size 1e9 --total-steps 1e12": [
+        "num_envs=1000000000",
+        "GB of memory",
+    ],
+    "train ppo PPO --num-envs 1e7 --num-steps 200 --minibatch-size 1e9 --total-steps 1e12": [
+        "num_envs=10000000, num_steps=200",
+        "GB of memory",
+    ],
+    "train ppo PPO --num-seeds 2000000000": ["2000000000 members", "GB of memory"],
+    "train ppo PPO --evaluation-episodes 1e9": ["1000000000 episodes at once", "GB of memory"],
+    "train ppo PPO --evaluation-episodes 1e10": [
+        "evaluation_episodes",
+        "10000000000",
+        "2147483647",
+    ],
+    "train sac --env Pendulum-v1 --replay-capacity 2e9": ["replay_capacity=2000000000", "GB of"],
+    "train sac --env Pendulum-v1 --total-steps 1e10": ["total_steps is 10000000000", "2147483647"],
+}
+EPISODES = {
+    "eval RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
+    "collect RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
+    "eval RUN --episodes 1e12": ["--episodes", "1000000000000", "2147483647"],
+}
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("capacity") / "run"
+    assert cli.main(["train", "ppo", *ARGUMENTS, "--folder", str(folder), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch):
+    """A machine with 5 GB left."""
+    monkeypatch.setattr(capacity, "_host_memory", lambda: 5 * BILLION)
+
+
+def test_what_fits_passes():
+    build(experiment())
+
+
+@pytest.mark.usefixtures("nothing_compiles")
+@pytest.mark.parametrize(("text", "named"), TOO_LARGE.items(), ids=list(TOO_LARGE))
+def test_what_cannot_be_held_or_counted_is_refused(ask, tmp_path, text, named):
+    small = ["--env", "probe/two-lengths", "--num-envs", "4", "--num-steps", "8"]
+    words = []
+    for word in text.split():
+        words += [*small, "--minibatch-size", "8"] if word == "PPO" else [word]
+    status, _, errors = ask(*words, "--folder", tmp_path / "run")
+    assert status == 2
+    assert [word for word in named if word not in errors] == [], errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_episodes_than_fit_are_refused(ask, probe, monkeypatch):
+    monkeypatch.setattr(Population, "call", None)
+    for text, named in EPISODES.items():
+        status, _, errors = ask(*text.replace("RUN", str(probe)).split())
+        assert status == 2
+        assert [word for word in named if word not in errors] == [], errors
+
+
+def test_a_program_that_needs_more_than_there_is_does_not_run(monkeypatch):
+    program = build(experiment())
+    program.population.compiled = {}
+    monkeypatch.setattr(capacity, "_host_memory", lambda: 100)
+    with pytest.raises(JaxrlError, match="the program init and its results need at least 0.0 MB"):
+        program.init()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.\nat x"),
+        jax.errors.JaxRuntimeError(
+            "INTERNAL: Error dispatching: Out of memory allocating 7 bytes."
+        ),
+        MemoryError("Unable to allocate 7 bytes"),
+    ],
+)
+def test_exhausted_memory_is_said_in_words(monkeypatch, error):
+    program = build(experiment())
+    program.population.compiled = {}
+
+    def exhausted(*_):
+        raise error
+
+    monkeypatch.setattr("jaxrl.train.population.check_program", exhausted)
+    with pytest.raises(JaxrlError, match=r"memory of the device is exhausted \(init: .*7 bytes"):
+        program.init()
+
+
+def test_other_errors_of_the_device_stay_what_they_are():
+    bug = jax.errors.JaxRuntimeError("INTERNAL: a bug")
+    with pytest.raises(type(bug), match="a bug"), capacity.exhaustion_in_words("init"):
+        raise bug
+
+
+def test_the_state_is_counted_as_it_is_made():
+    """What is refused is no estimate: the bytes of the arrays that there would be."""
+    env = make("CartPole-v1")
+    config = PPOConfig(num_envs=8, num_steps=4, minibatch_size=8)
+    state = jax.eval_shape(ppo(env, config).init, jax.random.key(0))
+    made = jax.tree.leaves(ppo(env, config).init(jax.random.key(0)))
+    assert capacity.tree_bytes(state) == sum(array.nbytes for array in arrays(made))
+
+
+def test_the_keys_of_many_seeds_are_those_of_each():
+    program = build(experiment(num_seeds=3, seed=7))
+    for offset in range(3):
+        alone = build(experiment(seed=7 + offset))
+        np.testing.assert_array_equal(
+            jax.random.key_data(program.whole(program._keys))[0, offset],
+            jax.random.key_data(alone._keys),
+        )
+        np.testing.assert_array_equal(
+            jax.random.key_data(alone._keys), jax.random.key_data(jax.random.key(7 + offset))
+        )

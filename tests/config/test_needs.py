@@ -1,0 +1,140 @@
+"""Options that are read only with another one: given while that is off, they are refused."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.config import ON, check, configuration, nested, number, option, possible, settled, size
+from jaxrl.errors import JaxrlError
+
+
+@configuration
+class Inner:
+    kind: Literal["soft", "hard"] = option("soft", needs={"file": ""})
+    heat: float = number(1.0, 0, needs={"kind": "soft"})
+    file: str = option("")
+
+
+@configuration
+class Settings:
+    trained: bool = option(True)
+    rate: float = number(0.1, 0, needs={"trained": True})
+    noise: float = number(0.2, 0)
+    clip: float = number(0.5, 0, needs={"noise": ON})
+    widths: tuple[int, ...] = size((4, 4))
+    torso: Literal["mlp", "cnn"] = option("mlp")
+    activation: Literal["tanh", "relu"] = option("tanh", needs={"widths": ON, "torso": "cnn"})
+    inner: Inner = nested(Inner(), prefix="inner_")
+
+
+READ = [
+    {},
+    {"rate": 0.3},
+    {"trained": False},
+    {"trained": False, "rate": 0.1},
+    {"noise": np.array([0.0, 0.2]), "clip": 0.1},
+    {"widths": (), "torso": "cnn", "activation": "relu"},
+    {"inner_heat": 2.0},
+]
+UNREAD = [
+    (
+        {"trained": False, "rate": 0.3},
+        "rate is 0.3, which has no effect: it is read only with trained=True, "
+        "and trained is False.",
+    ),
+    ({"trained": False, "rate": np.array([0.1, 0.3])}, "rate is 0.1, 0.3, which has no effect"),
+    ({"noise": 0.0, "clip": 0.1}, "clip is 0.1, .*only with noise, and noise is 0"),
+    ({"widths": (), "activation": "relu"}, "only with widths or with torso=cnn, and widths is "),
+    ({"inner_kind": "hard", "inner_heat": 2.0}, "only with inner_kind=soft, and inner_kind is 'h"),
+    # What it needs is at its default, but is itself not read.
+    ({"inner_file": "x.npz", "inner_heat": 2.0}, "heat is 2.* only without inner_file, .*'x.npz'"),
+]
+
+
+@pytest.mark.parametrize("given", READ, ids=str)
+def test_what_is_read_passes(given):
+    check(Settings(**given))
+
+
+@pytest.mark.parametrize(("given", "text"), UNREAD, ids=lambda value: str(value)[:40])
+def test_what_nothing_reads_is_refused(given, text):
+    with pytest.raises(JaxrlError, match=text):
+        check(Settings(**given))
+
+
+def test_traced_numbers_pass():
+    config = Settings(trained=False)
+    jax.jit(lambda rate: check(dataclasses.replace(config, rate=rate)))(0.3)
+
+
+def test_settings_that_were_not_given_go_back_to_their_defaults():
+    config = Settings(trained=False, rate=0.3, noise=0.0, clip=0.1)
+    assert settled(config, given={"clip"}) == Settings(trained=False, noise=0.0, clip=0.1)
+    assert settled(Settings(rate=0.3), given=()) == Settings(rate=0.3)
+
+
+def test_a_need_that_is_no_field_is_refused_where_it_is_declared():
+    with pytest.raises(JaxrlError, match="Wrong.rate needs 'trainned', which is no field beside"):
+
+        @configuration
+        class Wrong:
+            rate: float = number(0.1, needs={"trainned": True})
+
+
+# Every option of an algorithm that is read only with another one: what turns that off, and a value.
+DECLARED = {
+    "ppo": {
+        ("value_clip_epsilon", 0.2, "value_coefficient", 0.0),
+        ("activation", "relu", "hidden_sizes", ()),
+        ("shared_torso", True, "hidden_sizes", ()),
+        ("state_dependent_std", True, "train_std", False),
+    },
+    "stepmix": {
+        ("baseline", "constant", "dataset", "episodes.npz"),
+        ("inverse_temperature", 3.0, "baseline", "constant"),
+        ("inverse_temperature", 3.0, "dataset", "episodes.npz"),
+        ("baseline_epsilon", 0.3, "baseline", "boltzmann"),
+        ("baseline_action", 1, "baseline", "boltzmann"),
+    },
+    "td3": {
+        ("target_noise_clip", 0.2, "target_noise", 0.0),
+        ("activation", "tanh", "hidden_sizes", ()),
+        ("layer_norm", True, "hidden_sizes", ()),
+    },
+    "sac": {
+        ("temperature_learning_rate", 1e-3, "train_temperature", False),
+        ("temperature_loss", "linear", "train_temperature", False),
+        ("target_entropy", -1.0, "train_temperature", False),
+        ("activation", "tanh", "hidden_sizes", ()),
+        ("layer_norm", True, "hidden_sizes", ()),
+    },
+}
+DECLARED["deep_stepmix"] = DECLARED["ppo"]
+CASES = [
+    (algorithm, *case) for algorithm, cases in DECLARED.items() for case in sorted(cases, key=str)
+]
+
+
+@pytest.mark.parametrize(("algorithm", "name", "value", "other", "off"), CASES)
+def test_each_option_without_effect_is_refused_by_both_names(algorithm, name, value, other, off):
+    config_class = load(algorithm).config_class
+    check(config_class(**{other: off}))
+    if name != "state_dependent_std":  # (which is read with the default of the other)
+        config = config_class(**{name: value, other: off})
+    else:
+        config = config_class(state_dependent_std=True, train_std=False)
+    with pytest.raises(JaxrlError, match=f"{name} is .*no effect.*{other} is "):
+        check(config)
+
+
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_every_need_that_is_declared_is_tested(algorithm):
+    tested = {name for name, *_ in DECLARED[algorithm]}
+    of_adam = {"learning_rate", "anneal_learning_rate", "max_grad_norm"}  # tests/algos/test_ppo.py
+    for each in possible(load(algorithm).config_class()):
+        if each.setting.field.metadata.get("needs"):
+            assert each.setting.name in tested | of_adam
