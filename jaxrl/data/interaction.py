@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.config import budget, configuration, number, option, part, size
+from jaxrl.config import ON, budget, configuration, number, option, part, size
 from jaxrl.core import moments, value_check
 from jaxrl.core.any_member import any_member
 from jaxrl.core.shards import SINGLE, Shards
@@ -62,7 +62,7 @@ class InteractionConfig:
     """Transitions per gradient step."""
     warm_up: int = size(10_000, 0)
     """Transitions, over all environments, of random actions before the first gradient step."""
-    warm_up_hold: int = size(1)
+    warm_up_hold: int = size(1, needs={"warm_up": ON})
     """Steps for which each of these actions is held: with more of them, they lead further."""
     updates_per_transition: float = option(1.0, 0, open_low=True)
     """Gradient steps per transition, however many environments there are."""

@@ -101,11 +101,13 @@ DECLARED = {
         ("baseline_action", 1, "baseline", "boltzmann"),
     },
     "td3": {
+        ("warm_up_hold", 4, "warm_up", 0),
         ("target_noise_clip", 0.2, "target_noise", 0.0),
         ("activation", "tanh", "hidden_sizes", ()),
         ("layer_norm", True, "hidden_sizes", ()),
     },
     "sac": {
+        ("warm_up_hold", 4, "warm_up", 0),
         ("temperature_learning_rate", 1e-3, "train_temperature", False),
         ("temperature_loss", "linear", "train_temperature", False),
         ("target_entropy", -1.0, "train_temperature", False),
