@@ -48,7 +48,9 @@ def permutation(key: Key, size: int) -> Int32[Array, "{size}"]:
     (1988).
     """
     small = _balanced_divisor(size)
-    if small * small * 64 < size:  # a prime, say, that does not split into halves
+    # A prime does not split into halves: all that was done would be a rotation. Twice a prime, or
+    # three times, keeps neighbours together.
+    if small < 4 or small * small * 64 < size:
         return jax.random.permutation(key, size).astype(jnp.int32)
     large = size // small
     rounds = (ROUNDS_IF_SMALL if size <= SMALL else ROUNDS) // 2

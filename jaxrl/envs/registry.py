@@ -13,6 +13,7 @@ and may have
     EXTRA: str                            the extra of jaxrl that installs the package
     SPECS: dict[str, EnvironmentSpec]     what a list of its ids shows, so that listing builds none
     REFUSED: dict[str, str]               ids that it knows and cannot serve, with the reason
+    NOTES: dict[str, str]                 what one should know of an id before one trains on it
     EVALUATION_EPISODES: int              episodes per evaluation by default; else 100
     SLOW: bool                            its environments take so long to compile that only the
                                           slow tests run the contract suite over them
@@ -32,6 +33,8 @@ import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import jax
 
 from jaxrl import errors
 from jaxrl.config import import_factory, install_command, installed, type_hints, what_is
@@ -92,16 +95,18 @@ def register(environment_id: str, factory: Factory) -> None:
 def make(environment_id: str, /, **kwargs: Any) -> Environment:
     """Build an environment from its id or an import path, 'package.module:Factory'.
 
-    An id is a suite's, or one that `register` was given.
+    An id is a suite's, or one that `register` was given. Inside of a traced function an
+    environment is made as outside of it, of concrete arrays, and its options may be traced.
     """
     _check_id(environment_id)
-    if environment_id in _registered:
-        environment = construct(environment_id, _registered[environment_id], kwargs)
-    elif ":" in environment_id:
-        factory = import_factory("environment", environment_id, check_factory)
-        environment = construct(environment_id, factory, kwargs)
-    else:
-        environment = _made_by_suite(environment_id, kwargs)
+    with jax.ensure_compile_time_eval():
+        if environment_id in _registered:
+            environment = construct(environment_id, _registered[environment_id], kwargs)
+        elif ":" in environment_id:
+            factory = import_factory("environment", environment_id, check_factory)
+            environment = construct(environment_id, factory, kwargs)
+        else:
+            environment = _made_by_suite(environment_id, kwargs)
     if not isinstance(environment, Environment):
         raise errors.JaxrlError(
             f"{environment_id!r} made a {type(environment).__name__}, but must make a "

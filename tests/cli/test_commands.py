@@ -286,6 +286,12 @@ def test_envs_lists_a_suite_that_is_not_installed(run, monkeypatch):
     )
 
 
+def test_envs_says_what_cannot_be_learnt_without_a_memory(run):
+    output, _ = run("envs", "SimpleBandit")
+    assert "SimpleBandit-bsuite: cannot be learnt without a memory" in " ".join(output.split())
+    assert "memory" not in run("envs", "CartPole-v1")[0]
+
+
 def test_envs_of_one_suite_says_what_is_not_served(run):
     output, _ = run("envs", "--suite", "playground")
     assert "playground/CheetahRun" in output and "CartPole-v1" not in output

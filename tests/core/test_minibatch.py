@@ -1,5 +1,7 @@
 """Minibatches: shuffling, gathering, and the sizes that fit."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,25 @@ def test_where_an_index_goes_and_where_its_neighbour_goes_are_independent(size, 
     expected = trials * np.where(np.eye(4, dtype=bool), same, (1 - 4 * same) / 12)
     chi_square = ((counts - expected) ** 2 / expected).sum()
     assert chi_square < 40.0  # 15 degrees of freedom: exceeded once in 2000 times by chance
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_every_order_of_a_few_rows_is_equally_likely(size):
+    """Of a prime there were as many orders as rows: rotations."""
+    trials = 100 * math.factorial(size)
+    keys = jax.random.split(jax.random.key(3), trials)
+    orders = jax.jit(jax.vmap(lambda key: minibatch.permutation(key, size)))(keys)
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert len(counts) == math.factorial(size)
+    assert (np.square(counts - 100.0) / 100.0).mean() < 1.5
+
+
+@pytest.mark.parametrize("size", [31, 61, 2 * 31, 3 * 37])
+def test_neighbours_part(size):
+    keys = jax.random.split(jax.random.key(4), 4000)
+    orders = jax.jit(jax.vmap(lambda key: minibatch.permutation(key, size)))(keys)
+    following = np.diff(np.asarray(orders), axis=1) % size == 1
+    assert following.mean() * size < 1.1
 
 
 def test_a_large_permutation_leaves_no_trace_of_order():

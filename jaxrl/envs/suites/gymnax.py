@@ -6,6 +6,8 @@ What the adapter changes, and nothing else:
   the types of its reset (gymnax mixes weak types, int32 rewards and int32 observations);
 - observations are float32; a whole number (FrozenLake) becomes one-hot; 0/1 image planes [H, W, C]
   (MinAtar, Pong) become bool, a quarter of the memory;
+- MountainCarContinuous: a car that hits the left wall stops, as in Gymnasium; gymnax 1.0.1 tests
+  the goal in place of the wall, and the car goes on pushing with the speed that it had;
 - bounds: the largest float32 means unbounded, and bounds that an environment's own observations
   leave are declared infinite.
 
@@ -65,6 +67,22 @@ REFUSED = {
     )
 }
 
+_DRAWN_ANEW = "cannot be learnt without a memory: what earns is drawn anew in each episode, unseen"
+NOTES = dict.fromkeys(
+    (
+        "SimpleBandit-bsuite",
+        "BernoulliBandit-misc",
+        "GaussianBandit-misc",
+        "MetaMaze-misc",
+        "PointRobot-misc",
+    ),
+    _DRAWN_ANEW,
+) | {
+    "MemoryChain-bsuite": (
+        "cannot be learnt without a memory: what the last action is asked for is shown at the start"
+    )
+}
+
 # Their observations leave the bounds that gymnax declares: negative contexts and times, rewards
 # among them.
 _WRONG_BOUNDS = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
@@ -119,6 +137,9 @@ class GymnaxEnvironment(Environment):
             observation, successor, reward, terminated, _ = self._gymnax().step_env(
                 key, state, action, self.parameters
             )
+        if self.spec.environment_id == "MountainCarContinuous-v0":
+            successor = _stopped_at_the_wall(successor, self.parameters)
+            observation = self._gymnax().get_obs(successor)
         successor = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), successor, state)
         timestep = Timestep(
             observation=self._observe(observation),
@@ -191,6 +212,12 @@ def _build(environment_id: str, options: tuple[tuple[str, Any], ...]) -> tuple[A
             ) from error
 
 
+def _stopped_at_the_wall(state: Any, parameters: Any) -> Any:
+    """A car in a valley, which stands still where it has run into the left wall."""
+    hit = (state.position <= parameters.min_position) & (state.velocity < 0)
+    return state.replace(velocity=jnp.where(hit, 0.0, state.velocity))
+
+
 def _strong(value: Any) -> Array:
     """The value as an array without a weak type."""
     return jnp.asarray(value, jnp.result_type(value))
@@ -199,7 +226,7 @@ def _strong(value: Any) -> Array:
 def _parameter(name: str, value: Any, default: Any) -> Array:
     """A parameter with the shape and strong type of gymnax's default."""
     default = _strong(default)
-    given = np.asarray(value)
+    given = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
     if default.dtype == bool:
         kind, allowed = "bool", "b"
     elif jnp.issubdtype(default.dtype, jnp.integer):

@@ -303,6 +303,7 @@ _FACTORIES = {
     "probe/memory": Memory,
 }
 IDS = tuple(_FACTORIES)
+NOTES = {"probe/memory": "cannot be learnt without a memory: the coin is shown at the start alone"}
 
 
 def make(environment_id: str, **kwargs: Any) -> Environment:

@@ -337,6 +337,9 @@ def environments(text: str, suite: str | None, console: Console) -> None:
         console.summary(rows, name)
         if command is not None:
             console.note(f"{name} is not installed: {command}")
+        notes = {one: text for one, text in getattr(module, "NOTES", {}).items() if one in found}
+        for reason in dict.fromkeys(notes.values()):
+            console.note(f"{', '.join(one for one in notes if notes[one] == reason)}: {reason}")
         if suite is not None:
             refused = getattr(module, "REFUSED", {})
             for reason in dict.fromkeys(refused.values()):

@@ -174,3 +174,60 @@ def test_the_first_use_may_be_inside_a_trace():
     _, traced = jax.jit(environment.reset)(KEY)
     _, eager = environment.reset(KEY)
     np.testing.assert_array_equal(traced, eager)
+
+
+def test_environments_may_be_made_inside_of_a_traced_function():
+    """As PureJaxRL's users write it; the spaces were read from traced parameters."""
+
+    def first_step(key, gravity):
+        environment = registry.make("CartPole-v1", gravity=gravity)
+        state, _ = environment.reset(key)
+        return environment.step(key, state, 1)[1].observation
+
+    with jax.debug_key_reuse(False):
+        inside = jax.jit(first_step, static_argnums=1)(jax.random.key(0), 9.8)
+        np.testing.assert_allclose(first_step(jax.random.key(0), 9.8), inside, rtol=1e-6)
+        traced = jax.jit(first_step)(jax.random.key(0), 20.0)
+        np.testing.assert_allclose(first_step(jax.random.key(0), 20.0), traced, rtol=1e-6)
+    assert not np.allclose(inside, traced)
+
+
+@pytest.mark.parametrize(
+    "environment_id",
+    ["Pendulum-v1", "FourRooms-misc", "bandit/contextual", "tabular/hub", "probe/two-lengths"],
+)
+def test_every_kind_of_environment_is_made_of_concrete_arrays(environment_id):
+    found = []
+
+    def make_one(key):
+        environment = registry.make(environment_id)
+        assert environment.observation_space == registry.make(environment_id).observation_space
+        found.append(jax.tree.leaves(environment))
+        return environment.reset(key)[1]
+
+    jax.jit(make_one)(jax.random.key(0))
+    assert not any(isinstance(leaf, jax.core.Tracer) for leaf in found[0])
+
+
+# (position, velocity, action) -> (position, velocity), by Gymnasium's rule, with power 0.0015 and
+# gravity 0.0025: v + 0.0015 a − 0.0025 cos 3x; a car that is at −1.2 and moves left stops.
+WALL = [
+    (-1.19, -0.05, -1.0, -1.2, 0.0),
+    (-1.2, 0.0, -1.0, -1.199258, 0.0007418961),  # −0.0015 + 0.0025 · 0.8967584: the slope is steeper
+    (-1.2, 0.0, 1.0, -1.196258, 0.003741896),
+    (-1.0, -0.05, 0.0, -1.047525, -0.04752502),  # nowhere near it
+]
+
+
+@pytest.mark.parametrize(("position", "velocity", "action", "then", "speed"), WALL)
+def test_a_car_that_hits_the_left_wall_stops(position, velocity, action, then, speed):
+    """gymnax 1.0.1 leaves it the speed with which it hit."""
+    environment = registry.make("MountainCarContinuous-v0")
+    state, _ = environment.reset(jax.random.key(0))
+    state = state.replace(position=jnp.float32(position), velocity=jnp.float32(velocity))
+    state, timestep = environment.step(jax.random.key(1), state, jnp.array([action]))
+    np.testing.assert_allclose(
+        [state.position, state.velocity], [then, speed], rtol=1e-5, atol=1e-8
+    )
+    np.testing.assert_allclose(timestep.observation, [state.position, state.velocity])
+    assert not bool(timestep.terminated)
