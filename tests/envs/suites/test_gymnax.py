@@ -213,7 +213,13 @@ def test_every_kind_of_environment_is_made_of_concrete_arrays(environment_id):
 # gravity 0.0025: v + 0.0015 a − 0.0025 cos 3x; a car that is at −1.2 and moves left stops.
 WALL = [
     (-1.19, -0.05, -1.0, -1.2, 0.0),
-    (-1.2, 0.0, -1.0, -1.199258, 0.0007418961),  # −0.0015 + 0.0025 · 0.8967584: the slope is steeper
+    (
+        -1.2,
+        0.0,
+        -1.0,
+        -1.199258,
+        0.0007418961,
+    ),  # −0.0015 + 0.0025 · 0.8967584: the slope is steeper
     (-1.2, 0.0, 1.0, -1.196258, 0.003741896),
     (-1.0, -0.05, 0.0, -1.047525, -0.04752502),  # nowhere near it
 ]
