@@ -16,6 +16,7 @@ from jaxrl.config import override
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import resuming
 from jaxrl.train.best import Best
+from jaxrl.train.blame import advice
 from jaxrl.train.callbacks import Callback, Pause, Steering, names_of
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
@@ -294,8 +295,8 @@ class Runner:
             saved = self.checkpoints.iterations()[-1]
             raise Diverged(
                 f"{names[0]} became NaN or infinite {when}. The last good state is saved: "
-                f"iteration {saved} in {self.folder}. A lower --learning-rate or --max-grad-norm "
-                "usually helps."
+                f"iteration {saved} in {self.folder}. "
+                + advice(self.program, self.checkpoints, self.experiment.environment)
             )
         if np.any(lost & ~self.lost):
             warnings.warn(

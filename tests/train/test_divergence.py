@@ -56,6 +56,28 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_pat
     assert result.iteration == ITERATIONS
 
 
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ("observation", r"returns observation\[1\] in step 3 of an episode"),
+        ("reward", "returns reward in step 3 of an episode"),
+        ("reset", r"returns observation\[0\] on a reset"),
+    ],
+)
+def test_an_environment_that_breaks_is_named_with_its_field(tmp_path, field, named):
+    """It was put down to the learning rate."""
+    name = "tests.envs.breaking:Breaking"
+    broken = replace(experiment(name), environment_options={"field": field})
+    with pytest.raises(Diverged, match=f"environment's doing: .*{name} {named}") as error:
+        loop.train(broken, tmp_path / "run")
+    assert "learning-rate" not in str(error.value)
+
+
+def test_a_learning_rate_that_breaks_is_named(tmp_path):
+    with pytest.raises(Diverged, match="A lower --learning-rate or --max-grad-norm usually helps"):
+        loop.train(experiment(learning_rate=HOPELESS), tmp_path / "run")
+
+
 def breaking(monkeypatch, at: int, break_policy: bool) -> None:
     """From iteration `at` on, chunks return a loss, or a policy, that is not finite."""
     chunk = Program.chunk
