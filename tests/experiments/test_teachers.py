@@ -8,6 +8,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main
+from jaxrl.errors import JaxrlError
 from jaxrl.train import teachers
 from jaxrl.train.saved import open_policy
 
@@ -71,6 +72,12 @@ def test_medium_is_the_first_evaluation_of_a_third_of_the_last(run, monkeypatch)
 
     monkeypatch.setattr(script, "load_run", lambda folder: Told())
     assert script.chosen(run) == {"medium": 4, "expert": 6}
+
+
+def test_without_any_it_is_said_how_to_make_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(teachers, "ROOT", tmp_path)
+    with pytest.raises(JaxrlError, match=r"no teachers are there. python experiments/teachers.py"):
+        teachers.located("teacher:Hopper-v5/expert")
 
 
 @pytest.mark.parametrize("name", teachers.names())

@@ -3,15 +3,15 @@
     jaxrl eval teacher:Hopper-v5/expert
     jaxrl collect teacher:Hopper-v5/medium --episodes 10 --output hopper.npz
 
-Each is a run folder with the policy, its critics and nothing else. experiments/teachers.py trains
-them and writes them here; their scores are in experiments/results/teachers.md.
+Each is a run folder with the policy, its critics and nothing else. `python experiments/teachers.py`
+trains them, writes them here, and their scores into experiments/results/teachers.md.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jaxrl.errors import unknown
+from jaxrl.errors import JaxrlError, unknown
 
 PREFIX = "teacher:"
 ROOT = Path(__file__).parent
@@ -31,6 +31,8 @@ def located(run: Path | str) -> Path:
     """The run folder that is meant: a teacher's where one is named, else `run` itself."""
     if not is_teacher(run):
         return Path(run)
+    if not names():
+        raise JaxrlError(f"{run}: no teachers are there. python experiments/teachers.py makes them.")
     name = str(run).removeprefix(PREFIX)
     if name not in names():
         raise unknown("teacher", name, names())
