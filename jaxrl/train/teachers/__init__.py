@@ -32,7 +32,8 @@ def located(run: Path | str) -> Path:
     if not is_teacher(run):
         return Path(run)
     if not names():
-        raise JaxrlError(f"{run}: no teachers are there. python experiments/teachers.py makes them.")
+        makes = "python experiments/teachers.py makes them"
+        raise JaxrlError(f"{run}: no teachers are there. {makes}.")
     name = str(run).removeprefix(PREFIX)
     if name not in names():
         raise unknown("teacher", name, names())
