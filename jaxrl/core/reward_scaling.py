@@ -63,5 +63,7 @@ def scale(
     variance = scaler.moments.variance
     factor = jnp.where(variance > EPSILON, jax.lax.rsqrt(variance + EPSILON), 1.0)
     largest = jnp.where(scaler.moments.count > 0, LARGEST, jnp.inf)
-    scaled = jnp.clip(reward * factor, -largest, largest)
+    # Clipped first: the product then meets the sums that it goes into as it always has, and where
+    # nothing is clipped their bits are those without a clip.
+    scaled = jnp.clip(reward, -largest / factor, largest / factor) * factor
     return RewardScaler(running, moments.update(scaler.moments, returns, axis_name)), scaled
