@@ -81,8 +81,8 @@ def check_episodes(env: Environment, agent: Agent, episodes: int, members: int) 
         )
 
     def begin(key: Key) -> PyTree:
-        policy = agent.init(key)
-        return play_begin(env, agent, policy, key, episodes)
+        key_policy, key_play = jax.random.split(key)
+        return play_begin(env, agent, agent.init(key_policy), key_play, episodes)
 
     begun = jax.eval_shape(begin, jax.random.key(0))
     _check_memory(
