@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.config import check
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import (
@@ -221,27 +222,26 @@ def test_a_cnn_without_a_grid_is_refused(shape):
     )
 
 
+def test_a_deviation_that_depends_is_learned():
+    with pytest.raises(JaxrlError, match="state_dependent_std is True, .* with train_std=True"):
+        check(NetworkConfig(train_std=False, state_dependent_std=True))
+
+
 @pytest.mark.parametrize("name", ["squash_actions", "state_dependent_std"])
 @pytest.mark.parametrize("space", [Discrete(2), MultiDiscrete((2, 3))])
 def test_continuous_options_are_refused_for_discrete_actions(name, space):
     with pytest.raises(
-        JaxrlError, match=f"{name} is for continuous actions, but this environment has .*Discrete"
+        JaxrlError, match=f"{name} is True, but is for continuous actions, and .* has .*Discrete"
     ):
         check_network(NetworkConfig(**{name: True}), Box(0, 1, (4,)), space)
 
 
-def test_a_fixed_deviation_is_refused_where_there_is_none_and_where_it_depends():
-    with pytest.raises(
-        JaxrlError, match="train_std=False is for continuous actions, but this environment has Disc"
-    ):
-        check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Discrete(2))
-    with pytest.raises(JaxrlError, match="state_dependent_std is True and train_std is False"):
-        check_network(
-            NetworkConfig(train_std=False, state_dependent_std=True),
-            Box(0, 1, (4,)),
-            Box(-1, 1, (1,)),
-        )
-    check_network(NetworkConfig(train_std=False), Box(0, 1, (4,)), Box(-1, 1, (1,)))
+def test_a_fixed_deviation_is_refused_where_there_is_none():
+    for changes in ({"train_std": False}, {"initial_log_std": -1.0}):
+        (name,) = changes
+        with pytest.raises(JaxrlError, match=f"{name} is .*, but is for continuous actions"):
+            check_network(NetworkConfig(**changes), Box(0, 1, (4,)), Discrete(2))
+        check_network(NetworkConfig(**changes), Box(0, 1, (4,)), Box(-1, 1, (1,)))
 
 
 def test_squashing_is_refused_without_bounds_to_squash_to():
