@@ -55,7 +55,8 @@ UNBOUND = {
     "return_low": -20.0,
     "return_high": 20.0,
 }
-SETTINGS = {"deep_stepmix": UNBOUND}
+# A round of it holds whole episodes.
+SETTINGS = {"deep_stepmix": UNBOUND | {"num_steps": 20}}
 INPUTS = {
     "deep_stepmix": lambda env: {
         "baseline": actor(lambda observation, key: env.action_space.sample(key))
