@@ -141,6 +141,7 @@ def test_results_are_written(record, tmp_path, monkeypatch):
         ("inputs", "inputs"),
         ("log_checkpoints", "log_checkpoints"),
         ("log_checkpoints_short", "log_checkpoints"),
+        ("log_checkpoints_td3", "log_checkpoints"),
         ("memory_cpu1", "memory"),
         ("mujoco_cpu2", "mujoco_report"),
         ("mutants", "mutants"),
