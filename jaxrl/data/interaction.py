@@ -29,6 +29,7 @@ from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import scale_action, unscale_action
+from jaxrl.nn.q_networks import action_size
 from jaxrl.types import (
     Array,
     Budget,
@@ -260,10 +261,11 @@ class Interaction:
     def _random_action(self, vector: VectorState, key: Key) -> Array:
         """Uniform actions [N, d] in [-1, 1], each of which is held for some steps."""
         space = self.vector.env.action_space
-        held = unscale_action(vector.action, space)
-        drawn = jax.random.uniform(key, held.shape, minval=-1.0, maxval=1.0)
+        shape = (self.vector.num_envs, action_size(space))
+        drawn = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
         if self.warm_up_hold == 1:
             return drawn
+        held = unscale_action(vector.action, space)
         return jnp.where((vector.clock % self.warm_up_hold == 0)[:, None], drawn, held)
 
     def _check_values(
