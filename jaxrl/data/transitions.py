@@ -20,7 +20,23 @@ class Batch:
     """
 
     observation: PyTree  # s_t, [B, ...]
-    action: Array  # a_t, float32 [B, d], in units where [-1, 1] spans the action space
+    action: Array  # a_t, float32 [B, d], in units where [-1, 1] spans the space; int32 if Discrete
     reward: Array  # r_t + γ r_{t+1} + … + γ^{m-1} r_{t+m-1}, float32 [B]
     discount: Array  # γ^m, or 0 after a termination, float32 [B]
     next_observation: PyTree  # s_{t+m}, before any reset, [B, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Windows:
+    """B stretches of K steps in a row, each inside of one episode, as sequence models read them.
+
+    A stretch that its episode's end cuts short is filled up on the right with its last step.
+    """
+
+    observation: PyTree  # s_t, [B, K, ...]
+    action: Array  # a_t, as in a Batch, [B, K, ...]
+    reward: Array  # r_t, float32 [B, K]
+    return_to_go: Array  # r_t + r_{t+1} + … to the end of the episode, float32 [B, K]
+    step: Array  # t, counted from the beginning of the episode, int32 [B, K]
+    valid: Array  # bool [B, K]: not filled up

@@ -13,11 +13,14 @@ import jax.numpy as jnp
 from jaxrl.config import ON, configuration, option, size
 from jaxrl.core.distributions import TanhNormal
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.torsos import ACTIVATIONS
+from jaxrl.nn.torsos import ACTIVATIONS, dense
 from jaxrl.types import Array, Box, Key, PyTree, Space
 
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
 LOG_STD_RANGE = (-5.0, 2.0)
+# Of orthogonal weights.
+HIDDEN_GAIN = math.sqrt(2.0)
+LAST_GAIN = 1.0
 
 
 @configuration
@@ -26,10 +29,13 @@ class QNetworkConfig:
 
     hidden_sizes: tuple[int, ...] = size((256, 256))
     """Units of each hidden layer."""
-    activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option(
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu", "mish"] = option(
         "relu", needs={"hidden_sizes": ON}
     )
     """Nonlinearity between layers."""
+    initialization: Literal["torch", "orthogonal"] = option("torch")
+    """First weights: uniform in ±1/√inputs, as PyTorch draws them, biases too; or orthogonal of
+    gain √2 in hidden layers and 1 in the last one, with zero biases."""
     layer_norm: bool = option(False, needs={"hidden_sizes": ON})
     """Normalise each hidden layer of the critics over its units, before the nonlinearity."""
     num_critics: int = size(2)
@@ -43,7 +49,7 @@ def uniform_fan_in(key: Key, shape: Sequence[int], dtype: type = jnp.float32) ->
 
 
 class QLayers(nn.Module):
-    """Hidden layers and a linear one of `width` outputs, with PyTorch's initial weights."""
+    """Hidden layers and a linear one of `width` outputs."""
 
     config: QNetworkConfig
     width: int
@@ -59,13 +65,15 @@ class QLayers(nn.Module):
             )
         activation = ACTIVATIONS[self.config.activation]
         for units in self.config.hidden_sizes:
-            features = self._linear(features, units)
+            features = self._linear(features, units, HIDDEN_GAIN)
             if self.layer_norm:
                 features = nn.LayerNorm()(features)
             features = activation(features)
-        return self._linear(features, self.width)
+        return self._linear(features, self.width, LAST_GAIN)
 
-    def _linear(self, features: Array, units: int) -> Array:
+    def _linear(self, features: Array, units: int, gain: float) -> Array:
+        if self.config.initialization == "orthogonal":
+            return dense(units, gain)(features)
         bound = 1.0 / math.sqrt(features.shape[-1])
         return nn.Dense(
             units,

@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "swish": nn.swish,
     "gelu": nn.gelu,
     "elu": nn.elu,
+    "mish": jax.nn.mish,
 }
 
 
