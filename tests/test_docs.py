@@ -19,6 +19,7 @@ import pytest
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.cli import dataset
 from jaxrl.cli import train as command
 from jaxrl.config import field_names
 from jaxrl.envs import registry
@@ -151,6 +152,9 @@ def parse_only(monkeypatch):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect", "environments"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
+    kinds = {name: kind for name, (kind, _) in dataset.COMMANDS.items()}
+    nothing = {name: (kind, lambda given: None) for name, kind in kinds.items()}
+    monkeypatch.setattr(dataset, "COMMANDS", nothing)
 
 
 def needs_another_package(arguments):

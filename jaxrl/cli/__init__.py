@@ -34,13 +34,14 @@ USAGE = """usage: jaxrl COMMAND ...
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
   collect RUN               record episodes with their states  jaxrl collect runs/mine
   envs [TEXT]               list the environments              jaxrl envs minatar
+  dataset COMMAND           list, build and convert datasets   jaxrl dataset list
 
 jaxrl COMMAND --help explains a command.
 jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # Those that do more than print: they go on where nobody reads.
-WORKING = ("train", "sweep", "resume", "plot", "render", "collect")
+WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "dataset")
 
 # The module and the function behind each command.
 COMMANDS = {
@@ -52,6 +53,7 @@ COMMANDS = {
     "render": ("draw", "render"),
     "collect": ("collect", "collect"),
     "envs": ("envs", "environments"),
+    "dataset": ("dataset", "dataset"),
 }
 
 
