@@ -1,4 +1,4 @@
-"""The contextual bandit: its regret is exact, its noise is as large as it says."""
+"""Bandits: the regret of the contextual one is exact, of four modes one pays."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import registry
-from jaxrl.envs.suites.bandit import INNER, OUTER, fixed_states
+from jaxrl.envs.suites.bandit import INNER, MODES, OUTER, fixed_states
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import scale_action
 
@@ -72,3 +72,29 @@ def test_its_options_are_numbers_that_can_be_swept():
         JaxrlError, match="unknown option of bandit/contextual 'nose'. Did you mean noise"
     ):
         registry.make("bandit/contextual", nose=1)
+
+
+def test_one_of_four_modes_pays_and_their_mean_does_not():
+    env = registry.make("bandit/four-modes")
+    rewards = [float(env.expected_reward(jnp.asarray(mode))) for mode in (*MODES, MODES.mean(0))]
+    np.testing.assert_allclose(rewards, [0, 0, 0, 1, 0], atol=1e-6)
+    near = float(env.expected_reward(jnp.array([0.8, -0.6])))  # one width away
+    assert near == pytest.approx(np.exp(-0.5), rel=1e-5)
+    state, observation = env.reset(jax.random.key(0))
+    _, timestep = env.step(jax.random.key(1), state, jnp.asarray(MODES[3]))
+    assert (float(timestep.reward), bool(timestep.terminated), float(observation[0])) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("width", [0.2, 0.7])
+def test_what_uniform_actions_earn_on_four_modes_is_an_integral(width):
+    env = registry.make("bandit/four-modes", width=width)
+    side = (np.arange(1000) + 0.5) / 500 - 1
+    grid = jnp.asarray(np.stack(np.meshgrid(side, side), axis=-1), jnp.float32)
+    random, best = env.reference_scores
+    assert random == pytest.approx(float(env.expected_reward(grid).mean()), rel=1e-3) and best == 1
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0])
+def test_a_width_is_positive(width):
+    with pytest.raises(JaxrlError, match=r"width is .*, but must lie in \(0, inf\]"):
+        registry.make("bandit/four-modes", width=width)

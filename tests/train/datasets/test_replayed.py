@@ -1,0 +1,51 @@
+"""Datasets from replay buffers: episodes again, up to the evaluation that was good enough."""
+
+import numpy as np
+import pytest
+
+from jaxrl.data.recorded import describe
+from jaxrl.data.replay import Row
+from jaxrl.train import datasets
+from jaxrl.train.datasets.parts.replayed import Trained, episodes_of
+from jaxrl.types import Box
+
+
+def rows(terminated, truncated, environment):
+    number = np.arange(len(environment), dtype=np.float32)
+    return Row(
+        observation=number[:, None],
+        action=number[:, None] / len(number),
+        reward=number,
+        terminated=np.array(terminated, bool),
+        truncated=np.array(truncated, bool),
+        final_observation=number[:, None] + 2,
+        origin=np.full(len(number), -1, np.int32),
+        environment=np.array(environment, np.int32),
+    )
+
+
+def test_the_rows_of_each_environment_become_its_episodes():
+    held = rows([0, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 1])
+    recorded = episodes_of(held, Box(-2.0, 2.0, (1,)), describe("it", "by hand"))
+    recorded.check()
+    assert recorded.reward.tolist() == [0, 2, 4, 1, 3, 5]
+    assert recorded.length.tolist() == [2, 1, 1, 2]
+    assert recorded.terminated.tolist() == [0, 1, 0, 0, 0, 0]
+    assert recorded.truncated.tolist() == [0, 0, 1, 1, 0, 1]  # the last rows are where it stopped
+    assert recorded.final_observation.ravel().tolist() == [4, 6, 3, 7]
+    np.testing.assert_allclose(recorded.action.ravel(), np.array([0, 2, 4, 1, 3, 5]) / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(-10.0, 2), (-1.0, 4), (0.0, 6)])
+def test_rows_are_kept_until_it_was_good_enough(wanted, kept):
+    held = rows([0] * 6, [0] * 6, [0] * 6)
+    run = Trained(held, np.array([0, 2, 4, 6]), np.array([-20.0, -5.0, -1.0, -3.0]))
+    assert len(run.until(wanted).reward) == kept
+
+
+def test_a_pendulum_is_recorded_while_it_learns():
+    recorded = datasets.build("pendulum-medium-replay", small=True)
+    assert recorded.about["environment"] == "Pendulum-v1" and len(recorded) <= 2_000
+    assert np.all(recorded.length[:-1] == 200) and recorded.truncated[recorded.ends].all()
+    assert np.abs(recorded.action).max() <= 2.0 and recorded.action.std() > 0.5
+    assert len(recorded.length) == -(-len(recorded) // 200)
