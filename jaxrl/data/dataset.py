@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxrl.core.moments import Moments
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
+from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import unscale_action
 from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
@@ -179,6 +181,18 @@ class Dataset:
         return leaf.at[place].get(mode="promise_in_bounds")
 
 
+def environment_of(dataset: PathLike | str) -> tuple[str, dict[str, Any]]:
+    """The id and the options of the environment that a dataset says it was made in."""
+    from jaxrl.data import formats, store
+
+    about = formats.read_any(store.located(str(dataset))).about
+    if not about["environment"]:
+        raise JaxrlError(
+            f"dataset {dataset} does not say which environment it is of: give it, --env ID."
+        )
+    return about["environment"], about["environment_options"]
+
+
 def returns_to_go(reward: np.ndarray, end: np.ndarray, episode: np.ndarray) -> np.ndarray:
     """What each row and those after it in its episode earn, undiscounted, float64 [N].
 
@@ -217,7 +231,10 @@ def _reference_scores(recorded: Recorded) -> Array:
 
 
 def _check_rows(recorded: Recorded, env: Environment) -> None:
-    """Refuse rows that are not of the environment's spaces."""
+    """Refuse rows that are not of the environment, or not of its spaces."""
+    made_in, name = recorded.about["environment"], _name(env)
+    if made_in and name and made_in != name:
+        raise JaxrlError(f"it is of {made_in}, but the environment is {name}.")
     if len(recorded.reward) > MOST_ROWS:
         raise JaxrlError(
             f"it has {len(recorded.reward)} rows, but they are counted up to {MOST_ROWS}."
@@ -242,6 +259,14 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
     _check_actions(recorded.action, env.action_space)
+
+
+def _name(env: Environment) -> str:
+    """The id of an environment; empty of one that `jaxrl.make` has not made."""
+    try:
+        return name_of(env)[0]
+    except JaxrlError:
+        return ""
 
 
 def _check_actions(action: np.ndarray, space: Space) -> None:
