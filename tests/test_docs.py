@@ -145,6 +145,8 @@ def parse_only(monkeypatch):
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
+    for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
+        saved[algorithm] = {"dataset": Input(None, sha256="")}
     monkeypatch.setattr(
         building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
     )

@@ -114,12 +114,16 @@ class Dataset:
         """
         row = self._draw(key, batch_size, best)
         action = self._read(self.action, row)
+        next_action = self._read(self.action, self._next_row(row))
         return Batch(
             observation=self._read(self.observation, row),
             action=_as_learned(action, action_space),
             reward=self._read(self.reward, row),
             discount=jnp.where(self._read(self.terminated, row), 0.0, gamma),
             next_observation=self._next_observation(row),
+            # Whoever does not read it does not pay for it: it is compiled away.
+            next_action=_as_learned(next_action, action_space),
+            next_acted=~self._is_last(row),
         )
 
     def windows(
@@ -159,12 +163,18 @@ class Dataset:
 
     def _next_observation(self, row: Array) -> Array:
         """What the actions of these rows led to."""
-        episode = self._read(self.episode, row)
-        is_last = row == self._read(self.end, episode) - 1
-        following = self._read(self.observation, jnp.minimum(row + 1, self.num_rows - 1))
-        final = self._read(self.final_observation, episode)
+        following = self._read(self.observation, self._next_row(row))
+        final = self._read(self.final_observation, self._read(self.episode, row))
         axes = tuple(range(row.ndim, following.ndim))
-        return jnp.where(jnp.expand_dims(is_last, axes), final, following)
+        return jnp.where(jnp.expand_dims(self._is_last(row), axes), final, following)
+
+    def _is_last(self, row: Array) -> Array:
+        """Whether these rows are the last ones of their episodes."""
+        return row == self._read(self.end, self._read(self.episode, row)) - 1
+
+    def _next_row(self, row: Array) -> Array:
+        """The rows after these; after the last of all there is none, and it is its own."""
+        return jnp.minimum(row + 1, self.num_rows - 1)
 
     @staticmethod
     def _read(leaf: Array, place: Array) -> Array:
