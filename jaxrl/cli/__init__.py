@@ -83,6 +83,11 @@ def _main(name: str, words: list[str]) -> int:
 
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
+    from jaxrl.cli.surroundings import refused_xla_flags, why
+
+    if cause := refused_xla_flags():
+        sys.stderr.write(f"error: {printable(cause)}\n")
+        return 2
     from jaxrl.train.signals import StopSignals
 
     prepare_process()
@@ -95,8 +100,6 @@ def _main(name: str, words: list[str]) -> int:
         except Exception as error:
             # What was interrupted may fail in its own way: an import, or a callback of JAX.
             if not stop.requested():
-                from jaxrl.cli.surroundings import why
-
                 if (cause := why(error)) is None:
                     raise
                 sys.stderr.write(f"error: {printable(cause)}\n")

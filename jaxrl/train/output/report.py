@@ -175,8 +175,8 @@ def collect(
     check_writable(target)
     asked = () if mode is None else (mode,)
     saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
-    with console.progress(saved.env.horizon, num_episodes) as bar:
-        found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.update)
+    with console.playing() as bar:
+        found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.evaluating)
     data = found.data()
     write_atomically(target, data)
     returns = found.episode_returns
