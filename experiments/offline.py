@@ -29,12 +29,18 @@ if __name__ == "__main__":
 from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, sections, table
 from training import is_finished, request, train_or_resume
 
+from jaxrl.analysis.maze import plot_maze
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.config import flatten, override
-from jaxrl.data import store
+from jaxrl.data import formats, store
+from jaxrl.data.formats import own
+from jaxrl.envs.registry import make
+from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
+from jaxrl.train.recorder import record
+from jaxrl.train.saved import open_policy
 
 MAZES = ("pointmaze-large-stitch", "pointmaze-large-navigate", "pointmaze-large-explore")
 DATASETS = {"bandit-2d": "bandit/four-modes"} | dict.fromkeys(MAZES, "maze/point-large")
@@ -46,6 +52,7 @@ SHARED: dict[str, Any] = {
     "learning_rate": 1e-3,
     "critic_learning_rate": 1e-3,
     "tau": 0.02,
+    "normalize_observations": True,
 }
 QUICK = {"total_updates": 1000}
 SEEDS, TUNING_SEEDS = 5, 2
@@ -69,7 +76,7 @@ METHODS = {
     "bc": Method("BC", "bc", {}),
     "best_bc": Method("10 % BC", "bc", {"best_fraction": 0.1}),
     "td3_bc": Method("TD3+BC", "td3_bc", {"alpha": 2.5}, "alpha", (0.5, 2.5, 10.0, 40.0)),
-    "rebrac": Method("ReBRAC", "rebrac", {}, "actor_bc", (0.01, 0.03, 0.1, 0.3)),
+    "rebrac": Method("ReBRAC", "rebrac", {}, "actor_penalty", (0.003, 0.01, 0.03, 0.1)),
     "iql": Method(
         "IQL",
         "iql",
@@ -77,9 +84,7 @@ METHODS = {
         "inverse_temperature",
         (3.0, 10.0, 30.0, 100.0),
     ),
-    "fql": Method(
-        "FQL", "fql", {"alpha": 0.3, "normalize_q": True}, "alpha", (0.1, 0.3, 1.0, 3.0)
-    ),
+    "fql": Method("FQL", "fql", {"alpha": 0.3, "normalize_q": True}, "alpha", (0.1, 0.3, 1.0, 3.0)),
     "dql": Method("DQL", "dql", GENERATIVE | {"eta": 0.5}, "eta", (0.1, 0.5, 2.0, 10.0)),
     "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 0.5}, "eta", (0.1, 0.5, 2.0, 10.0)),
 }
@@ -142,9 +147,11 @@ def measured(run: Experiment, folder: Path, console: Console) -> dict[str, Any]:
 
 def ensure_built(dataset: str, console: Console) -> None:
     """Build a dataset of ours, if it is not there."""
-    if not (store.root() / f"{dataset}.npz").exists():
+    path = store.place(dataset)
+    if not path.exists():
         console.note(f"building {dataset}")
-        build_and_save(dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        formats.write_as(own.NAME, path, datasets.build(dataset))
 
 
 def score(folder: Path) -> dict[str, Any]:

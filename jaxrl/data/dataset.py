@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core.moments import Moments
+from jaxrl.data import formats, store
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
@@ -69,8 +70,6 @@ class Dataset:
     @classmethod
     def read(cls, path: PathLike | str, env: Environment) -> Dataset:
         """The dataset of that name, "minari:ID" or path, if `env` could have made it."""
-        from jaxrl.data import formats, store
-
         return cls.of(formats.read_any(store.located(str(path))), env)
 
     @classmethod
@@ -183,8 +182,6 @@ class Dataset:
 
 def environment_of(dataset: PathLike | str) -> tuple[str, dict[str, Any]]:
     """The id and the options of the environment that a dataset says it was made in."""
-    from jaxrl.data import formats, store
-
     about = formats.read_any(store.located(str(dataset))).about
     if not about["environment"]:
         raise JaxrlError(
