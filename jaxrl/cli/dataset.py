@@ -112,12 +112,14 @@ def show_list(given: List) -> None:
     known = datasets.names()
     for name in sorted({*store.stored(), *known}):
         path = store.place(name)
-        here = _outline(path) if path.exists() else {"here": f"jaxrl dataset build {name}"}
+        here = _outline(path) if path.exists() else {"here": "no"}
         what = datasets.summary(name) if name in known else ""
         rows.append({"dataset": name, **here, "what": what})
     console = options.console_of(quiet=False)
     console.note(f"datasets in {store.root()}")
     console.summary(rows)
+    if missing := [name for name in known if not store.place(name).exists()]:
+        console.note(f"what is not here can be built: jaxrl dataset build {missing[0]}")
 
 
 def _outline(path: Path) -> dict[str, Any]:
@@ -170,7 +172,8 @@ def info(given: Info) -> None:
     """Print what is in a dataset, a fact per line."""
     path, recorded = _read(given.dataset)
     console = options.console_of(quiet=False)
-    for label, text in (*_facts(path, recorded), *_pairs(recorded, given)):
+    facts = [*_facts(path, recorded), *_scores(recorded), *_pairs(recorded, given)]
+    for label, text in (*facts, *_more(recorded)):
         console.note(f"{label:<18}{text}")
 
 
@@ -270,11 +273,6 @@ def _facts(path: Path, recorded: Recorded) -> Iterator[tuple[str, str]]:
     yield "episodes end", _ends(recorded)
     yield "observations", _array(recorded.observation)
     yield "actions", _array(recorded.action)
-    yield from _scores(recorded)
-    for key, value in about.items():
-        if key not in DESCRIBED and isinstance(value, str | int | float):
-            yield key.replace("_", " "), f"{value}"
-    yield "sha256", recorded.sha256
 
 
 def _ends(recorded: Recorded) -> str:
@@ -309,6 +307,14 @@ def _pairs(recorded: Recorded, given: Info) -> Iterator[tuple[str, str]]:
         _, reference = _read(given.reference)
         share = quality.coverage(recorded, reference)
         yield "SACo", f"{share:.4f} of the different ones of {given.reference}"
+
+
+def _more(recorded: Recorded) -> Iterator[tuple[str, str]]:
+    """What else a dataset says of itself in numbers or words, and its checksum."""
+    for key, value in recorded.about.items():
+        if key not in DESCRIBED and isinstance(value, str | int | float):
+            yield key.replace("_", " "), f"{value}"
+    yield "sha256", recorded.sha256
 
 
 def _extent(values: np.ndarray) -> str:
