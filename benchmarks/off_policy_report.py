@@ -33,16 +33,16 @@ def text(record: dict[str, Any]) -> str:
         f"{record['seconds']:g} s {CLOCKS[record['clock']]}; in brackets the least and the "
         "greatest. Ratios are of the same round.",
         PINNED,
-        markdown([line for row in record["cases"] for line in _lines(row)]),
+        markdown([line for row in record["cases"] for line in comparisons(row)]),
     ]
     bounds = [row for row in record["cases"] if "steps_per_second" in _of(row, "bound")]
     parts += [_bound(row) for row in bounds]
     parts.append(DIFFERENCES)
     parts.append("Seconds to build, compile and take the random first steps:")
-    parts.append(markdown([_startup(row) for row in record["cases"]]))
+    parts.append(markdown([startup(row) for row in record["cases"]]))
     device, *notes = remarks(record, [])
-    notes += _failures(record)
-    return sections(*parts, *_settings(record["cases"]), device, "\n".join(notes))
+    notes += failures(record)
+    return sections(*parts, *settings_of(record["cases"]), device, "\n".join(notes))
 
 
 def _of(row: dict[str, Any], name: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _of(row: dict[str, Any], name: str) -> dict[str, Any]:
     return row["systems"].get(name, {})
 
 
-def _lines(row: dict[str, Any]) -> list[dict[str, str | None]]:
+def comparisons(row: dict[str, Any]) -> list[dict[str, str | None]]:
     """The lines of a case, one for each contender beside jaxrl."""
     lines: list[dict[str, str | None]] = []
     for name in row["systems"]:
@@ -95,14 +95,14 @@ def _bound(row: dict[str, Any]) -> str:
     )
 
 
-def _startup(row: dict[str, Any]) -> dict[str, str | None]:
+def startup(row: dict[str, Any]) -> dict[str, str | None]:
     """A line of start-up times."""
     found = {name: result.get("startup_seconds") for name, result in row["systems"].items()}
     cells = {name: None if seconds is None else f"{seconds:.1f}" for name, seconds in found.items()}
     return {"training": row["title"]} | cells
 
 
-def _settings(rows: list[dict[str, Any]]) -> list[str]:
+def settings_of(rows: list[dict[str, Any]]) -> list[str]:
     """The settings of every case, those that all share said once."""
     if not rows:
         return []
@@ -124,7 +124,7 @@ def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _failures(record: dict[str, Any]) -> list[str]:
+def failures(record: dict[str, Any]) -> list[str]:
     """Contenders that could not be timed."""
     return [
         f"- {name} failed in {row['title']}: {result['error']}"

@@ -25,6 +25,7 @@ REQUIREMENTS = {
         "mujoco==4.0.0",
     ),
     "envpool": ("envpool==1.2.5",),
+    "torch": ("torch==2.14.1", "d3rlpy==2.8.1"),
 }
 
 

@@ -22,6 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+# Scripts draw into files alone, as `jaxrl` does (jaxrl.cli.prepare_process): MPLBACKEND may name a
+# notebook's window that is not there, and then nothing begins that imports matplotlib.
+os.environ["MPLBACKEND"] = "agg"
+
 import tyro
 from matplotlib.axes import Axes
 

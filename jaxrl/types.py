@@ -10,6 +10,8 @@ names there, one for each meaning:
     P    parameters, as one vector       J  candidate policies, as core.safety has them
     D    coordinates of an action        K  functions of the state
     C    critics of an ensemble
+    L    tokens of a sequence            Z  numbers in the state of each channel
+    E    channels of a sequence's layer  G  heads, of F channels each
     *B   the axes of a batch, any number of them: rows, or environments, or none
 """
 

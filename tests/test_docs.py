@@ -19,6 +19,7 @@ import pytest
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
+from jaxrl.cli import dataset
 from jaxrl.cli import train as command
 from jaxrl.config import field_names
 from jaxrl.envs import registry
@@ -144,6 +145,8 @@ def parse_only(monkeypatch):
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
+    for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
+        saved[algorithm] = {"dataset": Input(None, sha256="")}
     monkeypatch.setattr(
         building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
     )
@@ -151,6 +154,9 @@ def parse_only(monkeypatch):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect", "environments"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
+    kinds = {name: kind for name, (kind, _) in dataset.COMMANDS.items()}
+    nothing = {name: (kind, lambda given: None) for name, kind in kinds.items()}
+    monkeypatch.setattr(dataset, "COMMANDS", nothing)
 
 
 def needs_another_package(arguments):

@@ -4,7 +4,7 @@ An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name,
 `NAME(env, config, …) -> Algorithm`, whose `config` argument is annotated with its configuration
 class, and `NAME_agent(env, config) -> Agent`, which acts with its policies and needs nothing that
 training reads. Its tuned settings, if any, are in `jaxrl/algos/tuned/NAME.toml`: a table per
-environment id, each entry a field of the configuration, by flat name.
+environment id or dataset, each entry a field of the configuration, by flat name.
 """
 
 from __future__ import annotations
@@ -116,6 +116,10 @@ def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(path.read_text()) if path.is_file() else {}
 
 
-def tuned(name: str, environment_id: str) -> dict[str, Any]:
-    """Settings tuned for one environment, by flat field name; empty where there are none."""
-    return dict(_tuned_table(name).get(environment_id, {}))
+def tuned(name: str, environment_id: str, dataset: str = "") -> dict[str, Any]:
+    """Settings tuned for an environment, and over these for a dataset, by flat field name.
+
+    Empty where there are none.
+    """
+    table = _tuned_table(name)
+    return {**table.get(environment_id, {}), **(table.get(dataset, {}) if dataset else {})}

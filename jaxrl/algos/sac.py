@@ -37,6 +37,7 @@ from jaxrl.nn.q_networks import (
     SquashedGaussianActor,
     action_size,
     check_spaces,
+    ensemble_loss,
     ensemble_values,
 )
 from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
@@ -239,8 +240,7 @@ class SAC:
         goal = clipped_double_q(batch.reward, batch.discount, next_values)
 
         def loss_of(params: PyTree) -> tuple[Array, Array]:
-            q = ensemble_values(critic, params, batch.observation, batch.action)
-            return jnp.sum(jnp.mean(jnp.square(q - goal[None]), axis=1)), jnp.mean(q)
+            return ensemble_loss(critic, params, batch.observation, batch.action, goal)
 
         (loss, q), gradient = jax.value_and_grad(loss_of, has_aux=True)(policy.critic)
         gradient = self.shards.mean(gradient)

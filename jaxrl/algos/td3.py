@@ -33,6 +33,7 @@ from jaxrl.nn.q_networks import (
     QNetworkConfig,
     action_size,
     check_spaces,
+    ensemble_loss,
     ensemble_values,
     first_value,
 )
@@ -40,14 +41,12 @@ from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
 
 
 @configuration
-class TD3Config(InteractionConfig):
-    """Settings of TD3. Real numbers are traced: a sweep over them compiles once.
+class TwinDelayedConfig:
+    """Settings of TD3's gradient steps, wherever transitions come from.
 
     Noise is in units where [-1, 1] spans the action space.
     """
 
-    warm_up: int = size(25_000, 0)
-    """Transitions, over all environments, of random actions before the first gradient step."""
     policy_delay: int = size(2)
     """Gradient steps of the critics for each one of the actor and of the targets."""
     learning_rate: float = number(3e-4, 0)
@@ -56,14 +55,22 @@ class TD3Config(InteractionConfig):
     """Adam's step size, of the critics."""
     tau: float = number(0.005, 0, 1)
     """Share of the way that the target networks go to the trained ones."""
-    exploration_noise: float = number(0.1, 0)
-    """Deviation of the noise on actions while training."""
     target_noise: float = number(0.2, 0)
     """Deviation of the noise on the target policy's actions."""
     target_noise_clip: float = number(0.5, 0, infinite=True, needs={"target_noise": ON})
     """Most that this noise may change an action."""
     network: QNetworkConfig = nested(QNetworkConfig())
     """Layers of the actor and of the critics."""
+
+
+@configuration
+class TD3Config(TwinDelayedConfig, InteractionConfig):
+    """Settings of TD3. Real numbers are traced: a sweep over them compiles once."""
+
+    warm_up: int = size(25_000, 0)
+    """Transitions, over all environments, of random actions before the first gradient step."""
+    exploration_noise: float = number(0.1, 0)
+    """Deviation of the noise on actions while training."""
 
 
 @jax.tree_util.register_dataclass
@@ -122,7 +129,7 @@ def td3(
     return OffPolicy(interaction, agent, learns).algorithm(config.total_steps)
 
 
-def make_networks(env: Environment, config: TD3Config) -> Networks:
+def make_networks(env: Environment, config: TwinDelayedConfig) -> Networks:
     """The actor and the critic that the configuration describes."""
     event_ndim = len(env.observation_space.shape)
     return Networks(
@@ -135,39 +142,46 @@ def td3_agent(env: Environment, config: TD3Config, networks: Networks | None = N
     """What acts with a TD3 policy: the actor's action, or the same with exploration noise."""
     check_spaces("td3", env.observation_space, env.action_space)
     networks = networks or make_networks(env, config)
+    agent = actor_agent(env, networks, config.network.num_critics, config.normalize_observations)
+
+    def stochastic(policy: Policy, observation: Array, key: Key) -> Array:
+        action = with_noise(act(networks, policy, observation), config.exploration_noise, key)
+        return scale_action(action, env.action_space, squash=False)
+
+    return replace(agent, modes={**agent.modes, "stochastic": feed_forward(stochastic)})
+
+
+def actor_agent(
+    env: Environment, networks: Networks, num_critics: int, normalize_observations: bool
+) -> Agent:
+    """What acts by a deterministic actor, and values states by the critics beside it."""
     shape = env.observation_space.shape
 
     def init(key: Key) -> Policy:
-        actor, critic = networks.init(
-            key, config.network.num_critics, env.observation_space, env.action_space
-        )
+        actor, critic = networks.init(key, num_critics, env.observation_space, env.action_space)
         return Policy(
             actor=actor,
             critic=critic,
-            observation_moments=moments.init(shape) if config.normalize_observations else None,
+            observation_moments=moments.init(shape) if normalize_observations else None,
         )
-
-    def act(policy: Policy, observation: Array) -> Array:
-        action: Array = networks.actor.apply(
-            policy.actor, normalize_if_kept(policy.observation_moments, observation)
-        )
-        return action
 
     def deterministic(policy: Policy, observation: Array, key: Key) -> Array:
         del key
-        return scale_action(act(policy, observation), env.action_space, squash=False)
-
-    def stochastic(policy: Policy, observation: Array, key: Key) -> Array:
-        action = with_noise(act(policy, observation), config.exploration_noise, key)
-        return scale_action(action, env.action_space, squash=False)
+        return scale_action(act(networks, policy, observation), env.action_space, squash=False)
 
     def value(policy: Policy, memory: tuple, view: View, key: Key) -> Array:
         del memory, key
         observation = normalize_if_kept(policy.observation_moments, view.observation)
         return state_values(networks, policy, observation[None])[0]
 
-    modes = {"deterministic": feed_forward(deterministic), "stochastic": feed_forward(stochastic)}
-    return Agent(init=init, modes=modes, value=value)
+    return Agent(init=init, modes={"deterministic": feed_forward(deterministic)}, value=value)
+
+
+def act(networks: Networks, policy: Policy, observation: Array) -> Array:
+    """The actor's actions, [..., d] in [-1, 1], at observations in the environment's units."""
+    observation = normalize_if_kept(policy.observation_moments, observation)
+    action: Array = networks.actor.apply(policy.actor, observation)
+    return action
 
 
 def with_noise(action: Array, noise_std: float | Array, key: Key) -> Array:
@@ -182,10 +196,13 @@ def state_values(networks: Networks, policy: Policy, observation: Array) -> Arra
 
 
 @dataclass(frozen=True)
-class TD3:
-    """What is done with a learner, over the configuration and the networks."""
+class TwinDelayed:
+    """Gradient steps of critics and, less often, of a deterministic actor and of the targets.
 
-    config: TD3Config
+    What the critics learn is `goal`, and what the actor descends is `actor_loss`.
+    """
+
+    config: TwinDelayedConfig
     networks: Networks
     shards: Shards = SINGLE
 
@@ -199,11 +216,6 @@ class TD3:
             gradient_steps=jnp.zeros((), jnp.int32),
         )
 
-    def explore(self, learner: Learner, view: View, key: Key) -> tuple[Array, Array]:
-        """Actions of N environments, [N, d] in [-1, 1], and no bonus."""
-        action = self.networks.actor.apply(learner.policy.actor, view.observation)
-        return with_noise(action, self.config.exploration_noise, key), jnp.zeros(len(action))
-
     def value(self, learner: Learner, observation: Array, key: Key) -> Array:
         """What the critics expect of the policy, [N]."""
         del key
@@ -213,37 +225,58 @@ class TD3:
         """One gradient step of the critics and, where it is due, one of actor and targets."""
         learner, seen = self._update_critic(learner, batch, key)
 
-        def update_actor(_: Array, learner: Learner) -> Learner:
+        def update_actor(_: Array, carry: tuple) -> tuple[Learner, dict[str, Array]]:
+            learner, _ = carry
             return self._update_actor(learner, batch)
 
         # A real branch: decided by each member of a population, it would be computed every time.
         due = any_member(learner.gradient_steps % self.config.policy_delay == 0)
-        return jax.lax.fori_loop(0, due.astype(jnp.int32), update_actor, learner), seen
+        names = jax.eval_shape(self._update_actor, learner, batch)[1]
+        nothing = {name: jnp.zeros(()) for name in names}
+        learner, more = jax.lax.fori_loop(
+            0, due.astype(jnp.int32), update_actor, (learner, nothing)
+        )
+        return learner, seen | more
+
+    def goal(self, targets: Targets, batch: Batch, key: Key) -> Array:
+        """What every critic learns: r + γ min_k Q'_k(s', a'), a' = μ'(s') + noise; [B]."""
+        next_action = self.next_action(targets, batch, key)
+        next_values = ensemble_values(
+            self.networks.critic, targets.critic, batch.next_observation, next_action
+        )
+        return clipped_double_q(batch.reward, batch.discount, next_values)
+
+    def next_action(self, targets: Targets, batch: Batch, key: Key) -> Array:
+        """Actions near the target actor's, [B, d] in [-1, 1]."""
+        action = self.networks.actor.apply(targets.actor, batch.next_observation)
+        noise = jax.random.normal(key, action.shape)
+        return smoothed_action(
+            action, noise, self.config.target_noise, self.config.target_noise_clip
+        )
+
+    def actor_loss(
+        self, actor: PyTree, policy: Policy, batch: Batch
+    ) -> tuple[Array, dict[str, Array]]:
+        """−mean Q_1(s, μ(s)), for actions that the first critic values more; and no numbers."""
+        networks = self.networks
+        action = networks.actor.apply(actor, batch.observation)
+        q = first_value(networks.critic, policy.critic, batch.observation, action)
+        return -jnp.mean(q), {}
 
     def _update_critic(
         self, learner: Learner, batch: Batch, key: Key
     ) -> tuple[Learner, dict[str, Array]]:
-        """Every critic towards r + γ min_k Q'_k(s', μ'(s') + noise)."""
-        config, actor, critic = self.config, self.networks.actor, self.networks.critic
-        next_action = actor.apply(learner.targets.actor, batch.next_observation)
-        noise = jax.random.normal(key, next_action.shape)
-        next_action = smoothed_action(
-            next_action, noise, config.target_noise, config.target_noise_clip
-        )
-        next_values = ensemble_values(
-            critic, learner.targets.critic, batch.next_observation, next_action
-        )
-        goal = clipped_double_q(batch.reward, batch.discount, next_values)
+        """Every critic towards the goal."""
+        policy, critic = learner.policy, self.networks.critic
+        goal = self.goal(learner.targets, batch, key)
 
         def loss_of(params: PyTree) -> tuple[Array, Array]:
-            q = ensemble_values(critic, params, batch.observation, batch.action)
-            return jnp.sum(jnp.mean(jnp.square(q - goal[None]), axis=1)), jnp.mean(q)
+            return ensemble_loss(critic, params, batch.observation, batch.action, goal)
 
-        policy = learner.policy
         (loss, q), gradient = jax.value_and_grad(loss_of, has_aux=True)(policy.critic)
         gradient = self.shards.mean(gradient)
         params, optimizer = adam.descend(
-            policy.critic, gradient, learner.critic_optimizer, config.critic_learning_rate
+            policy.critic, gradient, learner.critic_optimizer, self.config.critic_learning_rate
         )
         learner = replace(
             learner,
@@ -253,21 +286,22 @@ class TD3:
         )
         return learner, {"critic_loss": loss, "q": q}
 
-    def _update_actor(self, learner: Learner, batch: Batch) -> Learner:
-        """The actor towards actions that the first critic values more; then the targets."""
-        config, networks = self.config, self.networks
-        policy, targets = learner.policy, learner.targets
+    def _update_actor(self, learner: Learner, batch: Batch) -> tuple[Learner, dict[str, Array]]:
+        """The actor down its loss; then the targets.
 
-        def loss_of(params: PyTree) -> Array:
-            action = networks.actor.apply(params, batch.observation)
-            q = first_value(networks.critic, policy.critic, batch.observation, action)
-            return -jnp.mean(q)
+        Its numbers count for the gradient steps since the last one, too: `policy_delay` times, so
+        that their means over gradient steps are those over the actor's.
+        """
+        config, policy, targets = self.config, learner.policy, learner.targets
 
-        gradient = self.shards.mean(jax.grad(loss_of)(policy.actor))
+        def loss_of(params: PyTree) -> tuple[Array, dict[str, Array]]:
+            return self.actor_loss(params, policy, batch)
+
+        gradient, seen = jax.grad(loss_of, has_aux=True)(policy.actor)
         params, optimizer = adam.descend(
-            policy.actor, gradient, learner.actor_optimizer, config.learning_rate
+            policy.actor, self.shards.mean(gradient), learner.actor_optimizer, config.learning_rate
         )
-        return replace(
+        learner = replace(
             learner,
             policy=replace(policy, actor=params),
             targets=Targets(
@@ -276,3 +310,16 @@ class TD3:
             ),
             actor_optimizer=optimizer,
         )
+        return learner, {name: config.policy_delay * value for name, value in seen.items()}
+
+
+@dataclass(frozen=True)
+class TD3(TwinDelayed):
+    """What is done with a learner, over the configuration and the networks."""
+
+    config: TD3Config
+
+    def explore(self, learner: Learner, view: View, key: Key) -> tuple[Array, Array]:
+        """Actions of N environments, [N, d] in [-1, 1], and no bonus."""
+        action = self.networks.actor.apply(learner.policy.actor, view.observation)
+        return with_noise(action, self.config.exploration_noise, key), jnp.zeros(len(action))

@@ -10,18 +10,19 @@ from matplotlib.axes import Axes
 
 from jaxrl.analysis.runs import Run
 from jaxrl.analysis.statistics import bootstrap_interval, interquartile_mean
-from jaxrl.analysis.style import FAINT, INK, PALETTE, short_number, transitions_axis
+from jaxrl.analysis.style import FAINT, INK, PALETTE, count_axis, short_number
 
 FEW_SEEDS = 10  # up to here every seed gets a thin line of its own
 
 
 class Curve(NamedTuple):
-    """Scores [K, S] of S seeds after `transitions` [K], under one name and colour."""
+    """Scores [K, S] of S seeds after `counts` [K] of a unit, under one name and colour."""
 
     label: str
-    transitions: np.ndarray
+    counts: np.ndarray
     scores: np.ndarray
     colour: Any
+    unit: str = "transitions"
 
     @property
     def end(self) -> float:
@@ -45,18 +46,12 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], thin: bool) -> None:
     """Bands beneath single seeds (where `thin`) beneath means; the first curve lies on top."""
     for depth, curve in enumerate(reversed(curves)):
         middle, low, high = intervals(curve.scores)
-        axes.fill_between(
-            curve.transitions, low, high, color=curve.colour, alpha=0.16, lw=0, zorder=2
-        )
+        axes.fill_between(curve.counts, low, high, color=curve.colour, alpha=0.16, lw=0, zorder=2)
         if thin and 1 < curve.scores.shape[1] <= FEW_SEEDS:
-            axes.plot(
-                curve.transitions, curve.scores, color=curve.colour, lw=0.6, alpha=0.35, zorder=3
-            )
+            axes.plot(curve.counts, curve.scores, color=curve.colour, lw=0.6, alpha=0.35, zorder=3)
         marker = "o" if len(middle) == 1 else None
-        axes.plot(
-            curve.transitions, middle, color=curve.colour, lw=1.9, marker=marker, zorder=4 + depth
-        )
-    transitions_axis(axes, max(curve.transitions.max() for curve in curves))
+        axes.plot(curve.counts, middle, color=curve.colour, lw=1.9, marker=marker, zorder=4 + depth)
+    count_axis(axes, max(curve.counts.max() for curve in curves), curves[0].unit)
     axes.margins(y=0.06)
     axes.set_ylim(axes.get_ylim())
 

@@ -32,17 +32,17 @@ from jaxrl.analysis.style import (
 
 
 def plot_learning_curve(run: Run, path: str | Path) -> Path:
-    """Evaluation return against transitions, in the first mode: one curve per setting."""
-    transitions, returns = _transitions(run), run.returns()
+    """Evaluation return against what the run counts, in the first mode: a curve per setting."""
+    counts, returns = _counts(run), run.returns()
     settings = run.settings
     if len(settings) == 1:
-        curves = [Curve(run.modes[0], transitions, returns[:, 0], PALETTE[0])]
+        curves = [Curve(run.modes[0], counts, returns[:, 0], PALETTE[0], run.unit)]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
         curves = []
         for h, setting in enumerate(settings):
             label = ", ".join(f"{name} {short_number(value)}" for name, value in setting.items())
-            curves.append(Curve(label, transitions, returns[:, h], colours[h]))
+            curves.append(Curve(label, counts, returns[:, h], colours[h], run.unit))
     with styled():
         figure = new_figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
         axes = figure.add_subplot()
@@ -64,6 +64,9 @@ def plot_comparison(
     tell of more than the learners.
     """
     labels = _labels(runs, labels)
+    units = sorted({run.unit for run in runs})
+    if len(units) > 1:
+        raise ValueError(f"the runs count different things: {' and '.join(units)}.")
     names = list(dict.fromkeys(labels))
     if len(names) > len(PALETTE):
         raise ValueError(
@@ -72,7 +75,7 @@ def plot_comparison(
     colours = dict(zip(names, PALETTE, strict=False))
     panels: dict[str, list[Curve]] = {}
     for run, label in zip(runs, labels, strict=True):
-        curve = Curve(label, _transitions(run), run.returns()[:, 0], colours[label])
+        curve = Curve(label, _counts(run), run.returns()[:, 0], colours[label], run.unit)
         panels.setdefault(run.environment, []).append(curve)
     seeds = [curve.scores.shape[1] for curves in panels.values() for curve in curves]
     note = _note(runs, *seeds)
@@ -97,8 +100,8 @@ def plot_sweep(run: Run, path: str | Path) -> Path:
         raise ValueError(
             f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}."
         )
-    transitions, final = _transitions(run), run.returns()[-1]
-    note = f"after {count_label(int(transitions[-1]))} transitions; {_note([run], final.shape[1])}"
+    counts, final = _counts(run), run.returns()[-1]
+    note = f"after {count_label(int(counts[-1]))} {run.unit}; {_note([run], final.shape[1])}"
     draw = draw_sweep if len(run.sweep) == 1 else draw_grid
     with styled():
         figure = new_figure(6.4, 3.8)
@@ -134,11 +137,11 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         return save_figure(figure, path)
 
 
-def _transitions(run: Run) -> np.ndarray:
-    """Transitions [K] of a run that was evaluated at least once."""
+def _counts(run: Run) -> np.ndarray:
+    """How far a run that was evaluated at least once was each time, [K]."""
     if not run.returns().size:
         raise ValueError(f"{run.folder}: the run was not evaluated yet.")
-    return run.evaluations["transitions"]
+    return run.counts
 
 
 def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,9 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.npz"
 # The format of config.json and checkpoints; 3: views, logs, policies beside the state.
 FORMAT = 3
-COUNTERS = ("iteration", "transitions")
+# What a run counts beside its iterations, one of them: the unit of its budget.
+UNITS = ("transitions", "gradient_steps", "episodes")
+COUNTERS = ("iteration", *UNITS)
 # The arrays of evaluations.npz: MODE_returns and MODE_lengths of each mode, measure_NAME of others.
 RETURNS = "_returns"
 LENGTHS = "_lengths"
@@ -180,6 +182,11 @@ def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
     return None
 
 
+def counter_of(names: Container[str]) -> str:
+    """Which of `UNITS` is among the names of a row of metrics, or of the arrays of evaluations."""
+    return next((unit for unit in UNITS if unit in names), UNITS[0])
+
+
 def _read_row(line: bytes) -> dict[str, Any] | None:
     """One row of metrics, or None if it is none."""
     try:
@@ -198,7 +205,8 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
         if not is_mode(mode):
             return f"{_short(mode)} is no name of a mode"
     per_episode = [mode + what for mode in modes for what in (RETURNS, LENGTHS)]
-    missing = [name for name in (*COUNTERS, *per_episode) if name not in arrays]
+    counters = ("iteration", counter_of(arrays))
+    missing = [name for name in (*counters, *per_episode) if name not in arrays]
     if missing:
         return f"it lacks {', '.join(missing)}"
     if not modes:
@@ -206,11 +214,11 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
     shape = ranking_returns(arrays).shape
     if len(shape) != 4 or not all(shape):
         return f"{modes[0]}{RETURNS} has shape {shape}, but must be [K, H, S, E]"
-    expected = dict.fromkeys(COUNTERS, shape[:1]) | dict.fromkeys(per_episode, shape)
+    expected = dict.fromkeys(counters, shape[:1]) | dict.fromkeys(per_episode, shape)
     for name, wanted in expected.items():
         if arrays[name].shape != wanted:
             return f"{name} has shape {arrays[name].shape}, but must be {wanted}"
-        if arrays[name].dtype.kind not in ("iu" if name in COUNTERS else "fiu"):
+        if arrays[name].dtype.kind not in ("iu" if name in counters else "fiu"):
             return f"{name} has type {arrays[name].dtype}, but must be of numbers"
     for name, array in arrays.items():
         problem = None if name in expected else _wrong_measure(name, array, shape[:3])

@@ -15,6 +15,7 @@ from jaxrl.analysis.records import (
     EVALUATIONS,
     METRICS,
     RETURNS,
+    counter_of,
     measures_of,
     modes_of,
     ranking_returns,
@@ -30,7 +31,8 @@ class Run:
 
     config:      config.json, whole.
     metrics:     one dict per line of metrics.jsonl; empty when nothing was logged yet.
-    evaluations: `iteration` and `transitions` [K]; of each mode `MODE_returns` and `MODE_lengths`
+    evaluations: `iteration` and `transitions` (or another unit, see `unit`) [K]; of each mode
+                 `MODE_returns` and `MODE_lengths`
                  [K, H, S, E]; of each measure `measure_NAME` [K, H, S, ...]; empty when the run was
                  not evaluated yet.
     """
@@ -50,6 +52,16 @@ class Run:
     def environment(self) -> str:
         """The environment's (or the dataset's) name."""
         return self.config["environment"]
+
+    @property
+    def unit(self) -> str:
+        """What the run counts: transitions, or gradient steps."""
+        return self.config.get("unit", "transitions")
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How far it was at each evaluation, in `unit`, [K]."""
+        return self.evaluations[counter_of(self.evaluations)]
 
     @property
     def sweep(self) -> dict[str, list[Any]]:
@@ -105,15 +117,16 @@ class Run:
         return found[name]
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A logged metric: (transitions [L], values [L] or [L, H, S]), NaN where undefined."""
-        rows = [row for row in self.metrics if name in row and "transitions" in row]
+        """A logged metric: (how far [L], in `unit`; values [L] or [L, H, S], NaN if undefined)."""
+        unit = self.unit.replace(" ", "_")
+        rows = [row for row in self.metrics if name in row and unit in row]
         if not rows:
             known = sorted({key for row in self.metrics for key in row})
             raise ValueError(
                 f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}."
             )
-        transitions = np.array([row["transitions"] for row in rows], np.int64)
-        return transitions, np.array([row[name] for row in rows], np.float64)
+        counts = np.array([row[unit] for row in rows], np.int64)
+        return counts, np.array([row[name] for row in rows], np.float64)
 
 
 def load_run(folder: str | Path) -> Run:

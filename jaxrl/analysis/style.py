@@ -138,12 +138,12 @@ def short_number(value: Any) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def transitions_axis(axes: Axes, last: float) -> None:
-    """The horizontal axis counts environment transitions: from 0 to the last, in human numbers."""
+def count_axis(axes: Axes, last: float, unit: str) -> None:
+    """The horizontal axis counts transitions, say: from 0 to the last one, in human numbers."""
     axes.set_xlim(0, max(last, 1))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: count_label(number)))
-    axes.set_xlabel("transitions")
+    axes.set_xlabel(unit)
 
 
 def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> np.ndarray:

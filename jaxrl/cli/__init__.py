@@ -34,13 +34,14 @@ USAGE = """usage: jaxrl COMMAND ...
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
   collect RUN               record episodes with their states  jaxrl collect runs/mine
   envs [TEXT]               list the environments              jaxrl envs minatar
+  dataset COMMAND           list, build and convert datasets   jaxrl dataset list
 
 jaxrl COMMAND --help explains a command.
 jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # Those that do more than print: they go on where nobody reads.
-WORKING = ("train", "sweep", "resume", "plot", "render", "collect")
+WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "dataset")
 
 # The module and the function behind each command.
 COMMANDS = {
@@ -52,6 +53,7 @@ COMMANDS = {
     "render": ("draw", "render"),
     "collect": ("collect", "collect"),
     "envs": ("envs", "environments"),
+    "dataset": ("dataset", "dataset"),
 }
 
 
@@ -81,6 +83,11 @@ def _main(name: str, words: list[str]) -> int:
 
         sys.stdout.write(f"jaxrl {__version__}\n")
         return 0
+    from jaxrl.cli.surroundings import refused_xla_flags, why
+
+    if cause := refused_xla_flags():
+        sys.stderr.write(f"error: {printable(cause)}\n")
+        return 2
     from jaxrl.train.signals import StopSignals
 
     prepare_process()
@@ -93,8 +100,6 @@ def _main(name: str, words: list[str]) -> int:
         except Exception as error:
             # What was interrupted may fail in its own way: an import, or a callback of JAX.
             if not stop.requested():
-                from jaxrl.cli.surroundings import why
-
                 if (cause := why(error)) is None:
                     raise
                 sys.stderr.write(f"error: {printable(cause)}\n")

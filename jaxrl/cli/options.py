@@ -14,7 +14,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from jaxrl.cli import spelling
-from jaxrl.config import ON
+from jaxrl.config import ON, install_command
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.devices import distributed
@@ -37,6 +37,10 @@ Modes = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME[=NUMBER]")
 ]
 Sinks = tuple[Literal["tensorboard", "wandb"], ...]
+SINKS = (
+    "Send metrics to these as well as to metrics.jsonl; to install what they need: "
+    f"{install_command('jaxrl[track]')}"
+)
 
 rules = ConstructorRegistry()
 
@@ -184,8 +188,7 @@ class Output:
     """Run folder; runs/ALGORITHM-ENVIRONMENT-TIME unless given."""
     overwrite: bool = only_with("folder", False)
     """Start again in a --folder that already holds a run."""
-    sinks: Sinks = ()
-    """Send metrics to these as well as to metrics.jsonl (pip install 'jaxrl[track]')."""
+    sinks: Annotated[Sinks, tyro.conf.arg(help=SINKS)] = ()
     quiet: bool = False
     """Print nothing but errors."""
     deterministic: bool = False

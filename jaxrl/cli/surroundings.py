@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def why(error: Exception) -> str | None:
         if from_elsewhere:
             return (
                 f"the package {error.name} is missing or incomplete ({error}). Install jaxrl anew, "
-                f"with what it needs: {sys.executable} -m pip install --force-reinstall jaxrl"
+                f"with what it needs: {_reinstall_command()}"
             )
     if "jax" in sys.modules:
         from jaxrl.train.devices.jax_settings import explanation
@@ -42,6 +43,41 @@ def why(error: Exception) -> str | None:
     if _is_of_jax_settings(error):
         return f"JAX does not begin: {error}."
     return None
+
+
+def refused_xla_flags() -> str | None:
+    """Why XLA would end this process at the first use of a device: flags that it does not know.
+
+    It exits then, and no Python sees it. So another process tries, which takes a fifth of a second:
+    only where XLA_FLAGS is set, and JAX is not in use here yet.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not flags.strip() or "jax" in sys.modules:
+        return None
+    tried = subprocess.run(
+        [sys.executable, "-P", "-c", "from jaxlib import xla_client; xla_client.make_cpu_client()"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    # What else is wrong, as a package that cannot be imported, is said where it happens.
+    if tried.returncode == 0 or "Traceback" in tried.stderr or not tried.stderr.strip():
+        return None
+    said = re.sub(r"^[A-Z]\d{4} .*?\] ", "", tried.stderr.strip().splitlines()[0])
+    return (
+        f"the environment variable XLA_FLAGS is {flags!r}, with which XLA ends every process "
+        f"({said}): unset it, or correct it."
+    )
+
+
+def _reinstall_command() -> str:
+    """As `jaxrl.config.install_command`, which may be what cannot be imported."""
+    import importlib.util
+
+    if importlib.util.find_spec("pip"):
+        return f"{sys.executable} -m pip install --force-reinstall jaxrl"
+    return f"uv pip install --python {sys.executable} --reinstall jaxrl"
 
 
 def _variable(error: Exception) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -26,6 +27,7 @@ from jaxrl.config import (
 )
 from jaxrl.config import settings as settings_of
 from jaxrl.core.co_scaling import SCALED
+from jaxrl.data.dataset import environment_of
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.devices import distributed
@@ -47,6 +49,7 @@ class Early:
     """What is read first: what defaults, or the import of an algorithm's module, depend on."""
 
     env: str = ""
+    dataset: str = ""
     tuned: bool = True
     deterministic: bool = False
 
@@ -56,11 +59,12 @@ class Train(Generic[Config, Scale]):
     """What `jaxrl train ALGORITHM` takes; Config is the form of its configuration (forms.py)."""
 
     env: str
-    """Environment id (see `jaxrl envs`), or package.module:Factory."""
+    """Environment id (see `jaxrl envs`), or package.module:Factory; that of the dataset unless
+    given."""
     env_options: Assignments = ()
     """The environment's own options, as name=value."""
     tuned: bool = True
-    """Start from the settings tuned for the environment, if any."""
+    """Start from the settings tuned for the environment or the dataset, if any."""
     config: Annotated[Config, tyro.conf.OmitArgPrefixes]
     scaling: Annotated[Scale, tyro.conf.OmitArgPrefixes]
     run: Annotated[RunSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=RunSettings)
@@ -105,16 +109,19 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     if early.deterministic:
         options.ask_for_determinism()
     factory = load(algorithm).factory
-    config, settings = default_config(algorithm, early.env, early.tuned)
+    found = (early.env, {})
+    if early.dataset and not early.env:
+        found = environment_of(early.dataset)
+    config, settings = default_config(algorithm, found[0], early.tuned, early.dataset)
     config = _unasked(forms.choose_parts(config, prog, rest))
     check_chosen(config, RESERVED)
     about = (
         f"{inspect.getdoc(inspect.getmodule(factory))}\n\n"
-        "The defaults shown are those tuned for --env, if any are."
+        "The defaults shown are those tuned for --env and --dataset, if any are."
     )
     if kind is Sweep:
         about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
-    given = _parse(kind, config, prog, rest, about)
+    given = _parse(kind, config, prog, rest, about, found)
     typed = options.names_given(rest)
     for group in (given.scaling, given.output):
         check_needs(group, options.as_option)
@@ -139,11 +146,23 @@ def _note_of_tuned(given: Train, settings: dict[str, Any], replaced: set[str]) -
     return f"tuned settings for {given.env}: {', '.join(taken)}" if taken else None
 
 
-def _parse(kind: type[Train], config: Any, prog: str, words: list[str], about: str) -> Train:
-    """The options that `words` give; `config` holds the defaults of the algorithm's."""
+def _parse(
+    kind: type[Train],
+    config: Any,
+    prog: str,
+    words: list[str],
+    about: str,
+    found: tuple[str, dict[str, Any]],
+) -> Train:
+    """The options that `words` give; `config` holds the defaults of the algorithm's.
+
+    `found` are the environment and its options, which those that are given replace.
+    """
+    environment, env_options = found
     scaled = set(SCALED) <= {each.name for each in settings_of(config) if len(each.path) == 1}
     default = kind(
-        env=tyro.MISSING,
+        env=environment or tyro.MISSING,
+        env_options=tuple((f"{name}={json.dumps(value)}",) for name, value in env_options.items()),
         config=forms.form_of(config),
         scaling=options.Scaling() if scaled else options.Unscaled(),
     )

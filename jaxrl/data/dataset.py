@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxrl.core.moments import Moments
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
+from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.actor_critic import unscale_action
 from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
@@ -112,12 +114,16 @@ class Dataset:
         """
         row = self._draw(key, batch_size, best)
         action = self._read(self.action, row)
+        next_action = self._read(self.action, self._next_row(row))
         return Batch(
             observation=self._read(self.observation, row),
             action=_as_learned(action, action_space),
             reward=self._read(self.reward, row),
             discount=jnp.where(self._read(self.terminated, row), 0.0, gamma),
             next_observation=self._next_observation(row),
+            # Whoever does not read it does not pay for it: it is compiled away.
+            next_action=_as_learned(next_action, action_space),
+            next_acted=~self._is_last(row),
         )
 
     def windows(
@@ -157,16 +163,34 @@ class Dataset:
 
     def _next_observation(self, row: Array) -> Array:
         """What the actions of these rows led to."""
-        episode = self._read(self.episode, row)
-        is_last = row == self._read(self.end, episode) - 1
-        following = self._read(self.observation, jnp.minimum(row + 1, self.num_rows - 1))
-        final = self._read(self.final_observation, episode)
+        following = self._read(self.observation, self._next_row(row))
+        final = self._read(self.final_observation, self._read(self.episode, row))
         axes = tuple(range(row.ndim, following.ndim))
-        return jnp.where(jnp.expand_dims(is_last, axes), final, following)
+        return jnp.where(jnp.expand_dims(self._is_last(row), axes), final, following)
+
+    def _is_last(self, row: Array) -> Array:
+        """Whether these rows are the last ones of their episodes."""
+        return row == self._read(self.end, self._read(self.episode, row)) - 1
+
+    def _next_row(self, row: Array) -> Array:
+        """The rows after these; after the last of all there is none, and it is its own."""
+        return jnp.minimum(row + 1, self.num_rows - 1)
 
     @staticmethod
     def _read(leaf: Array, place: Array) -> Array:
         return leaf.at[place].get(mode="promise_in_bounds")
+
+
+def environment_of(dataset: PathLike | str) -> tuple[str, dict[str, Any]]:
+    """The id and the options of the environment that a dataset says it was made in."""
+    from jaxrl.data import formats, store
+
+    about = formats.read_any(store.located(str(dataset))).about
+    if not about["environment"]:
+        raise JaxrlError(
+            f"dataset {dataset} does not say which environment it is of: give it, --env ID."
+        )
+    return about["environment"], about["environment_options"]
 
 
 def returns_to_go(reward: np.ndarray, end: np.ndarray, episode: np.ndarray) -> np.ndarray:
@@ -207,7 +231,10 @@ def _reference_scores(recorded: Recorded) -> Array:
 
 
 def _check_rows(recorded: Recorded, env: Environment) -> None:
-    """Refuse rows that are not of the environment's spaces."""
+    """Refuse rows that are not of the environment, or not of its spaces."""
+    made_in, name = recorded.about["environment"], _name(env)
+    if made_in and name and made_in != name:
+        raise JaxrlError(f"it is of {made_in}, but the environment is {name}.")
     if len(recorded.reward) > MOST_ROWS:
         raise JaxrlError(
             f"it has {len(recorded.reward)} rows, but they are counted up to {MOST_ROWS}."
@@ -232,6 +259,14 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
     _check_actions(recorded.action, env.action_space)
+
+
+def _name(env: Environment) -> str:
+    """The id of an environment; empty of one that `jaxrl.make` has not made."""
+    try:
+        return name_of(env)[0]
+    except JaxrlError:
+        return ""
 
 
 def _check_actions(action: np.ndarray, space: Space) -> None:

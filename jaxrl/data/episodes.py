@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from os import PathLike
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core.tabular import TabularEpisodes
+from jaxrl.data.files import load_npz
 from jaxrl.envs.api import Environment
 from jaxrl.envs.suites.tabular import TabularMDP, check_episodes
 from jaxrl.errors import JaxrlError
@@ -31,22 +31,12 @@ class RecordedEpisodes(TabularEpisodes):
 
 
 def _load(path: PathLike) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):  # which NumPy would take for pickled objects
-                raise JaxrlError("it should be an .npz file of states and actions, but it is none.")
-        with np.load(path) as file:
-            return {name: np.asarray(file[name]) for name in ("states", "actions")}
-    except (JaxrlError, OSError):  # the caller reports the latter
-        raise
-    except KeyError as error:
-        raise JaxrlError(
-            f"it should be an .npz file of states and actions, but {error.args[0]}."
-        ) from error
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
-        raise JaxrlError(
-            f"it should be an .npz file of states and actions, but {error}."
-        ) from error
+    kind = "it should be an .npz file of states and actions, but"
+    arrays = load_npz(path, kind)
+    for name in ("states", "actions"):
+        if name not in arrays:
+            raise JaxrlError(f"{kind} {name} is not in it.")
+    return arrays
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> Any:

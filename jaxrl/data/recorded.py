@@ -171,7 +171,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         raise JaxrlError(f"{name} is {found} in row {row}, but must be a finite number.")
 
 
-def _check_about(about: dict[str, Any]) -> None:
+def _check_about(about: Any) -> None:
     """Refuse a description that is no JSON, or lacks what `describe` puts in."""
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else about

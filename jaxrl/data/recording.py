@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -26,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.data.files import load_npz
 from jaxrl.envs.api import Environment
 from jaxrl.envs.identity import check_identity, identity
 from jaxrl.errors import JaxrlError
@@ -87,7 +87,7 @@ class Recording:
     @classmethod
     def read(cls, path: PathLike, env: Environment) -> Recording:
         """The recording in a file, if it is one of `env`."""
-        header, arrays = _load(path)
+        header, arrays = load(path)
         check_identity(header["identity"], env, "the recording")
         shape = jax.eval_shape(env.reset, jax.random.key(0))[0]
         leaves, treedef = jax.tree.flatten(shape)
@@ -120,15 +120,13 @@ def header(env: Environment, environment_id: str, options: dict, **more: Any) ->
     }
 
 
-def _load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays of a file, whatever it may be."""
+def load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of a file, whatever they may be of."""
     kind = "it should be a recording, as jaxrl collect writes it, but"
+    arrays = load_npz(path, kind)
+    if "header" not in arrays:
+        raise JaxrlError(f"{kind} it has no header.")
     try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):  # which NumPy would take for pickled objects
-                raise JaxrlError(f"{kind} it is none.")
-        with np.load(path) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
         found = json.loads(arrays.pop("header").tobytes())
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise JaxrlError(f"{kind} its format is not {FORMAT}.")
@@ -138,9 +136,9 @@ def _load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if missing:
             raise JaxrlError(f"{kind} it has no {', '.join(missing)}.")
         return found, arrays
-    except (JaxrlError, OSError):  # the caller reports the latter
+    except JaxrlError:
         raise
-    except Exception as error:  # zipfile, zlib, NumPy and JSON each have their own
+    except Exception as error:  # a header may be any bytes
         raise JaxrlError(f"{kind} {error}.") from error
 
 

@@ -24,6 +24,10 @@ class Batch:
     reward: Array  # r_t + γ r_{t+1} + … + γ^{m-1} r_{t+m-1}, float32 [B]
     discount: Array  # γ^m, or 0 after a termination, float32 [B]
     next_observation: PyTree  # s_{t+m}, before any reset, [B, ...]
+    # What a dataset adds: a_{t+1} as it was recorded, and whether it was, bool [B]. After the last
+    # row of an episode no action was.
+    next_action: Array | None = None
+    next_acted: Array | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -1,7 +1,7 @@
-"""What the numbers among an environment's options may be, as far as names and defaults tell.
+"""What the options of an environment may be: numbers that mean something, and that something reads.
 
 No environment fails where gravity is NaN, a deviation negative or a range turned around: it trains
-on nonsense.
+on nonsense. Nor where an option is one that nothing reads, or nothing as the others are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.config import ON
 from jaxrl.errors import JaxrlError
+
+# What each option is read with: {option: {another: what that has to be}}, one of them; none at all
+# for an option that nothing reads.
+Needs = Mapping[str, Mapping[str, Any]]
+# Robots that fall: where falling neither ends an episode nor costs the bonus, nobody asks.
+HEALTHY: Needs = dict.fromkeys(
+    ("healthy_z_range", "healthy_angle_range", "healthy_state_range"),
+    {"terminate_when_unhealthy": True, "healthy_reward": ON},
+)
 
 # Quantities that are nowhere negative, where their default is not.
 NON_NEGATIVE = re.compile(r"noise|sigma|mass|length|radius|speed|interval|prob|^(dt|tau|m|l)$")
@@ -40,6 +50,39 @@ def check_numbers(
             low, high = map(np.asarray, ends)
             if np.any(low > high):
                 raise JaxrlError(f"min_{rest} is {low}, but must not exceed max_{rest}, {high}.")
+
+
+def check_read(given: Mapping[str, Any], defaults: Mapping[str, Any], needs: Needs) -> None:
+    """Refuse options that have no effect: nothing reads them, or only with others that are off.
+
+    An option at its default passes, as does one that is read with what is traced.
+    """
+    everything = {**defaults, **given}
+    for name, value in given.items():
+        wanted = needs.get(name)
+        if wanted is None or _is_same(value, defaults.get(name)):
+            continue
+        if not any(_holds(everything.get(other), what) for other, what in wanted.items()):
+            why = "nothing reads it."
+            if wanted:
+                read = [
+                    other if what is ON else f"{other}={what}" for other, what in wanted.items()
+                ]
+                found = [f"{other} is {everything.get(other)}" for other in wanted]
+                why = f"it is read only with {' or '.join(read)}, and {', '.join(found)}."
+            raise JaxrlError(f"{name} is {value}, which has no effect: {why}")
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    """Whether an option is as it was; what is traced may be."""
+    return isinstance(value, jax.core.Tracer) or np.array_equal(value, default)
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    """Whether an option is what another one needs."""
+    if isinstance(value, jax.core.Tracer):
+        return True
+    return bool(np.any(np.asarray(value)) if wanted is ON else value == wanted)
 
 
 def as_meant(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

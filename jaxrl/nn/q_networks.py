@@ -84,6 +84,12 @@ class QLayers(nn.Module):
         )(features)
 
 
+def flat(observation: Array, event_ndim: int) -> Array:
+    """Observations [..., *shape], of `event_ndim` axes each, as float32 [..., size]."""
+    batch_shape = observation.shape[: observation.ndim - event_ndim]
+    return observation.reshape(*batch_shape, -1).astype(jnp.float32)
+
+
 class Critic(nn.Module):
     """One critic."""
 
@@ -93,7 +99,7 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         """Observations [..., *shape] and actions [..., d] in [-1, 1] to Q(s, a) [...]."""
-        features = jnp.concatenate([_flat(observation, self.event_ndim), action], axis=-1)
+        features = jnp.concatenate([flat(observation, self.event_ndim), action], axis=-1)
         layers = QLayers(self.config, 1, self.config.layer_norm)
         return jnp.squeeze(layers(features), -1)
 
@@ -109,6 +115,14 @@ def init_ensemble(
 def ensemble_values(critic: nn.Module, params: PyTree, observation: Array, action: Array) -> Array:
     """Q_k(s, a) of every critic, [K, B], of observations [B, *shape] and actions [B, d]."""
     return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observation, action)
+
+
+def ensemble_loss(
+    critic: nn.Module, params: PyTree, observation: Array, action: Array, goal: Array
+) -> tuple[Array, Array]:
+    """Σ_k mean (Q_k(s, a) − y)² over an ensemble, and the mean of all Q_k(s, a); y is [B]."""
+    q = ensemble_values(critic, params, observation, action)
+    return jnp.sum(jnp.mean(jnp.square(q - goal[None]), axis=1)), jnp.mean(q)
 
 
 def first_value(critic: nn.Module, params: PyTree, observation: Array, action: Array) -> Array:
@@ -128,7 +142,7 @@ class DeterministicActor(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         """[..., *shape] -> [..., d] in [-1, 1]."""
-        features = _flat(observation, self.event_ndim)
+        features = flat(observation, self.event_ndim)
         return jnp.tanh(QLayers(self.config, self.action_size)(features))
 
 
@@ -146,7 +160,7 @@ class SquashedGaussianActor(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> TanhNormal:
         """[..., *shape] -> a distribution over [-1, 1]^d with batch shape [...]."""
-        output = QLayers(self.config, 2 * self.action_size)(_flat(observation, self.event_ndim))
+        output = QLayers(self.config, 2 * self.action_size)(flat(observation, self.event_ndim))
         mean, squashed = jnp.split(output, 2, axis=-1)
         low, high = LOG_STD_RANGE
         return TanhNormal(mean, low + 0.5 * (high - low) * (jnp.tanh(squashed) + 1.0))
@@ -191,9 +205,3 @@ def check_spaces(algorithm: str, observation_space: Space, action_space: Space) 
             f"observations are {observation_space}, but {algorithm} needs a Box: "
             "encode them as one-hot."
         )
-
-
-def _flat(observation: Array, event_ndim: int) -> Array:
-    """Observations [..., *shape], of `event_ndim` axes each, as float32 [..., size]."""
-    batch_shape = observation.shape[: observation.ndim - event_ndim]
-    return observation.reshape(*batch_shape, -1).astype(jnp.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.config import override, settled
+from jaxrl.data.dataset import environment_of
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
@@ -21,7 +22,7 @@ from jaxrl.train.trust import NOBODY, Trust
 
 def train(
     algorithm: str,
-    env: str | Environment,
+    env: str | Environment | None = None,
     *,
     config: Any = None,
     seeds: int = 1,
@@ -39,7 +40,8 @@ def train(
     """Train `algorithm` in `env` into a run folder, as `jaxrl train` does, and return how it ended.
 
     algorithm: its name (`jaxrl.algorithms()`), or "package.module:factory".
-    env:       its name (`jaxrl.environments()`), "package.module:Class", or what `jaxrl.make` made.
+    env:       its name (`jaxrl.environments()`), "package.module:Class", or what `jaxrl.make` made;
+               that of the `dataset` among the settings unless given.
     config:    its configuration; that tuned for the environment unless given.
     settings:  single settings in place of the configuration's, by flat name: `gamma=0.95`.
     seeds:     how many are trained side by side, beginning with `seed`.
@@ -50,8 +52,9 @@ def train(
     run:       how it is evaluated and shared by devices (`jaxrl.RunSettings`), but for its seeds.
     sinks:     "tensorboard", "wandb".
     """
-    name, options = (env, {}) if isinstance(env, str) else name_of(env)
-    usual = default_config(algorithm, name)[0]
+    dataset = settings.get("dataset", getattr(config, "dataset", ""))
+    name, options = _environment(env, dataset)
+    usual = default_config(algorithm, name, dataset=dataset)[0]
     if config is not None and not isinstance(config, type(usual)):
         raise JaxrlError(
             f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}."
@@ -78,6 +81,17 @@ def train(
         console=console,
         callbacks=callbacks,
     )
+
+
+def _environment(env: str | Environment | None, dataset: str) -> tuple[str, dict[str, Any]]:
+    """The id and the options of an environment; unless given, those of the dataset's."""
+    if isinstance(env, str):
+        return env, {}
+    if env is not None:
+        return name_of(env)
+    if not dataset:
+        raise JaxrlError("give the environment, as in jaxrl.train('ppo', 'CartPole-v1').")
+    return environment_of(dataset)
 
 
 def resume(

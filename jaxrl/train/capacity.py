@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import play_begin
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.types import Agent, Algorithm, Budget, Key, PyTree
 
 # The whole numbers of JAX are below it.
@@ -90,6 +91,35 @@ def check_episodes(env: Environment, agent: Agent, episodes: int, members: int) 
     )
 
 
+def check_rows(piece: int, steps: int, episodes: int, kept: int) -> None:
+    """Refuse episodes of which no memory could hold the first steps; warn where it may be too many.
+
+    Args:
+      piece: the bytes of all rows of `steps` steps, which are there at once.
+      steps: how many these are.
+      episodes: how many are played.
+      kept: the most rows of an episode that are gathered, in the end twice (as pieces, and put
+        together).
+    """
+    less = "Fewer --episodes need less."
+    check_host_memory(piece, f"{steps} steps of {episodes} episodes", less)
+    most = 2 * kept * piece // steps
+    available = _host_memory()
+    if most > available:
+        warnings.warn(
+            f"if all {episodes} episodes last until their time limit, their {episodes * kept:,} "
+            f"rows need {_human(most)} of memory, and {_human(available)} are there: nothing could "
+            "be written then. Fewer --episodes, or a larger --stride, need less",
+            RunWarning,
+            stacklevel=2,
+        )
+
+
+def check_host_memory(needed: int, what: str, less: str) -> None:
+    """Refuse to gather on the host what its memory cannot hold; `less` says what needs less."""
+    _refuse_beyond(_host_memory(), needed, what, less)
+
+
 def tree_bytes(tree: PyTree) -> int:
     """The size of all leaves, or of their shapes, in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -102,11 +132,15 @@ def _observation_bytes(env: Environment) -> int:
 
 
 def _check_memory(needed: int, what: str) -> None:
-    available = memory()
+    less = "Fewer environments, steps, seeds or episodes need less."
+    _refuse_beyond(memory(), needed, what, less)
+
+
+def _refuse_beyond(available: int, needed: int, what: str, less: str) -> None:
     if needed > available:
         raise JaxrlError(
             f"{what} need at least {_human(needed)} of memory, and {_human(available)} are there. "
-            "Fewer environments, steps, seeds or episodes need less."
+            f"{less}"
         )
 
 

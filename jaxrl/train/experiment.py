@@ -249,10 +249,13 @@ def _as_float32(value: float) -> np.float32:
 
 
 def default_config(
-    algorithm: str, environment: str, use_tuned: bool = True
+    algorithm: str, environment: str, use_tuned: bool = True, dataset: str = ""
 ) -> tuple[Any, dict[str, Any]]:
-    """An algorithm's configuration for an environment, and the tuned settings that went into it."""
-    settings = tuned(algorithm, environment) if use_tuned else {}
+    """An algorithm's configuration, and the tuned settings that went into it.
+
+    They are those for the environment and, over these, those for the dataset.
+    """
+    settings = tuned(algorithm, environment, dataset) if use_tuned else {}
     return override(load(algorithm).config_class(), settings), settings
 
 

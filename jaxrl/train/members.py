@@ -86,7 +86,11 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
     if experiment.environment_options:
         options = experiment.environment_options.items()
         words += ["--env-options", *(f"{name}={value}" for name, value in options)]
-    usual, _ = default_config(experiment.algorithm, experiment.environment)
+    usual, _ = default_config(
+        experiment.algorithm,
+        experiment.environment,
+        dataset=getattr(experiment.config, "dataset", ""),
+    )
     before, parts = chosen(usual), chosen(experiment.config)
     for name, part in parts.items():
         words += _option(name, part, before.get(name))

@@ -82,6 +82,16 @@ class Program:
         return self.population.env
 
     @property
+    def reference_scores(self) -> tuple[float, float] | None:
+        """Returns of a random and of an expert policy: the environment's, else a dataset's."""
+        known = self.env.reference_scores
+        for each in self.population.inputs.values():
+            if known is None and (found := getattr(each, "reference_scores", None)) is not None:
+                random, expert = np.asarray(jax.device_get(found), np.float64).tolist()
+                known = (random, expert) if np.isfinite([random, expert]).all() else None
+        return known
+
+    @property
     def layout(self) -> Layout:
         """How the devices share the run."""
         return self.population.layout

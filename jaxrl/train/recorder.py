@@ -19,12 +19,18 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.build import reopen
-from jaxrl.train.capacity import check_episodes
+from jaxrl.train.capacity import (
+    check_episodes,
+    check_host_memory,
+    check_rows,
+    exhaustion_in_words,
+    tree_bytes,
+)
 from jaxrl.train.experiment import versions
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.modes import choose
-from jaxrl.train.player import steered
+from jaxrl.train.player import Played, steered
 from jaxrl.train.saved import Saved
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Agent, Log, PyTree, Timestep
@@ -39,12 +45,14 @@ def record(
     *,
     stride: int = 1,
     seed: int = 0,
-    each_piece: Callable[[int], None] | None = None,
+    each_piece: Callable[[Played], object] | None = None,
 ) -> Recording:
     """`num_episodes` whole episodes of a saved policy, in the first of its run's modes.
 
     With a `stride` of k, every k-th step of each episode is kept, its first one always.
-    `each_piece` is called now and then with the number of steps that are played.
+    `each_piece` is called now and then with how far it has come. Rows are gathered in the memory of
+    the host: what no memory could hold is refused before anything is played, and that it may become
+    too much is said.
     """
     check_positive_int("episodes", num_episodes)
     check_positive_int("stride", stride)
@@ -55,25 +63,20 @@ def record(
     policy = steered(agent, saved.policies, mode)
     check_episodes(env, agent, num_episodes, members=1)
     key_play, key_value = jax.random.split(jax.random.key(seed))
-    play = jax.jit(partial(play_begin, env, agent), static_argnums=2)(
-        policy, key_play, num_episodes
-    )
-    advance = jax.jit(partial(_advance, env, agent, mode.name), donate_argnums=1)
-    found = []
-    returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, np.int64)
-    while int(play.time) < env.horizon and bool(np.any(play.running)):
-        play, kept = advance(policy, play, jax.random.fold_in(key_value, int(play.time)))
-        kept = jax.device_get(kept)
-        running = kept.pop("running")
-        returns += np.sum(kept["reward"], axis=0, dtype=np.float64, where=running)
-        lengths += running.sum(0)
-        chosen = running & (kept["step"] % stride == 0)
-        found.append(jax.tree.map(operator.itemgetter(chosen), kept))
-        if each_piece is not None:
-            each_piece(min(int(play.time), env.horizon))
-    rows: dict[str, Any] = jax.tree.map(lambda *pieces: np.concatenate(pieces), *found)
-    order = np.lexsort((rows["step"], rows["episode"]))
-    rows = jax.tree.map(lambda leaf: leaf[order], rows)
+    begin = partial(play_begin, env, agent, num_episodes=num_episodes)
+    piece = partial(_advance, env, agent, mode.name)
+    kept = jax.eval_shape(piece, policy, jax.eval_shape(begin, policy, key_play), key_value)[1]
+    check_rows(tree_bytes(kept), PIECE, num_episodes, -(-env.horizon // stride))
+
+    with exhaustion_in_words("recording episodes"):
+        gathered = Gathered(str(mode), env.horizon, stride, num_episodes)
+        play, advance = jax.jit(begin)(policy, key_play), jax.jit(piece, donate_argnums=1)
+        while int(play.time) < env.horizon and bool(np.any(play.running)):
+            if each_piece is not None and int(play.time):
+                each_piece(gathered.played(play))
+            play, kept = advance(policy, play, jax.random.fold_in(key_value, int(play.time)))
+            gathered.add(jax.device_get(kept))
+        rows = gathered.in_order()
     about = header(
         env,
         experiment.environment,
@@ -86,10 +89,55 @@ def record(
             "seed": seed,
         },
         stride=stride,
-        episode_returns=returns.tolist(),
-        episode_lengths=lengths.tolist(),
+        episode_returns=gathered.returns.tolist(),
+        episode_lengths=gathered.lengths.tolist(),
     )
     return Recording(about, **rows)
+
+
+class Gathered:
+    """The rows that were kept so far, in the memory of the host, and how episodes went."""
+
+    def __init__(self, mode: str, horizon: int, stride: int, num_episodes: int) -> None:
+        self._mode, self._horizon, self._stride = mode, horizon, stride
+        self._pieces: list[dict[str, Any]] = []
+        self._bytes = 0
+        self.returns = np.zeros(num_episodes)
+        self.lengths = np.zeros(num_episodes, np.int64)
+
+    def add(self, kept: dict[str, Any]) -> None:
+        """Take of a piece, leaves [T, E, ...], the rows that are wanted; or refuse to go on.
+
+        In the end they are put together, beside the pieces that they are in.
+        """
+        piece = tree_bytes(kept)
+        running = kept.pop("running")
+        self.returns += np.sum(kept["reward"], axis=0, dtype=np.float64, where=running)
+        self.lengths += running.sum(0)
+        chosen = running & (kept["step"] % self._stride == 0)
+        self._pieces.append(jax.tree.map(operator.itemgetter(chosen), kept))
+        self._bytes += tree_bytes(self._pieces[-1])
+        rows = sum(len(each["step"]) for each in self._pieces)
+        check_host_memory(
+            self._bytes + piece,
+            f"the {rows:,} rows of {len(self.lengths)} episodes up to here, put together, and the "
+            "next piece",
+            "Fewer --episodes, or a larger --stride, need less.",
+        )
+
+    def played(self, play: Play) -> Played:
+        """How far the episodes have come."""
+        ended = int(np.sum(~np.asarray(play.running)))
+        return Played(self._mode, int(play.time), self._horizon, ended, len(self.lengths))
+
+    def in_order(self) -> dict[str, Any]:
+        """All rows, [R, ...], one episode after the other; the pieces are given up."""
+        pieces, self._pieces = self._pieces, []
+        steps, of_episodes = (
+            np.concatenate([piece[name] for piece in pieces]) for name in ("step", "episode")
+        )
+        order = np.lexsort((steps, of_episodes))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *pieces)
 
 
 def _advance(

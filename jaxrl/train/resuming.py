@@ -29,7 +29,7 @@ from jaxrl.train.program import Program
 
 # What may differ from one session of a run to the next, and is no part of what its checkpoints
 # vouch for.
-FREE = ("layout", "history")
+FREE = ("layout", "history", "reference_scores")
 FREE_OF_RUN = ("devices", "mesh")
 
 
@@ -45,6 +45,7 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
         "layout": str(program.layout),
         "versions": versions(experiment.environment),
         "inputs": program.checksums,
+        "reference_scores": program.reference_scores,
     }
     return experiment.description() | counted | found
 

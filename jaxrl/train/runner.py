@@ -52,7 +52,8 @@ class Result(NamedTuple):
     returns: dict[str, np.ndarray]
     # Of a random and of an expert policy, where the environment has them.
     reference_scores: tuple[float, float] | None
-    steps_per_second: float  # transitions of all members, while training
+    steps_per_second: float  # of all members, in the budget's unit, while training
+    unit: str  # the budget's: "transitions" or another
     compile_seconds: float
 
 
@@ -88,6 +89,7 @@ class Runner:
         self.description = resuming.describe(experiment, program)
         self.num_iterations = program.algorithm.budget.steps
         self.samples_per_step = program.algorithm.budget.per_step
+        self.unit = program.algorithm.budget.unit.replace(" ", "_")  # as records name it
         count = min(experiment.run.num_evaluations, self.num_iterations)
         self.evaluation_points = {self.num_iterations * k // count for k in range(count + 1)}
         self.num_members = int(np.prod(program.shape))
@@ -196,10 +198,10 @@ class Runner:
             name: (pair.count > 0) & ~np.isfinite(means[name]) for name, pair in metrics.items()
         }
         self._check_finite(state, broken, (iteration, following))
-        transitions = following * self.samples_per_step
+        count = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
         self.sinks.write(
-            {"iteration": following, "transitions": transitions, "seconds": self.seconds, **means}
+            {"iteration": following, self.unit: count, "seconds": self.seconds, **means}
         )
         bar.update(following, episode_return=finite_mean(means.get("episode_return")))
         return state
@@ -226,7 +228,7 @@ class Runner:
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {
             "iteration": iteration,
-            "transitions": iteration * self.samples_per_step,
+            self.unit: iteration * self.samples_per_step,
         }
         for mode, played in episodes.items():
             row[mode + RETURNS] = self._of_finite_members(np.asarray(played.returns))
@@ -320,7 +322,7 @@ class Runner:
 
     def _result(self, iteration: int, signal: int | None) -> Result:
         evaluations = self.evaluations
-        transitions = self.trained_iterations * self.samples_per_step * self.num_members
+        steps = self.trained_iterations * self.samples_per_step * self.num_members
         return Result(
             experiment=self.experiment,
             folder=self.folder,
@@ -330,7 +332,8 @@ class Runner:
             signal=signal,
             trained_iterations=self.trained_iterations,
             returns=self._returns(),
-            reference_scores=self.program.env.reference_scores,
-            steps_per_second=transitions / max(self.training_seconds, 1e-9),
+            reference_scores=self.program.reference_scores,
+            unit=self.program.algorithm.budget.unit,
+            steps_per_second=steps / max(self.training_seconds, 1e-9),
             compile_seconds=self.program.compile_seconds,
         )

@@ -144,6 +144,7 @@ def test_results_are_written(record, tmp_path, monkeypatch):
         ("log_checkpoints_td3", "log_checkpoints"),
         ("memory_cpu1", "memory"),
         ("mujoco_cpu2", "mujoco_report"),
+        ("off_policy_cpu2", "off_policy_report"),
         ("mutants", "mutants"),
         ("pairs", "pairs"),
         ("same_bits", "same_bits"),

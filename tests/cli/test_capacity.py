@@ -1,5 +1,7 @@
 """Sizes that are too large: said before anything is compiled, or else in words."""
 
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,13 @@ import pytest
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.envs.registry import make
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import capacity
 from jaxrl.train.build import build
+from jaxrl.train.output.record import record_episode
 from jaxrl.train.population import Population
+from jaxrl.train.recorder import Gathered
+from jaxrl.train.saved import open_policy
 from tests.train.tiny import ARGUMENTS, arrays, experiment
 
 BILLION = 10**9
@@ -42,6 +47,7 @@ TOO_LARGE = {
 EPISODES = {
     "eval RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
     "collect RUN --episodes 1000000000": ["1000000000 episodes at once", "GB of memory"],
+    "collect RUN --episodes 3000000": ["64 steps of 3000000 episodes", "GB of memory"],
     "eval RUN --episodes 1e12": ["--episodes", "1000000000000", "2147483647"],
 }
 
@@ -83,6 +89,39 @@ def test_more_episodes_than_fit_are_refused(ask, probe, monkeypatch):
         status, _, errors = ask(*text.replace("RUN", str(probe)).split())
         assert status == 2
         assert [word for word in named if word not in errors] == [], errors
+
+
+def test_rows_that_may_become_too_many_are_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capacity.check_rows(piece=6400, steps=64, episodes=10, kept=1000)
+    said = "if all 10 episodes last .* their 10,000,000,000 rows need 2,000.0 GB .* 5.0 GB are"
+    with pytest.warns(RunWarning, match=said):
+        capacity.check_rows(piece=64000, steps=64, episodes=10, kept=BILLION)
+
+
+def test_gathering_ends_where_memory_does(monkeypatch):
+    """What was gathered, put together, and another piece: 10 + 10 rows of 17 bytes and 18."""
+    kept = {
+        "running": np.ones((5, 2), bool),
+        "reward": np.ones((5, 2), np.float64),
+        "terminated": np.zeros((5, 2), bool),
+        "step": np.arange(10).reshape(5, 2) // 2,
+    }
+    gathered = Gathered("stochastic", 100, stride=1, num_episodes=2)
+    monkeypatch.setattr(capacity, "_host_memory", lambda: 10 * (17 + 18))
+    gathered.add(dict(kept))
+    assert gathered.returns.tolist() == [5, 5]
+    with pytest.raises(JaxrlError, match="the 20 rows of 2 episodes up to here, .* --stride"):
+        gathered.add(dict(kept))
+
+
+def test_filming_ends_where_memory_does(probe, monkeypatch):
+    env, agent = make("probe/two-lengths"), open_policy(probe, "last").agent
+    monkeypatch.setattr(capacity, "_host_memory", lambda: 1)
+    policy = agent.init(jax.random.key(0))
+    with pytest.raises(JaxrlError, match="frames up to here, put together, .* shorter time limit"):
+        record_episode(env, agent, policy, jax.random.key(0), "deterministic")
 
 
 def test_a_program_that_needs_more_than_there_is_does_not_run(monkeypatch):

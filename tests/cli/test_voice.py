@@ -11,7 +11,7 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.cli import COMMANDS, WORKING
-from jaxrl.train import player
+from jaxrl.train import player, recorder
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.output import console, report
 from jaxrl.train.output.voice import spelt
@@ -126,6 +126,14 @@ def test_an_evaluation_shows_how_far_it_is(finished, monkeypatch, capsys):
     monkeypatch.setattr(player, "FIRST_PIECE", 1)
     monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
     assert cli.main(["eval", str(finished), "--episodes", "4"]) == 0
+    assert "playing, deterministic: step 1 of at most 20, 0 of 4 episodes" in capsys.readouterr()[0]
+
+
+def test_collecting_shows_how_far_it_is(finished, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(recorder, "PIECE", 1)
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    words = ["collect", str(finished), "--episodes", "4", "--output", str(tmp_path / "it.npz")]
+    assert cli.main(words) == 0
     assert "playing, deterministic: step 1 of at most 20, 0 of 4 episodes" in capsys.readouterr()[0]
 
 

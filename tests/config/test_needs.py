@@ -114,8 +114,19 @@ DECLARED = {
         ("activation", "tanh", "hidden_sizes", ()),
         ("layer_norm", True, "hidden_sizes", ()),
     },
+    "rebrac": {
+        ("target_noise_clip", 0.2, "target_noise", 0.0),
+        ("activation", "tanh", "hidden_sizes", ()),
+        ("layer_norm", False, "hidden_sizes", ()),
+    },
+    "iql": {
+        ("activation", "tanh", "hidden_sizes", ()),
+        ("layer_norm", True, "hidden_sizes", ()),
+    },
 }
 DECLARED["deep_stepmix"] = DECLARED["ppo"]
+DECLARED["td3_bc"] = DECLARED["td3"] - {("warm_up_hold", 4, "warm_up", 0)}
+DECLARED["bc"] = DECLARED["iql"]
 CASES = [
     (algorithm, *case) for algorithm, cases in DECLARED.items() for case in sorted(cases, key=str)
 ]

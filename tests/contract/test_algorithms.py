@@ -16,11 +16,14 @@ from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.types import Agent, Algorithm, Box, Log, Mean, View
+from tests.algos.offline import of_episodes
 from tests.envs.acting import actor
 
 # Small sizes, where an algorithm has a field of the name; everything stateful is switched on.
 TINY = {
     "total_steps": 32 * 100,
+    "total_updates": 32 * 100,
+    "updates_per_iteration": 4,
     "num_envs": 4,
     "num_steps": 8,
     "minibatch_size": 16,
@@ -47,6 +50,10 @@ OWN = {
     "deep_stepmix": ("probe/two-lengths",),
     "td3": ("probe/continuous-never-ending",),
     "sac": ("probe/continuous-never-ending",),
+    "bc": ("probe/two-lengths", "probe/continuous-action"),
+    "td3_bc": ("probe/continuous-never-ending",),
+    "iql": ("probe/continuous-never-ending",),
+    "rebrac": ("probe/continuous-never-ending",),
 }
 # A constraint that binds nothing, so that the learner acts; and what is read from disk otherwise.
 UNBOUND = {
@@ -57,11 +64,28 @@ UNBOUND = {
 }
 # A round of it holds whole episodes.
 SETTINGS = {"deep_stepmix": UNBOUND | {"num_steps": 20}}
+
+
+def random_steps(env):
+    """A dataset of episodes of two random steps."""
+    keys = jax.random.split(jax.random.key(0), 40)
+    action = np.asarray(jax.vmap(env.action_space.sample)(keys))
+    rng = np.random.default_rng(0)
+    observation = rng.normal(size=(40, *env.observation_space.shape))
+    return {"dataset": of_episodes(env, observation, action, rng.normal(size=40), [2] * 20)}
+
+
 INPUTS = {
     "deep_stepmix": lambda env: {
         "baseline": actor(lambda observation, key: env.action_space.sample(key))
-    }
+    },
+    "bc": random_steps,
+    "td3_bc": random_steps,
+    "iql": random_steps,
+    "rebrac": random_steps,
 }
+# Numbers that change what is learned, where not all of them do: cloning reads no reward.
+SWEPT = {"bc": ["learning_rate"]}
 CASES = [
     (name, each) for name in registry.algorithm_names() for each in OWN.get(name, ENVIRONMENTS)
 ]
@@ -84,6 +108,7 @@ class Compiled:
         self.factory = functools.partial(registry.load(name).factory, **inputs)
         config = tiny_config(name)
         self.algorithm, self.swept = self.factory(self.env, config), sweepable(config)
+        self.swept = SWEPT.get(name, self.swept)
         self.config = jax.tree.map(np.float32, config)
         self.init = jax.jit(self.make_init, compiler_options=CHEAP)
         self.first = self.init(self.config, jax.random.key(3))
@@ -389,7 +414,8 @@ def test_the_policy_acts_for_one_environment_within_its_space(name, environment_
                 np.asarray(actions) <= space.high
             )
         unique[mode] = len(np.unique(np.asarray(actions), axis=0))
-    assert unique["deterministic"] == 1 and unique["stochastic"] > 1
+    assert unique.pop("deterministic") == 1
+    assert all(number > 1 for number in unique.values())
 
 
 @each_case
@@ -397,11 +423,12 @@ def test_a_policy_needs_nothing_else_of_the_state(name, environment_id):
     case = compiled(name, environment_id)
     state, _ = case.run(1)
     policy, space = copy(case.algorithm.policy(state)), case.env.observation_space
+    mode = "stochastic" if "stochastic" in case.act else "deterministic"
 
     def act(seed):
         keys = jax.random.split(jax.random.key(seed), 20)
         view = case.view(jnp.zeros(space.shape, space.dtype))
-        return case.act["stochastic"](policy, case.agent.memory(policy), view, keys)[0]
+        return case.act[mode](policy, case.agent.memory(policy), view, keys)[0]
 
     before = act(1)
     case.run(1, state)  # donates the state

@@ -3,6 +3,8 @@ files; and that nothing published would be measured again."""
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -237,3 +239,17 @@ def test_measuring_says_how_long_each_cell_took(log, tmp_path, capsys):
     harness.measure_missing(cells_of(log, {"a": 1}), record, tmp_path / "x.json", Console())
     assert capsys.readouterr().out.splitlines()[-1] == "a: 0 s"
     assert record == json.loads((tmp_path / "x.json").read_text())
+
+
+def test_a_notebooks_window_is_not_asked_for():
+    """In a process of its own, for here matplotlib is imported already."""
+    missing = "module://no_such_package.backend_inline"
+    done = subprocess.run(
+        [sys.executable, "-c", "import harness, matplotlib.pyplot as plots; plots.figure()"],
+        cwd=harness.ROOT / "experiments",
+        env=os.environ | {"MPLBACKEND": missing, "PYTHONPATH": str(harness.ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from jaxrl.cli import main
 from jaxrl.data.recording import Recording
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
+from jaxrl.train.player import Played
 from jaxrl.train.recorder import record, replay_rows
 from jaxrl.train.saved import open_policy
 
@@ -71,6 +72,12 @@ def test_without_a_stride_rewards_add_up_to_the_returns(run):
     view_key = jax.random.key(1)  # of a critic that draws: any
     del view_key
     assert rows.episode_returns.dtype == np.float32
+
+
+def test_how_far_it_has_come_is_told_as_of_an_evaluation(run):
+    told = []
+    record(open_policy(run, "last"), 2, each_piece=told.append)
+    assert told == [Played("deterministic", steps, 200, 0, 2) for steps in (64, 128, 192)]
 
 
 def test_the_same_seed_records_the_same_bits(run):

@@ -26,7 +26,7 @@ from flax import struct
 from jaxrl import errors
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs import blow_up
-from jaxrl.envs.options import check_numbers
+from jaxrl.envs.options import HEALTHY, Needs, check_numbers, check_read
 from jaxrl.envs.suites.physics_engines import (
     EngineEnvironment,
     Options,
@@ -67,6 +67,8 @@ REFUSED = {
         "brax 0.14 simulates fluids with jax.numpy.clip(a_min=…), which JAX no longer has"
     ),
 }
+# Options that brax 0.14 has and reads nowhere, or only with others.
+NEEDS: Needs = {**HEALTHY, "contact_cost_weight": {}, "contact_force_range": {}}
 
 
 class BraxSpec(NamedTuple):
@@ -135,6 +137,7 @@ def make(environment_id: str, **kwargs: Any) -> BraxEnvironment:
     parameters = inspect.signature(_class(environment_id)).parameters
     usual = {name: each.default for name, each in parameters.items()}
     check_numbers({name: value for name, value in kwargs.items() if name in usual}, usual)
+    check_read(kwargs, usual, NEEDS)
     options = tuple((name, frozen(name, kwargs[name])) for name in allowed if name in kwargs)
     environment, observation_size = _build(environment_id, options)
     return BraxEnvironment(

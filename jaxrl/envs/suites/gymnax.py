@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 
 from jaxrl import errors
 from jaxrl.envs.api import Environment
-from jaxrl.envs.options import as_meant, check_numbers
+from jaxrl.envs.options import Needs, as_meant, check_numbers, check_read
 from jaxrl.envs.suites.physics_engines import frozen
 from jaxrl.types import Array, Bound, Box, Discrete, Key, PyTree, Space, Timestep
 
@@ -81,6 +81,24 @@ NOTES = dict.fromkeys(
     "MemoryChain-bsuite": (
         "cannot be learnt without a memory: what the last action is asked for is shown at the start"
     )
+}
+
+# Options that gymnax 1.0.1 has and reads nowhere, or only with others.
+NEEDS: dict[str, Needs] = {
+    "CartPole-v1": {"masscart": {}},  # total_mass and polemass_length are read
+    "Acrobot-v1": {"link_length_2": {}},
+    "Asterix-MinAtar": {"shot_cool_down": {}, "ramp_interval": {"ramping": True}},
+    "Seaquest-MinAtar": {"ramp_interval": {}, "enemy_move_interval": {}},
+    "SimpleBandit-bsuite": {"optimal_return": {}},  # it goes into a count that nobody is shown
+    "DeepSea-bsuite": {"randomize_actions": {"sample_action_map": False}},
+    "BernoulliBandit-misc": dict.fromkeys(
+        ("min_lim", "max_lim", "t_max"), {"normalize_time": True}
+    ),
+    "FourRooms-misc": {
+        "goal_fixed": {"resample_goal_pos": False},
+        "pos_fixed": {"resample_init_pos": False},
+    },
+    "FrozenLake-misc": {"success_rate": {"is_slippery": True}, "map_name": {"desc": None}},
 }
 
 # Their observations leave the bounds that gymnax declares: negative contexts and times, rewards
@@ -176,6 +194,8 @@ def make(environment_id: str, **kwargs: Any) -> GymnaxEnvironment:
             raise errors.unknown(f"option of {environment_id}", name, (*defaults, *constructor))
     check_numbers({name: kwargs[name] for name in kwargs if name in defaults}, defaults)
     kwargs = as_meant(kwargs, defaults)
+    usual = {name: each.default for name, each in constructor.items()} | defaults
+    check_read(kwargs, usual, NEEDS.get(environment_id, {}))
     horizon = kwargs.get("max_steps_in_episode", int(defaults["max_steps_in_episode"]))
     errors.check_positive_int("max_steps_in_episode", horizon)
     given = {

@@ -29,8 +29,10 @@ EVERY = 30.0
 def place_of(coordinator: str | None, process_id: int | None) -> Iterator[None]:
     """Hold the place of one process of a run on this machine, or refuse if it is held.
 
-    What the same number on another machine does is not seen here. Where the processes find each
-    other by themselves, their places are the scheduler's.
+    What the same number on another machine does is not seen here, nor can it be: of who has not
+    joined yet, the coordinator takes no word, such as a claim in its key-value store. It answers
+    with "wrong service incarnation", and XLA ends the process that asked. Where the processes find
+    each other by themselves, their places are the scheduler's.
     """
     if coordinator is None:
         yield

@@ -26,7 +26,7 @@ from jaxrl.train.files.folder import (
 )
 
 Evaluations = dict[str, np.ndarray]
-COUNTERS = ("iteration", "transitions", "seconds")  # of a row of metrics: no metrics themselves
+COUNTERS = (*records.COUNTERS, "seconds")  # of a row of metrics: no metrics themselves
 
 
 def append_metrics(folder: Path | str, row: dict) -> None:

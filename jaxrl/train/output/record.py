@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
+from jaxrl.train.capacity import check_host_memory, tree_bytes
 from jaxrl.train.player import Played
 from jaxrl.types import Agent, Array, Key, PyTree, Timestep
 
@@ -59,6 +60,11 @@ def record_episode(
     while not over:
         play, kept = jax.device_get(piece(play))
         pieces.append(kept)
+        check_host_memory(
+            tree_bytes(kept) * (len(pieces) + 1),
+            f"the {length + steps:,} frames up to here, put together, and the next ones",
+            "A run with a shorter time limit (--env-options of train) needs less.",
+        )
         _, _, terminated = kept
         ended = np.flatnonzero(terminated)
         over = bool(ended.size) or length + steps >= env.horizon

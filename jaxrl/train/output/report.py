@@ -65,7 +65,8 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         if len(experiment.settings()) > 1:
             _name_the_winner(result, experiment, console)
     if result.trained_iterations:
-        speed = f"{human(result.steps_per_second)} environment steps/s"
+        unit = "environment steps" if result.unit == "transitions" else result.unit
+        speed = f"{human(result.steps_per_second)} {unit}/s"
         console.note(f"training      {speed}, compiled in {result.compile_seconds:.1f} s")
     console.note(f"run folder    {result.folder}")
     newest = Checkpoints(result.folder).newest
@@ -140,7 +141,8 @@ def evaluate(
     with console.playing() as bar:
         episodes = saved.player.evaluate(saved.policies, saved.iteration, bar.evaluating)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
-    rows = score_rows(saved.experiment, returns, saved.env.reference_scores)
+    reference = read_description(located(folder)).get("reference_scores")
+    rows = score_rows(saved.experiment, returns, reference or saved.env.reference_scores)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
 
@@ -173,8 +175,8 @@ def collect(
     check_writable(target)
     asked = () if mode is None else (mode,)
     saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
-    with console.progress(saved.env.horizon, num_episodes) as bar:
-        found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.update)
+    with console.playing() as bar:
+        found = record(saved, num_episodes, stride=stride, seed=seed, each_piece=bar.evaluating)
     data = found.data()
     write_atomically(target, data)
     returns = found.episode_returns

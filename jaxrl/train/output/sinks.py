@@ -1,9 +1,10 @@
 """Where the records of a run go: metrics.jsonl, and TensorBoard or Weights & Biases if asked for.
 
 A row is {"iteration", "transitions", "seconds", metric: number or nested list [H][S]}, H
-hyperparameter settings by S seeds. The graphical sinks draw the mean over seeds and, up to 16 of
-them, each seed by itself; evaluations reach them as well, which evaluations.npz holds in full. One
-that fails is given up with a warning: a run does not depend on how it is watched.
+hyperparameter settings by S seeds; runs of another unit have "gradient_steps", say. The graphical
+sinks draw the mean over seeds and, up to 16 of them, each seed by itself; evaluations reach them as
+well, which evaluations.npz holds in full. One that fails is given up with a warning: a run does not
+depend on how it is watched.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrl.analysis.records import LENGTHS, RETURNS, measures_of, modes_of, read_json
+from jaxrl.analysis.records import (
+    LENGTHS,
+    RETURNS,
+    counter_of,
+    measures_of,
+    modes_of,
+    read_json,
+)
 from jaxrl.config import install_command
 from jaxrl.errors import JaxrlError, RunWarning, unknown
 from jaxrl.train.files.folder import (
@@ -74,13 +82,13 @@ class TensorBoardSink:
         path = Path(folder) / TENSORBOARD
         with file_errors("write", path):
             past = read_metrics(folder)
-            purge = past[-1].get("transitions", 0) + 1 if past else None
+            purge = past[-1].get(counter_of(past[-1]), 0) + 1 if past else None
             self._writer = SummaryWriter(str(path), purge_step=purge, flush_secs=10)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Draw every series of the row at its number of transitions."""
+        """Draw every series of the row at its number of transitions, or of gradient steps."""
         for name, value in series(row).items():
-            self._writer.add_scalar(name, value, row["transitions"])
+            self._writer.add_scalar(name, value, row[counter_of(row)])
 
     def close(self) -> None:
         """Flush and close the event file."""
@@ -117,7 +125,8 @@ class WandbSink:
         self._run = init(
             **_known_run(path), **usual, config=plain(description or {}), resume="allow"
         )
-        self._run.define_metric("*", step_metric="transitions")
+        unit = (description or {}).get("unit", "transitions").replace(" ", "_")
+        self._run.define_metric("*", step_metric=unit)
 
     def write(self, row: dict[str, Any]) -> None:
         """Log every series of the row, with its counters."""

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import errors
-from jaxrl.config import install_command, installed
+from jaxrl.config import ON, install_command, installed
 from jaxrl.envs import registry
-from jaxrl.envs.options import check_numbers
+from jaxrl.envs.options import HEALTHY, Needs, check_numbers, check_read
 from jaxrl.envs.suites.mujoco import arms, runners
 from jaxrl.envs.suites.mujoco.model import MujocoModel, Physics, load
 from jaxrl.envs.suites.mujoco.task import MujocoTask
@@ -31,6 +31,12 @@ REQUIRES = "mujoco"
 EXTRA = "mujoco"
 EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 BACKENDS = ("mujoco", "mjx")
+# Options that are read only with another one, of the tasks that have them.
+NEEDS: Needs = {
+    **HEALTHY,
+    "impl": {"backend": "mjx"},
+    "contact_force_range": {"contact_cost_weight": ON, "include_cfrc_ext_in_observation": True},
+}
 TASKS: dict[str, type[MujocoTask]] = {
     f"{kind.__name__}-v5": kind
     for kind in (
@@ -90,6 +96,8 @@ def make(
                 f"option of {environment_id}", name, (*defaults, "backend", "impl")
             )
     check_numbers(kwargs, defaults)
+    chosen = {"backend": backend, "impl": impl}
+    check_read(kwargs | chosen, defaults | {"backend": "mujoco", "impl": "jax"}, NEEDS)
     model = _model(environment_id, kind)
     _check_model(environment_id, kind, model)
     numbers = {
