@@ -56,3 +56,4 @@ def test_a_pendulum_is_recorded_while_it_learns():
     assert np.all(recorded.length[:-1] == 200) and recorded.truncated[recorded.ends].all()
     assert np.abs(recorded.action).max() <= 2.0 and recorded.action.std() > 0.5
     assert len(recorded.length) == 10
+    assert datasets.build("pendulum-medium-replay", small=True).sha256 == recorded.sha256
