@@ -28,3 +28,14 @@ def descend(
     """
     direction, state = _DIRECTION.update(gradient, state)
     return jax.tree.map(lambda old, change: old - learning_rate * change, params, direction), state
+
+
+def clip_by_norm(gradient: PyTree, maximum: Scalar) -> PyTree:
+    """The gradient, scaled down to norm `maximum` where it is longer; ∞ leaves it as it is.
+
+        g ← g · min(1, maximum / ‖g‖),   ‖g‖ over all leaves together
+
+    Source: Pascanu et al., On the difficulty of training recurrent neural networks (2013).
+    """
+    clipped: PyTree = optax.clip_by_global_norm(maximum).update(gradient, optax.EmptyState())[0]
+    return clipped
