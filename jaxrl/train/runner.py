@@ -59,9 +59,9 @@ class Result(NamedTuple):
     returns: dict[str, np.ndarray]
     # Of a random and of an expert policy, where the environment has them.
     reference_scores: tuple[float, float] | None
-    steps_per_second: float  # of all members, in the budget's unit, while training
-    unit: str  # the budget's: "transitions" or another
+    steps_per_second: float  # of all members, in `unit`, while training
     compile_seconds: float
+    unit: str = "transitions"  # of the budget
 
 
 class Diverged(JaxrlError):
