@@ -74,17 +74,13 @@ class OfflineState:
 
 @dataclass(frozen=True)
 class Offline:
-    """An algorithm that learns from a dataset, by what it does with its learner.
-
-    best: the share of the episodes that it learns from, those of the highest returns.
-    """
+    """An algorithm that learns from a dataset, by what it does with its learner."""
 
     config: DatasetConfig  # an OfflineConfig, if transitions are to be drawn
     action_space: Space
     dataset: Dataset
     agent: Agent
     learns: Learns
-    best: float = 1.0
 
     def algorithm(self) -> Algorithm:
         """The algorithm, to be trained for as long as the configuration says."""
@@ -143,9 +139,7 @@ class Offline:
         """Transitions as the learner's networks read them."""
         config = self.config
         assert isinstance(config, OfflineConfig)
-        batch = self.dataset.sample(
-            key, config.batch_size, config.gamma, self.action_space, self.best
-        )
+        batch = self.dataset.sample(key, config.batch_size, config.gamma, self.action_space)
         moments = learner.policy.observation_moments
         return replace(
             batch,
