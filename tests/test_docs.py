@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl import cli
@@ -29,6 +30,7 @@ from jaxrl.train.build import build
 from jaxrl.train.experiment import RunSettings
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor, Agent, feed_forward
+from tests.algos.offline import of_episodes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +43,7 @@ RUNNABLE = [
 ]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
+OFFLINE = {"bc", "td3_bc", "rebrac", "iql", "ofql", "dql", "fql"}
 COUNTERS = {"iteration", "transitions", "seconds"}
 
 
@@ -127,6 +130,13 @@ def test_an_environment_takes_fewer_than_40_lines():
     assert "class Corridor" in first and len(first.splitlines()) < 40
 
 
+def two_steps(env):
+    """A dataset of an environment: one episode, in which nothing happens."""
+    observed, acted = env.observation_space, env.action_space
+    action = np.zeros((2, *acted.shape), acted.dtype)
+    return of_episodes(env, np.zeros((2, *observed.shape)), action, np.zeros(2), [2], False)
+
+
 @pytest.fixture
 def parse_only(monkeypatch):
     """Commands parse and check what they are given, and then do nothing."""
@@ -145,11 +155,13 @@ def parse_only(monkeypatch):
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
-    for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
-        saved[algorithm] = {"dataset": Input(None, sha256="")}
-    monkeypatch.setattr(
-        building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
-    )
+
+    def read(factory, config, environment, env, trust):
+        if factory.__name__ in OFFLINE:
+            return {"dataset": Input(two_steps(env), sha256="")}
+        return saved.get(factory.__name__, {})
+
+    monkeypatch.setattr(building, "read_inputs", read)
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect", "environments"):
