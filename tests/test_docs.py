@@ -43,6 +43,8 @@ RUNNABLE = [
 ]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
+OFFLINE = {"bc", "td3_bc", "rebrac", "iql", "ofql", "dql", "fql"}
+OFFLINE |= {"decision_mamba", "decision_transformer"}
 COUNTERS = {"iteration", "transitions", "seconds"}
 
 
@@ -129,6 +131,13 @@ def test_an_environment_takes_fewer_than_40_lines():
     assert "class Corridor" in first and len(first.splitlines()) < 40
 
 
+def some_steps(env):
+    """A dataset of an environment: one episode of twenty steps, in which nothing happens."""
+    observed, acted = env.observation_space, env.action_space
+    action = np.zeros((20, *acted.shape), acted.dtype)
+    return of_episodes(env, np.zeros((20, *observed.shape)), action, np.ones(20), [20], False)
+
+
 @pytest.fixture
 def parse_only(monkeypatch):
     """Commands parse and check what they are given, and then do nothing."""
@@ -147,15 +156,13 @@ def parse_only(monkeypatch):
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
-    for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
-        saved[algorithm] = {"dataset": Input(None, sha256="")}
-    pendulum = registry.make("Pendulum-v1")
-    of_steps = of_episodes(pendulum, np.zeros((20, 3)), np.zeros((20, 1)), np.ones(20), [20])
-    for algorithm in ("decision_mamba", "decision_transformer"):
-        saved[algorithm] = {"dataset": Input(of_steps, sha256="")}
-    monkeypatch.setattr(
-        building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
-    )
+
+    def read(factory, config, environment, env, trust):
+        if factory.__name__ in OFFLINE:
+            return {"dataset": Input(some_steps(env), sha256="")}
+        return saved.get(factory.__name__, {})
+
+    monkeypatch.setattr(building, "read_inputs", read)
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect", "environments"):
