@@ -150,7 +150,7 @@ def parse_only(monkeypatch):
     for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
         saved[algorithm] = {"dataset": Input(None, sha256="")}
     pendulum = registry.make("Pendulum-v1")
-    of_steps = of_episodes(pendulum, np.zeros((20, 3)), np.zeros((20, 1)), np.ones(20), [20])
+    of_steps = of_episodes(pendulum, np.zeros((20, 3)), np.zeros((20, 1), "f"), np.ones(20), [20])
     for algorithm in ("decision_mamba", "decision_transformer"):
         saved[algorithm] = {"dataset": Input(of_steps, sha256="")}
     monkeypatch.setattr(
