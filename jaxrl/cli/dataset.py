@@ -17,6 +17,9 @@ from jaxrl.cli import options
 from jaxrl.data import formats, quality, reference_scores, store
 from jaxrl.data.formats import own
 from jaxrl.data.recorded import Recorded, describe
+from jaxrl.envs.registry import make
+from jaxrl.envs.suites.maze.exact import action_gap
+from jaxrl.envs.suites.maze.point import PointMaze
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train import datasets
 from jaxrl.train.files.folder import file_errors
@@ -173,6 +176,7 @@ def info(given: Info) -> None:
     path, recorded = _read(given.dataset)
     console = options.console_of(quiet=False)
     facts = [*_facts(path, recorded), *_scores(recorded), *_pairs(recorded, given)]
+    facts += _action_gap(recorded.about)
     for label, text in (*facts, *_more(recorded)):
         console.note(f"{label:<18}{text}")
 
@@ -294,6 +298,16 @@ def _scores(recorded: Recorded) -> Iterator[tuple[str, str]]:
     yield "reference returns", f"random {scores[0]:g}, expert {scores[1]:g}"
     yield "normalised return", f"{mean:.2f} (random 0, expert 100)"
     yield "TQ", f"{quality.trajectory_quality(recorded, scores):.4f}"
+
+
+def _action_gap(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How much a decision matters in a maze, where it is known exactly."""
+    if not about["environment"].startswith("maze/"):
+        return
+    env = make(about["environment"], **about["environment_options"])
+    assert isinstance(env, PointMaze)
+    gap = action_gap(env)
+    yield "action gap", f"{gap:.3f} of the mean |Q| (gamma 0.99); below 0.01 an eta of 0.5 clones"
 
 
 def _pairs(recorded: Recorded, given: Info) -> Iterator[tuple[str, str]]:

@@ -55,7 +55,12 @@ def descend_with_decay(
 
 
 def clip_by_norm(gradient: PyTree, most: Scalar) -> tuple[PyTree, Float[Array, ""]]:
-    """(a gradient scaled down to a norm of at most `most`, its norm before)."""
+    """(a gradient scaled down to a norm of at most `most`, its norm before); ∞ leaves it as it is.
+
+        g ← g · min(1, most / ‖g‖),   ‖g‖ over all leaves together
+
+    Source: Pascanu et al., On the difficulty of training recurrent neural networks (2013).
+    """
     norm = optax.tree.norm(gradient)
     # Of a gradient of 0 the quotient is infinite, and the factor 1.
     factor = jnp.minimum(1.0, most / norm)

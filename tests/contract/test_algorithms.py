@@ -39,6 +39,13 @@ TINY = {
     "warm_up": 8,
     "updates_per_transition": 0.5,
     "n_step": 2,
+    # The average that acts moves from the second gradient step on.
+    "ema_start": 1,
+    "ema_interval": 1,
+    "time_width": 4,
+    "diffusion_steps": 2,
+    "flow_steps": 2,
+    "candidates": 3,
 }
 CHEAP = {
     "xla_backend_optimization_level": 0
@@ -54,6 +61,9 @@ OWN = {
     "td3_bc": ("probe/continuous-never-ending",),
     "iql": ("probe/continuous-never-ending",),
     "rebrac": ("probe/continuous-never-ending",),
+    "ofql": ("probe/continuous-never-ending",),
+    "dql": ("probe/continuous-never-ending",),
+    "fql": ("probe/continuous-never-ending",),
     "decision_mamba": ("probe/continuous-action",),
     "decision_transformer": ("probe/multi-discrete-action",),
 }
@@ -92,6 +102,9 @@ INPUTS = {
     "td3_bc": random_steps,
     "iql": random_steps,
     "rebrac": random_steps,
+    "ofql": random_steps,
+    "dql": random_steps,
+    "fql": random_steps,
     "decision_mamba": random_steps,
     "decision_transformer": random_steps,
 }
