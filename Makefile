@@ -14,7 +14,9 @@ UV ?= $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin
 CANDIDATES := python3.11 python3.12 python3.13 python3
 USABLE := import sys; assert sys.version_info >= (3, 11)$(if $(UV),,; import ensurepip, venv)
-INSTALL = $(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install) -c constraints.txt
+# An environment that uv made before may have no pip.
+PIP = { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip; } && $(BIN)/python -m pip
+INSTALL = $(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(PIP) install) -c constraints.txt
 
 # Of each set of extras another stamp: asking for more of them installs them.
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-with-$(subst $(COMMA),-,$(EXTRAS)))
@@ -82,4 +84,4 @@ $(BIN)/python:
 	fi; \
 	echo "creating $(VENV) with $$("$$found" -V) ($$found)"; \
 	$(if $(UV),"$(UV)" venv --quiet --seed --allow-existing --python "$$found" "$(VENV)",\
-		"$$found" -m venv "$(VENV)" && { "$(BIN)/python" -m pip --version >/dev/null || "$(BIN)/python" -m ensurepip; })
+		"$$found" -m venv "$(VENV)")

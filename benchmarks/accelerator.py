@@ -55,6 +55,18 @@ PARTS = {
         "--num-envs 64 --minibatches 4 16 --label accelerator_trial",
         2.0,
     ),
+    "td3 and sac": Part(
+        "-m benchmarks.scaling --algorithms td3 sac --environments Pendulum-v1 --repeats 3",
+        "--num-envs 1 16 256 4096 --seconds 1 --label off_policy",
+        "--num-envs 1 4 --num-steps 8 --seconds 0.1 --label accelerator_trial",
+        2.0,
+    ),
+    "mjx": Part(
+        "-m benchmarks.scaling --environments HalfCheetah-v5 --backend mjx --repeats 3",
+        "--num-envs 2048 16384 --num-steps 16 --seconds 1 --label mjx",
+        "--num-envs 4 --num-steps 4 --minibatches 1 --seconds 0.1 --label accelerator_trial",
+        2.0,
+    ),
     "profile": Part(
         "-m jaxrl.cli train ppo --env CartPole-v1 --no-tuned --stagger --profile --overwrite",
         f"--num-envs {MILLION} --num-steps 16 --minibatch-size {MILLION} "

@@ -47,7 +47,8 @@ def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> N
     if not holds(folder, experiment):
         train_anew(experiment, folder, console)
     elif not is_finished(folder):
-        trust = NOBODY.also(*experiment.run.measures)
+        names = experiment.environment, *map(str, request(experiment)["config"].values())
+        trust = NOBODY.also(*experiment.run.measures, *names)  # those that are package.module:Name
         stop_if_stopped(resume(folder, console=console, trust=trust))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxrl import cli
@@ -29,6 +30,7 @@ from jaxrl.train.build import build
 from jaxrl.train.experiment import RunSettings
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor, Agent, feed_forward
+from tests.algos.offline import of_episodes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -147,6 +149,10 @@ def parse_only(monkeypatch):
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
     for algorithm in ("bc", "td3_bc", "rebrac", "iql"):
         saved[algorithm] = {"dataset": Input(None, sha256="")}
+    pendulum = registry.make("Pendulum-v1")
+    of_steps = of_episodes(pendulum, np.zeros((20, 3)), np.zeros((20, 1)), np.ones(20), [20])
+    for algorithm in ("decision_mamba", "decision_transformer"):
+        saved[algorithm] = {"dataset": Input(of_steps, sha256="")}
     monkeypatch.setattr(
         building, "read_inputs", lambda factory, *_: saved.get(factory.__name__, {})
     )

@@ -83,6 +83,15 @@ def test_an_environment_has_a_pip_and_the_extras_that_are_asked_for(tmp_path):
     assert "pip install -c constraints.txt -e .\n" in make("install", venv, "UV=")
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_without_uv_an_environment_that_it_made_gets_a_pip(tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    done = make("install", f"VENV={tmp_path}", "UV=")
+    assert f"{python} -m ensurepip; }} && {python} -m pip install -c constraints" in done
+
+
 def test_gymnax_and_what_it_forgets_to_declare():
     assert "gymnax>=1.0.1" in CORE
     assert "six" in map(name_of, CORE)

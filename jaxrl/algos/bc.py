@@ -15,11 +15,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import check, configuration, nested, number, option
+from jaxrl.config import check, configuration, nested, number, option, size
 from jaxrl.core import adam, moments
 from jaxrl.core.moments import Moments, normalize_if_kept
 from jaxrl.data.dataset import Dataset
-from jaxrl.data.offline import Learns, Offline, OfflineConfig
+from jaxrl.data.offline import DatasetConfig, Learns, Offline
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
@@ -30,9 +30,11 @@ from jaxrl.types import Agent, Algorithm, Array, Box, Discrete, Key, PyTree, fee
 
 
 @configuration
-class BCConfig(OfflineConfig):
+class BCConfig(DatasetConfig):
     """Settings of BC. Real numbers are traced: a sweep over them compiles once."""
 
+    batch_size: int = size(256)
+    """Steps per gradient step."""
     best_fraction: float = option(1.0, 0, 1, open_low=True)
     """Share of the episodes to clone, those of the highest returns."""
     gaussian: bool = option(False)
@@ -68,10 +70,15 @@ def bc(env: Environment, config: BCConfig, *, dataset: Dataset) -> Algorithm:
     check(config)
     agent = bc_agent(env, config)
     rules = BC(config, make_actor(env, config))
-    learns = Learns(rules.begin, rules.update)
-    return Offline(
-        config, env.action_space, dataset, agent, learns, best=config.best_fraction
-    ).algorithm()
+
+    def draw(learner: Learner, key: Key) -> Batch:
+        # Of what is drawn, rewards and successors are not read.
+        batch = dataset.sample(key, config.batch_size, 0.0, env.action_space, config.best_fraction)
+        kept = learner.policy.observation_moments
+        return replace(batch, observation=normalize_if_kept(kept, batch.observation))
+
+    learns = Learns(rules.begin, rules.update, draw)
+    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
 
 
 def make_actor(env: Environment, config: BCConfig) -> nn.Module:

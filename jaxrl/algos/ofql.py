@@ -329,9 +329,10 @@ class GenerativeQ:
             return ensemble_loss(self.critic, params, batch.observation, batch.action, goal)
 
         (loss, q), gradient = jax.value_and_grad(loss_of, has_aux=True)(learner.critic)
+        gradient, _ = adam.clip_by_norm(gradient, self.config.max_grad_norm)
         params, optimizer = adam.descend(
             learner.critic,
-            adam.clip_by_norm(gradient, self.config.max_grad_norm),
+            gradient,
             learner.critic_optimizer,
             self._annealed(learner, self.config.critic_learning_rate),
         )
@@ -358,9 +359,10 @@ class GenerativeQ:
             }
 
         gradient, seen = jax.grad(loss_of, has_aux=True)(learner.actor)
+        gradient, _ = adam.clip_by_norm(gradient, config.max_grad_norm)
         params, optimizer = adam.descend(
             learner.actor,
-            adam.clip_by_norm(gradient, config.max_grad_norm),
+            gradient,
             learner.actor_optimizer,
             self._annealed(learner, config.learning_rate),
         )

@@ -23,7 +23,7 @@ def plot_maze(
     paths: Mapping[str, Sequence[np.ndarray]],
     path: str | Path,
     *,
-    goal: tuple[float, float] | None = None,
+    goal: Sequence[float] | np.ndarray | None = None,
     goal_radius: float = 0.5,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
@@ -51,7 +51,15 @@ def plot_maze(
         for axes, colour, (name, walks) in zip(grid, PALETTE, paths.items(), strict=False):
             draw_walls(axes, walls)
             if goal is not None:
-                axes.add_patch(Circle(goal, goal_radius, facecolor=GOAL, lw=0, zorder=1))
+                axes.add_patch(
+                    Circle(
+                        (float(goal[0]), float(goal[1])),
+                        goal_radius,
+                        facecolor=GOAL,
+                        lw=0,
+                        zorder=1,
+                    )
+                )
             draw_paths(axes, walks, colour)
             headline(axes, name, (notes or {}).get(name, ""))
         return save_figure(figure, path)

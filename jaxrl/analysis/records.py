@@ -22,9 +22,9 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.npz"
 # The format of config.json and checkpoints; 3: views, logs, policies beside the state.
 FORMAT = 3
-# What a run counts beside its iterations, one of them: the unit of its budget.
-UNITS = ("transitions", "gradient_steps", "episodes")
-COUNTERS = ("iteration", *UNITS)
+# What a run counts beside its iterations, by the unit of its budget: a name that no metric has.
+COUNTS = {"transitions": "transitions", "gradient steps": "updates", "episodes": "episodes"}
+COUNTERS = ("iteration", *COUNTS.values())
 # The arrays of evaluations.npz: MODE_returns and MODE_lengths of each mode, measure_NAME of others.
 RETURNS = "_returns"
 LENGTHS = "_lengths"
@@ -183,8 +183,8 @@ def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
 
 
 def counter_of(names: Container[str]) -> str:
-    """Which of `UNITS` is among the names of a row of metrics, or of the arrays of evaluations."""
-    return next((unit for unit in UNITS if unit in names), UNITS[0])
+    """Which of `COUNTS` is among the names of a row of metrics, or of the arrays of evaluations."""
+    return next((name for name in COUNTS.values() if name in names), COUNTS["transitions"])
 
 
 def _read_row(line: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrl.analysis.records import (
     CONFIG,
+    COUNTS,
     EVALUATIONS,
     METRICS,
     RETURNS,
@@ -118,14 +119,14 @@ class Run:
 
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A logged metric: (how far [L], in `unit`; values [L] or [L, H, S], NaN if undefined)."""
-        unit = self.unit.replace(" ", "_")
-        rows = [row for row in self.metrics if name in row and unit in row]
+        counter = COUNTS[self.unit]
+        rows = [row for row in self.metrics if name in row and counter in row]
         if not rows:
             known = sorted({key for row in self.metrics for key in row})
             raise ValueError(
                 f"{self.folder}: no metric {name!r}. Logged are: {', '.join(known) or 'none'}."
             )
-        counts = np.array([row[unit] for row in rows], np.int64)
+        counts = np.array([row[counter] for row in rows], np.int64)
         return counts, np.array([row[name] for row in rows], np.float64)
 
 

@@ -17,6 +17,9 @@ from jaxrl.cli import options
 from jaxrl.data import formats, quality, reference_scores, store
 from jaxrl.data.formats import own
 from jaxrl.data.recorded import Recorded, describe
+from jaxrl.envs.registry import make
+from jaxrl.envs.suites.maze.exact import action_gap
+from jaxrl.envs.suites.maze.point import PointMaze
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train import datasets
 from jaxrl.train.files.folder import file_errors
@@ -112,12 +115,14 @@ def show_list(given: List) -> None:
     known = datasets.names()
     for name in sorted({*store.stored(), *known}):
         path = store.place(name)
-        here = _outline(path) if path.exists() else {"here": f"jaxrl dataset build {name}"}
+        here = _outline(path) if path.exists() else {"here": "no"}
         what = datasets.summary(name) if name in known else ""
         rows.append({"dataset": name, **here, "what": what})
     console = options.console_of(quiet=False)
     console.note(f"datasets in {store.root()}")
     console.summary(rows)
+    if missing := [name for name in known if not store.place(name).exists()]:
+        console.note(f"what is not here can be built: jaxrl dataset build {missing[0]}")
 
 
 def _outline(path: Path) -> dict[str, Any]:
@@ -170,7 +175,9 @@ def info(given: Info) -> None:
     """Print what is in a dataset, a fact per line."""
     path, recorded = _read(given.dataset)
     console = options.console_of(quiet=False)
-    for label, text in (*_facts(path, recorded), *_pairs(recorded, given)):
+    facts = [*_facts(path, recorded), *_scores(recorded), *_pairs(recorded, given)]
+    facts += _action_gap(recorded.about)
+    for label, text in (*facts, *_more(recorded)):
         console.note(f"{label:<18}{text}")
 
 
@@ -270,11 +277,6 @@ def _facts(path: Path, recorded: Recorded) -> Iterator[tuple[str, str]]:
     yield "episodes end", _ends(recorded)
     yield "observations", _array(recorded.observation)
     yield "actions", _array(recorded.action)
-    yield from _scores(recorded)
-    for key, value in about.items():
-        if key not in DESCRIBED and isinstance(value, str | int | float):
-            yield key.replace("_", " "), f"{value}"
-    yield "sha256", recorded.sha256
 
 
 def _ends(recorded: Recorded) -> str:
@@ -298,6 +300,16 @@ def _scores(recorded: Recorded) -> Iterator[tuple[str, str]]:
     yield "TQ", f"{quality.trajectory_quality(recorded, scores):.4f}"
 
 
+def _action_gap(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How much a decision matters in a maze, where it is known exactly."""
+    if not about["environment"].startswith("maze/"):
+        return
+    env = make(about["environment"], **about["environment_options"])
+    assert isinstance(env, PointMaze)
+    gap = action_gap(env)
+    yield "action gap", f"{gap:.3f} of the mean |Q| (gamma 0.99); below 0.01 an eta of 0.5 clones"
+
+
 def _pairs(recorded: Recorded, given: Info) -> Iterator[tuple[str, str]]:
     """How many different pairs of state and action there are, alone and relative to a reference."""
     distinct = quality.distinct_pairs(recorded)
@@ -309,6 +321,14 @@ def _pairs(recorded: Recorded, given: Info) -> Iterator[tuple[str, str]]:
         _, reference = _read(given.reference)
         share = quality.coverage(recorded, reference)
         yield "SACo", f"{share:.4f} of the different ones of {given.reference}"
+
+
+def _more(recorded: Recorded) -> Iterator[tuple[str, str]]:
+    """What else a dataset says of itself in numbers or words, and its checksum."""
+    for key, value in recorded.about.items():
+        if key not in DESCRIBED and isinstance(value, str | int | float):
+            yield key.replace("_", " "), f"{value}"
+    yield "sha256", recorded.sha256
 
 
 def _extent(values: np.ndarray) -> str:

@@ -109,7 +109,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     if early.deterministic:
         options.ask_for_determinism()
     factory = load(algorithm).factory
-    found = (early.env, {})
+    found: tuple[str, dict[str, Any]] = (early.env, {})
     if early.dataset and not early.env:
         found = environment_of(early.dataset)
     config, settings = default_config(algorithm, found[0], early.tuned, early.dataset)

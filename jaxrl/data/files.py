@@ -33,11 +33,14 @@ def begins_with(path: Path, magic: bytes) -> bool:
 
 
 def npz_names(path: Path) -> set[str]:
-    """The names of the arrays in an .npz file; none where it is no such file, or is cut off."""
-    if not begins_with(path, ZIP) or not zipfile.is_zipfile(path):
+    """The names of the arrays in an .npz file; none where it is no such file, or is damaged."""
+    if not begins_with(path, ZIP):
         return set()
-    with zipfile.ZipFile(path) as file:
-        return {name.removesuffix(".npy") for name in file.namelist()}
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {name.removesuffix(".npy") for name in file.namelist()}
+    except Exception:  # of a damaged directory: zipfile's errors, struct's, the file system's
+        return set()
 
 
 def load_npz(
@@ -48,17 +51,18 @@ def load_npz(
     What is no such file, is cut off or holds Python objects is refused: nothing is ever unpickled.
     `kind` begins the error: "it should be a recording, but".
     """
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:  # where that fails, the caller reports it
+        try:
             if not zipfile.is_zipfile(file):  # which NumPy would take for pickled objects
                 raise JaxrlError(f"{kind} it is none, or the end of it is missing.")
-        with np.load(path) as file:
-            names = [name for name in file.files if not only or name in only]
-            return {name: np.asarray(file[name]) for name in names}
-    except (JaxrlError, OSError):  # the caller reports the latter
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
-        raise JaxrlError(f"{kind} {error}.") from error
+            file.seek(0)
+            with np.load(file) as found:
+                names = [name for name in found.files if not only or name in only]
+                return {name: np.asarray(found[name]) for name in names}
+        except JaxrlError:
+            raise
+        except Exception as error:  # zipfile, zlib, NumPy and the file system each have their own
+            raise JaxrlError(f"{kind} {error}.") from error
 
 
 def optional(package: str) -> Any:
@@ -98,6 +102,8 @@ def replacing(path: Path) -> Iterator[Path]:
         for each in [*written.rglob("*"), written, folder]:
             _synchronize(each)
         if path.is_dir() and not path.is_symlink():  # which no rename replaces
+            if not written.is_dir():
+                raise JaxrlError(f"{path} is a folder, which no file may take the place of.")
             os.rename(path, folder / "replaced")
         os.replace(written, path)
         _synchronize(path.parent)

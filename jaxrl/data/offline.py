@@ -1,4 +1,4 @@
-"""Learning from a dataset alone: K gradient steps per iteration, on transitions drawn from it."""
+"""Learning from a dataset alone: K gradient steps per iteration, on what is drawn from it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Spa
 
 
 @configuration
-class OfflineConfig:
-    """Settings of every algorithm that learns from a dataset."""
+class DatasetConfig:
+    """Settings of every algorithm that learns from a dataset, whatever it draws from it."""
 
     total_updates: int = budget(100_000, unit="gradient steps")
     """Gradient steps to train for."""
     updates_per_iteration: int = size(1000)
     """Gradient steps per iteration: metrics are means over one."""
+    normalize_observations: bool = option(False)
+    """Standardise observations by the dataset's statistics, which are saved with the policy."""
+    dataset: str = option("")
+    """What to learn from: the name of a dataset (`jaxrl dataset list`), minari:ID, or a path."""
+
+
+@configuration
+class OfflineConfig(DatasetConfig):
+    """Settings of every algorithm that learns from a dataset's transitions."""
+
     batch_size: int = size(256)
     """Transitions per gradient step."""
     gamma: float = number(0.99, 0, 1)
@@ -34,10 +44,6 @@ class OfflineConfig:
     """What rewards are multiplied by, once reward_shift is added."""
     reward_shift: float = number(0.0)
     """What is added to every reward."""
-    normalize_observations: bool = option(False)
-    """Standardise observations by the dataset's statistics, which are saved with the policy."""
-    dataset: str = option("")
-    """What to learn from: the name of a dataset (`jaxrl dataset list`), minari:ID, or a path."""
 
 
 class Learns(NamedTuple):
@@ -48,10 +54,12 @@ class Learns(NamedTuple):
 
     begin:  (policy) -> L, before its first gradient step.
     update: (L, Batch, key) -> (L, numbers by name).  One gradient step.
+    draw:   (L, key) -> what `update` reads in place of a Batch: windows, say, as it wants them.
     """
 
     begin: Callable[[Any], Any]
-    update: Callable[[Any, Batch, Key], tuple[Any, dict[str, Array]]]
+    update: Callable[[Any, Any, Key], tuple[Any, dict[str, Array]]]
+    draw: Callable[[Any, Key], Any] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -66,17 +74,13 @@ class OfflineState:
 
 @dataclass(frozen=True)
 class Offline:
-    """An algorithm that learns from a dataset, by what it does with its learner.
+    """An algorithm that learns from a dataset, by what it does with its learner."""
 
-    best: the share of the episodes that it learns from, those of the highest returns.
-    """
-
-    config: OfflineConfig
+    config: DatasetConfig  # an OfflineConfig, if transitions are to be drawn
     action_space: Space
     dataset: Dataset
     agent: Agent
     learns: Learns
-    best: float = 1.0
 
     def algorithm(self) -> Algorithm:
         """The algorithm, to be trained for as long as the configuration says."""
@@ -112,10 +116,11 @@ class Offline:
     def step(self, state: OfflineState) -> tuple[OfflineState, Metrics]:
         """One iteration: so many gradient steps, each on a batch of its own."""
         key_run, key = jax.random.split(state.key)
+        draw = self.learns.draw or self._batch
 
         def one_update(learner: Any, key: Key) -> tuple[Any, dict[str, Array]]:
             key_sample, key_update = jax.random.split(key)
-            return self.learns.update(learner, self._batch(learner, key_sample), key_update)
+            return self.learns.update(learner, draw(learner, key_sample), key_update)
 
         def one_more(carry: tuple, key: Key) -> tuple[tuple, None]:
             learner, sums = carry
@@ -133,9 +138,8 @@ class Offline:
     def _batch(self, learner: Any, key: Key) -> Batch:
         """Transitions as the learner's networks read them."""
         config = self.config
-        batch = self.dataset.sample(
-            key, config.batch_size, config.gamma, self.action_space, self.best
-        )
+        assert isinstance(config, OfflineConfig)
+        batch = self.dataset.sample(key, config.batch_size, config.gamma, self.action_space)
         moments = learner.policy.observation_moments
         return replace(
             batch,

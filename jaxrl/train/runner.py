@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.analysis.ranking import member_scores
-from jaxrl.analysis.records import LENGTHS, MEASURE, RETURNS, modes_of, ranking_returns
+from jaxrl.analysis.records import (
+    COUNTS,
+    LENGTHS,
+    MEASURE,
+    RETURNS,
+    modes_of,
+    ranking_returns,
+)
 from jaxrl.config import override
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import resuming
@@ -52,9 +59,9 @@ class Result(NamedTuple):
     returns: dict[str, np.ndarray]
     # Of a random and of an expert policy, where the environment has them.
     reference_scores: tuple[float, float] | None
-    steps_per_second: float  # of all members, in the budget's unit, while training
-    unit: str  # the budget's: "transitions" or another
+    steps_per_second: float  # of all members, in `unit`, while training
     compile_seconds: float
+    unit: str = "transitions"  # of the budget
 
 
 class Diverged(JaxrlError):
@@ -89,7 +96,7 @@ class Runner:
         self.description = resuming.describe(experiment, program)
         self.num_iterations = program.algorithm.budget.steps
         self.samples_per_step = program.algorithm.budget.per_step
-        self.unit = program.algorithm.budget.unit.replace(" ", "_")  # as records name it
+        self.counter = COUNTS[program.algorithm.budget.unit]
         count = min(experiment.run.num_evaluations, self.num_iterations)
         self.evaluation_points = {self.num_iterations * k // count for k in range(count + 1)}
         self.num_members = int(np.prod(program.shape))
@@ -201,7 +208,7 @@ class Runner:
         count = following * self.samples_per_step
         bar.exclude(self.program.compile_seconds - compiled)
         self.sinks.write(
-            {"iteration": following, self.unit: count, "seconds": self.seconds, **means}
+            {"iteration": following, self.counter: count, "seconds": self.seconds, **means}
         )
         bar.update(following, episode_return=finite_mean(means.get("episode_return")))
         return state
@@ -228,7 +235,7 @@ class Runner:
         bar.exclude(self.program.compile_seconds - compiled)
         row: dict[str, Any] = {
             "iteration": iteration,
-            self.unit: iteration * self.samples_per_step,
+            self.counter: iteration * self.samples_per_step,
         }
         for mode, played in episodes.items():
             row[mode + RETURNS] = self._of_finite_members(np.asarray(played.returns))

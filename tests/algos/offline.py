@@ -1,5 +1,6 @@
 """Small datasets for tests of offline learners, and runs on them."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -61,16 +62,20 @@ def recorded_batch(keys):
     return replace(batch, next_action=following, next_acted=kept)
 
 
-def run(algorithm, iterations, seed=0):
-    """The state after so many iterations, and the last one's means."""
+def run(factory, env, config, dataset, iterations):
+    """(algorithm, state after so many iterations, the last one's means)."""
+    state, metrics = _steps(factory, env, config, dataset, iterations)
+    numbers = {name: float(mean.sum / mean.count) for name, mean in metrics.items()}
+    return factory(env, config, dataset=dataset), state, numbers
 
-    def steps(key):
-        state = algorithm.init(key)
-        state = jax.lax.fori_loop(0, iterations - 1, lambda _, s: algorithm.step(s)[0], state)
-        return algorithm.step(state)
 
-    state, metrics = jax.jit(steps, compiler_options=CHEAP)(jax.random.key(seed))
-    return state, {name: float(mean.sum / mean.count) for name, mean in metrics.items()}
+@functools.partial(jax.jit, static_argnames="factory", compiler_options=CHEAP)
+def _steps(factory, env, config, dataset, iterations):
+    """Numbers of the configuration are traced: runs that differ in them compile once."""
+    algorithm = factory(env, config, dataset=dataset)
+    state = algorithm.init(jax.random.key(0))
+    state = jax.lax.fori_loop(0, iterations - 1, lambda _, s: algorithm.step(s)[0], state)
+    return algorithm.step(state)
 
 
 def acted(algorithm, state, env, mode="deterministic", keys=None):

@@ -93,8 +93,8 @@ def test_choices_descend_the_cross_entropy():
 
 @pytest.mark.parametrize("gaussian", [False, True])
 def test_the_mean_of_recorded_actions_is_cloned(gaussian):
-    algorithm = bc(BANDIT, BCConfig(**LEARNS, gaussian=gaussian), dataset=two_actions())
-    state, _ = run(algorithm, 3)
+    config = BCConfig(**LEARNS, gaussian=gaussian)
+    algorithm, state, _ = run(bc, BANDIT, config, two_actions(), 3)
     assert acted(algorithm, state, BANDIT)[0, 0] == pytest.approx(-0.24, abs=0.05)
     assert ("stochastic" in algorithm.agent.modes) == gaussian
     assert next(iter(algorithm.agent.modes)) == "deterministic"
@@ -106,8 +106,7 @@ def test_the_mean_of_recorded_actions_is_cloned(gaussian):
 
 def test_the_best_episodes_alone_are_cloned():
     config = BCConfig(**LEARNS, best_fraction=0.3)
-    algorithm = bc(BANDIT, config, dataset=two_actions())
-    state, seen = run(algorithm, 3)
+    algorithm, state, seen = run(bc, BANDIT, config, two_actions(), 3)
     assert acted(algorithm, state, BANDIT)[0, 0] == pytest.approx(BETTER, abs=0.03)
     assert seen["behavior_loss"] < 1e-3
 
@@ -116,8 +115,7 @@ def test_choices_are_made_as_often_as_they_were_recorded():
     space = CHOICE.observation_space
     action = np.repeat(np.int32([0, 1]), [30, 70])
     dataset = of_episodes(CHOICE, np.zeros((100, *space.shape)), action, np.ones(100), np.ones(100))
-    algorithm = bc(CHOICE, BCConfig(**LEARNS), dataset=dataset)
-    state, seen = run(algorithm, 3)
+    algorithm, state, seen = run(bc, CHOICE, BCConfig(**LEARNS), dataset, 3)
     keys = jax.random.split(jax.random.key(5), 4000)
     assert acted(algorithm, state, CHOICE, "stochastic", keys).mean() == pytest.approx(
         0.7, abs=0.07
@@ -129,7 +127,7 @@ def test_choices_are_made_as_often_as_they_were_recorded():
 
 def test_the_units_of_the_actions_change_no_bit():
     states = [
-        run(bc(Reach(*bounds), BCConfig(**SMALL), dataset=reaching(*bounds)), 3)[0]
+        run(bc, Reach(*bounds), BCConfig(**SMALL), reaching(*bounds), 3)[1]
         for bounds in [(-1.0, 1.0), (-10.0, 10.0)]
     ]
     assert_same_bits(states[0].learner, states[1].learner)
@@ -137,10 +135,12 @@ def test_the_units_of_the_actions_change_no_bit():
 
 def test_observations_are_standardised_by_the_dataset_s_statistics():
     dataset = reaching()
-    state, _ = run(bc(Reach(), BCConfig(**SMALL), dataset=dataset), 2)
+    _, state, _ = run(bc, Reach(), BCConfig(**SMALL), dataset, 2)
     assert_same_bits(state.learner.policy.observation_moments, dataset.moments)
     raw = BCConfig(**SMALL, normalize_observations=False)
-    assert run(bc(Reach(), raw, dataset=dataset), 1)[0].learner.policy.observation_moments is None
+    assert (
+        bc(Reach(), raw, dataset=dataset).agent.init(jax.random.key(0)).observation_moments is None
+    )
 
 
 def test_actions_that_it_cannot_clone_are_refused():

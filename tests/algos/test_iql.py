@@ -26,7 +26,7 @@ from tests.algos.offline import (
     run,
     two_actions,
 )
-from tests.algos.reach import Reach, a_batch, first, forward, layers, numpy64
+from tests.algos.reach import CHEAP, Reach, a_batch, first, forward, layers, numpy64
 
 LEARNS = SMALL | {"total_updates": 2000, "updates_per_iteration": 1000, "batch_size": 64}
 LEARNS |= {"learning_rate": 1e-2, "critic_learning_rate": 3e-3}
@@ -128,6 +128,13 @@ def made(**settings):
     return rules, replace(begun, target_critic=other.target_critic)
 
 
+@jax.jit
+def updated(config, learner, batch):
+    """A gradient step; numbers of the configuration are traced."""
+    rules = IQL(config, make_networks(Reach(), config))
+    return rules.update(learner, batch, jax.random.key(0))
+
+
 def some_batch(seed):
     return a_batch(jax.random.split(jax.random.key(seed), 4))
 
@@ -139,10 +146,10 @@ def assert_close(params, network):
 
 def test_three_updates_are_those_in_float64():
     rules, learner = made(**TRIED)
-    expected, update, at_maximum = InNumPy(learner), jax.jit(rules.update), []
+    expected, at_maximum = InNumPy(learner), []
     for step in range(3):
         batch = some_batch(step)
-        learner, seen = update(learner, batch, jax.random.key(0))
+        learner, seen = updated(rules.config, learner, batch)
         share = 0.5 * (1 + np.cos(np.pi * step / 4))
         at_maximum.append(expected.update(numpy64(batch), share))
         np.testing.assert_allclose(seen["weight_at_maximum"], at_maximum[-1], atol=1e-6)
@@ -172,7 +179,7 @@ def test_each_setting_moves_its_own_part(setting, parts):
     for settings in (TRIED, TRIED | setting):
         rules, learner = made(**settings)
         for step in range(2):
-            learner, _ = jax.jit(rules.update)(learner, some_batch(step), jax.random.key(0))
+            learner, _ = updated(rules.config, learner, some_batch(step))
         learners.append(learner.policy)
     for part in parts:
         one, other = (jax.tree.leaves(getattr(policy, part)) for policy in learners)
@@ -180,8 +187,8 @@ def test_each_setting_moves_its_own_part(setting, parts):
 
 
 def test_all_actions_count_alike_without_a_temperature():
-    rules, learner = made(inverse_temperature=0.0)
-    _, seen = rules.update(learner, some_batch(0), jax.random.key(0))
+    rules, learner = made(**TRIED | {"inverse_temperature": 0.0})
+    _, seen = updated(rules.config, learner, some_batch(0))
     assert float(seen["weight"]) == 1.0
 
 
@@ -203,8 +210,9 @@ def known_batch():
 
 def test_no_action_is_valued_that_was_not_recorded():
     def is_finite(rules, learner):
+        update = jax.jit(rules.update, compiler_options=CHEAP)
         for step in range(2):
-            learner, _ = rules.update(learner, known_batch(), jax.random.key(step))
+            learner, _ = update(learner, known_batch(), jax.random.key(step))
         return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learner.policy))
 
     def wrapped(rules, policy):
@@ -239,8 +247,7 @@ def test_the_actor_s_step_size_falls_to_nothing_along_half_a_cosine():
 @functools.cache
 def learned(**settings):
     """(algorithm, state, numbers) after all gradient steps on two recorded actions."""
-    algorithm = iql(BANDIT, IQLConfig(**LEARNS | settings), dataset=two_actions())
-    return algorithm, *run(algorithm, 2)
+    return run(iql, BANDIT, IQLConfig(**LEARNS | settings), two_actions(), 2)
 
 
 def test_the_better_of_two_recorded_actions_is_cloned():
@@ -269,7 +276,7 @@ def test_the_value_is_the_expectile_of_what_recorded_actions_earn(expectile, val
 
 def test_the_units_of_the_actions_change_no_bit():
     states = [
-        run(iql(Reach(*bounds), IQLConfig(**SMALL), dataset=reaching(*bounds)), 3)[0]
+        run(iql, Reach(*bounds), IQLConfig(**SMALL), reaching(*bounds), 3)[1]
         for bounds in [(-1.0, 1.0), (-10.0, 10.0)]
     ]
     assert_same_bits(states[0].learner, states[1].learner)

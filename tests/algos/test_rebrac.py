@@ -143,8 +143,7 @@ def test_the_next_recorded_action_is_the_next_row_s_and_none_follows_the_last():
 
 def test_the_better_of_two_recorded_actions_is_found():
     config = ReBRACConfig(**LEARNS, actor_penalty=0.1)
-    algorithm = rebrac(BANDIT, config, dataset=two_actions())
-    state, seen = run(algorithm, 2)
+    algorithm, state, seen = run(rebrac, BANDIT, config, two_actions(), 2)
     assert acted(algorithm, state, BANDIT)[0, 0] > 0.4
     assert seen["q"] == pytest.approx(0.3, abs=0.05)
     assert list(algorithm.agent.modes) == ["deterministic"]
@@ -152,8 +151,7 @@ def test_the_better_of_two_recorded_actions_is_found():
 
 def test_a_penalty_in_the_actor_s_loss_holds_it_to_the_data():
     config = ReBRACConfig(**LEARNS, actor_penalty=100.0)
-    algorithm = rebrac(BANDIT, config, dataset=two_actions())
-    state, _ = run(algorithm, 2)
+    algorithm, state, _ = run(rebrac, BANDIT, config, two_actions(), 2)
     assert acted(algorithm, state, BANDIT)[0, 0] == pytest.approx(-0.24, abs=0.1) != BETTER
 
 
@@ -165,13 +163,13 @@ def test_a_penalty_in_the_target_lowers_values():
     values = {}
     for penalty in (0.0, 1.0):
         config = ReBRACConfig(**LEARNS, actor_penalty=1.0, critic_penalty=penalty)
-        values[penalty] = run(rebrac(BANDIT, config, dataset=dataset), 1)[1]["q"]
+        values[penalty] = run(rebrac, BANDIT, config, dataset, 1)[2]["q"]
     assert values[1.0] < values[0.0] - 0.01
 
 
 def test_the_units_of_the_actions_change_no_bit():
     states = [
-        run(rebrac(Reach(*bounds), ReBRACConfig(**SMALL), dataset=reaching(*bounds)), 3)[0]
+        run(rebrac, Reach(*bounds), ReBRACConfig(**SMALL), reaching(*bounds), 3)[1]
         for bounds in [(-1.0, 1.0), (-10.0, 10.0)]
     ]
     assert_same_bits(states[0].learner, states[1].learner)

@@ -94,7 +94,7 @@ def test_the_actor_waits_for_the_second_gradient_step_and_moves_no_critic():
         (once.policy.critic, once.critic_optimizer),
         (learner.policy.critic, learner.critic_optimizer),
     )
-    state, _ = run(td3_bc(Reach(), TD3BCConfig(**SMALL), dataset=reaching()), 2)
+    _, state, _ = run(td3_bc, Reach(), TD3BCConfig(**SMALL), reaching(), 2)
     assert int(state.learner.critic_optimizer.count) == int(state.learner.gradient_steps) == 8
     assert int(state.learner.actor_optimizer.count) == 4
 
@@ -103,8 +103,9 @@ def test_numbers_of_the_actor_are_means_over_its_own_gradient_steps():
     begun, batch, _, _ = one_update()
     config = TD3BCConfig(**SMALL)
     rules = TD3BC(config, make_networks(Reach(), config))
-    _, waiting = rules.update(begun, batch, jax.random.key(1))
-    _, moving = rules.update(
+    update = jax.jit(rules.update)
+    _, waiting = update(begun, batch, jax.random.key(1))
+    _, moving = update(
         replace(begun, gradient_steps=begun.gradient_steps + 1), batch, jax.random.key(1)
     )
     *_, every = one_update(policy_delay=1)
@@ -114,22 +115,22 @@ def test_numbers_of_the_actor_are_means_over_its_own_gradient_steps():
 
 
 def test_the_better_of_two_recorded_actions_is_found():
-    algorithm = td3_bc(BANDIT, TD3BCConfig(**LEARNS), dataset=two_actions())
-    state, seen = run(algorithm, 2)
+    config = TD3BCConfig(**LEARNS)
+    algorithm, state, seen = run(td3_bc, BANDIT, config, two_actions(), 2)
     assert acted(algorithm, state, BANDIT)[0, 0] > 0.4
     assert seen["q"] == pytest.approx(0.3, abs=0.05)
     assert list(algorithm.agent.modes) == ["deterministic"]
 
 
 def test_without_values_it_clones():
-    algorithm = td3_bc(BANDIT, TD3BCConfig(**LEARNS, alpha=0.0), dataset=two_actions())
-    state, _ = run(algorithm, 2)
+    config = TD3BCConfig(**LEARNS, alpha=0.0)
+    algorithm, state, _ = run(td3_bc, BANDIT, config, two_actions(), 2)
     assert acted(algorithm, state, BANDIT)[0, 0] == pytest.approx(-0.24, abs=0.07)
 
 
 def test_the_units_of_the_actions_change_no_bit():
     states = [
-        run(td3_bc(Reach(*bounds), TD3BCConfig(**SMALL), dataset=reaching(*bounds)), 3)[0]
+        run(td3_bc, Reach(*bounds), TD3BCConfig(**SMALL), reaching(*bounds), 3)[1]
         for bounds in [(-1.0, 1.0), (-10.0, 10.0)]
     ]
     assert_same_bits(states[0].learner, states[1].learner)
@@ -137,7 +138,7 @@ def test_the_units_of_the_actions_change_no_bit():
 
 def test_observations_are_standardised_by_the_dataset_s_statistics():
     dataset = reaching()
-    state, _ = run(td3_bc(Reach(), TD3BCConfig(**SMALL), dataset=dataset), 2)
+    _, state, _ = run(td3_bc, Reach(), TD3BCConfig(**SMALL), dataset, 2)
     assert_same_bits(state.learner.policy.observation_moments, dataset.moments)
 
 

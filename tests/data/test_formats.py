@@ -79,6 +79,42 @@ def test_what_is_there_is_replaced_whole_or_not_at_all(name, tmp_path, monkeypat
         assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
+def test_nothing_else_than_a_dataset_is_replaced(tmp_path):
+    folder = tmp_path / "toy-v0"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "thesis.txt").write_text("mine")
+    with pytest.raises(JaxrlError, match="is a folder, which no file may take the place of"):
+        formats.write_as("own", folder, toy())
+    with pytest.raises(JaxrlError, match="`data` of something else than a Minari dataset"):
+        formats.write_as("minari", folder, toy())
+    assert (folder / "data" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_stands_beside_minaris_data_stays(tmp_path):
+    folder = written(tmp_path, "minari", toy())
+    (folder / "notes.txt").write_text("mine")
+    written(tmp_path, "minari", maze())
+    assert_same(formats.read_any(folder), maze())
+    assert sorted(each.name for each in folder.iterdir()) == ["data", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["own", "ogbench", "d4rl"])
+def test_flipped_bits_are_refused_or_harmless(name, tmp_path):
+    """Nothing but an error in words: where no checksum notices, the numbers are checked ones."""
+    path = written(tmp_path, name, toy())
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        flipped = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            formats.read_any(path).check()
+        except JaxrlError as error:
+            assert str(error)
+
+
 def test_what_is_no_dataset(tmp_path):
     with pytest.raises(FileNotFoundError):
         formats.read_any(tmp_path / "nowhere")

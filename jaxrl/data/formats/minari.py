@@ -89,9 +89,13 @@ def write(path: Path, recorded: Recorded) -> None:
             f"a Minari dataset is a folder whose name ends in its version, as pen-expert-v0, not "
             f"{path.name!r}."
         )
+    if (path / "data").exists() and not recognizes(path / "data"):
+        raise JaxrlError(f"{path} has a folder `data` of something else than a Minari dataset.")
     h5py = optional("h5py")
-    with replacing(path) as written:
-        data = written / "data"
+    # In a folder that is there, only what Minari keeps in it is replaced.
+    place = path / "data" if path.exists() else path
+    with replacing(place) as written:
+        data = written if place.name == "data" else written / "data"
         data.mkdir(parents=True)
         with h5py.File(data / MAIN, "w") as file:
             for number, episode in enumerate(_divided(recorded)):

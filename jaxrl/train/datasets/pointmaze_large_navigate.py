@@ -2,9 +2,8 @@
 
 200 steps each, from a random place to a random cell, and on to another one as soon as it is
 reached; along shortest ways, with noise of deviation 0.5 on each action. Rewards and terminations
-are those of the maze's own task, whatever a walk had in mind: walks go through its goal, stay
-there, and go on. At every place actions point in every direction, so that their mean points
-nowhere.
+are those of the maze's own task, whatever a walk had in mind: a walk that reaches its goal goes on.
+In every corridor actions point in both directions, so that their mean points nowhere.
 """
 
 from __future__ import annotations

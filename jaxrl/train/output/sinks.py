@@ -1,7 +1,7 @@
 """Where the records of a run go: metrics.jsonl, and TensorBoard or Weights & Biases if asked for.
 
 A row is {"iteration", "transitions", "seconds", metric: number or nested list [H][S]}, H
-hyperparameter settings by S seeds; runs of another unit have "gradient_steps", say. The graphical
+hyperparameter settings by S seeds; runs of gradient steps have "updates". The graphical
 sinks draw the mean over seeds and, up to 16 of them, each seed by itself; evaluations reach them as
 well, which evaluations.npz holds in full. One that fails is given up with a warning: a run does not
 depend on how it is watched.
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxrl.analysis.records import (
+    COUNTS,
     LENGTHS,
     RETURNS,
     counter_of,
@@ -125,8 +126,8 @@ class WandbSink:
         self._run = init(
             **_known_run(path), **usual, config=plain(description or {}), resume="allow"
         )
-        unit = (description or {}).get("unit", "transitions").replace(" ", "_")
-        self._run.define_metric("*", step_metric=unit)
+        counter = COUNTS[(description or {}).get("unit", "transitions")]
+        self._run.define_metric("*", step_metric=counter)
 
     def write(self, row: dict[str, Any]) -> None:
         """Log every series of the row, with its counters."""

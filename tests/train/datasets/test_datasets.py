@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from jaxrl.envs.registry import make
+from jaxrl.envs.suites.maze.exact import action_values
 from jaxrl.envs.suites.maze.routes import distances, free_cells
 from jaxrl.errors import JaxrlError
 from jaxrl.train import datasets
+from jaxrl.train.datasets.parts import mazes
 from jaxrl.train.datasets.parts.playing import until_terminated, whole_episodes
 
 MAZES = ("pointmaze-large-navigate", "pointmaze-large-stitch", "pointmaze-large-explore")
@@ -42,6 +44,15 @@ def test_a_dataset_is_whole_and_tells_where_it_is_from(name):
     assert recorded.action.shape[1:] == env.action_space.shape
     random, expert = about["reference_scores"]
     assert random < expert
+
+
+def test_the_expert_of_the_mazes_is_as_fast_as_exact_values_say():
+    env = make("maze/point-large")
+    found = action_values(env, gamma=0.99)
+    start = np.argmin(np.abs(found.position - env.start[None]).sum(-1))
+    # −1 for each step but the last.
+    steps = np.log(1 + 0.01 * found.value[start].max()) / np.log(0.99)
+    assert steps == pytest.approx(-mazes.OPTIMUM, abs=1e-2)
 
 
 @pytest.mark.parametrize("name", ["pointmaze-large-stitch", "key-to-door-random"])

@@ -1,49 +1,54 @@
-"""A training run as a dataset: what its replay buffer held at a moment, as episodes again."""
+"""A training run as a dataset: what its replay buffer holds, as episodes again."""
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.analysis.runs import load_run
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.replay import Row
 from jaxrl.nn.actor_critic import scale_action
 from jaxrl.train.api import train
+from jaxrl.train.callbacks import Pause
 from jaxrl.train.experiment import RunSettings
 from jaxrl.train.recorder import replay_rows
 from jaxrl.types import Space
 
 
-class Trained(NamedTuple):
-    """A finished run of one seed: what it did, and how good it was."""
+def replayed(
+    algorithm: str, environment: str, wanted: float, run: RunSettings, **settings: Any
+) -> Row:
+    """The replay buffer of a run that ends at the first evaluation with a mean return of `wanted`.
 
-    rows: Row  # of all its steps, the first one first
-    transitions: np.ndarray  # after how many it was evaluated, [K]
-    returns: np.ndarray  # mean returns of the evaluations, [K]
-
-    def until(self, wanted: float) -> Row:
-        """The rows before the first evaluation with a return of `wanted`; all if none had it."""
-        good = self.returns >= wanted
-        point = good.argmax() if good.any() else -1
-        return jax.tree.map(lambda leaf: leaf[: self.transitions[point]], self.rows)
-
-
-def trained(algorithm: str, environment: str, num_evaluations: int, **settings: Any) -> Trained:
-    """Train, with a replay buffer that keeps everything, in a folder that is then removed."""
+    The run's folder is removed. `settings` are in place of those tuned for the environment.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
-        run = RunSettings(num_evaluations=num_evaluations, devices=1)
-        train(algorithm, environment, run=run, folder=folder, progress=False, **settings)
-        found = load_run(folder)
-        return Trained(
-            replay_rows(folder), found.evaluations["transitions"], found.returns()[:, 0, 0]
+        stops = [functools.partial(stop_at, wanted)]
+        train(
+            algorithm,
+            environment,
+            run=run,
+            folder=folder,
+            callbacks=stops,
+            progress=False,
+            **settings,
         )
+        return replay_rows(folder)
+
+
+def stop_at(wanted: float, pause: Pause) -> None:
+    """End a run that has trained, and has just earned `wanted` on average."""
+    if pause.iteration and pause.returns:
+        returns = next(iter(pause.returns.values()))
+        if np.mean(returns, dtype=np.float64) >= wanted:
+            pause.stop()
 
 
 def episodes_of(rows: Row, action_space: Space, about: dict[str, Any]) -> Recorded:
