@@ -5,8 +5,9 @@
     python experiments/offline.py --cells pointmaze-large-stitch/ofql
     python experiments/offline.py --report-only
 
-All learners have networks of 64 units, 8,000 gradient steps on batches of 256, step sizes of 1e-3
-and targets that follow by 0.02; what else each has is in METHODS. Its own coefficient is the best
+All learners have networks of three layers of 64 units with Mish, critics with LayerNorm, 8,000
+gradient steps on batches of 256, step sizes of 1e-3, targets that follow by 0.02 and standardised
+observations; what else each has is in METHODS. Its own coefficient is the best
 of four on two other seeds of pointmaze-large-stitch (the cells tuning/…). The score is the last
 policy's return with one draw per action; the best of several draws by the critics is a column of
 its own. The datasets are built first, if they are not there: `jaxrl dataset build NAME`.
@@ -53,6 +54,8 @@ SHARED: dict[str, Any] = {
     "critic_learning_rate": 1e-3,
     "tau": 0.02,
     "normalize_observations": True,
+    "activation": "mish",
+    "layer_norm": True,
 }
 QUICK = {"total_updates": 1000}
 SEEDS, TUNING_SEEDS = 5, 2
