@@ -74,7 +74,8 @@ class Method(NamedTuple):
     tried: tuple[float, ...] = ()
 
 
-GENERATIVE = {"ema_start": 500}
+# At 64 units, layers for times of 64 features would cost twice as much as all others.
+GENERATIVE = {"ema_start": 500, "time_width": 16}
 METHODS = {
     "bc": Method("BC", "bc", {}),
     "best_bc": Method("10 % BC", "bc", {"best_fraction": 0.1}),

@@ -18,13 +18,31 @@ from jax.typing import DTypeLike
 
 from jaxrl.types import Array, Key
 
+# Beyond it mish(x) is x, to the last bit of a float32.
+LARGE = 15.0
+
+
+def mish(x: Array) -> Array:
+    """x tanh(softplus(x)), with one exponential and no logarithm.
+
+        e = exp(x),   tanh(ln(1 + e)) = (e² + 2 e) / (e² + 2 e + 2)
+
+    On a CPU, at 64 units, a gradient step of OFQL is made of little else (benchmarks/NOTES.md).
+
+    Source: Misra, Mish: A Self Regularized Non-Monotonic Activation Function (2020), equation 1.
+    """
+    exponential = jnp.exp(jnp.minimum(x, LARGE))
+    weight = exponential * (exponential + 2.0)
+    return x * (weight / (weight + 2.0))
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": nn.tanh,
     "relu": nn.relu,
     "swish": nn.swish,
     "gelu": nn.gelu,
     "elu": nn.elu,
-    "mish": jax.nn.mish,
+    "mish": mish,
 }
 
 

@@ -70,3 +70,14 @@ def test_dense_starts_orthogonal_with_its_gain_and_no_bias(gain, shape):
     singular = np.linalg.svd(np.asarray(params["kernel"]), compute_uv=False)
     np.testing.assert_allclose(singular, gain, rtol=1e-4)
     assert not params["bias"].any()
+
+
+def test_mish_is_exact_where_exponentials_are_tiny_or_huge():
+    x = np.linspace(-60.0, 60.0, 4001)
+    expected = x * np.tanh(np.logaddexp(0.0, x))
+    slope = np.tanh(np.logaddexp(0.0, x)) + x / np.cosh(np.logaddexp(0.0, x)) ** 2 / (
+        1 + np.exp(-x)
+    )
+    rows = jnp.asarray(x, jnp.float32)
+    np.testing.assert_allclose(torsos.mish(rows), expected, rtol=1e-5, atol=1e-25)
+    np.testing.assert_allclose(jax.vmap(jax.grad(torsos.mish))(rows), slope, rtol=2e-5, atol=1e-6)
