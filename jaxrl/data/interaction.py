@@ -256,7 +256,8 @@ class Interaction:
             values=values,
             vector_steps=experience.vector_steps + 1,
         )
-        return experience, seen.observation, episode_metrics(seen) | metrics
+        episodes = episode_metrics(seen, self.vector.tells_apart)
+        return experience, seen.observation, episodes | metrics
 
     def _random_action(self, vector: VectorState, key: Key) -> Array:
         """Uniform actions [N, d] in [-1, 1], each of which is held for some steps."""

@@ -87,7 +87,7 @@ class Recording:
     @classmethod
     def read(cls, path: PathLike, env: Environment) -> Recording:
         """The recording in a file, if it is one of `env`."""
-        header, arrays = _load(path)
+        header, arrays = load(path)
         check_identity(header["identity"], env, "the recording")
         shape = jax.eval_shape(env.reset, jax.random.key(0))[0]
         leaves, treedef = jax.tree.flatten(shape)
@@ -120,7 +120,7 @@ def header(env: Environment, environment_id: str, options: dict, **more: Any) ->
     }
 
 
-def _load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays of a file, whatever it may be."""
     kind = "it should be a recording, as jaxrl collect writes it, but"
     try:
