@@ -24,7 +24,7 @@ def kmeans(values: Float[Array, "R"], clusters: int) -> Int32[Array, "R"]:
     centres = jnp.quantile(values, (numbers + 0.5) / clusters)
 
     def nearest(centres: Array) -> Array:
-        distances = jnp.abs(values[:, None] - centres)
+        distances = jnp.abs(values[:, None] - centres[None])
         return jnp.argmin(distances, axis=1).astype(jnp.int32)
 
     def goes_on(carry: tuple) -> Array:
@@ -33,7 +33,7 @@ def kmeans(values: Float[Array, "R"], clusters: int) -> Int32[Array, "R"]:
 
     def one_round(carry: tuple) -> tuple:
         centres, labels, _, rounds = carry
-        members = labels[:, None] == numbers
+        members = labels[:, None] == numbers[None]
         count = jnp.sum(members, axis=0)
         total = jnp.sum(jnp.where(members, values[:, None], 0.0), axis=0)
         centres = jnp.where(count > 0, total / jnp.maximum(count, 1), centres)

@@ -244,6 +244,9 @@ class Interaction:
         warmed_up = self._is_warmed_up(experience)
         action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
+        if seen.weight is not None:  # somebody else may have acted
+            executed = unscale_action(seen.action, space)
+            action = jnp.where(seen.weight[:, None] > 0, action, executed)
         values = value_check.add(
             experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
         )

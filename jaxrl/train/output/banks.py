@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.analysis.snapshot_plots import plot_bank
@@ -31,7 +32,7 @@ def describe_bank(path: Path, clusters: int, output: Path | None) -> str:
     found = values_of(about, arrays)
     if clusters > len(found.value):
         raise JaxrlError(f"clusters is {clusters}, but {path} has only {len(found.value)} rows.")
-    label = np.asarray(kmeans(found.value, clusters))
+    label = np.asarray(kmeans(jnp.asarray(found.value), clusters))
     kind = "the critic's values" if found.from_critic else "returns to go"
     player = about.get("played_by", {})
     title = f"{len(label):,} snapshots of {about['environment']}"
