@@ -99,20 +99,8 @@ def demonstrated(
     key_reset, key_steps = jax.random.split(key)
     actions = jnp.asarray(actions, env.action_space.dtype)[: env.horizon]
 
-    def one_step(carry: tuple, each: tuple) -> tuple[tuple, tuple]:
-        state, observation = carry
-        key, action = each
-        following, timestep = env.step(key, state, action)
-        return (following, timestep.observation), (state, observation, timestep)
-
-    @jax.jit
-    def run(key_reset: Key, keys: Key) -> tuple[PyTree, PyTree, Timestep]:
-        _, kept = jax.lax.scan(one_step, env.reset(key_reset), (keys, actions))
-        return kept
-
-    state, observation, seen = jax.device_get(
-        run(key_reset, jax.random.split(key_steps, len(actions)))
-    )
+    keys = jax.random.split(key_steps, len(actions))
+    state, observation, seen = jax.device_get(_steps(env, key_reset, keys, actions))
     ended = np.flatnonzero(seen.terminated)
     length = int(ended[0]) + 1 if ended.size else len(actions)
     earned = np.cumsum(seen.reward[:length], dtype=np.float64)
@@ -135,3 +123,19 @@ def demonstrated(
         return_so_far=np.concatenate([[0.0], earned[:-1]]).astype(np.float32),
         value=np.full(length, np.nan, np.float32),
     )
+
+
+@jax.jit
+def _steps(
+    env: Environment, key_reset: Key, keys: Key, actions: Array
+) -> tuple[PyTree, PyTree, Timestep]:
+    """The states and observations that actions [T, ...] are taken in, and what they led to."""
+
+    def one_step(carry: tuple, each: tuple) -> tuple[tuple, tuple]:
+        state, observation = carry
+        key, action = each
+        following, timestep = env.step(key, state, action)
+        return (following, timestep.observation), (state, observation, timestep)
+
+    _, kept = jax.lax.scan(one_step, env.reset(key_reset), (keys, actions))
+    return kept

@@ -56,7 +56,7 @@ def replayed(**settings):
 def test_the_ring_keeps_what_was_reached_in_its_order():
     """Four environments fill half of it every second step."""
     _, first, (after, seen) = replayed()
-    np.testing.assert_array_equal(after.starts.next[:, 0], [0, 4, 4, 0] * 5)
+    np.testing.assert_array_equal(after.starts.next, [0, 4, 4, 0] * 5)
     for time in (1, 3, 17):
         half = slice(0, 4) if time % 4 == 1 else slice(4, 8)
         np.testing.assert_array_equal(after.starts.state[time][half], seen.final_observation[time])
@@ -70,7 +70,7 @@ def test_the_ring_keeps_what_was_reached_in_its_order():
 def test_episodes_begun_are_counted_and_rare_ones_come_more_often():
     vector, first, (after, _) = replayed(replayed_priority="visits")
     assert first.starts.begun.sum() == N and after.starts.begun[-1].sum() == N
-    past = replace(first.starts, begun=np.float32([0, 3, 15] + [1e12] * 5))
+    past = replace(first.starts, begun=jnp.float32([0, 3, 15] + [1e12] * 5))
     renewed = vector.starts.refresh(past, jax.random.key(1), Progress(jnp.int32(1), 32))
     share = np.diff(np.asarray(renewed.cumulative), prepend=0.0)
     np.testing.assert_allclose(share[:4] / share[0], [1, 1 / 2, 1 / 4, 0], atol=1e-5)
@@ -144,7 +144,7 @@ def test_a_stage_is_taken_away_as_long_as_returns_stay_up():
     state = starts.init(jax.random.key(0), N)
 
     def after(state, earned, episodes):
-        state = replace(state, pending=jnp.float32([[earned, episodes]]))
+        state = replace(state, earned=jnp.float32([earned, episodes]))
         return starts.refresh(state, jax.random.key(1), Progress(jnp.int32(1), 32))
 
     begun = after(state, 0.0, 0.0)

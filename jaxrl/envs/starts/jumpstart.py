@@ -63,7 +63,7 @@ class JumpstartState:
     memory: PyTree  # of the guide, [n, ...]
     stages: Array  # int32 [], parts of the steps that are still the guide's
     best: Array  # float32 [], mean return of a stage
-    pending: Array  # float32 [1, 2]: returns and episodes since the last refresh, a row per device
+    earned: Array  # float32 [2]: returns and episodes of this iteration, over all devices
 
 
 class Jumpstart(struct.PyTreeNode):
@@ -89,7 +89,7 @@ class Jumpstart(struct.PyTreeNode):
         """The curriculum is the same on all devices."""
         rows: Any = True
         replicated: Any = False
-        return JumpstartState(rows, rows, replicated, replicated, pending=rows)
+        return JumpstartState(rows, rows, replicated, replicated, replicated)
 
     def init(self, key: Key, n: int) -> JumpstartState:
         """The guide has all its steps."""
@@ -98,12 +98,12 @@ class Jumpstart(struct.PyTreeNode):
             memory=memories(self.actor.memory, n),
             stages=jnp.asarray(self.config.guide_stages, jnp.int32),
             best=jnp.asarray(-jnp.inf, jnp.float32),
-            pending=jnp.zeros((1, 2)),
+            earned=jnp.zeros(2),
         )
 
     def refresh(self, state: JumpstartState, key: Key, progress: Progress) -> JumpstartState:
         """One stage less, if the mean return of this one is nearly the best so far."""
-        earned, count = self.shards.sum(state.pending[0])
+        earned, count = state.earned
         mean = earned / jnp.maximum(count, 1.0)
         allowed = self.config.guide_tolerance * jnp.abs(state.best)
         is_good = (count > 0) & ((mean >= state.best - allowed) | jnp.isneginf(state.best))
@@ -112,7 +112,7 @@ class Jumpstart(struct.PyTreeNode):
             natural=self.natural.refresh(state.natural, key, progress),
             stages=jnp.maximum(state.stages - is_good.astype(jnp.int32), 0),
             best=jnp.where(count > 0, jnp.maximum(mean, state.best), state.best),
-            pending=jnp.zeros_like(state.pending),
+            earned=jnp.zeros_like(state.earned),
         )
 
     def guide(self, state: JumpstartState, view: View, key: Key) -> tuple[JumpstartState, Array]:
@@ -136,10 +136,11 @@ class Jumpstart(struct.PyTreeNode):
         """The environment's own starts; the origin is the number of steps that are the guide's."""
         key_steps, key_own = jax.random.split(key)
         natural, own = self.natural.draw(state.natural, key_own, ended, seen, reached)
-        pending = state.pending
+        earned = state.earned
         if seen is not None:
-            earned = jnp.sum(jnp.where(ended, seen.episode_return, 0.0))
-            pending += jnp.stack([earned, jnp.sum(ended, dtype=jnp.float32)])[None]
+            returns = jnp.where(ended, seen.episode_return, 0.0)
+            more = jnp.stack([jnp.sum(returns), jnp.sum(ended, dtype=jnp.float32)])
+            earned = earned + self.shards.sum(more)
         config, shape = self.config, ended.shape
         if config.guide_schedule == "random":
             steps = jax.random.randint(key_steps, shape, 0, config.guide_steps + 1)
@@ -147,4 +148,4 @@ class Jumpstart(struct.PyTreeNode):
             left = state.stages * config.guide_steps // config.guide_stages
             steps = jnp.full(shape, left, jnp.int32)
         origin = jnp.where(steps > 0, steps, -1)
-        return replace(state, natural=natural, pending=pending), replace(own, origin=origin)
+        return replace(state, natural=natural, earned=earned), replace(own, origin=origin)

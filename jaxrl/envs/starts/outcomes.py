@@ -1,13 +1,12 @@
 """How episodes from a bank went: what start distributions count, row by row.
 
-An episode succeeds if it earns what the recorded one earned from the same row on. Devices count by
-themselves, and add up what they counted once per iteration.
+An episode succeeds if it earns what the recorded one earned from the same row on. The counts are
+the same on every device.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,27 +30,22 @@ class Outcomes:
     begun: Array
     ended: Array
     won: Array
-    pending: Array  # the same three, counted since the last `settle`: [1, 3, R], a row per device
-
-
-_replicated: Any = False
-_rows: Any = True
-SHARDED = Outcomes(_replicated, _replicated, _replicated, _rows)
 
 
 def nothing(rows: int) -> Outcomes:
     """Nothing is counted yet."""
     zeros = jnp.zeros(rows)
-    return Outcomes(zeros, zeros, zeros, jnp.zeros((1, 3, rows)))
+    return Outcomes(zeros, zeros, zeros)
 
 
-def count_starts(outcomes: Outcomes, given: Array, row: Array) -> Outcomes:
+def count_starts(outcomes: Outcomes, given: Array, row: Array, shards: Shards) -> Outcomes:
     """With the episodes that begin at `row`, int32 [n], where `given`, bool [n]."""
-    pending = outcomes.pending.at[0, 0, row].add(given.astype(jnp.float32))
-    return replace(outcomes, pending=pending)
+    return replace(outcomes, begun=outcomes.begun + _by_row(outcomes, row, given, shards))
 
 
-def count_ends(outcomes: Outcomes, ended: Array, seen: Transition, return_to_go: Array) -> Outcomes:
+def count_ends(
+    outcomes: Outcomes, ended: Array, seen: Transition, return_to_go: Array, shards: Shards
+) -> Outcomes:
     """With the episodes from the bank that `ended`, bool [n], on this step.
 
     Those are won that earned `return_to_go` [R] of their row.
@@ -60,20 +54,17 @@ def count_ends(outcomes: Outcomes, ended: Array, seen: Transition, return_to_go:
     row = jnp.maximum(seen.origin, 0)
     asked = return_to_go[row]
     won = given & (seen.episode_return >= asked - ROUNDING * (1.0 + jnp.abs(asked)))
-    counts = jnp.stack([given, won]).astype(jnp.float32)
-    pending = outcomes.pending.at[0, 1:, row].add(counts.T)
-    return replace(outcomes, pending=pending)
-
-
-def settle(outcomes: Outcomes, shards: Shards) -> Outcomes:
-    """Add up what all devices have counted since the last time."""
-    begun, ended, won = shards.sum(outcomes.pending[0])
-    return Outcomes(
-        begun=outcomes.begun + begun,
-        ended=KEPT * outcomes.ended + ended,
-        won=KEPT * outcomes.won + won,
-        pending=jnp.zeros_like(outcomes.pending),
+    return replace(
+        outcomes,
+        ended=outcomes.ended + _by_row(outcomes, row, given, shards),
+        won=outcomes.won + _by_row(outcomes, row, won, shards),
     )
+
+
+def _by_row(outcomes: Outcomes, row: Array, where: Array, shards: Shards) -> Array:
+    """How many of the entries of `row` [n] name each row, counting those `where`; float32 [R]."""
+    counted: Array = jnp.zeros_like(outcomes.begun).at[row].add(where.astype(jnp.float32))
+    return shards.sum(counted)
 
 
 def succeeded(outcomes: Outcomes, share: Scalar) -> Array:
@@ -82,10 +73,7 @@ def succeeded(outcomes: Outcomes, share: Scalar) -> Array:
     return (ended >= LEAST_ENDED) & (won >= share * ended)
 
 
-def forget(outcomes: Outcomes, when: Array) -> Outcomes:
-    """Count ends anew, `when`, bool []."""
-    return replace(
-        outcomes,
-        ended=jnp.where(when, 0.0, outcomes.ended),
-        won=jnp.where(when, 0.0, outcomes.won),
-    )
+def fade(outcomes: Outcomes, forget: Array) -> Outcomes:
+    """At the end of an iteration: what ended counts less in the next one, or not at all."""
+    kept = jnp.where(forget, 0.0, KEPT)
+    return replace(outcomes, ended=kept * outcomes.ended, won=kept * outcomes.won)

@@ -10,7 +10,7 @@ state: nothing is read from disk, and a run that is resumed goes on with them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +59,8 @@ class Past:
     observation: PyTree
     begun: Array  # float32 [M], episodes
     cumulative: Array  # float32 [M], as row_logits.draw reads it: of the last refresh
-    next: Array  # int32 [1], the place of the oldest
-    time: Array  # int32 [1], vector steps since one was kept
+    next: Array  # int32 [], the place of the oldest
+    time: Array  # int32 [], vector steps since some were kept
 
 
 class Replayed(struct.PyTreeNode):
@@ -81,8 +81,10 @@ class Replayed(struct.PyTreeNode):
 
     @property
     def sharded(self) -> PyTree:
-        """Every device has a past of its own."""
-        return True
+        """Every device has a past of its own, and writes it at the same places."""
+        rows: Any = True
+        replicated: Any = False
+        return Past(rows, rows, rows, rows, rows, next=replicated, time=replicated)
 
     def init(self, key: Key, n: int) -> Past:
         """Before anything was reached, the ring holds resets."""
@@ -93,7 +95,7 @@ class Replayed(struct.PyTreeNode):
             )
         keys = jax.random.split(jax.random.fold_in(key, 1), self.size)
         state, observation = jax.vmap(self.env.reset)(keys)
-        begun, zero = jnp.zeros(self.size), jnp.zeros(1, jnp.int32)
+        begun, zero = jnp.zeros(self.size), jnp.zeros((), jnp.int32)
         past = Past(
             natural=self.natural.init(key, n),
             state=state,
@@ -133,25 +135,28 @@ class Replayed(struct.PyTreeNode):
         return replace(state, natural=natural, begun=counted), draw
 
     def _keep(self, state: Past, seen: Transition, reached: PyTree) -> Past:
-        """With the states just reached, now and then; never one in which an episode terminated."""
-        time = state.time + 1
-        kept = (time >= self.config.replayed_every) & ~seen.terminated
-        place = (state.next + jnp.cumsum(kept, dtype=jnp.int32) - 1) % self.size
-        place = jnp.where(kept, place, self.size)  # beyond the end: dropped
+        """With the states just reached, now and then.
+
+        One in which an episode terminated is never kept: the older one stays in its place.
+        """
+        n, time = len(seen.terminated), state.time + 1
+        is_due = time >= self.config.replayed_every
+        place = (state.next + jnp.arange(n)) % self.size
+        place = jnp.where(is_due & ~seen.terminated, place, self.size)  # beyond the end: dropped
 
         def write(old: Array, new: Array) -> Array:
             return old.at[place].set(new, mode="drop")
 
         rows = (state.state, state.observation, state.begun)
-        new = (reached, seen.final_observation, jnp.zeros(len(kept)))
+        new = (reached, seen.final_observation, jnp.zeros(n))
         states, observation, begun = jax.tree.map(write, rows, new)
         return replace(
             state,
             state=states,
             observation=observation,
             begun=begun,
-            next=(state.next + jnp.sum(kept, dtype=jnp.int32)) % self.size,
-            time=jnp.where(time >= self.config.replayed_every, 0, time),
+            next=jnp.where(is_due, (state.next + n) % self.size, state.next),
+            time=jnp.where(is_due, 0, time),
         )
 
     def _cumulated(self, begun: Array) -> Array:

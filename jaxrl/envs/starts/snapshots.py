@@ -163,10 +163,10 @@ class Snapshots(struct.PyTreeNode):
 
     @property
     def sharded(self) -> PyTree:
-        """Natural starts, and what was counted since the last refresh, are each device's own."""
+        """Natural starts are each environment's own."""
         rows: Any = True
         replicated: Any = False
-        counted = outcomes.SHARDED if self.counts else None
+        counted = replicated if self.counts else None
         return SnapshotsState(rows, replicated, replicated, replicated, counted)
 
     def init(self, key: Key, n: int) -> SnapshotsState:
@@ -187,13 +187,12 @@ class Snapshots(struct.PyTreeNode):
     def refresh(self, state: SnapshotsState, key: Key, progress: Progress) -> SnapshotsState:
         """The share of the bank and the choice of its rows, by the transitions so far."""
         transitions, frontier, counted = progress.transitions, state.frontier, state.outcomes
-        left = jnp.zeros((), bool)
+        left, moved = jnp.zeros((), bool), jnp.zeros((), bool)
         if counted is not None:
-            counted = outcomes.settle(counted, self.shards)
             enough = outcomes.succeeded(counted, self.config.snapshot_success)
             if self.is_backward:
-                frontier = jnp.where(enough, jnp.maximum(frontier - 1, -1), frontier)
-                counted = outcomes.forget(counted, enough)
+                moved = enough
+                frontier = jnp.where(moved, jnp.maximum(frontier - 1, -1), frontier)
             elif self.config.snapshot_schedule == "success":
                 left = enough | (state.share <= 0)
         changed = replace(
@@ -201,7 +200,7 @@ class Snapshots(struct.PyTreeNode):
             natural=self.natural.refresh(state.natural, key, progress),
             share=self._share(transitions, frontier, left),
             frontier=frontier,
-            outcomes=counted,
+            outcomes=None if counted is None else outcomes.fade(counted, forget=moved),
         )
         if self.config.snapshot_selection in ("clusters", "uniform"):
             return changed
@@ -225,8 +224,9 @@ class Snapshots(struct.PyTreeNode):
         counted = state.outcomes
         if counted is not None:
             if seen is not None:
-                counted = outcomes.count_ends(counted, ended, seen, self.bank.return_to_go)
-            counted = outcomes.count_starts(counted, ended & given, row)
+                to_go = self.bank.return_to_go
+                counted = outcomes.count_ends(counted, ended, seen, to_go, self.shards)
+            counted = outcomes.count_starts(counted, ended & given, row, self.shards)
         snapshot = jax.tree.map(lambda leaf: leaf[row], self._beginnings)
         begun, observation = select_rows(given, snapshot, (own.state, own.observation))
         draw = Draw(
