@@ -320,12 +320,13 @@ def of_task(place: str, cells: Cells) -> str:
     without = found.get("none")
     rows = []
     for name, row in found.items():
-        inert = VARIANTS[name].settings.get("snapshot_limit") and (row["cut"] or 0.0) < INERT
+        inert = is_inert(name, row)
+        compared = name != "none" and not inert
         rows.append(
             [
                 name + (" (STT inert)" if inert else ""),
                 *(f"{interquartile_mean(row[each]):.0f}" for each in POINTS),
-                difference(row, without, "area") if name != "none" else None,
+                difference(row, without, "area") if compared else None,
                 f"{row['bank_episodes']:.0f}",
                 None if row["cut"] is None else f"{row['cut']:.1%}",
             ]
@@ -339,6 +340,11 @@ def of_task(place: str, cells: Cells) -> str:
     )
     claim = claimed(found) if without else ""
     return sections(table([*header, "cut"], rows, caption), claim)
+
+
+def is_inert(name: str, row: dict[str, Any]) -> bool:
+    """Whether a variant's limit has cut hardly any episode: then its rows compare nothing."""
+    return "snapshot_limit" in VARIANTS[name].settings and (row["cut"] or 0.0) < INERT
 
 
 POINTS = ("at_switch", "at_twice", "at_end", "area")
@@ -363,6 +369,8 @@ def claimed(found: dict[str, dict[str, Any]]) -> str:
     """What the intervals allow to be said of S3RL."""
     if "S3RL" not in found:
         return ""
+    if is_inert("S3RL", found["S3RL"]):
+        return "STT is inert in S3RL: nothing is compared."
     said = []
     for name, words in (("area", "over the whole curve"), ("at_end", "at the end")):
         _, low, high = paired(found["S3RL"], found["none"], name)
