@@ -127,8 +127,9 @@ class Transition:
     `final_observation` is the observation that the action led to, *before* any reset: the state
     whose value bootstraps a truncated episode. `episode_return` and `episode_length` include this
     step and are totals of a whole episode only where `terminated | truncated`. `origin` says where
-    the episode began: -1 is the environment's own reset, else a row of a pool or bank. `weight`,
-    where there is one, is the row's weight in a learner's loss: 0 for what another policy did.
+    the episode began: -1 is the environment's own reset, else a row of a pool or bank, or the steps
+    for which a guide acts first. `weight`, where there is one, is the row's weight in a learner's
+    loss: 0 for what another policy did.
     """
 
     observation: PyTree

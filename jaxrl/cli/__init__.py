@@ -33,6 +33,8 @@ USAGE = """usage: jaxrl COMMAND ...
   plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
   collect RUN               record episodes with their states  jaxrl collect runs/mine
+  snapshot RUN              keep states to begin episodes at   jaxrl snapshot runs/mine
+  snapshot info BANK        draw what a bank of them holds     jaxrl snapshot info bank.npz
   envs [TEXT]               list the environments              jaxrl envs minatar
   dataset COMMAND           list, build and convert datasets   jaxrl dataset list
 
@@ -41,7 +43,7 @@ jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # Those that do more than print: they go on where nobody reads.
-WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "dataset")
+WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "snapshot", "dataset")
 
 # The module and the function behind each command.
 COMMANDS = {
@@ -52,6 +54,7 @@ COMMANDS = {
     "plot": ("draw", "plot"),
     "render": ("draw", "render"),
     "collect": ("collect", "collect"),
+    "snapshot": ("snapshot", "snapshot"),
     "envs": ("envs", "environments"),
     "dataset": ("dataset", "dataset"),
 }

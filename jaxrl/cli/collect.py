@@ -39,13 +39,18 @@ class Collect(options.Saved):
 
 def collect(words: list[str]) -> int:
     """Record episodes of a saved policy."""
-    given = options.parse(Collect, "jaxrl collect", words)
+    return record(options.parse(Collect, "jaxrl collect", words), "recording.npz")
+
+
+def record(given: Collect, usual_name: str) -> int:
+    """Record what is asked for, into a file of that name unless another one is given."""
     console = options.console_of(quiet=given.quiet)
     text = report.collect(
         given.run,
         given.checkpoint,
         given.episodes,
         given.output,
+        usual_name=usual_name,
         stride=given.stride,
         seed=given.seed,
         mode=given.mode,

@@ -244,6 +244,9 @@ class Interaction:
         warmed_up = self._is_warmed_up(experience)
         action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
+        if seen.weight is not None:  # somebody else may have acted
+            executed = unscale_action(seen.action, space)
+            action = jnp.where(seen.weight[:, None] > 0, action, executed)
         values = value_check.add(
             experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
         )
@@ -256,7 +259,8 @@ class Interaction:
             values=values,
             vector_steps=experience.vector_steps + 1,
         )
-        return experience, seen.observation, episode_metrics(seen) | metrics
+        episodes = episode_metrics(seen, self.vector.tells_apart)
+        return experience, seen.observation, episodes | metrics
 
     def _random_action(self, vector: VectorState, key: Key) -> Array:
         """Uniform actions [N, d] in [-1, 1], each of which is held for some steps."""

@@ -72,7 +72,7 @@ def collect(
             begin_memory(view.first, initial_memory, memory), view, key_act
         )
         state, seen = vector.step(state, action, key_env)
-        episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen))
+        episodes = jax.tree.map(jnp.add, episodes, episode_metrics(seen, vector.tells_apart))
         final = critic_reads(memory, final_view(seen))
         if in_slots:
             finals = truncation.store(finals, final, seen.truncated)

@@ -12,13 +12,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl.config import inputs_of
+from jaxrl.config import budget_field, inputs_of
 from jaxrl.core import compensated, truncation
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import expand, select_rows, strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.starts.api import Starts
+from jaxrl.envs.starts.api import Starts, StartsConfig, Training
 from jaxrl.types import Array, Key, Mean, Metrics, Progress, PyTree, Transition, View
+
+# What is told of episodes: of all, or of natural ones; and of those from a bank.
+EPISODES = ("episode_return", "episode_length", "truncated_fraction")
+GIVEN_EPISODES = ("snapshot_return", "snapshot_length", "snapshot_truncated_fraction")
 
 
 @jax.tree_util.register_dataclass
@@ -60,6 +64,11 @@ class VectorEnv(struct.PyTreeNode):
     starts: Starts
     num_envs: int = struct.field(pytree_node=False)
     stagger: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether episodes that the start distribution gave are counted by themselves."""
+        return getattr(self.starts, "tells_apart", False)
 
     def most_truncations(self, num_steps: int) -> int:
         """The most time limits that one environment can meet in `num_steps` steps.
@@ -156,8 +165,13 @@ def make_vector(
 
     `inputs` are what was read from disk, by flat name: the start distribution is given its own.
     """
-    starts = config.starts.make(env, shards, **inputs_of(config, "starts", inputs or {}))
-    return VectorEnv(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
+    chosen: StartsConfig = config.starts
+    if (total := budget_field(config)) is not None:
+        per_iteration = config.num_envs * config.num_steps
+        chosen = chosen.for_training(Training(getattr(config, total[0]), per_iteration))
+    starts = chosen.make(env, shards, **inputs_of(config, "starts", inputs or {}))
+    vector_class: type[VectorEnv] = getattr(starts, "vector_class", VectorEnv)
+    return vector_class(env, starts, shards.split("num_envs", config.num_envs), config.stagger)
 
 
 def memories(initial: PyTree, count: int) -> PyTree:
@@ -170,27 +184,45 @@ def begin_memory(first: Array, initial: PyTree, memory: PyTree) -> PyTree:
     return select_rows(first, memories(initial, len(first)), memory)
 
 
-def episode_metrics(seen: Transition) -> Metrics:
+def episode_metrics(seen: Transition, apart: bool = False) -> Metrics:
     """Means [N], row by row, over the episodes that ended in this vector step.
 
     Their return, their length and the share that time limits ended; and, of every step, what the
-    environment reports (`Environment.info`). Rows are summed after the rollout, not on every step:
-    that would cost a fifth of the rollout.
+    environment reports (`Environment.info`). With `apart`, these are of natural episodes (origin
+    −1), and those that a start distribution gave are counted as snapshot_…, with their share of all
+    that ended and how many of them ended per transition. Rows are summed after the rollout, not on
+    every step: that would cost a fifth of the rollout.
     """
     ended = seen.terminated | seen.truncated
+    every_step = jnp.ones(ended.shape, jnp.float32)
+    reported = {f"env_{name}": Mean(value, every_step) for name, value in seen.info.items()}
+    if not apart:
+        return _of_episodes(seen, ended, EPISODES) | reported
+    given = ended & (seen.origin >= 0)
+    count = given.astype(jnp.float32)
+    shares = {
+        "snapshot_fraction": Mean(count, ended.astype(jnp.float32)),
+        "snapshot_episodes_per_transition": Mean(count, every_step),
+    }
+    natural = _of_episodes(seen, ended & ~given, EPISODES)
+    return natural | _of_episodes(seen, given, GIVEN_EPISODES) | shares | reported
+
+
+def _of_episodes(seen: Transition, ended: Array, names: tuple[str, str, str]) -> Metrics:
+    """Return, length and share of truncations of the episodes that `ended`, [N], by these names."""
+    name_return, name_length, name_truncated = names
     count = ended.astype(jnp.float32)
     return {
-        "episode_return": Mean(jnp.where(ended, seen.episode_return, 0.0), count),
-        "episode_length": Mean(seen.episode_length * count, count),
-        "truncated_fraction": Mean(seen.truncated.astype(jnp.float32), count),
-        **{f"env_{name}": Mean(value, jnp.ones_like(count)) for name, value in seen.info.items()},
+        name_return: Mean(jnp.where(ended, seen.episode_return, 0.0), count),
+        name_length: Mean(seen.episode_length * count, count),
+        name_truncated: Mean((seen.truncated & ended).astype(jnp.float32), count),
     }
 
 
 def no_episodes(vector_env: VectorEnv) -> Metrics:
     """What `episode_metrics` are before the first step: nothing, row by row."""
     nothing = Mean(jnp.zeros(vector_env.num_envs), jnp.zeros(vector_env.num_envs))
-    reported = (f"env_{name}" for name in vector_env.env.info)
-    return dict.fromkeys(
-        ("episode_return", "episode_length", "truncated_fraction", *reported), nothing
-    )
+    names = (*EPISODES, *(f"env_{name}" for name in vector_env.env.info))
+    if vector_env.tells_apart:
+        names += (*GIVEN_EPISODES, "snapshot_fraction", "snapshot_episodes_per_transition")
+    return dict.fromkeys(names, nothing)

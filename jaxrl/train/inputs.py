@@ -12,7 +12,8 @@ of arrays whose type reads itself:
 
 It refuses what does not fit, before anything is compiled.
 
-Saved agents (`Actor`), which are read from run folders, are read here. Each input is read once per
+Saved agents (`Actor`), which are read from run folders, are read here, and banks of snapshots, a
+part of `envs`, with what `data` knows of their files. Each input is read once per
 run, is replicated on each device, and is an argument of the compiled functions: never a constant of
 theirs, nor a part of a checkpoint.
 """
@@ -35,7 +36,9 @@ import numpy as np
 
 from jaxrl.analysis.records import CONFIG
 from jaxrl.config import check_type, settings
+from jaxrl.data.snapshots import read_bank
 from jaxrl.envs.api import Environment
+from jaxrl.envs.bank import SnapshotBank
 from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import plain, read_description
@@ -43,6 +46,9 @@ from jaxrl.train.player import Player
 from jaxrl.train.saved import last_policies, open_policy
 from jaxrl.train.trust import Trust
 from jaxrl.types import Actor, PyTree
+
+# Inputs of types that do not read themselves.
+READERS: dict[Any, Callable[[Path, Environment], PyTree]] = {SnapshotBank: read_bank}
 
 
 class Input(NamedTuple):
@@ -72,7 +78,8 @@ def kinds_of(function: Callable) -> Iterator[tuple[str, Any]]:
     """The arguments of a function that are inputs, each with its type."""
     for name, hint in typing.get_type_hints(function).items():
         for kind in typing.get_args(hint) or (hint,):
-            if name != "return" and (kind is Actor or hasattr(kind, "read")):
+            reads = kind is Actor or kind in READERS or hasattr(kind, "read")
+            if name != "return" and reads:
                 yield name, kind
 
 
@@ -115,10 +122,11 @@ def _naming(name: str, path: Path) -> Iterator[None]:
 
 
 def _read(kind: Any, source: Source) -> Input:
-    """An input of a type that reads itself."""
+    """An input that is no saved agent."""
     with _naming(source.name, source.path):
         try:
-            value = kind.read(source.path, source.env)
+            reader = READERS.get(kind) or kind.read
+            value = reader(source.path, source.env)
         except JaxrlError:
             raise
         except FileNotFoundError as error:

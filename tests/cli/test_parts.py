@@ -94,7 +94,9 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(ask, nothing_co
     status, _, errors = ask(
         "train", "ppo", *ARGUMENTS, "--folder", "unused", "--starts", "pol", "--pool-size=3"
     )
-    assert status == 2 and "'pol'" in errors and "'fresh', 'pool'" in errors
+    assert (
+        status == 2 and "'pol'" in errors and "'fresh', 'jumpstart', 'pool', 'replayed'" in errors
+    )
     assert ask("train", "ppo", *ARGUMENTS, "--starts")[0] == 2
     assert (
         "cannot import starts 'no.such:Thing'"
@@ -107,7 +109,8 @@ def test_the_help_lists_the_parts_and_the_options_of_the_chosen_one(run, somebod
         return " ".join(run("train", "ppo", *words, "--help")[0].replace("│", " ").split())
 
     usual = text()
-    assert "--starts {fresh,pool} Where episodes begin. fresh: The environment's own reset" in usual
+    assert "--starts {fresh,jumpstart,pool,replayed,snapshots} Where episodes begin." in usual
+    assert "fresh: The environment's own reset" in usual
     assert "pool: A pool of resets, renewed every iteration and handed out in turn." in usual
     assert "--pool-size" not in usual and "--pool-size INT Starts that the pool keeps." in text(
         "--starts=pool"

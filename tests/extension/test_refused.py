@@ -71,7 +71,7 @@ REQUESTS = {
     ),
     "an input of starts that are not chosen": (
         [*PPO, "--bank", "BANK"],
-        ["Unrecognized options: --bank"],
+        ["bank is an option of starts=snapshots, but starts is fresh."],
     ),
     "a mode that the agent has not": (
         [*CLONE, "--dataset", "DATA", "--modes", "tarket=3"],

@@ -16,7 +16,7 @@ it ended in (`reached`), so that a distribution can learn from outcomes, and kee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 
@@ -42,7 +42,12 @@ class Draw:
 
 
 class Starts(Protocol):
-    """What VectorEnv asks of a start distribution (see the module's docstring)."""
+    """What VectorEnv asks of a start distribution (see the module's docstring).
+
+    It may say `tells_apart = True`: episodes that it gave (origin ≥ 0) are then counted by
+    themselves, as snapshot_return and so on, and episode_return is of natural ones alone. It may
+    also name a `vector_class`, a VectorEnv which it needs: one whose guide acts, say.
+    """
 
     @property
     def shortest(self) -> int:
@@ -73,9 +78,24 @@ class Starts(Protocol):
         ...
 
 
+class Training(NamedTuple):
+    """How long a training is, in transitions: schedules are checked against it."""
+
+    total: int
+    per_iteration: int
+
+
 @configuration
 class StartsConfig:
     """The start distribution and its settings; each has a configuration derived from this one."""
+
+    def for_training(self, training: Training) -> Self:
+        """The same with what depends on the training's length filled in.
+
+        Refuses a schedule that does not fit into it.
+        """
+        del training
+        return self
 
     def make(self, env: Environment, shards: Shards, **inputs: Any) -> Starts:
         """The start distribution for the share of the environments that one device has.

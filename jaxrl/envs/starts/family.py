@@ -13,7 +13,7 @@ from jaxrl.config import Family
 from jaxrl.envs import starts
 from jaxrl.envs.starts.api import StartsConfig
 
-NO_STARTS = ("api", "family")
+NO_STARTS = ("api", "family", "outcomes")
 
 
 def names() -> list[str]:

@@ -153,6 +153,7 @@ def collect(
     num_episodes: int,
     output: Path | None,
     *,
+    usual_name: str,
     stride: int,
     seed: int,
     mode: str | None,
@@ -161,10 +162,13 @@ def collect(
     trust: Trust,
     console: Console,
 ) -> str:
-    """Record whole episodes of a saved policy into a file; returns a line on what was written."""
+    """Record whole episodes of a saved policy into a file; returns a line on what was written.
+
+    Without an `output` it goes into the run folder, by its usual name.
+    """
     path = located(folder)
     read_description(path)  # its errors name the nearest run folders
-    target = output or _place(folder) / "recording.npz"
+    target = output or _place(folder) / usual_name
     if target.suffix != ".npz":
         raise JaxrlError(f"output is {target}, but must end in .npz.")
     if target.exists() and not overwrite:

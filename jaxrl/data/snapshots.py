@@ -1,0 +1,141 @@
+"""Snapshot banks: rows of a recording, to begin episodes at, each with a value.
+
+The value of a row is the critic's that recorded it, where it has one: PPO's V(s), TD3's
+min_k Q_k(s, μ(s)), SAC's at an action that it draws. Else it is what the episode earned from the
+row on. That is too low near the time limit, which cuts off what would have come after it: of two
+rows that look alike, the later one seems worse, and the last rows of a full episode look like those
+before a fall. `Values.cut` counts the rows of episodes that the time limit ended.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.data.recording import Recording, header
+from jaxrl.envs.api import Environment
+from jaxrl.envs.bank import SnapshotBank
+from jaxrl.errors import JaxrlError
+from jaxrl.types import Array, Key, PyTree, Timestep
+
+# Whose states are memory images, or whose physics change with the version.
+SIMULATORS = ("mujoco", "mujoco-mjx", "brax", "playground")
+
+
+class Values(NamedTuple):
+    """What is expected from each row of a recording on."""
+
+    value: np.ndarray  # float32 [R]
+    return_to_go: np.ndarray  # float32 [R], what the recorded episode earned from there on
+    from_critic: bool
+    cut: int  # rows of episodes that the time limit ended
+
+
+def read_bank(path: PathLike, env: Environment) -> SnapshotBank:
+    """The bank in a file that `jaxrl snapshot` or `jaxrl collect` wrote, if it is one of `env`."""
+    recording = Recording.read(path, env)
+    check_versions(recording.header)
+    return bank_of(recording)
+
+
+def bank_of(recording: Recording) -> SnapshotBank:
+    """The rows of a recording as a bank."""
+    if not len(recording):
+        raise JaxrlError("the bank is empty: it holds no rows.")
+    found = values_of(recording.header, vars(recording))
+    return SnapshotBank(
+        state=jax.tree.map(jnp.asarray, recording.state),
+        observation=jnp.asarray(recording.observation),
+        action=jnp.asarray(recording.action),
+        next_observation=jnp.asarray(recording.next_observation),
+        value=jnp.asarray(found.value),
+        step=jnp.asarray(recording.step),
+        episode=jnp.asarray(recording.episode),
+        return_to_go=jnp.asarray(found.return_to_go),
+    )
+
+
+def values_of(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Values:
+    """The values of a recording's rows, by its header and its arrays."""
+    value, episode = arrays["value"], arrays["episode"]
+    returns = np.asarray(about["episode_returns"], np.float64)[episode]
+    to_go = (returns - arrays["return_so_far"]).astype(np.float32)
+    from_critic = not np.all(np.isnan(value))
+    value = value if from_critic else to_go
+    for name, numbers in (("values", value), ("returns", to_go)):
+        if not np.all(np.isfinite(numbers)):
+            raise JaxrlError(f"its {name} are not all finite.")
+    lengths = np.asarray(about["episode_lengths"])[episode]
+    cut = int(np.sum(lengths >= about["identity"]["horizon"]))
+    return Values(value, to_go, from_critic, cut)
+
+
+def check_versions(about: Mapping[str, Any]) -> None:
+    """Refuse states of another version of the physics: they would step to somewhere else."""
+    for name, recorded in about.get("versions", {}).items():
+        of_gymnax = name == "gymnax" and ".gymnax." in about["identity"]["class"]
+        if name in SIMULATORS or of_gymnax:
+            here = importlib.metadata.version(name)
+            if here != recorded:
+                raise JaxrlError(
+                    f"the bank was recorded with {name} {recorded}, but {here} is installed: from "
+                    "the same state it may step to another one. Record it anew."
+                )
+
+
+def demonstrated(
+    env: Environment, environment_id: str, options: dict[str, Any], actions: Array, key: Key
+) -> Recording:
+    """One episode in which `actions`, [T, ...], are taken one after the other, to its end.
+
+    For demonstrations that no saved policy gives. There is no critic.
+    """
+    key_reset, key_steps = jax.random.split(key)
+    actions = jnp.asarray(actions, env.action_space.dtype)[: env.horizon]
+
+    keys = jax.random.split(key_steps, len(actions))
+    state, observation, seen = jax.device_get(_steps(env, key_reset, keys, actions))
+    ended = np.flatnonzero(seen.terminated)
+    length = int(ended[0]) + 1 if ended.size else len(actions)
+    earned = np.cumsum(seen.reward[:length], dtype=np.float64)
+    about = header(
+        env, environment_id, options, episode_returns=[earned[-1]], episode_lengths=[length]
+    )
+    steps = np.arange(length, dtype=np.int32)
+    whole = length == env.horizon
+    return Recording(
+        about,
+        state=jax.tree.map(lambda leaf: leaf[:length], state),
+        observation=observation[:length],
+        action=np.asarray(actions)[:length],
+        next_observation=seen.observation[:length],
+        reward=seen.reward[:length],
+        terminated=seen.terminated[:length],
+        truncated=(steps == length - 1) & whole & ~seen.terminated[:length],
+        step=steps,
+        episode=np.zeros(length, np.int32),
+        return_so_far=np.concatenate([[0.0], earned[:-1]]).astype(np.float32),
+        value=np.full(length, np.nan, np.float32),
+    )
+
+
+@jax.jit
+def _steps(
+    env: Environment, key_reset: Key, keys: Key, actions: Array
+) -> tuple[PyTree, PyTree, Timestep]:
+    """The states and observations that actions [T, ...] are taken in, and what they led to."""
+
+    def one_step(carry: tuple, each: tuple) -> tuple[tuple, tuple]:
+        state, observation = carry
+        key, action = each
+        following, timestep = env.step(key, state, action)
+        return (following, timestep.observation), (state, observation, timestep)
+
+    _, kept = jax.lax.scan(one_step, env.reset(key_reset), (keys, actions))
+    return kept
