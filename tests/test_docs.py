@@ -22,11 +22,12 @@ from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.cli import dataset
 from jaxrl.cli import train as command
-from jaxrl.config import field_names
+from jaxrl.config import possible
 from jaxrl.envs import registry
 from jaxrl.envs.suites.probe import ActionReward
 from jaxrl.train import build as building
 from jaxrl.train.build import build
+from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.experiment import RunSettings
 from jaxrl.train.inputs import Input
 from jaxrl.types import Actor, Agent, feed_forward
@@ -246,7 +247,8 @@ def test_ppo_documents_every_metric_and_no_other():
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_named_in_passing_exist(page):
     configs = [load(algorithm).config_class() for algorithm in algorithm_names()]
-    known = {field.replace("_", "-") for config in configs for field in field_names(config)}
+    known = {each.setting.name.replace("_", "-") for config in configs for each in possible(config)}
+    known |= {field.name.replace("_", "-") for field in dataclasses.fields(Processes)}
     known |= {f"no-{field}" for field in known}
     options = [*(ROOT / "jaxrl" / "cli").glob("*.py"), ROOT / "jaxrl" / "train" / "trust.py"]
     words = (word for source in options for word in re.findall(r"[a-z_]+", source.read_text()))

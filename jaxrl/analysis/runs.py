@@ -57,7 +57,8 @@ class Run:
     @property
     def unit(self) -> str:
         """What the run counts: transitions, or gradient steps."""
-        return self.config.get("unit", "transitions")
+        found = self.config.get("unit")
+        return found if isinstance(found, str) and found in COUNTS else "transitions"
 
     @property
     def counts(self) -> np.ndarray:

@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from jaxrl.config.changes import replace_leaves
-from jaxrl.config.paths import nested_configs
 from jaxrl.errors import JaxrlError
 
 
@@ -70,7 +69,7 @@ def settled(config: Any, given: Collection[str]) -> Any:
 
 def unread(config: Any) -> Iterator[Unread]:
     """The options of a configuration, nested ones too, whose needs are not met."""
-    for prefix, owner in nested_configs(config):
+    for prefix, owner, usual in _beside_defaults(config, type(config)()):
         for field in dataclasses.fields(owner):
             missing = _missing(owner, field.name)
             if missing is not None:
@@ -78,11 +77,26 @@ def unread(config: Any) -> Iterator[Unread]:
                 yield Unread(
                     name=prefix + field.name,
                     value=_plain(owner, field.name),
-                    default=_default(field),
+                    default=_plain(usual, field.name),
                     lacking=prefix + lacking,
                     found=_plain(owner, lacking),
                     wanted={prefix + name: value for name, value in _needs(owner, needing).items()},
                 )
+
+
+def _beside_defaults(config: Any, usual: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(prefix of its flat names, configuration, its defaults) of `config` and of each inside of it.
+
+    The defaults are those where it stands: a nested one may have others than its class has.
+    """
+    yield prefix, config, usual
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), getattr(usual, field.name)
+        if dataclasses.is_dataclass(value):
+            kind: Any = type(value)
+            default = default if type(default) is kind else kind()
+            inner = prefix + field.metadata.get("prefix", "")
+            yield from _beside_defaults(value, default, inner)
 
 
 def check_named(config_class: type) -> None:
@@ -144,12 +158,6 @@ def _plain(owner: Any, name: str) -> Any:
     value = getattr(owner, name)
     family = _field(owner, name).metadata.get("family")
     return value if family is None else family.name_of(value)
-
-
-def _default(field: dataclasses.Field) -> Any:
-    """What a field is unless it is given; of a part, its name."""
-    family = field.metadata.get("family")
-    return field.default if family is None else family.name_of(field.default)
 
 
 def _in_words(name: str, wanted: Any) -> str:

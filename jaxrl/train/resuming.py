@@ -29,7 +29,7 @@ from jaxrl.train.program import Program
 
 # What may differ from one session of a run to the next, and is no part of what its checkpoints
 # vouch for.
-FREE = ("layout", "history", "reference_scores")
+FREE = ("layout", "history")
 FREE_OF_RUN = ("devices", "mesh")
 
 
@@ -73,7 +73,9 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
     run = dict(old["run"])
     if read.get("init_from") and read["init_from"] == new["inputs"].get("init_from"):
         run["init_from"] = new["run"]["init_from"]
-    found = run_folder.differences(fixed(old | {"config": kept, "run": run}), fixed(new))
+    # Runs that were begun before it was kept there do not say what scores mean.
+    scores = {name: new[name] for name in ("reference_scores",) if name not in old}
+    found = run_folder.differences(fixed(scores | old | {"config": kept, "run": run}), fixed(new))
     gone = [name for name in read if name not in new["inputs"]]
     if gone:
         begun_with = f"{gone[0]} = {_path(old, gone[0])}"

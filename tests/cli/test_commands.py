@@ -143,7 +143,9 @@ def test_an_environment_of_ones_own_by_its_import_path(run, probe, tmp_path):
 
 def test_tuned_settings_are_the_defaults_unless_refused(run, tmp_path, monkeypatch):
     tuned = {PROBE: {"learning_rate": 0.0123, "gamma": 0.5}}
-    monkeypatch.setattr(experiment, "tuned", lambda _, environment: tuned.get(environment, {}))
+    monkeypatch.setattr(
+        experiment, "tuned", lambda _, environment, dataset: tuned.get(environment, {})
+    )
     assert "(default: 0.0123)" in run("train", "ppo", "--env", PROBE, "--help")[0]
     assert "(default: 0.0123)" not in run("train", "ppo", "--help")[0]
     for flag, rate in (("--tuned", 0.0123), ("--no-tuned", 0.00025)):
@@ -355,7 +357,8 @@ def test_help_teaches(run):
         "(default: False)",
         "inf: unclipped. (default: inf)",
         "--normalize-advantages {minibatch,batch,none}",
-        "Environment id (see `jaxrl envs`), or package.module:Factory. (required)",
+        "Environment id (see `jaxrl envs`), or package.module:Factory; that of the dataset unless "
+        "given. (required)",
         "--env-options NAME=VALUE ...",
     ):
         assert words in text

@@ -73,7 +73,7 @@ def test_every_whole_number_may_have_an_exponent(trained):
 def test_tuned_defaults_are_those_of_the_environment_that_is_run(trained, monkeypatch, flags):
     tuned = {"CartPole-v1": {"gamma": 0.5}, PROBE: {"gamma": 0.6}}
     monkeypatch.setattr(
-        "jaxrl.train.experiment.tuned", lambda _, environment: tuned.get(environment, {})
+        "jaxrl.train.experiment.tuned", lambda _, environment, dataset: tuned.get(environment, {})
     )
     assert trained(*flags).config.gamma == 0.99  # --no-tuned
     for spelling in ("--tuned", "--no_tuned --tuned"):

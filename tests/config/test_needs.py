@@ -127,6 +127,21 @@ DECLARED = {
 DECLARED["deep_stepmix"] = DECLARED["ppo"]
 DECLARED["td3_bc"] = DECLARED["td3"] - {("warm_up_hold", 4, "warm_up", 0)}
 DECLARED["bc"] = DECLARED["iql"]
+DECLARED["fql"] = {
+    ("activation", "tanh", "hidden_sizes", ()),
+    ("layer_norm", False, "hidden_sizes", ()),
+}
+DECLARED["dql"] = DECLARED["iql"] | {("guidance_temperature", 0.1, "behavior_weight", "none")}
+DECLARED["ofql"] = DECLARED["dql"] | {
+    ("time_mean", 0.0, "time_distribution", "uniform"),
+    ("time_std", 2.0, "time_distribution", "uniform"),
+}
+DECLARED["decision_transformer"] = {
+    ("self_evolution_weight", 0.5, "self_evolution", False),
+    ("self_evolution_cap", 0.2, "self_evolution", False),
+    ("stages", 8, "self_evolution", False),
+}
+DECLARED["decision_mamba"] = DECLARED["decision_transformer"] | {("head_size", 16, "mixer", "s6")}
 CASES = [
     (algorithm, *case) for algorithm, cases in DECLARED.items() for case in sorted(cases, key=str)
 ]

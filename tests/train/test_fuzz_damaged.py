@@ -120,7 +120,7 @@ def shared():
         return function
 
     def draw(run, path):
-        plots._transitions(run)
+        plots._counts(run)
         return style.write_bytes(path, repr(run.settings).encode())
 
     version = functools.cache(importlib.metadata.version)  # it reads the disk each time

@@ -141,10 +141,18 @@ def evaluate(
     with console.playing() as bar:
         episodes = saved.player.evaluate(saved.policies, saved.iteration, bar.evaluating)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
-    reference = read_description(located(folder)).get("reference_scores")
-    rows = score_rows(saved.experiment, returns, reference or saved.env.reference_scores)
+    reference = reference_of(read_description(located(folder))) or saved.env.reference_scores
+    rows = score_rows(saved.experiment, returns, reference)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
+
+
+def reference_of(description: dict[str, Any]) -> tuple[float, float] | None:
+    """Returns of a random and of an expert policy, as a run's description has them, if it does."""
+    match description.get("reference_scores"):
+        case [int() | float() as random, int() | float() as expert]:
+            return float(random), float(expert)
+    return None
 
 
 def collect(
