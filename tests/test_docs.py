@@ -148,6 +148,7 @@ def parse_only(monkeypatch):
     for path in ("corridor", "my_package.my_module", "my_measures"):
         monkeypatch.setitem(sys.modules, path, own)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
+    monkeypatch.setattr(command, "environment_of", lambda dataset: ("maze/point-large", {}))
     monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
     monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
     monkeypatch.setattr(
