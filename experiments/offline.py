@@ -75,9 +75,9 @@ class Method(NamedTuple):
     modes: tuple[str, ...] = ("deterministic",)  # to evaluate, the score's first
 
 
-# Averaged actors follow as fast as target critics do: Diffusion-QL's, which are a thousand gradient
-# steps late, have a million of them, and here nothing would be learned in 8,000. At 64 units, layers
-# for times of 64 features would cost twice as much as all others.
+# Averaged actors follow as fast as target critics do: Diffusion-QL's are a thousand gradient steps
+# late, and have a million of them; of 8,000 nothing would be learned. At 64 units, layers for times
+# of 64 features would cost twice as much as all others.
 GENERATIVE = {"ema": 0.98, "ema_interval": 1, "ema_start": 0, "time_width": 16}
 DRAWN = ("stochastic", "best")
 METHODS = {
