@@ -14,22 +14,20 @@ products of OFQL's gradient steps alone (benchmarks/peers/offline_bound.py).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from benchmarks.off_policy import Case, Contender, time_case
 from benchmarks.offline_report import text
-from benchmarks.report import ROOT, device_name, machine, steps, write
-from benchmarks.venvs import interpreters
+from benchmarks.report import ROOT
+from benchmarks.turns import Case, Contender, Timing, time_all
 from benchmarks.workers import environment
 from experiments.harness import check_choices, start
-from jaxrl.train.output.console import Console
 
 SIZES: dict[str, Any] = {"batch_size": 256, "gamma": 0.99, "tau": 0.005}
 DEEP = {"hidden_sizes": [256, 256, 256]}
@@ -91,60 +89,23 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Timing):
     """Speed of offline learning: jaxrl beside PyTorch, and the matrix products alone."""
 
     cases: tuple[str, ...] = tuple(CASES)
     """What to time."""
-    repeats: int = 7
-    """Rounds; in each, every contender is timed once."""
-    seconds: float = 5.0
-    """About how long one timing takes."""
-    clock: Literal["processor", "wall"] = "processor"
-    """What to time by: the processor's time leaves out what other processes take of the core."""
-    core: int | None = None
-    """The core that all keep to; none: the last one that this process may use."""
-    venvs: Path = ROOT / ".bench"
-    """Where the other libraries are installed."""
-    label: str = ""
-    """Ends the name of the results, which otherwise replace the last ones of this device."""
-    quick: bool = False
-    """Two rounds of a second; labelled quick."""
 
 
 def main(arguments: Arguments) -> None:
     """Time every contender of every case; print and write the results."""
     check_choices("case", arguments.cases, CASES)
-    if arguments.quick:
-        arguments = dataclasses.replace(arguments, repeats=2, seconds=1.0, label="quick")
-    record: dict[str, Any] = {
-        "repeats": arguments.repeats,
-        "seconds": arguments.seconds,
-        "clock": arguments.clock,
-        "machine": machine(),
-        "device": {"platform": "cpu", "kind": "cpu"},
-        "versions": {},
-        "missing": {},
-        "cases": [],
-    }
     cases = [CASES[name] for name in arguments.cases]
-    asked = [each for case in cases for each in case.contenders.values()]
-    venvs = {contender.module: contender.venv for contender in asked}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        steps(len(venvs) + len(asked) * (1 + arguments.repeats)) as begin,
-    ):
-        pythons = interpreters(venvs, arguments.venvs, record["missing"], begin)
-        for case in cases:
-            compared = with_references(case, Path(folder))
-            found = time_case(compared, pythons, arguments, begin, record["versions"])
-            record["cases"].append(found | {"setting": case.setting})
-            # After every case: what was measured outlives an interruption.
-            written = save(record, arguments.label)
-    Console().note(written)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare = partial(with_references, Path(folder))
+        time_all(cases, arguments, "offline", text, prepare)
 
 
-def with_references(case: Case, folder: Path) -> Case:
+def with_references(folder: Path, case: Case) -> Case:
     """The case, in which PyTorch is told where jaxrl's losses of one batch are."""
     contenders = dict(case.contenders)
     for name, each in case.contenders.items():
@@ -156,13 +117,6 @@ def with_references(case: Case, folder: Path) -> Case:
         subprocess.run([*command, *arguments], env=environment(ROOT), cwd=folder, check=True)
         contenders[name] = each._replace(setting=each.setting | {"reference": str(path)})
     return case._replace(contenders=contenders)
-
-
-def save(record: dict[str, Any], label: str) -> str:
-    """JSON and Markdown under benchmarks/results/, named after the device;
-    what is to be printed of them."""
-    name = f"offline_{device_name('cpu', 'cpu')}" + (f"_{label}" if label else "")
-    return write(name, record, text(record))
 
 
 if __name__ == "__main__":
