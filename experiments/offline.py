@@ -135,7 +135,12 @@ def experiment(place: str, quick: bool) -> Experiment:
     config, _ = default_config(method.algorithm, DATASETS[dataset], use_tuned=False)
     known = flatten(config)
     settings = {each: value for each, value in SHARED.items() if each in known}
-    settings |= method.settings | {"dataset": dataset} | (QUICK if quick else {})
+    own = {
+        each: value
+        for each, value in method.settings.items()
+        if not (tuning and each == method.coefficient)
+    }
+    settings |= own | {"dataset": dataset} | (QUICK if quick else {})
     run = RunSettings(
         seed=100 if tuning else 0,
         num_seeds=1 if quick else (TUNING_SEEDS if tuning else SEEDS),
