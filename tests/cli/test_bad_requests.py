@@ -35,7 +35,7 @@ BAD_SETTINGS = {
     "--hidden-sizes 4 0": ["hidden_sizes is 0", "at least 1"],
     "--minibatch-size 12": ["minibatch_size is 12", "num_envs * num_steps = 4 * 8 = 32", "8, 16"],
     "--total-steps 31": ["total_steps is 31", "4 * 8 = 32"],
-    "--starts pol": ["'pol'", "'fresh', 'pool'"],
+    "--starts pol": ["'pol'", "'fresh', 'jumpstart', 'pool'"],
     "--torso cnn": ["torso=cnn", "[height, width, channels]"],
     "--squash-actions": ["squash_actions", "continuous", "Discrete"],
     "--num-seeds 0": ["num_seeds is 0", "at least 1"],
