@@ -22,9 +22,8 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.npz"
 # The format of config.json and checkpoints; 3: views, logs, policies beside the state.
 FORMAT = 3
-# What a run counts beside its iterations, by the unit of its budget: a name that no metric has.
+# What a run counts beside its iterations, by the unit of its budget.
 COUNTS = {"transitions": "transitions", "gradient steps": "updates", "episodes": "episodes"}
-COUNTERS = ("iteration", *COUNTS.values())
 # The arrays of evaluations.npz: MODE_returns and MODE_lengths of each mode, measure_NAME of others.
 RETURNS = "_returns"
 LENGTHS = "_lengths"
@@ -187,6 +186,11 @@ def counter_of(names: Container[str]) -> str:
     return next((name for name in COUNTS.values() if name in names), COUNTS["transitions"])
 
 
+def counters_of(row: Container[str]) -> tuple[str, str, str]:
+    """What in a row is no metric. A metric may have the name of a count that the run has not."""
+    return ("iteration", counter_of(row), "seconds")
+
+
 def _read_row(line: bytes) -> dict[str, Any] | None:
     """One row of metrics, or None if it is none."""
     try:
@@ -195,7 +199,7 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or "iteration" not in row:
         return None
-    return row if all(_is_count(row.get(name, 0)) for name in COUNTERS) else None
+    return row if all(_is_count(row.get(name, 0)) for name in counters_of(row)[:2]) else None
 
 
 def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:

@@ -74,6 +74,14 @@ def test_means_over_episodes_are_of_float64(tmp_path):
     assert mean.dtype == np.float64 and mean == 2**23 + 0.5
 
 
+def test_a_metric_may_have_the_name_of_a_count_that_the_run_does_not_have(tmp_path):
+    folder = write_run(tmp_path / "run")
+    rows = [{"iteration": i, "transitions": i, "updates": i / 2, "seconds": 1.0} for i in range(3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts, updates = load_run(folder).metric("updates")
+    assert counts.tolist() == [0, 1, 2] and updates.tolist() == [0.0, 0.5, 1.0]
+
+
 def test_metrics_of_settings_and_seeds_keep_their_axes(tmp_path):
     folder = write_run(tmp_path / "run")
     rows = [{"iteration": i, "transitions": i, "return": [[1.0, None, 3.0]] * 2} for i in range(4)]

@@ -26,7 +26,6 @@ from jaxrl.train.files.folder import (
 )
 
 Evaluations = dict[str, np.ndarray]
-COUNTERS = (*records.COUNTERS, "seconds")  # of a row of metrics: no metrics themselves
 
 
 def append_metrics(folder: Path | str, row: dict) -> None:
@@ -65,8 +64,9 @@ def last_metrics(folder: Path | str) -> dict[str, np.ndarray]:
     """
     rows = read_metrics(folder)
     last = rows[-1] if rows else {}
+    counters = records.counters_of(last)
     return {
-        name: np.asarray(value, np.float64) for name, value in last.items() if name not in COUNTERS
+        name: np.asarray(value, np.float64) for name, value in last.items() if name not in counters
     }
 
 

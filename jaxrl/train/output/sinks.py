@@ -25,6 +25,7 @@ from jaxrl.analysis.records import (
     LENGTHS,
     RETURNS,
     counter_of,
+    counters_of,
     measures_of,
     modes_of,
     read_json,
@@ -39,7 +40,7 @@ from jaxrl.train.files.folder import (
     problems,
     write_atomically,
 )
-from jaxrl.train.files.logs import COUNTERS, append_metrics, read_metrics
+from jaxrl.train.files.logs import append_metrics, read_metrics
 
 MOST_SEEDS = 16
 PROJECT = "jaxrl"  # of Weights & Biases, unless WANDB_PROJECT names one
@@ -131,7 +132,7 @@ class WandbSink:
 
     def write(self, row: dict[str, Any]) -> None:
         """Log every series of the row, with its counters."""
-        counters = {name: row[name] for name in COUNTERS if name in row}
+        counters = {name: row[name] for name in counters_of(row) if name in row}
         self._run.log({**counters, **series(row)})
 
     def close(self) -> None:
@@ -209,7 +210,7 @@ def scores(row: Mapping[str, Any]) -> dict[str, Any]:
     `row` holds MODE_returns and MODE_lengths, [H, S, E], and measures, of which those are taken
     that are one number for each member.
     """
-    found: dict[str, Any] = {name: row[name] for name in COUNTERS if name in row}
+    found: dict[str, Any] = {name: row[name] for name in counters_of(row) if name in row}
     for mode in modes_of(row):
         found[f"evaluation/{mode}_return"] = np.mean(row[mode + RETURNS], axis=2)
         found[f"evaluation/{mode}_length"] = np.mean(row[mode + LENGTHS], axis=2)
@@ -226,8 +227,9 @@ def series(row: dict[str, Any]) -> dict[str, float]:
     that are not finite are left out, of the means as well.
     """
     found: dict[str, float] = {}
+    counters = counters_of(row)
     for name, values in row.items():
-        if name in COUNTERS:
+        if name in counters:
             continue
         table = np.array(plain(values, name=name), np.float64)  # None becomes NaN
         if table.ndim > 2:
