@@ -104,7 +104,67 @@ class MultiDiscrete:
         return jax.random.randint(key, self.shape, 0, jnp.asarray(self.nvec), self.dtype)
 
 
+# What an observation with this name says is not observed: which actions are allowed, bool [A].
+ACTION_MASK = "action_mask"
+
+
+@dataclass(frozen=True)
+class Dict:
+    """Observations in parts, each with a name: `Dict({"position": Box(-1.0, 1.0, (2,))})`.
+
+    Their arrays are a dictionary with the same names. The part "action_mask", a Box of bool with an
+    entry per action, says which actions are allowed; policies honour it, and read the others.
+    """
+
+    spaces: tuple[tuple[str, Box], ...]
+
+    def __init__(self, spaces: Mapping[str, Box]) -> None:
+        # Sorted as JAX sorts the dictionaries of arrays; a tuple can be hashed.
+        object.__setattr__(self, "spaces", tuple(sorted(spaces.items())))
+        for name, space in self.spaces:
+            if not isinstance(space, Box):
+                raise JaxrlError(f"part {name} of a Dict is {space}, but must be a Box.")
+
+    def __str__(self) -> str:
+        return f"Dict({', '.join(f'{name}: {space}' for name, space in self.spaces)})"
+
+    @property
+    def parts(self) -> dict[str, Box]:
+        """The space of each part, by name."""
+        return dict(self.spaces)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """There is none: whoever asks is made for a single array."""
+        raise self._single()
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """There is none."""
+        raise self._single()
+
+    def _single(self) -> JaxrlError:
+        return JaxrlError(
+            f"observations are {self}, but this needs them in a single array, as of a Box."
+        )
+
+    def sample(self, key: Key) -> dict[str, Array]:
+        """A draw of each part."""
+        keys = jax.random.split(key, len(self.spaces))
+        return {
+            name: space.sample(key) for (name, space), key in zip(self.spaces, keys, strict=True)
+        }
+
+
 Space = Box | Discrete | MultiDiscrete
+ObservationSpace = Space | Dict
+
+
+def zeros_of(space: ObservationSpace, batch: tuple[int, ...] = ()) -> PyTree:
+    """Zeros like `batch` elements of a space: an array, or of a Dict a dictionary of them."""
+    if isinstance(space, Dict):
+        return {name: zeros_of(part, batch) for name, part in space.spaces}
+    return jnp.zeros((*batch, *space.shape), space.dtype)
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from flax import struct
 
-from jaxrl.types import Array, Key, PyTree, Space, Timestep
+from jaxrl.types import Array, Key, ObservationSpace, PyTree, Space, Timestep
 
 
 class Environment(struct.PyTreeNode):
@@ -22,8 +22,8 @@ class Environment(struct.PyTreeNode):
     """
 
     @property
-    def observation_space(self) -> Space:
-        """Shape, type and bounds of one observation."""
+    def observation_space(self) -> ObservationSpace:
+        """Shape, type and bounds of one observation, or of each of its parts."""
         raise NotImplementedError
 
     @property

@@ -6,11 +6,20 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, check_positive_int
-from jaxrl.types import PyTree, Timestep
+from jaxrl.types import (
+    ACTION_MASK,
+    Box,
+    Dict,
+    Discrete,
+    ObservationSpace,
+    PyTree,
+    Timestep,
+)
 
 
 def check_environment(name: str, env: Environment) -> None:
@@ -29,11 +38,11 @@ def check_environment(name: str, env: Environment) -> None:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise JaxrlError(f"{name}: reset or step fails when it is traced: {reason}") from error
-    space = env.observation_space
-    _check_array(name, "reset returns an observation", observation, space.shape, space.dtype)
-    _check_array(
-        name, "step returns an observation", timestep.observation, space.shape, space.dtype
+    _check_observation(name, "reset returns an observation", observation, env.observation_space)
+    _check_observation(
+        name, "step returns an observation", timestep.observation, env.observation_space
     )
+    _check_mask(name, env)
     _check_array(name, "step returns a reward", timestep.reward, (), jnp.float32)
     _check_array(name, "step returns terminated", timestep.terminated, (), jnp.bool_)
     if sorted(timestep.info) != sorted(env.info):
@@ -49,7 +58,10 @@ def check_environment(name: str, env: Environment) -> None:
 
 def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Timestep]:
     """(state, observation) of a reset, (state, timestep) of the step after it."""
-    sizes: list[object] = [env.horizon, *env.observation_space.shape, *env.action_space.shape]
+    observed = env.observation_space
+    parts = observed.parts.values() if isinstance(observed, Dict) else (observed,)
+    observed_sizes = (size for part in parts for size in part.shape)
+    sizes: list[object] = [env.horizon, *observed_sizes, *env.action_space.shape]
     for size in sizes:
         if isinstance(size, jax.core.Tracer):
             raise JaxrlError(
@@ -63,6 +75,34 @@ def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Ti
     if not isinstance(timestep, Timestep):
         raise JaxrlError(f"step returns {type(timestep).__name__} where a Timestep belongs.")
     return state, observation, successor, timestep
+
+
+def _check_observation(name: str, what: str, seen: PyTree, space: ObservationSpace) -> None:
+    """Refuse an observation outside of its space."""
+    if not isinstance(space, Dict):
+        _check_array(name, what, seen, space.shape, space.dtype)
+        return
+    found = sorted(seen) if isinstance(seen, dict) else type(seen).__name__
+    if found != sorted(space.parts):
+        raise JaxrlError(f"{name}: {what} of {found}, but its parts are {sorted(space.parts)}.")
+    for part, box in space.spaces:
+        _check_array(name, f"{what}, whose {part} is", seen[part], box.shape, box.dtype)
+
+
+def _check_mask(name: str, env: Environment) -> None:
+    """Refuse a mask of actions that is not one truth value per action."""
+    observed, acted = env.observation_space, env.action_space
+    if not isinstance(observed, Dict) or ACTION_MASK not in observed.parts:
+        return
+    if isinstance(acted, Box):
+        raise JaxrlError(f"{name}: {ACTION_MASK} is for discrete actions, and these are {acted}.")
+    mask = observed.parts[ACTION_MASK]
+    count = acted.n if isinstance(acted, Discrete) else sum(acted.nvec)
+    if mask.shape != (count,) or np.dtype(mask.dtype) != bool:
+        raise JaxrlError(
+            f"{name}: {ACTION_MASK} is {mask}, but must be one truth value for each of the "
+            f"{count} actions, Box({count}) bool."
+        )
 
 
 def _check_array(

@@ -41,7 +41,7 @@ from jaxrl.config import import_factory, install_command, installed, type_hints,
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.envs.options import as_meant, check_numbers
-from jaxrl.types import Space
+from jaxrl.types import ObservationSpace, Space
 
 Factory = Callable[..., Environment]
 
@@ -53,7 +53,7 @@ _made: dict[int, tuple[weakref.ref[Environment], str, dict[str, Any]]] = {}
 class EnvironmentSpec(NamedTuple):
     """What is known of an environment with its suite's usual options, without building it."""
 
-    observation_space: Space
+    observation_space: ObservationSpace
     action_space: Space
     horizon: int
     backends: tuple[str, ...] = ()  # the physics that it can run on, its usual one first

@@ -13,7 +13,7 @@ from jaxrl.config import ON, Family, configuration, option, size
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import head, make_torso
-from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
+from jaxrl.types import Array, Box, Discrete, MultiDiscrete, ObservationSpace, Space
 
 Distribution = Categorical | MultiCategorical | Normal | TanhNormal
 
@@ -38,7 +38,7 @@ class PolicyNetworkConfig:
     squash_actions: bool = option(False)
     """Squash continuous actions by tanh, with corrected densities, instead of clipping them."""
 
-    def make(self, observation_space: Space, action_space: Space) -> nn.Module:
+    def make(self, observation_space: ObservationSpace, action_space: Space) -> nn.Module:
         """A module from observations [..., *shape] to (distribution, values [...]).
 
         Its method `value` returns the values alone.
@@ -69,7 +69,7 @@ class NetworkConfig(PolicyNetworkConfig):
     compute_dtype: Literal["float32", "bfloat16"] = option("float32")
     """Type of activations and matrix products; parameters, heads, losses stay float32."""
 
-    def make(self, observation_space: Space, action_space: Space) -> nn.Module:
+    def make(self, observation_space: ObservationSpace, action_space: Space) -> nn.Module:
         """An actor-critic, if it fits the spaces."""
         check_network(self, observation_space, action_space)
         return ActorCritic(self, action_space, len(observation_space.shape))
@@ -186,7 +186,9 @@ def unscale_action(action: Array, space: Space) -> Array:
     return jnp.clip(unit, -1.0, 1.0).reshape(len(action), -1)
 
 
-def check_network(config: NetworkConfig, observation_space: Space, action_space: Space) -> None:
+def check_network(
+    config: NetworkConfig, observation_space: ObservationSpace, action_space: Space
+) -> None:
     """Refuse layers that do not fit the spaces."""
     shape = list(observation_space.shape)
     if not isinstance(observation_space, Box):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments
 from jaxrl.nn.actor_critic import scale_action
-from jaxrl.types import Agent, Array, Key, PyTree, Space, View, feed_forward
+from jaxrl.types import Agent, Array, Key, ObservationSpace, PyTree, Space, View, feed_forward
 
 
 @jax.tree_util.register_dataclass
@@ -55,7 +55,7 @@ def observe(policy: P, observation: Array, axis_name: str | None = None) -> P:
 
 def actor_critic_agent(
     network: nn.Module,
-    observation_space: Space,
+    observation_space: ObservationSpace,
     action_space: Space,
     *,
     squash_actions: bool,

@@ -14,7 +14,7 @@ from jaxrl.config import ON, configuration, option, size
 from jaxrl.core.distributions import TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import ACTIVATIONS, dense
-from jaxrl.types import Array, Box, Key, PyTree, Space
+from jaxrl.types import Array, Box, Key, ObservationSpace, PyTree, Space
 
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
 LOG_STD_RANGE = (-5.0, 2.0)
@@ -173,7 +173,7 @@ class Networks(NamedTuple):
     critic: nn.Module  # observations [..., *shape] and actions [..., d] to Q(s, a) [...]
 
     def init(
-        self, key: Key, num_critics: int, observation_space: Space, action_space: Space
+        self, key: Key, num_critics: int, observation_space: ObservationSpace, action_space: Space
     ) -> tuple[PyTree, PyTree]:
         """Parameters of the actor, and of so many critics, leaves [K, ...]."""
         key_actor, key_critic = jax.random.split(key)
@@ -188,7 +188,7 @@ def action_size(space: Space) -> int:
     return math.prod(space.shape)
 
 
-def check_spaces(algorithm: str, observation_space: Space, action_space: Space) -> None:
+def check_spaces(algorithm: str, observation_space: ObservationSpace, action_space: Space) -> None:
     """Refuse environments that these networks cannot act in."""
     if not isinstance(action_space, Box) or not action_space.bounded:
         needs = "continuous actions between finite bounds"

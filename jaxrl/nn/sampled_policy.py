@@ -14,7 +14,7 @@ from jaxrl.core import moments
 from jaxrl.core.moments import Moments, normalize_if_kept
 from jaxrl.nn.actor_critic import scale_action
 from jaxrl.nn.q_networks import action_size, ensemble_values, init_ensemble
-from jaxrl.types import Agent, Array, Key, PyTree, Space, View, feed_forward
+from jaxrl.types import Agent, Array, Key, ObservationSpace, PyTree, Space, View, feed_forward
 
 
 @configuration
@@ -68,7 +68,7 @@ def sampling_agent(
     num_critics: int,
     config: CandidatesConfig,
     *,
-    observation_space: Space,
+    observation_space: ObservationSpace,
     action_space: Space,
     normalize_observations: bool,
 ) -> Agent:

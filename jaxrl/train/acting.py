@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxrl.train.player import steered
 from jaxrl.train.saved import open_policy
 from jaxrl.train.teachers import located
 from jaxrl.train.trust import NOBODY, Trust
-from jaxrl.types import Agent, Array, Key, PyTree, View
+from jaxrl.types import Agent, Array, Dict, Key, PyTree, Space, View
 
 
 class LoadedAgent:
@@ -88,17 +88,9 @@ class LoadedAgent:
         Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete
         action is an int.
         """
-        space = self.env.observation_space
-        shown = np.asarray(observation)
-        if shown.shape != (*self._batch, *space.shape):
-            several = "" if self.num_envs is None else f", of {self.num_envs} environments"
-            raise JaxrlError(
-                f"the observation is of shape {shown.shape}, but must be of "
-                f"{(*self._batch, *space.shape)}{several}."
-            )
         rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
         seen = {
-            "observation": shown.astype(space.dtype),
+            "observation": self._observed(observation),
             "reward": rewards,
             "action": self._action,
             "first": self._first,
@@ -109,6 +101,32 @@ class LoadedAgent:
         self._first = np.zeros(self._batch, bool)
         self._action = np.asarray(action)
         return self._action.item() if self._action.ndim == 0 else self._action.copy()
+
+    def _observed(self, observation: Any) -> PyTree:
+        """An observation as arrays, if it is of the environment's space."""
+        space = self.env.observation_space
+        if not isinstance(space, Dict):
+            return self._checked("the observation", observation, space)
+        wanted = sorted(space.parts)
+        if not isinstance(observation, Mapping):
+            raise JaxrlError(f"the observation is no dictionary, but must be one of {wanted}.")
+        if sorted(observation) != wanted:
+            raise JaxrlError(f"the observation has {sorted(observation)}, but must have {wanted}.")
+        return {
+            name: self._checked(f"{name} of the observation", observation[name], part)
+            for name, part in space.spaces
+        }
+
+    def _checked(self, what: str, given: Any, space: Space) -> np.ndarray:
+        """An array of the space's type, if it has its shape."""
+        shown = np.asarray(given)
+        if shown.shape != (*self._batch, *space.shape):
+            several = "" if self.num_envs is None else f", of {self.num_envs} environments"
+            raise JaxrlError(
+                f"{what} is of shape {shown.shape}, but must be of "
+                f"{(*self._batch, *space.shape)}{several}."
+            )
+        return shown.astype(space.dtype)
 
     def _repeated(self, memory: PyTree) -> PyTree:
         """One environment's memory for each of them."""

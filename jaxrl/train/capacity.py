@@ -8,7 +8,6 @@ numbers of JAX, int32, in which iterations, rows and episodes are counted.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from jaxrl.config import budget_field
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import play_begin
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.types import Agent, Algorithm, Budget, Key, PyTree
+from jaxrl.types import Agent, Algorithm, Budget, Key, PyTree, zeros_of
 
 # The whole numbers of JAX are below it.
 INT32 = 2**31
@@ -127,8 +126,7 @@ def tree_bytes(tree: PyTree) -> int:
 
 def _observation_bytes(env: Environment) -> int:
     """The bytes of one observation."""
-    space = env.observation_space
-    return math.prod(space.shape) * np.dtype(space.dtype).itemsize
+    return tree_bytes(jax.eval_shape(lambda: zeros_of(env.observation_space)))
 
 
 def _check_memory(needed: int, what: str) -> None:

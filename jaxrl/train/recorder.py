@@ -33,7 +33,7 @@ from jaxrl.train.modes import choose
 from jaxrl.train.player import Played, steered
 from jaxrl.train.saved import Saved
 from jaxrl.train.trust import NOBODY, Trust
-from jaxrl.types import Agent, Log, PyTree, Timestep
+from jaxrl.types import Agent, Dict, Log, PyTree, Timestep
 
 # Steps that are played before their rows are brought to the host.
 PIECE = 64
@@ -59,6 +59,11 @@ def record(
     if not 0 <= seed < 2**31:
         raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
     env, agent, experiment = saved.env, saved.agent, saved.experiment
+    if isinstance(env.observation_space, Dict):
+        raise JaxrlError(
+            f"observations are {env.observation_space}, but a recording "
+            "keeps them in a single array."
+        )
     mode = choose(experiment.run.modes, agent.modes, experiment.algorithm)[0]
     policy = steered(agent, saved.policies, mode)
     check_episodes(env, agent, num_episodes, members=1)

@@ -41,7 +41,7 @@ from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.teachers import is_teacher, located
 from jaxrl.train.trust import NOBODY, Trust
-from jaxrl.types import PyTree
+from jaxrl.types import Box, PyTree
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
@@ -318,7 +318,9 @@ def _drawn_by(
                 return [paint(_at(frames["state"], step)) for step in range(num_steps)]
 
             yield painted
-    elif video.can_draw(name, env.observation_space.shape):
+    elif isinstance(env.observation_space, Box) and video.can_draw(
+        name, env.observation_space.shape
+    ):
         yield functools.partial(video.draw_frames, name)
     else:
         raise JaxrlError(
