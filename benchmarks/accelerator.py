@@ -65,7 +65,7 @@ PARTS = {
         "-m benchmarks.scaling --backend mjx --repeats 3",
         "--environments HalfCheetah-v5 --num-envs 2048 16384 --num-steps 16 --seconds 1 "
         "--label mjx",
-        # A CPU compiles HalfCheetah's contacts for a quarter of an hour.
+        # HalfCheetah's contacts take a CPU a quarter of an hour to compile.
         "--environments InvertedPendulum-v5 --num-envs 4 --num-steps 4 --minibatches 1 "
         "--seconds 0.1 --label accelerator_trial",
         2.0,
@@ -126,8 +126,9 @@ def run(part: Part, left: float, quick: bool) -> dict[str, Any]:
     if left < 20:
         return {"ended": "left out", "seconds": 0}
     words = [sys.executable, *part.words.split(), *(part.tiny if quick else part.sizes).split()]
-    # tests/conftest.py has programs compiled in haste: not those that run on an accelerator.
-    variables = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    # Programs of a trial are compiled in haste, as tests/conftest.py has all of its own compiled:
+    # not those that run on an accelerator.
+    variables = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(quick))}
     begun = time.perf_counter()
     try:
         # A trial is for what breaks, on whatever machine: it may take its time.

@@ -104,55 +104,55 @@ class MultiDiscrete:
         return jax.random.randint(key, self.shape, 0, jnp.asarray(self.nvec), self.dtype)
 
 
-# What an observation with this name says is not observed: which actions are allowed, bool [A].
+# The key of an observation that says which actions are allowed.
 ACTION_MASK = "action_mask"
 
 
 @dataclass(frozen=True)
 class Dict:
-    """Observations in parts, each with a name: `Dict({"position": Box(-1.0, 1.0, (2,))})`.
+    """Observations of several arrays, each under a key: `Dict({"position": Box(-1.0, 1.0, (2,))})`.
 
-    Their arrays are a dictionary with the same names. The part "action_mask", a Box of bool with an
-    entry per action, says which actions are allowed; policies honour it, and read the others.
+    Observations are dictionaries with the same keys. The key "action_mask", a Box of bool with an
+    entry per action, says which actions are allowed: policies honour it, and read the others.
     """
 
-    spaces: tuple[tuple[str, Box], ...]
+    entries: tuple[tuple[str, Box], ...]
 
     def __init__(self, spaces: Mapping[str, Box]) -> None:
         # Sorted as JAX sorts the dictionaries of arrays; a tuple can be hashed.
-        object.__setattr__(self, "spaces", tuple(sorted(spaces.items())))
-        for name, space in self.spaces:
+        object.__setattr__(self, "entries", tuple(sorted(spaces.items())))
+        for key, space in self.entries:
             if not isinstance(space, Box):
-                raise JaxrlError(f"part {name} of a Dict is {space}, but must be a Box.")
+                raise JaxrlError(f"{key} of a Dict is {space}, but must be a Box.")
 
     def __str__(self) -> str:
-        return f"Dict({', '.join(f'{name}: {space}' for name, space in self.spaces)})"
+        return f"Dict({', '.join(f'{key}: {space}' for key, space in self.entries)})"
 
     @property
-    def parts(self) -> dict[str, Box]:
-        """The space of each part, by name."""
-        return dict(self.spaces)
+    def spaces(self) -> dict[str, Box]:
+        """The space under each key."""
+        return dict(self.entries)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """There is none: whoever asks is made for a single array."""
-        raise self._single()
+        raise self._several()
 
     @property
     def dtype(self) -> DTypeLike:
         """There is none."""
-        raise self._single()
+        raise self._several()
 
-    def _single(self) -> JaxrlError:
+    def _several(self) -> JaxrlError:
         return JaxrlError(
             f"observations are {self}, but this needs them in a single array, as of a Box."
         )
 
     def sample(self, key: Key) -> dict[str, Array]:
-        """A draw of each part."""
-        keys = jax.random.split(key, len(self.spaces))
+        """A draw from each space."""
+        keys = jax.random.split(key, len(self.entries))
         return {
-            name: space.sample(key) for (name, space), key in zip(self.spaces, keys, strict=True)
+            name: space.sample(key) for (name, space), key in zip(self.entries, keys, strict=True)
         }
 
 
@@ -163,7 +163,7 @@ ObservationSpace = Space | Dict
 def zeros_of(space: ObservationSpace, batch: tuple[int, ...] = ()) -> PyTree:
     """Zeros like `batch` elements of a space: an array, or of a Dict a dictionary of them."""
     if isinstance(space, Dict):
-        return {name: zeros_of(part, batch) for name, part in space.spaces}
+        return {key: zeros_of(each, batch) for key, each in space.entries}
     return jnp.zeros((*batch, *space.shape), space.dtype)
 
 

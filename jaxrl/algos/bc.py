@@ -23,7 +23,7 @@ from jaxrl.data.offline import DatasetConfig, Learns, Offline
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.offline_networks import CategoricalActor, GaussianActor
 from jaxrl.nn.q_networks import DeterministicActor, QNetworkConfig, action_size, check_spaces
 from jaxrl.types import Agent, Algorithm, Array, Box, Discrete, Key, PyTree, feed_forward

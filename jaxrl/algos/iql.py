@@ -31,7 +31,7 @@ from jaxrl.data.dataset import Dataset
 from jaxrl.data.offline import Learns, Offline, OfflineConfig
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.offline_networks import GaussianActor, StateValue
 from jaxrl.nn.q_networks import (
     Critic,

@@ -4,6 +4,9 @@ One iteration: roll out T steps in N environments with the current policy; estim
 `num_epochs` passes of clipped-surrogate gradient steps over shuffled minibatches; renew the
 normalisers and the start pool.
 Devices (`Shards`) roll out and shuffle environments of their own, and average their gradients.
+
+What is shuffled are rows: transitions, or, of a policy with a memory, whole environments, whose
+steps are read in turn from the memory that the rollout began with (`nn.readers`).
 """
 
 from __future__ import annotations
@@ -26,14 +29,16 @@ from jaxrl.core.reward_scaling import RewardScaler
 from jaxrl.core.shards import SINGLE, Shards
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
-from jaxrl.envs.collect import bootstrap, collect
+from jaxrl.envs.collect import bootstrap, collect, views
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
-from jaxrl.envs.vector import VectorEnv, VectorState, make_vector
+from jaxrl.envs.vector import VectorEnv, VectorState, begin_memory, make_vector, memories
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig, scale_action
+from jaxrl.nn.action_units import scale_action
+from jaxrl.nn.actor_critic import NETWORKS, PolicyNetworkConfig
 from jaxrl.nn.optimizers import OPTIMIZERS, OptimizerConfig
-from jaxrl.nn.policy import Policy, actor_critic_agent, apply, observe
+from jaxrl.nn.policy import Policy, observe
+from jaxrl.nn.readers import Reader, actor_critic_agent, reader_of
 from jaxrl.types import (
     Agent,
     Algorithm,
@@ -48,7 +53,7 @@ from jaxrl.types import (
     View,
 )
 
-# Rows of a batch that tell how far the policy has moved; they cost nothing beside the epochs.
+# Transitions of a batch that tell how far the policy has moved: nothing beside the epochs.
 KL_ROWS = 1024
 
 
@@ -63,7 +68,8 @@ class PPOConfig:
     num_steps: int = size(128)
     """Steps per rollout in each environment, T."""
     minibatch_size: int = size(1024)
-    """Transitions per gradient step; must divide num_envs * num_steps."""
+    """Transitions per gradient step; must divide num_envs * num_steps. With a memory: a multiple of
+    num_steps, for whole environments are read."""
     num_epochs: int = size(4)
     """Passes over each rollout."""
     learning_rate: float = number(2.5e-4, 0, needs={"optimizer": "adam"})
@@ -129,6 +135,7 @@ class PPOState:
     proximal: Ewma | None
     reward_scaler: RewardScaler | None
     vector: VectorState
+    memory: PyTree  # of the policy, before the next step: [N, ...]
     key: Key
     iteration: Array  # int32
 
@@ -150,15 +157,16 @@ class Trajectory:
 
     transition: Transition
     decision: Decision
+    inputs: PyTree  # what the network reads of it, as its reader has it
     next_value: Array  # of the state that the action led to, before any reset
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """What the loss reads of each transition, [T·N, ...]."""
+    """What the loss reads of each row: [T·N, ...], or with a memory [N, T, ...]."""
 
-    observation: Array
+    inputs: PyTree  # the network's: observations, or sequences
     sample: Array  # the distribution's own, before it is scaled to the action space
     log_probability: Array  # under the rollout's policy
     value: Array  # by the rollout's critic
@@ -181,8 +189,8 @@ def ppo(
 
     vector:    replaces the environments that `config` describes: guided ones, say, or ones that
                begin elsewhere.
-    network:   replaces the actor-critic: a flax module from observations [..., *shape] to
-               (distribution, values [...]), with a method `value` for the values alone.
+    network:   replaces the actor-critic: a flax module as nn.readers describes it, with a memory or
+               without.
     optimizer: replaces clipping, Adam and the learning rate: its updates of the tree of parameters
                are added as they are.
     inputs:    what the configuration's start distribution reads from disk.
@@ -192,12 +200,13 @@ def ppo(
         config.total_steps, config.num_envs, config.num_steps, config.minibatch_size
     )
     check_standardised(config)
-    shards.split("minibatch_size", config.minibatch_size)
-    vector = vector or make_vector(env, config, shards, inputs)
     network = network or config.network.make(env.observation_space, env.action_space)
+    reader = reader_of(network)
+    check_rows(config, reader, shards)
+    vector = vector or make_vector(env, config, shards, inputs)
     agent = ppo_agent(env, config, network)
     optimizer = optimizer or config.optimizer.make()
-    learner = PPO(config, vector, agent, network, optimizer, shards)
+    learner = PPO(config, vector, agent, reader, optimizer, shards)
     transitions = config.transitions_per_iteration
     gradient_steps = config.num_epochs * (transitions // config.minibatch_size)
     return Algorithm(
@@ -231,6 +240,20 @@ def check_standardised(config: PPOConfig) -> None:
         )
 
 
+def check_rows(config: PPOConfig, reader: Reader, shards: Shards) -> None:
+    """Refuse minibatches that are no whole number of rows on every device."""
+    per_row = reader.transitions_per_row(config.num_steps)
+    if config.minibatch_size % per_row:
+        lower = config.minibatch_size // per_row * per_row
+        nearest = f"{lower} or {lower + per_row}" if lower else str(per_row)
+        raise JaxrlError(
+            f"minibatch_size is {config.minibatch_size}, but a policy with a memory reads whole "
+            f"environments: it must be a multiple of num_steps = {config.num_steps}, as {nearest}."
+        )
+    rows = "minibatch_size" if per_row == 1 else "minibatch_size / num_steps"
+    shards.split(rows, config.minibatch_size // per_row)
+
+
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:
     """What acts with a PPO policy: by the mode of its distribution, or by a sample of it."""
     return actor_critic_agent(
@@ -249,7 +272,7 @@ class PPO:
     config: PPOConfig
     vector: VectorEnv
     agent: Agent
-    network: nn.Module
+    reader: Reader
     optimizer: optax.GradientTransformation | None = None
     shards: Shards = SINGLE
 
@@ -257,12 +280,14 @@ class PPO:
     def sharded(self) -> PPOState:
         """A pytree prefix of the state: True where leaves have a row per environment."""
         replicated: Any = False
+        partitioned: Any = True
         return PPOState(
             policy=replicated,
             optimizer=replicated,
             proximal=replicated,
             reward_scaler=reward_scaling.SHARDED if self.config.scale_rewards else None,
             vector=self.vector.sharded,
+            memory=partitioned,
             key=replicated,
             iteration=replicated,
         )
@@ -279,6 +304,7 @@ class PPO:
             proximal=learner.proximal,
             reward_scaler=scaler,
             vector=self.vector.init(self.shards.own(key_vector)),
+            memory=memories(self.reader.initial_memory, self.vector.num_envs),
             key=key,
             iteration=jnp.zeros((), jnp.int32),
         )
@@ -292,7 +318,7 @@ class PPO:
     def step(self, state: PPOState) -> tuple[PPOState, Metrics]:
         """One iteration: roll out, estimate advantages, optimise, renew the statistics."""
         key_rollout, key_update, key_starts, key = jax.random.split(state.key, 4)
-        vector, seen, episodes = self._rollout(state, self.shards.own(key_rollout))
+        vector, memory, seen, episodes = self._rollout(state, self.shards.own(key_rollout))
         scaler, batch = self._estimate(state.reward_scaler, seen)
         policy, learner, metrics = self._optimize(state, batch, self.shards.own(key_update))
         # Only now: rollout and loss must see the same statistics, or the first ratio is not 1.
@@ -305,34 +331,53 @@ class PPO:
             proximal=learner.proximal,
             reward_scaler=scaler,
             vector=self.vector.refresh(vector, self.shards.own(key_starts), progress),
+            memory=memory,
             key=key,
             iteration=iteration,
         )
         return state, episodes | metrics
 
-    def _rollout(self, state: PPOState, key: Key) -> tuple[VectorState, Trajectory, Metrics]:
-        """T steps in every environment: (its state, trajectory, metrics of episodes that ended)."""
-        action_space = self.vector.env.action_space
-        squash = self.config.network.squash_actions
-        critic = partial(apply, self.network, state.policy, method="value")
+    def _rollout(
+        self, state: PPOState, key: Key
+    ) -> tuple[VectorState, PyTree, Trajectory, Metrics]:
+        """T steps in every environment: (its state, the policy's memory, trajectory, metrics).
 
-        def act(memory: tuple, view: View, key: Key) -> tuple[Array, tuple, Decision]:
-            distribution, value = apply(self.network, state.policy, view.observation)
+        The metrics are of the episodes that ended.
+        """
+        reader, action_space = self.reader, self.vector.env.action_space
+        squash = self.config.network.squash_actions
+
+        def act(memory: PyTree, view: View, key: Key) -> tuple[Array, PyTree, Decision]:
+            distribution, value, memory = reader.step(state.policy, memory, view)
             sample = distribution.sample(key)
             decision = Decision(sample, distribution.log_prob(sample), value)
             return scale_action(sample, action_space, squash), memory, decision
 
-        vector, _, rollout, episodes = collect(
-            self.vector, state.vector, (), act, self.config.num_steps, key
+        vector, memory, rollout, episodes = collect(
+            self.vector,
+            state.vector,
+            state.memory,
+            act,
+            self.config.num_steps,
+            key,
+            initial_memory=reader.initial_memory,
+            critic_reads=reader.critic_reads,
         )
-        last_value = critic(vector.observation)
-        next_value = bootstrap(rollout, rollout.extras.value, last_value, critic)
-        return vector, Trajectory(rollout.transition, rollout.extras, next_value), episodes
+        critic = partial(reader.value, state.policy)
+        begun = begin_memory(vector.view.first, reader.initial_memory, memory)
+        last_value = critic(reader.critic_reads(begun, vector.view))
+        trajectory = Trajectory(
+            transition=rollout.transition,
+            decision=rollout.extras,
+            inputs=reader.inputs(state.memory, views(state.vector.view, rollout)),
+            next_value=bootstrap(rollout, rollout.extras.value, last_value, critic),
+        )
+        return vector, memory, trajectory, episodes
 
     def _estimate(
         self, scaler: RewardScaler | None, seen: Trajectory
     ) -> tuple[RewardScaler | None, Batch]:
-        """Advantages and value targets, flattened to [T·N, ...]: (renewed scaler, batch)."""
+        """Advantages and value targets, as rows: (renewed scaler, batch)."""
         config, axis_name = self.config, self.shards.axis_name
         transition, decision = seen.transition, seen.decision
         ended = transition.terminated | transition.truncated
@@ -352,7 +397,7 @@ class PPO:
         if config.normalize_advantages == "batch":
             advantage = losses.normalize_advantage(advantage, axis_name, transition.weight)
         batch = Batch(
-            observation=transition.observation,
+            inputs=seen.inputs,
             sample=decision.sample,
             log_probability=decision.log_probability,
             value=decision.value,
@@ -360,12 +405,13 @@ class PPO:
             target=target,
             weight=losses.unit_weight(transition.weight, axis_name),
         )
-        return scaler, minibatch.flatten_time(batch)
+        return scaler, self.reader.rows(batch)
 
     def _optimize(self, state: PPOState, batch: Batch, key: Key) -> tuple[Policy, Learner, Metrics]:
         """`num_epochs` passes of gradient steps over the batch: (policy, learner, metrics)."""
         config, shards = self.config, self.shards
         learning_rate = self._learning_rate(state.iteration)
+        per_row = self.reader.transitions_per_row(config.num_steps)
         descent = self._descent(state.policy.params)
 
         def one_minibatch(
@@ -374,7 +420,7 @@ class PPO:
             indices, advantage, key = draw
             rows = replace(minibatch.take(batch, indices), advantage=advantage)
             gradient_of = partial(self._gradient, state.policy, descent, learner)
-            gradient, seen = minibatch.mean_over_tiles(gradient_of, rows, key)
+            gradient, seen = minibatch.mean_over_tiles(gradient_of, rows, key, per_row)
             gradient, kl = shards.mean((gradient, seen["kl"]))
             learner = descent.step(learner, gradient, kl, learning_rate)
             return learner, gradient, seen | {"taken": ~learner.stopped}
@@ -382,7 +428,7 @@ class PPO:
         def one_epoch(learner: Learner, key: Key) -> tuple[Learner, dict[str, Array]]:
             key_shuffle, key_loss = jax.random.split(key)
             indices = minibatch.shuffled_indices(
-                key_shuffle, len(batch.value), config.minibatch_size // shards.devices
+                key_shuffle, len(batch.value), config.minibatch_size // per_row // shards.devices
             )
             advantage = self._advantage_by_minibatch(batch, indices)
             draws = (indices, advantage, jax.random.split(key_loss, len(indices)))
@@ -396,7 +442,7 @@ class PPO:
         return policy, learner, metrics
 
     def _advantage_by_minibatch(self, batch: Batch, indices: Array) -> Array:
-        """Advantages at `indices` [minibatches, rows], standardised by row if configured."""
+        """Advantages at `indices` [minibatches, rows], each set standardised if configured."""
         advantage, weight = minibatch.take((batch.advantage, batch.weight), indices)
         if self.config.normalize_advantages != "minibatch":
             return advantage
@@ -427,7 +473,7 @@ class PPO:
         """
         config = self.config
         mean = partial(losses.weighted_mean, weight=rows.weight)
-        distribution, value = apply(self.network, policy, rows.observation)
+        distribution, value = self.reader.read(policy, rows.inputs)
         log_probability = distribution.log_prob(rows.sample)
         advantage = rows.advantage * losses.importance(anchor, rows.log_probability)
         policy_loss = mean(
@@ -452,14 +498,15 @@ class PPO:
         return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)
 
     def _log_probability(self, policy: Policy, rows: Batch) -> Array:
-        """Log-probabilities of the rows' samples under a policy, [B]."""
-        distribution, _ = apply(self.network, policy, rows.observation)
+        """Log-probabilities of the rows' samples under a policy, one per transition."""
+        distribution, _ = self.reader.read(policy, rows.inputs)
         return distribution.log_prob(rows.sample)
 
     def _metrics(self, seen: dict[str, Array], policy: Policy, batch: Batch) -> Metrics:
         """Metrics of the step to `policy`, from what its gradient steps have `seen`."""
         # KL(rollout's policy ‖ `policy`) in nats.
-        rows = minibatch.spread(batch, KL_ROWS)
+        per_row = self.reader.transitions_per_row(self.config.num_steps)
+        rows = minibatch.spread(batch, max(KL_ROWS // per_row, 1))
         _, k3 = losses.kl_estimators(self._log_probability(policy, rows) - rows.log_probability)
         explained_variance = losses.explained_variance(batch.value, batch.target)
         return outer_loop.update_metrics(

@@ -25,7 +25,7 @@ from jaxrl.data.off_policy import OffPolicy
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.envs.vector import VectorEnv
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.q_networks import (
     Critic,
     DeterministicActor,

@@ -17,8 +17,8 @@ from jaxrl.types import Array, Key
 ROUNDS = 4
 ROUNDS_IF_SMALL = 8
 SMALL = 4096
-# Rows of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a bound on
-# their memory.
+# Transitions of one gradient on a CPU: activations stay in the second-level cache. Elsewhere: a
+# bound on their memory.
 TILE_ROWS = {"cpu": 1024}
 OTHER_TILE_ROWS = 1 << 20
 # Rows are counted in int32.
@@ -89,15 +89,19 @@ def flatten_time(rollout: PyTree[Shaped[Array, "T N ..."]]) -> PyTree[Shaped[Arr
 
 
 def mean_over_tiles(
-    function: Callable[[PyTree, Key], PyTree], rows: PyTree[Shaped[Array, "rows ..."]], key: Key
+    function: Callable[[PyTree, Key], PyTree],
+    rows: PyTree[Shaped[Array, "rows ..."]],
+    key: Key,
+    per_row: int = 1,
 ) -> PyTree:
     """The mean of `function(rows, key)` over equal tiles of the rows; few rows are one tile.
 
     `function` returns means over the rows that it is given (a gradient, diagnostics), so the result
-    is what it would return for all of them, up to rounding; memory is that of one tile.
+    is what it would return for all of them, up to rounding; memory is that of one tile. A row may
+    stand for several transitions, `per_row`.
     """
     size = jax.tree.leaves(rows)[0].shape[0]
-    tile = tile_rows(size, jax.default_backend())
+    tile = tile_rows(size, jax.default_backend(), per_row)
     if tile == size:
         return function(rows, key)
     count = size // tile
@@ -114,9 +118,9 @@ def mean_over_tiles(
     return jax.tree.map(lambda leaf: leaf / count, total)
 
 
-def tile_rows(size: int, platform: str) -> int:
+def tile_rows(size: int, platform: str, per_row: int = 1) -> int:
     """Rows per tile: the largest divisor of `size` that fits, or `size` if that is a sliver."""
-    largest = TILE_ROWS.get(platform, OTHER_TILE_ROWS)
+    largest = max(TILE_ROWS.get(platform, OTHER_TILE_ROWS) // per_row, 1)
     if size <= largest:
         return size
     best = max(k for k in range(1, largest + 1) if size % k == 0)

@@ -25,7 +25,7 @@ from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import unscale_action
+from jaxrl.nn.action_units import unscale_action
 from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
 
 # How far beyond a bound an action may lie, as a share of the bounds' distance: files round.

@@ -28,7 +28,7 @@ from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import scale_action, unscale_action
+from jaxrl.nn.action_units import scale_action, unscale_action
 from jaxrl.nn.q_networks import action_size
 from jaxrl.types import (
     Array,

@@ -59,8 +59,8 @@ def check_environment(name: str, env: Environment) -> None:
 def _trace(env: Environment, key: jax.Array) -> tuple[PyTree, PyTree, PyTree, Timestep]:
     """(state, observation) of a reset, (state, timestep) of the step after it."""
     observed = env.observation_space
-    parts = observed.parts.values() if isinstance(observed, Dict) else (observed,)
-    observed_sizes = (size for part in parts for size in part.shape)
+    boxes = observed.spaces.values() if isinstance(observed, Dict) else (observed,)
+    observed_sizes = (size for box in boxes for size in box.shape)
     sizes: list[object] = [env.horizon, *observed_sizes, *env.action_space.shape]
     for size in sizes:
         if isinstance(size, jax.core.Tracer):
@@ -83,20 +83,20 @@ def _check_observation(name: str, what: str, seen: PyTree, space: ObservationSpa
         _check_array(name, what, seen, space.shape, space.dtype)
         return
     found = sorted(seen) if isinstance(seen, dict) else type(seen).__name__
-    if found != sorted(space.parts):
-        raise JaxrlError(f"{name}: {what} of {found}, but its parts are {sorted(space.parts)}.")
-    for part, box in space.spaces:
-        _check_array(name, f"{what}, whose {part} is", seen[part], box.shape, box.dtype)
+    if found != sorted(space.spaces):
+        raise JaxrlError(f"{name}: {what} of {found}, but its keys are {sorted(space.spaces)}.")
+    for key, box in space.entries:
+        _check_array(name, f"{what}, whose {key} is", seen[key], box.shape, box.dtype)
 
 
 def _check_mask(name: str, env: Environment) -> None:
     """Refuse a mask of actions that is not one truth value per action."""
     observed, acted = env.observation_space, env.action_space
-    if not isinstance(observed, Dict) or ACTION_MASK not in observed.parts:
+    if not isinstance(observed, Dict) or ACTION_MASK not in observed.spaces:
         return
     if isinstance(acted, Box):
         raise JaxrlError(f"{name}: {ACTION_MASK} is for discrete actions, and these are {acted}.")
-    mask = observed.parts[ACTION_MASK]
+    mask = observed.spaces[ACTION_MASK]
     count = acted.n if isinstance(acted, Discrete) else sum(acted.nvec)
     if mask.shape != (count,) or np.dtype(mask.dtype) != bool:
         raise JaxrlError(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.core import returns, truncation
+from jaxrl.core.tree import expand
 from jaxrl.envs.vector import VectorEnv, VectorState, begin_memory, episode_metrics, no_episodes
 from jaxrl.types import Array, Key, Metrics, PyTree, Transition, View
 
@@ -92,6 +93,22 @@ def collect(
         final, _ = finals  # the slots, and how many of them each environment has filled
     rollout = Rollout(transition, first, extras, final)
     return state, memory, rollout, jax.tree.map(jnp.sum, episodes)
+
+
+def views(before: View, rollout: Rollout) -> View:
+    """What the policy was shown on each step, [T, N, ...]; `before` is the first of them."""
+
+    def shifted(first: Array, each: Array) -> Array:
+        previous = jnp.concatenate([first[None], each[:-1]])
+        return jnp.where(expand(rollout.first, each.ndim), 0, previous).astype(each.dtype)
+
+    seen = rollout.transition
+    return View(
+        observation=seen.observation,
+        reward=shifted(before.reward, seen.reward),
+        action=shifted(before.action, seen.action),
+        first=rollout.first,
+    )
 
 
 def final_view(seen: Transition) -> View:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxrl.nn.actor_critic import scale_action, unscale_action
+from jaxrl.nn.action_units import scale_action, unscale_action
 from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
 
 

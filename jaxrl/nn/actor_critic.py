@@ -1,4 +1,8 @@
-"""Actor-critic: an observation to a distribution over actions and a value."""
+"""Actor-critic: what is observed to a distribution over actions and a value.
+
+Of a dictionary of observations, actor and critic read the keys that they are told to; its key
+"action_mask" is read by the distribution. Between torsos and heads there may be a memory.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,33 @@ import math
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrl.config import ON, Family, configuration, option, size
-from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
-from jaxrl.errors import JaxrlError
-from jaxrl.nn.torsos import head, make_torso
-from jaxrl.types import Array, Box, Discrete, MultiDiscrete, ObservationSpace, Space
+from jaxrl.config import ON, Family, configuration, option, part, size
+from jaxrl.core.distributions import (
+    Categorical,
+    MultiCategorical,
+    Normal,
+    TanhNormal,
+    mask_logits,
+)
+from jaxrl.errors import JaxrlError, unknown
+from jaxrl.nn.action_labels import ActionLabels
+from jaxrl.nn.memory import MEMORIES, MemoryConfig
+from jaxrl.nn.torsos import GRID_AXES, DictTorso, head, make_torso
+from jaxrl.types import (
+    ACTION_MASK,
+    Array,
+    Box,
+    Dict,
+    Discrete,
+    MultiDiscrete,
+    ObservationSpace,
+    PyTree,
+    Space,
+    View,
+)
 
 Distribution = Categorical | MultiCategorical | Normal | TanhNormal
 
@@ -41,7 +64,8 @@ class PolicyNetworkConfig:
     def make(self, observation_space: ObservationSpace, action_space: Space) -> nn.Module:
         """A module from observations [..., *shape] to (distribution, values [...]).
 
-        Its method `value` returns the values alone.
+        Its method `value` returns the values alone. One with a memory has the methods
+        `initial_memory` and `recall` of ActorCritic, and is called by these.
         """
         raise NotImplementedError
 
@@ -54,6 +78,12 @@ class NetworkConfig(PolicyNetworkConfig):
     """Layers between observation and heads; cnn: a 3x3 convolution before the mlp, for grids."""
     hidden_sizes: tuple[int, ...] = size((64, 64))
     """Units of each hidden layer."""
+    memory: MemoryConfig = part(MEMORIES, "none")
+    """What the policy remembers of an episode: nothing, or by a recurrent layer after its torso."""
+    actor_keys: tuple[str, ...] = option(())
+    """Keys of a dictionary of observations that the policy reads; none given: all."""
+    critic_keys: tuple[str, ...] = option(())
+    """Keys that the critic reads; none given: all, those too that the policy does not read."""
     activation: Literal["tanh", "relu", "swish", "gelu", "elu"] = option(
         "tanh", needs={"hidden_sizes": ON, "torso": "cnn"}
     )
@@ -72,31 +102,29 @@ class NetworkConfig(PolicyNetworkConfig):
     def make(self, observation_space: ObservationSpace, action_space: Space) -> nn.Module:
         """An actor-critic, if it fits the spaces."""
         check_network(self, observation_space, action_space)
-        return ActorCritic(self, action_space, len(observation_space.shape))
+        return ActorCritic(self, action_space, observation_space)
 
 
 class ActorCritic(nn.Module):
     """Policy and value heads over separate torsos, or over one shared torso.
 
+    A memory reads what the actor's torso makes of observations, the last action and the last
+    reward; what it gives goes to both heads, beside the features of their torsos.
     Continuous policies live in units where [-1, 1] spans the action space; `scale_action` maps them
     out.
     """
 
     config: NetworkConfig
     action_space: Space
-    event_ndim: int
+    observation_space: ObservationSpace
 
     def setup(self) -> None:
         """Name the layers; flax calls this."""
         config = self.config
-
-        def torso() -> nn.Module:
-            sizes, dtype = config.hidden_sizes, config.compute_dtype
-            return make_torso(config.torso, sizes, config.activation, self.event_ndim, dtype)
-
-        self.actor_torso = torso()
+        self.actor_torso = self._torso(config.actor_keys)
         if not config.shared_torso:
-            self.critic_torso = torso()
+            self.critic_torso = self._torso(config.critic_keys)
+        self.memory = config.memory.make()
         self.value_head = head(1, VALUE_GAIN, config.compute_dtype)
         space = self.action_space
         if isinstance(space, Box):
@@ -113,22 +141,54 @@ class ActorCritic(nn.Module):
         else:
             self.policy_head = head(space.n, POLICY_GAIN, config.compute_dtype)
 
-    def __call__(self, observation: Array) -> tuple[Distribution, Array]:
+    def _torso(self, keys: tuple[str, ...]) -> nn.Module:
+        """The layers over an observation, or over what is under some of its keys."""
+        config, space = self.config, self.observation_space
+        layers = (config.hidden_sizes, config.activation)
+        if not isinstance(space, Dict):
+            return make_torso(config.torso, *layers, len(space.shape), config.compute_dtype)
+        read = tuple((key, len(space.spaces[key].shape)) for key in keys or readable_keys(space))
+        return DictTorso(config.torso, read, *layers, config.compute_dtype)
+
+    def __call__(self, observation: PyTree) -> tuple[Distribution, Array]:
         """[..., *shape] -> (distribution with batch shape [...], value [...])."""
         features = self.actor_torso(observation)
-        return self._distribution(features), self._value(observation, features)
+        distribution = self._distribution(features, mask_of(observation))
+        return distribution, self._value(self._critic_features(observation, features))
 
-    def value(self, observation: Array) -> Array:
+    def value(self, observation: PyTree) -> Array:
         """[..., *shape] -> [...], the critic alone."""
         features = self.actor_torso(observation) if self.config.shared_torso else None
-        return self._value(observation, features)
+        return self._value(self._critic_features(observation, features))
 
-    def _value(self, observation: Array, actor_features: Array | None) -> Array:
-        features = actor_features if self.config.shared_torso else self.critic_torso(observation)
+    def initial_memory(self) -> PyTree:
+        """One environment's memory at the start of an episode; () for a network without one."""
+        return self.config.memory.initial()
+
+    def recall(self, views: View, memory: PyTree) -> tuple[Distribution, Array, PyTree]:
+        """Views [L, ...] in turn, and a memory -> (distributions [L], values [L], memory)."""
+        features = self.actor_torso(views.observation)
+        action = jax.vmap(ActionLabels(self.action_space).of_executed)(views.action)
+        token = jnp.concatenate([features, action, views.reward[:, None]], axis=-1)
+        assert self.memory is not None
+        recalled, memory = self.memory(token, memory, views.first)
+        actor = jnp.concatenate([features, recalled], axis=-1)
+        critic = self._critic_features(views.observation, features)
+        distribution = self._distribution(actor, mask_of(views.observation))
+        return distribution, self._value(jnp.concatenate([critic, recalled], axis=-1)), memory
+
+    def _critic_features(self, observation: PyTree, actor_features: Array | None) -> Array:
+        if actor_features is not None and self.config.shared_torso:
+            return actor_features
+        return self.critic_torso(observation)
+
+    def _value(self, features: Array) -> Array:
         return jnp.squeeze(self.value_head(features), -1)
 
-    def _distribution(self, features: Array) -> Distribution:
+    def _distribution(self, features: Array, mask: Array | None) -> Distribution:
         output = self.policy_head(features)
+        if mask is not None:
+            output = mask_logits(output, mask)
         if isinstance(self.action_space, Discrete):
             return Categorical(output)
         if isinstance(self.action_space, MultiDiscrete):
@@ -145,61 +205,34 @@ class ActorCritic(nn.Module):
         return Normal(output, log_std)
 
 
-def scale_action(action: Array, space: Space, squash: bool) -> Array:
-    """A policy's sample in the environment's units.
-
-    Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then
-    mapped linearly onto [low, high]. A coordinate without two finite bounds keeps the sample,
-    clipped to the bound it has. The sample itself is what PPO stores, so its log-density belongs to
-    the sample and not to the clipped action.
-
-    [..., size] -> [..., *shape].
-    """
-    if not isinstance(space, Box):
-        return action
-    action = action.reshape(*action.shape[:-1], *space.shape)
-    low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
-    high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    first = np.where(bounded, low, -1.0)
-    last = np.where(bounded, high, 1.0)
-    center = 0.5 * (first + last)
-    half = 0.5 * (last - first)
-    unit = jnp.tanh(action) if squash else jnp.clip(action, -1.0, 1.0)
-    # Array constants take the batch axes of the action one by one: silent broadcasting of ranks is
-    # an error here.
-    lift = (1,) * (action.ndim - len(space.shape)) + space.shape
-    inner = jnp.where(bounded.reshape(lift), unit, action)
-    scaled = center.reshape(lift) + half.reshape(lift) * inner
-    return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
+def mask_of(observation: PyTree) -> Array | None:
+    """Which actions are allowed, bool [..., A], where an observation says so."""
+    return observation.get(ACTION_MASK) if isinstance(observation, dict) else None
 
 
-def unscale_action(action: Array, space: Space) -> Array:
-    """Executed actions of a bounded space in units where [-1, 1] spans it, but for rounding.
-
-    [N, *shape] -> [N, size].
-    """
-    assert isinstance(space, Box)
-    low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
-    high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
-    unit = (action - 0.5 * (high + low)[None]) / (0.5 * (high - low))[None]
-    return jnp.clip(unit, -1.0, 1.0).reshape(len(action), -1)
+def readable_keys(space: Dict) -> tuple[str, ...]:
+    """The keys of observations that torsos read: all but the mask of actions."""
+    return tuple(key for key in space.spaces if key != ACTION_MASK)
 
 
 def check_network(
     config: NetworkConfig, observation_space: ObservationSpace, action_space: Space
 ) -> None:
     """Refuse layers that do not fit the spaces."""
-    shape = list(observation_space.shape)
-    if not isinstance(observation_space, Box):
+    if not isinstance(observation_space, Box | Dict):
         raise JaxrlError(
             f"observations are {observation_space}, but a network needs a Box: "
             "encode them as one-hot."
         )
-    if config.torso == "cnn" and len(shape) != 3:
+    _check_keys(config, observation_space)
+    if isinstance(observation_space, Dict):
+        shapes = [list(box.shape) for box in observation_space.spaces.values()]
+    else:
+        shapes = [list(observation_space.shape)]
+    if config.torso == "cnn" and all(len(shape) != GRID_AXES for shape in shapes):
         raise JaxrlError(
             "torso=cnn needs observations [height, width, channels], "
-            f"but they are {shape}: use mlp."
+            f"but they are {', '.join(map(str, shapes))}: use mlp."
         )
     for name in OF_CONTINUOUS_ACTIONS:
         value = getattr(config, name)
@@ -212,6 +245,26 @@ def check_network(
         raise JaxrlError(
             "squash_actions needs bounds to map tanh onto, "
             f"but this environment has {action_space}."
+        )
+
+
+def _check_keys(config: NetworkConfig, observation_space: Box | Dict) -> None:
+    """Refuse keys that observations do not have."""
+    for name in ("actor_keys", "critic_keys"):
+        keys = getattr(config, name)
+        if not keys:
+            continue
+        if not isinstance(observation_space, Dict):
+            raise JaxrlError(
+                f"{name} is {', '.join(keys)}, but observations are {observation_space}, "
+                "without keys."
+            )
+        for key in keys:
+            if key not in readable_keys(observation_space):
+                raise unknown(f"key in {name}", key, readable_keys(observation_space))
+    if config.shared_torso and config.actor_keys != config.critic_keys:
+        raise JaxrlError(
+            "actor_keys and critic_keys differ, but shared_torso lets both read the same."
         )
 
 

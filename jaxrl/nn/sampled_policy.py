@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxrl.config import configuration, number, size
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments, normalize_if_kept
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.q_networks import action_size, ensemble_values, init_ensemble
 from jaxrl.types import Agent, Array, Key, ObservationSpace, PyTree, Space, View, feed_forward
 

@@ -18,6 +18,8 @@ from jax.typing import DTypeLike
 
 from jaxrl.types import Array, Key
 
+# Of a grid: height, width, channels.
+GRID_AXES = 3
 # Beyond it mish(x) is x, to the last bit of a float32.
 LARGE = 15.0
 
@@ -139,6 +141,30 @@ class GridCNN(nn.Module):
         features = convolution(grid).astype(self.compute_dtype)
         features = ACTIVATIONS[self.activation](features).reshape(*batch_shape, -1)
         return MLP(self.hidden_sizes, self.activation, compute_dtype=self.compute_dtype)(features)
+
+
+class DictTorso(nn.Module):
+    """Hidden layers over the arrays under some keys, side by side.
+
+    Each is flattened, or, by a torso of `kind` "cnn" and if it is a grid, convolved first.
+    """
+
+    kind: str
+    event_ndims: tuple[tuple[str, int], ...]  # axes of one observation, by key
+    hidden_sizes: Sequence[int]
+    activation: str
+    compute_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, observation: dict[str, Array]) -> Array:
+        """[..., *shape] under each key -> [..., hidden_sizes[-1]]."""
+        pieces = []
+        for key, event_ndim in self.event_ndims:
+            kind = self.kind if event_ndim == GRID_AXES else "mlp"
+            encoder = make_torso(kind, (), self.activation, event_ndim, self.compute_dtype)
+            pieces.append(encoder(observation[key]))
+        layers = MLP(self.hidden_sizes, self.activation, compute_dtype=self.compute_dtype)
+        return layers(jnp.concatenate(pieces, axis=-1))
 
 
 def make_torso(

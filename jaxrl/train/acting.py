@@ -107,14 +107,14 @@ class LoadedAgent:
         space = self.env.observation_space
         if not isinstance(space, Dict):
             return self._checked("the observation", observation, space)
-        wanted = sorted(space.parts)
+        wanted = sorted(space.spaces)
         if not isinstance(observation, Mapping):
             raise JaxrlError(f"the observation is no dictionary, but must be one of {wanted}.")
         if sorted(observation) != wanted:
             raise JaxrlError(f"the observation has {sorted(observation)}, but must have {wanted}.")
         return {
-            name: self._checked(f"{name} of the observation", observation[name], part)
-            for name, part in space.spaces
+            key: self._checked(f"{key} of the observation", observation[key], each)
+            for key, each in space.entries
         }
 
     def _checked(self, what: str, given: Any, space: Space) -> np.ndarray:

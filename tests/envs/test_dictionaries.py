@@ -1,4 +1,4 @@
-"""Observations in parts: their space, what an environment is held to, and who refuses them."""
+"""Dictionaries of observations: their space, how environments are held to it, who refuses them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ from jaxrl.envs.check import check_environment
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Box, Dict, Discrete, Timestep, zeros_of
 
-PARTS = Dict({"speed": Box(-1.0, 1.0, (2,)), "action_mask": Box(0, 1, (3,), bool)})
+SPACE = Dict({"speed": Box(-1.0, 1.0, (2,)), "action_mask": Box(0, 1, (3,), bool)})
 
 
-class Parts(Environment):
-    """Two parts, seen once."""
+class Keys(Environment):
+    """Two keys, seen once."""
 
-    observation_space = PARTS
+    observation_space = SPACE
     action_space = Discrete(3)
     horizon = 4
 
@@ -30,49 +30,49 @@ class Parts(Environment):
         return (), Timestep(self.seen(), jnp.ones(()), jnp.ones((), bool))
 
 
-def test_equal_spaces_are_equal_and_print_their_parts_in_one_order():
-    again = Dict(dict(reversed(PARTS.parts.items())))
-    assert again == PARTS and hash(again) == hash(PARTS)
-    assert str(PARTS) == "Dict(action_mask: Box(3) bool, speed: Box(2) float32)"
+def test_equal_spaces_are_equal_and_print_their_keys_in_one_order():
+    again = Dict(dict(reversed(SPACE.spaces.items())))
+    assert again == SPACE and hash(again) == hash(SPACE)
+    assert str(SPACE) == "Dict(action_mask: Box(3) bool, speed: Box(2) float32)"
 
 
-def test_a_sample_and_zeros_have_the_parts_shapes_and_types():
-    for made in (PARTS.sample(jax.random.key(0)), zeros_of(PARTS)):
+def test_a_sample_and_zeros_have_their_shapes_and_types():
+    for made in (SPACE.sample(jax.random.key(0)), zeros_of(SPACE)):
         assert made["speed"].shape == (2,) and made["speed"].dtype == jnp.float32
         assert made["action_mask"].shape == (3,) and made["action_mask"].dtype == bool
-    assert zeros_of(PARTS, (5, 4))["speed"].shape == (5, 4, 2)
+    assert zeros_of(SPACE, (5, 4))["speed"].shape == (5, 4, 2)
     np.testing.assert_array_equal(zeros_of(Box(-1.0, 1.0, (2,)), (3,)), np.zeros((3, 2)))
 
 
 def test_whoever_needs_one_array_says_so():
-    for ask in (lambda: PARTS.shape, lambda: PARTS.dtype):
+    for ask in (lambda: SPACE.shape, lambda: SPACE.dtype):
         with pytest.raises(JaxrlError, match=r"speed: Box\(2\) float32.*single array"):
             ask()
 
 
-def test_parts_are_boxes():
-    with pytest.raises(JaxrlError, match="part mode of a Dict is Discrete"):
+def test_spaces_are_boxes():
+    with pytest.raises(JaxrlError, match="mode of a Dict is Discrete"):
         Dict({"mode": Discrete(3)})
 
 
-def test_an_environment_of_parts_is_checked():
-    check_environment("own", Parts())
+def test_an_environment_of_keys_is_checked():
+    check_environment("own", Keys())
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"observation_space": Box(-1.0, 1.0, (2,))}, "of type dict"),
-        ({"observation_space": Dict({"speed": Box(-1.0, 1.0, (2,))})}, "its parts are"),
+        ({"observation_space": Dict({"speed": Box(-1.0, 1.0, (2,))})}, "its keys are"),
         (
-            {"observation_space": Dict(PARTS.parts | {"speed": Box(-1.0, 1.0, (4,))})},
+            {"observation_space": Dict(SPACE.spaces | {"speed": Box(-1.0, 1.0, (4,))})},
             "whose speed is of type float32",
         ),
         ({"action_space": Discrete(4)}, r"each of the 4 actions, Box\(4\) bool"),
         ({"action_space": Box(-1.0, 1.0, (3,))}, "action_mask is for discrete actions"),
     ],
 )
-def test_an_environment_that_leaves_its_parts_is_refused(change, words):
-    kind = type("Broken", (Parts,), change)
+def test_an_environment_that_leaves_its_keys_is_refused(change, words):
+    kind = type("Broken", (Keys,), change)
     with pytest.raises(JaxrlError, match=words):
         check_environment("own", kind())

@@ -11,12 +11,12 @@ import pytest
 from jaxrl.config import check
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.actor_critic import (
     LOG_STD_RANGE,
     ActorCritic,
     NetworkConfig,
     check_network,
-    scale_action,
 )
 from jaxrl.types import Box, Discrete, MultiDiscrete
 

@@ -8,7 +8,7 @@ import pytest
 from jaxrl.envs import registry
 from jaxrl.envs.suites.bandit import INNER, MODES, OUTER, fixed_states
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.replay import Row
-from jaxrl.nn.actor_critic import scale_action
+from jaxrl.nn.action_units import scale_action
 from jaxrl.train.api import train
 from jaxrl.train.callbacks import Pause
 from jaxrl.train.experiment import RunSettings
