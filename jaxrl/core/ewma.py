@@ -51,9 +51,9 @@ def update(ewma: Ewma, params: PyTree, center_of_mass: Scalar) -> Ewma:
 
 def anchor(
     ewma: Ewma | None,
-    behavior: Float[Array, "B"],
+    behavior: Float[Array, "*B"],
     log_probability: Callable[[PyTree], Array],
-) -> Float[Array, "B"]:
+) -> Float[Array, "*B"]:
     """Log-probabilities under the policy that a clipped objective is held to.
 
     That is the mean of past ones, where one is kept, and else the one that acted, whose are given

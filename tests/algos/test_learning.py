@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.envs import registry
-from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig
+from jaxrl.nn.actor_critic import NetworkConfig
 
 GAMMA = 0.9
 CHEAP = {"xla_backend_optimization_level": 0}  # most of the time goes into compiling
@@ -45,7 +45,7 @@ def learned(environment_id):
 
 def apply(environment_id, observation, method):
     environment, policy = learned(environment_id)
-    network = ActorCritic(CONFIG.network, environment.action_space, 1)
+    network = CONFIG.network.make(environment.observation_space, environment.action_space)
     return jax.jit(functools.partial(network.apply, method=method))(policy.params, observation)
 
 

@@ -88,7 +88,7 @@ def test_acting_uses_the_moments_and_changes_nothing():
         scaled = (observation - before.observation_moments.mean) / np.sqrt(
             before.observation_moments.variance
         )
-        distribution, expected = learner(make_config()).network.apply(before.params, scaled)
+        distribution, expected = learner(make_config()).reader.network.apply(before.params, scaled)
         view = View(observation, jnp.float32(9.0), jnp.int32(1), jnp.ones((), bool))
         action, memory = act(state.policy, (), view, jax.random.key(0))
         assert memory == () and int(action) == int(distribution.mode())

@@ -13,6 +13,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.starts.fresh import Fresh
 from jaxrl.envs.vector import VectorEnv
 from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.nn.readers import reader_of
 from jaxrl.types import Box, Discrete, Timestep
 
 NUM_STEPS, NUM_ENVS, NUM_ITERATIONS = 16, 4, 40_000_000
@@ -74,7 +75,7 @@ def learner(config, env=None):
         config,
         vector,
         ppo_agent(env, config),
-        config.network.make(env.observation_space, env.action_space),
+        reader_of(config.network.make(env.observation_space, env.action_space)),
     )
 
 
@@ -101,7 +102,7 @@ class Seen:
 def rollout_of(config, state):
     """What `step` is about to see."""
     key = jax.random.split(state.key, 4)[0]
-    return Seen(learner(config)._rollout(state, key)[1])
+    return Seen(learner(config)._rollout(state, key)[2])
 
 
 def with_key(state, seed):

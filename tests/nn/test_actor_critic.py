@@ -33,9 +33,7 @@ each_action = pytest.mark.parametrize("action", ACTIONS)
 
 def network_of(action, torso="mlp", **settings):
     space = ACTIONS[action][0]
-    return ActorCritic(
-        NetworkConfig(torso=torso, **SMALL, **settings), space, len(OBSERVATIONS[torso].shape)
-    )
+    return ActorCritic(NetworkConfig(torso=torso, **SMALL, **settings), space, OBSERVATIONS[torso])
 
 
 @functools.cache

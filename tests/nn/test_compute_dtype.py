@@ -26,7 +26,7 @@ def network_of(torso, compute_dtype="bfloat16", space=None, **settings):
     config = NetworkConfig(
         torso=torso, hidden_sizes=(32, 32), compute_dtype=compute_dtype, **settings
     )
-    return ActorCritic(config, space or Discrete(4), len(SPACES[torso]))
+    return ActorCritic(config, space or Discrete(4), Box(-1.0, 1.0, SPACES[torso]))
 
 
 def observations(torso, count=64):
@@ -211,8 +211,7 @@ def test_ppo_learns_in_bfloat16_and_its_first_ratios_are_one():
     assert errors.dtype == jnp.float32 and float(errors.max()) < 1e-6
     assert not any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(state))
     seen = jnp.array([[-1.0], [1.0]])
-    distribution, value = ActorCritic(network, environment.action_space, 1).apply(
-        state.policy.params, seen
-    )
+    module = network.make(environment.observation_space, environment.action_space)
+    distribution, value = module.apply(state.policy.params, seen)
     np.testing.assert_array_equal(distribution.mode(), jax.vmap(environment.optimal_action)(seen))
     np.testing.assert_allclose(value, environment.optimal_value(seen, 0.9), atol=0.15)
