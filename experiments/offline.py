@@ -84,7 +84,9 @@ METHODS = {
     "bc": Method("BC", "bc", {}),
     "best_bc": Method("10 % BC", "bc", {"best_fraction": 0.1}),
     "td3_bc": Method("TD3+BC", "td3_bc", {"alpha": 40.0}, "alpha", (0.5, 2.5, 10.0, 40.0)),
-    "rebrac": Method("ReBRAC", "rebrac", {}, "actor_penalty", (0.003, 0.01, 0.03, 0.1)),
+    "rebrac": Method(
+        "ReBRAC", "rebrac", {"actor_penalty": 0.003}, "actor_penalty", (0.003, 0.01, 0.03, 0.1)
+    ),
     "iql": Method(
         "IQL",
         "iql",
@@ -96,7 +98,7 @@ METHODS = {
         "FQL", "fql", {"alpha": 0.3, "normalize_q": True}, "alpha", (0.1, 0.3, 1.0, 3.0), DRAWN
     ),
     "dql": Method("DQL", "dql", GENERATIVE | {"eta": 0.5}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
-    "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 10.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
+    "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 2.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
 }
 TUNED_ON = "pointmaze-large-stitch"
 CELLS = [f"{dataset}/{method}" for dataset in DATASETS for method in METHODS]

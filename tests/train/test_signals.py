@@ -26,6 +26,13 @@ def block():
 OF_RUN = BLOCKED + "with StopSignals(of_command=True), StopSignals(): block()"
 OF_COMMAND = BLOCKED + "with StopSignals(of_command=True): block()"
 OF_SCRIPT = BLOCKED + "with StopSignals(): block()"
+# Whoever starts the tests in the background of a shell has them ignore SIGINT.
+AS_USUAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+"""
 NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
 PATIENCE = 60.0
 
@@ -37,7 +44,7 @@ def start():
 
     def start(script: str, **options) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-c", script],
+            [sys.executable, "-c", AS_USUAL + script],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
