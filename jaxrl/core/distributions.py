@@ -26,18 +26,33 @@ from jaxrl.types import Key
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
-def mask_logits(logits: Float[Array, "*B A"], mask: Bool[Array, "... A"]) -> Float[Array, "*B A"]:
+def mask_logits(
+    logits: Float[Array, "*B A"], mask: Bool[Array, "... A"], nvec: tuple[int, ...] | None = None
+) -> Float[Array, "*B A"]:
     """Logits that give actions where `mask` is False probability exactly 0.
 
-    Every row must allow an action. The floor is finite, because −∞ makes 0 · ∞ = NaN of entropies
-    and gradients, and half the lowest float, because a log-softmax subtracts from it.
+    Every row must allow an action, of a MultiCategorical one of each factor of `nvec`: a row that
+    does not is NaN, for whatever was done would be forbidden. The floor is finite, because −∞ makes
+    0 · ∞ = NaN of entropies and gradients, and half the lowest float, because a log-softmax
+    subtracts from it.
 
     Source: Huang & Ontañón, A Closer Look at Invalid Action Masking in Policy Gradient Algorithms
     (2020).
     """
     chex.assert_type(mask, bool)
     floor = float(jnp.finfo(logits.dtype).min) / 2
-    return jnp.where(jnp.broadcast_to(mask, logits.shape), logits, floor)
+    mask = jnp.broadcast_to(mask, logits.shape)
+    allowed = allows_an_action(mask, nvec)[..., None]
+    return jnp.where(jnp.broadcast_to(allowed, mask.shape), jnp.where(mask, logits, floor), jnp.nan)
+
+
+def allows_an_action(
+    mask: Bool[Array, "*B A"], nvec: tuple[int, ...] | None = None
+) -> Bool[Array, "*B"]:
+    """Whether a mask allows something, of each factor of `nvec` where there are several."""
+    ends = tuple(itertools.accumulate(nvec or ()))
+    of_each = [jnp.any(part, axis=-1) for part in jnp.split(mask, ends[:-1], axis=-1)]
+    return functools.reduce(operator.and_, of_each)
 
 
 @jax.tree_util.register_dataclass

@@ -188,7 +188,7 @@ class ActorCritic(nn.Module):
     def _distribution(self, features: Array, mask: Array | None) -> Distribution:
         output = self.policy_head(features)
         if mask is not None:
-            output = mask_logits(output, mask)
+            output = mask_logits(output, mask, getattr(self.action_space, "nvec", None))
         if isinstance(self.action_space, Discrete):
             return Categorical(output)
         if isinstance(self.action_space, MultiDiscrete):

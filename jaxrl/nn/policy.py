@@ -53,6 +53,8 @@ def no_observations(space: ObservationSpace) -> Moments | dict[str, Moments]:
 def normalized(policy: Policy, observation: PyTree) -> PyTree:
     """Observations [..., *shape], standardised if the policy keeps their moments."""
     kept = policy.observation_moments
+    if kept is None:
+        return observation
     if not isinstance(kept, dict):
         return moments.normalize_if_kept(kept, observation)
     return observation | {

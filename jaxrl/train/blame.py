@@ -1,8 +1,8 @@
 """Whose fault NaN or infinity is, found out once a run has failed of it.
 
 The last good policy is played for a while: where an observation or a reward is not finite under
-numbers that all are, it is the environment that made it, and no learning rate would help. Nothing
-is counted while training, which costs nothing until then.
+numbers that all are, or a mask allows no action, it is the environment that made it, and no
+learning rate would help. Nothing is counted while training, which costs nothing until then.
 """
 
 from __future__ import annotations
@@ -10,21 +10,30 @@ from __future__ import annotations
 import contextlib
 import operator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.config import field_names
+from jaxrl.core.distributions import allows_an_action
 from jaxrl.envs.play import Play, play_and_keep, play_begin
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.actor_critic import mask_of
 from jaxrl.train.devices import distributed
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
-from jaxrl.types import PyTree, Timestep
+from jaxrl.types import PyTree, Space, Timestep
 
 EPISODES, MOST_STEPS = 64, 1000
+
+
+class Watched(NamedTuple):
+    """What is wrong with one step of some episodes."""
+
+    broken: dict[str, PyTree]  # bool [...]: which numbers are not finite in any of them
+    forbidden: jax.Array  # bool []: whether one that goes on is allowed nothing
 
 
 def advice(program: Program, checkpoints: Checkpoints, environment: str) -> str:
@@ -37,7 +46,7 @@ def advice(program: Program, checkpoints: Checkpoints, environment: str) -> str:
         if found is not None:
             return (
                 f"It is the environment's doing: under the last good policy {environment} returns "
-                f"{found}, which is NaN or infinite. Mend it there, or its options."
+                f"{found}. Mend it there, or its options."
             )
     settings = ("learning_rate", "critic_learning_rate", "max_grad_norm")
     known = field_names(program.config)
@@ -46,7 +55,7 @@ def advice(program: Program, checkpoints: Checkpoints, environment: str) -> str:
 
 
 def fault_of_environment(program: Program, checkpoints: Checkpoints) -> str | None:
-    """Which field is not finite under the last good policy, and when; None if all are."""
+    """What is wrong with what it returns under the last good policy, and when; None if nothing."""
     restored = checkpoints.restore_latest(program.abstract_state())
     policies = program.whole(program.policies(program.place(restored.state)))
     population = program.population
@@ -59,26 +68,49 @@ def fault_of_environment(program: Program, checkpoints: Checkpoints) -> str | No
     steps = min(env.horizon, MOST_STEPS)
 
     @jax.jit
-    def watch(policy: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+    def watch(policy: PyTree, key: jax.Array) -> tuple[Watched, Watched]:
         begun = play_begin(env, agent, policy, key, EPISODES)
-        first = {"observation": _broken(begun.view.observation, begun.running)}
-        _, later = play_and_keep(env, begun, partial(mode.act, policy), steps, _keep)
+        observation = begun.view.observation
+        first = Watched(
+            {"observation": _broken(observation, begun.running)},
+            _forbidden(observation, begun.running, env.action_space),
+        )
+        keep = partial(_keep, env.action_space)
+        _, later = play_and_keep(env, begun, partial(mode.act, policy), steps, keep)
         return first, later
 
     first, later = jax.device_get(watch(policy, jax.random.key(0)))
-    if fields := _named(first):
-        return f"{fields} on a reset"
+    if fault := _fault(first, "on a reset"):
+        return fault
     for step in range(steps):
-        if fields := _named(jax.tree.map(operator.itemgetter(step), later)):
-            return f"{fields} in step {step + 1} of an episode"
+        now = jax.tree.map(operator.itemgetter(step), later)
+        if fault := _fault(now, f"in step {step + 1} of an episode"):
+            return fault
     return None
 
 
-def _keep(before: Play, after: Play, timestep: Timestep) -> dict[str, PyTree]:
-    """Which numbers of a step are not finite, in any of the episodes that it belongs to."""
-    del after
+def _fault(seen: Watched, when: str) -> str | None:
+    """What is wrong with a step, in words."""
+    if seen.forbidden:
+        return f"a mask that allows no action {when}"
+    fields = _named(seen.broken)
+    return f"{fields} {when}, which is NaN or infinite" if fields else None
+
+
+def _keep(action_space: Space, before: Play, after: Play, timestep: Timestep) -> Watched:
+    """What is wrong with a step, in the episodes that it belongs to."""
     seen = {"observation": timestep.observation, "reward": timestep.reward}
-    return {name: _broken(value, before.running) for name, value in seen.items()}
+    broken = {name: _broken(value, before.running) for name, value in seen.items()}
+    return Watched(broken, _forbidden(timestep.observation, after.running, action_space))
+
+
+def _forbidden(observation: PyTree, running: jax.Array, action_space: Space) -> jax.Array:
+    """Whether a mask allows no action in any running episode: bool []."""
+    mask = mask_of(observation)
+    if mask is None:
+        return jnp.zeros((), bool)
+    allowed = allows_an_action(mask, getattr(action_space, "nvec", None))
+    return jnp.any(~allowed & running)
 
 
 def _broken(tree: PyTree, running: jax.Array) -> PyTree:

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal, mask_logits
+from jaxrl.core.distributions import (
+    Categorical,
+    MultiCategorical,
+    Normal,
+    TanhNormal,
+    allows_an_action,
+    mask_logits,
+)
 
 DRAWS = 20_000
 
@@ -125,6 +132,16 @@ def test_masked_actions_never_happen_and_poison_nothing(dtype):
     gradients = jax.jit(jax.jacobian(scalars))(logits)[:, 0]
     assert np.all(np.isfinite(gradients))
     np.testing.assert_array_equal(gradients[:, ~mask[0]], 0)
+
+
+def test_a_mask_that_allows_nothing_gives_nothing_to_go_on_with():
+    mask = jnp.array([[False, False, True, False, True], [False, False, True, True, True]])
+    np.testing.assert_array_equal(allows_an_action(mask), [True, True])
+    np.testing.assert_array_equal(allows_an_action(mask, (2, 3)), [False, False])
+    mask = mask.at[1, 0].set(True)
+    np.testing.assert_array_equal(allows_an_action(mask, (2, 3)), [False, True])
+    logits = mask_logits(jnp.zeros((2, 5)), mask, (2, 3))
+    assert np.isnan(logits[0]).all() and np.isfinite(logits[1]).all()
 
 
 def test_a_single_allowed_action_is_certain():

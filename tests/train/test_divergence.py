@@ -73,6 +73,15 @@ def test_an_environment_that_breaks_is_named_with_its_field(tmp_path, field, nam
     assert "learning-rate" not in str(error.value)
 
 
+def test_a_mask_that_allows_nothing_is_named(tmp_path):
+    forbidding = replace(
+        experiment("tests.envs.breaking:Forbidding"), environment_options={"field": "none"}
+    )
+    words = "environment's doing: .*returns a mask that allows no action in step 3 of an episode"
+    with pytest.raises(Diverged, match=words):
+        loop.train(forbidding, tmp_path / "run")
+
+
 def test_a_learning_rate_that_breaks_is_named(tmp_path):
     with pytest.raises(Diverged, match="A lower --learning-rate or --max-grad-norm usually helps"):
         loop.train(experiment(learning_rate=HOPELESS), tmp_path / "run")
