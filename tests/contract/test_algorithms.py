@@ -15,7 +15,7 @@ from jaxrl.core.shards import Shards
 from jaxrl.core.tree import copy
 from jaxrl.envs import registry as environments
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.types import Agent, Algorithm, Box, Log, Mean, View
+from jaxrl.types import Agent, Algorithm, Box, Log, Mean, View, zeros_of
 from tests.algos.offline import of_episodes
 from tests.envs.acting import actor
 
@@ -74,8 +74,12 @@ UNBOUND = {
     "return_low": -20.0,
     "return_high": 20.0,
 }
-# A round of it holds whole episodes.
-SETTINGS = {"deep_stepmix": UNBOUND | {"num_steps": 20}}
+# With a memory whole environments are read; a round of deep StepMix holds whole episodes.
+MEMORY = {"memory": "gru", "memory_size": 4}
+SETTINGS = {
+    "deep_stepmix": UNBOUND | MEMORY | {"num_steps": 20, "minibatch_size": 40},
+    "ppo on probe/multi-discrete-action": MEMORY,
+}
 SEQUENCES = {"context": 2, "width": 8, "num_layers": 1, "warm_up_updates": 0}
 SETTINGS |= {
     "decision_mamba": SEQUENCES | {"state_size": 2, "expand": 1, "stages": 2000},
@@ -116,10 +120,11 @@ CASES = [
 each_case = pytest.mark.parametrize(("name", "environment_id"), CASES)
 
 
-def tiny_config(name):
+def tiny_config(name, environment_id):
     config = registry.load(name).config_class()
     sizes = {field: value for field, value in TINY.items() if field in field_names(config)}
-    return override(config, sizes | SETTINGS.get(name, {}))
+    settings = SETTINGS.get(name, {}) | SETTINGS.get(f"{name} on {environment_id}", {})
+    return override(config, sizes | settings)
 
 
 class Compiled:
@@ -130,7 +135,7 @@ class Compiled:
         self.name, self.env = name, environments.make(environment_id)
         inputs = INPUTS.get(name, lambda env: {})(self.env)
         self.factory = functools.partial(registry.load(name).factory, **inputs)
-        config = tiny_config(name)
+        config = tiny_config(name, environment_id)
         self.algorithm, self.swept = self.factory(self.env, config), sweepable(config)
         self.swept = SWEPT.get(name, self.swept)
         self.config = jax.tree.map(np.float32, config)
@@ -233,7 +238,7 @@ def test_every_mode_keeps_the_memory_and_the_value_is_a_number(name, environment
     arguments = (
         policy,
         jax.eval_shape(case.agent.memory, policy),
-        case.view(jnp.zeros(space.shape, space.dtype)),
+        case.view(zeros_of(space)),
         jax.random.key(0),
     )
     for mode in case.agent.modes.values():
@@ -266,7 +271,7 @@ def test_what_is_sharded_has_rows_that_two_devices_halve_and_nothing_else_has(na
     def state_of(devices):
         """The state on each of so many devices, [devices, ...]."""
         shards = Shards("env", devices)
-        init = case.factory(case.env, tiny_config(name), shards=shards).init
+        init = case.factory(case.env, tiny_config(name, environment_id), shards=shards).init
         each = jax.vmap(init, in_axes=None, axis_name=shards.axis_name, axis_size=devices)
         return jax.eval_shape(each, jax.random.key(0))
 
@@ -451,7 +456,7 @@ def test_a_policy_needs_nothing_else_of_the_state(name, environment_id):
 
     def act(seed):
         keys = jax.random.split(jax.random.key(seed), 20)
-        view = case.view(jnp.zeros(space.shape, space.dtype))
+        view = case.view(zeros_of(space))
         return case.act[mode](policy, case.agent.memory(policy), view, keys)[0]
 
     before = act(1)

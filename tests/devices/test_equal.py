@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.ppo import ppo
+from jaxrl.config import override
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import copy
 from jaxrl.train.devices.layout import Layout
@@ -18,6 +19,7 @@ from tests.devices.eight import (
     assert_replicated,
     beginning,
     deterministic_actions,
+    place,
     walks,
 )
 from tests.train.tiny import arrays
@@ -43,6 +45,17 @@ def runs():
 
 def test_eight_devices_end_in_the_state_of_one(runs):
     assert_close(runs[8][0], runs[1][0])
+
+
+def test_memories_go_with_their_environments():
+    config = override(CONFIG, {"memory": "gru", "memory_size": 3})
+    one, two = (
+        Program(ppo, Walk(), config, seeds=[0], layout=Layout(env=devices)) for devices in (1, 2)
+    )
+    first = one.init()
+    ends = [program.chunk(place(first, program), 2)[0] for program in (one, two)]
+    assert_close(*ends)
+    assert np.abs(np.asarray(ends[0].memory)).min() > 0.0
 
 
 def test_the_run_was_worth_comparing(runs):
