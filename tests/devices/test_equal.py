@@ -52,8 +52,7 @@ def test_memories_go_with_their_environments():
     one, two = (
         Program(ppo, Walk(), config, seeds=[0], layout=Layout(env=devices)) for devices in (1, 2)
     )
-    first = one.init()
-    ends = [program.chunk(place(first, program), 2)[0] for program in (one, two)]
+    ends = [program.chunk(place(one.init(), program), 2)[0] for program in (one, two)]
     assert_close(*ends)
     assert np.abs(np.asarray(ends[0].memory)).min() > 0.0
 
