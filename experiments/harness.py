@@ -29,6 +29,7 @@ os.environ["MPLBACKEND"] = "agg"
 import tyro
 from matplotlib.axes import Axes
 
+from jaxrl.algos.registry import load
 from jaxrl.analysis.style import new_figure, save_figure, styled
 from jaxrl.config import flatten, without_unchosen
 from jaxrl.errors import JaxrlError, check_choice
@@ -176,9 +177,15 @@ def same_request(asked: dict[str, Any], before: dict[str, Any], defaults: Any = 
     """Whether the same was asked before.
 
     An option that the configuration has got since then counts only where it is used: where its
-    value is not that of `defaults`.
+    value is not that of `defaults`. So it is with the requests of other runs that it stands on.
     """
     asked = json.loads(json.dumps(plain(asked)))
+    for name in [name for name, value in asked.items() if is_request(value)]:
+        other = asked.pop(name)
+        usual = load(other["algorithm"]).config_class()
+        if name not in before or not same_request(other, before[name], usual):
+            return False
+        before = {key: value for key, value in before.items() if key != name}
     if defaults is not None:
         usual, known = flatten(defaults), without_unchosen(defaults, before["config"])
         before = before | {"config": known}
@@ -188,6 +195,11 @@ def same_request(asked: dict[str, Any], before: dict[str, Any], defaults: Any = 
             if name in known or value != usual.get(name)
         }
     return asked == before
+
+
+def is_request(value: Any) -> bool:
+    """Whether a part of a request is itself one of a run."""
+    return isinstance(value, dict) and {"algorithm", "config"} <= set(value)
 
 
 def as_json(record: dict[str, Any]) -> str:

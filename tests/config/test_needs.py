@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.config import ON, check, configuration, nested, number, option, possible, settled, size
+from jaxrl.config import (
+    ON,
+    check,
+    configuration,
+    nested,
+    number,
+    option,
+    override,
+    possible,
+    settled,
+    size,
+)
 from jaxrl.errors import JaxrlError
 
 
@@ -92,6 +103,7 @@ DECLARED = {
         ("activation", "relu", "hidden_sizes", ()),
         ("shared_torso", True, "hidden_sizes", ()),
         ("state_dependent_std", True, "train_std", False),
+        ("head_size", 16, "mixer", "s6"),
     },
     "stepmix": {
         ("baseline", "constant", "dataset", "episodes.npz"),
@@ -147,16 +159,17 @@ CASES = [
 ]
 
 
+# Parts that have to be chosen before their options are there.
+CHOSEN = dict.fromkeys(["ppo", "deep_stepmix"], {"head_size": {"memory": "mamba"}})
+
+
 @pytest.mark.parametrize(("algorithm", "name", "value", "other", "off"), CASES)
 def test_each_option_without_effect_is_refused_by_both_names(algorithm, name, value, other, off):
-    config_class = load(algorithm).config_class
-    check(config_class(**{other: off}))
-    if name != "state_dependent_std":  # (which is read with the default of the other)
-        config = config_class(**{name: value, other: off})
-    else:
-        config = config_class(state_dependent_std=True, train_std=False)
+    chosen = CHOSEN.get(algorithm, {}).get(name, {})
+    config = override(load(algorithm).config_class(), chosen | {other: off})
+    check(config)
     with pytest.raises(JaxrlError, match=f"{name} is .*no effect.*{other} is "):
-        check(config)
+        check(override(config, {name: value}))
 
 
 @pytest.mark.parametrize("algorithm", algorithm_names())

@@ -96,6 +96,10 @@ def test_an_option_that_is_new_counts_only_where_it_is_used():
     asked["config"]["outer_step_size"] = PPOConfig().outer_step_size
     assert harness.same_request(asked, before, PPOConfig())
     assert not harness.same_request(asked | {"seeds": 4}, before, PPOConfig())
+    behind, known = ({"baseline": each | {"algorithm": "ppo"}} for each in (asked, before))
+    assert harness.same_request(behind, known)
+    assert not harness.same_request(behind, {"baseline": known["baseline"] | {"seeds": 4}})
+    assert not harness.same_request(behind, {})
 
 
 def test_every_command_that_measured_something_stands_below_the_tables(log, tmp_path, monkeypatch):
