@@ -169,6 +169,8 @@ class ActorCritic(nn.Module):
         """Views [L, ...] in turn, and a memory -> (distributions [L], values [L], memory)."""
         features = self.actor_torso(views.observation)
         action = jax.vmap(ActionLabels(self.action_space).of_executed)(views.action)
+        # Before the first step there was none; of whole numbers 0 would be one.
+        action = jnp.where(views.first[:, None], 0.0, action)
         token = jnp.concatenate([features, action, views.reward[:, None]], axis=-1)
         assert self.memory is not None
         recalled, memory = self.memory(token, memory, views.first)

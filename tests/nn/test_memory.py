@@ -175,6 +175,16 @@ def test_a_memory_reads_observations_rewards_and_actions(what):
     assert np.abs(value - otherwise)[:, -1].min() > 1e-6
 
 
+def test_an_episode_begins_without_a_last_action():
+    _, _, memory, views = read("gru")
+    begun = jnp.ones_like(views.first)
+    views = View(views.observation, views.reward, views.action, begun)
+    other = View(views.observation, views.reward, (views.action + 1) % 3, begun)
+    _, value = rows_of("gru", views, memory)
+    _, otherwise = rows_of("gru", other, memory)
+    np.testing.assert_array_equal(value, otherwise)
+
+
 def test_values_of_steps_are_those_of_what_the_critic_keeps():
     reader, policy, memory, views = read("gru")
     view = jax.tree.map(lambda leaf: leaf[0], views)
