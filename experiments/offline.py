@@ -97,7 +97,7 @@ METHODS = {
     "fql": Method(
         "FQL", "fql", {"alpha": 0.3, "normalize_q": True}, "alpha", (0.1, 0.3, 1.0, 3.0), DRAWN
     ),
-    "dql": Method("DQL", "dql", GENERATIVE | {"eta": 0.5}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
+    "dql": Method("DQL", "dql", GENERATIVE | {"eta": 10.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
     "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 2.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
 }
 TUNED_ON = "pointmaze-large-stitch"
