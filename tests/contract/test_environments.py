@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import registry
-from jaxrl.types import Box, Discrete, Timestep
+from jaxrl.types import Box, Dict, Discrete, Timestep, zeros_of
 
 BATCH = 2
 CHEAP = {
@@ -60,11 +60,21 @@ def kinds(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
+def within(space, observation):
+    if isinstance(space, Dict):
+        return all(within(part, observation[name]) for name, part in space.spaces)
+    if not isinstance(space, Box):
+        return True
+    low, high = (np.asarray(bound, np.float32) for bound in (space.low, space.high))
+    seen = np.asarray(observation, np.float32)
+    return np.all(seen >= low - 1e-4) and np.all(seen <= high + 1e-4)
+
+
 @each_environment
 def test_declares_hashable_spaces_and_a_horizon(environment_id):
     environment = made(environment_id)
     hash((environment.observation_space, environment.action_space))
-    assert isinstance(environment.observation_space, Box | Discrete)
+    assert isinstance(environment.observation_space, Box | Discrete | Dict)
     assert type(environment.horizon) is int and environment.horizon >= 1
 
 
@@ -74,7 +84,7 @@ def test_returns_what_its_spaces_declare(environment_id):
     space = made(environment_id).observation_space
     assert isinstance(timestep, Timestep)
     for observation in (first, timestep.observation):
-        assert (observation.shape, observation.dtype) == (space.shape, space.dtype)
+        assert kinds(observation) == kinds(zeros_of(space))
     assert (timestep.reward.shape, timestep.reward.dtype) == ((), jnp.float32)
     assert (timestep.terminated.shape, timestep.terminated.dtype) == ((), jnp.bool_)
 
@@ -115,14 +125,12 @@ def test_steps_in_a_batch_and_compiles_once(environment_id):
     with jax.numpy_rank_promotion("raise"):
         state, observation = reset(keys[0])
         for index in range(3):
-            if isinstance(space, Box):
-                assert np.all(np.asarray(observation) >= np.asarray(space.low, np.float32) - 1e-4)
-                assert np.all(np.asarray(observation) <= np.asarray(space.high, np.float32) + 1e-4)
+            assert within(space, observation)
             fresh = registry.make(environment_id) if index == 2 else environment
             state, timestep = step(fresh, keys[index], state)
             observation = timestep.observation
     assert step._cache_size() == 1
-    assert observation.shape == (BATCH, *space.shape)
+    assert kinds(observation) == kinds(zeros_of(space, (BATCH,)))
     assert timestep.reward.shape == timestep.terminated.shape == (BATCH,)
     assert np.all(np.isfinite(timestep.reward))
     assert not np.any(timestep.info.get("blow_up", False))
