@@ -53,6 +53,7 @@ CHEAP = {
 ENVIRONMENTS = ("probe/two-lengths", "probe/continuous-action", "probe/multi-discrete-action")
 # Algorithms for environments of another kind.
 OWN = {
+    "ppo": (*ENVIRONMENTS, "dict/locks"),
     "stepmix": ("tabular/paper",),
     "deep_stepmix": ("probe/two-lengths",),
     "td3": ("probe/continuous-never-ending",),

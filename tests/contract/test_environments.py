@@ -62,7 +62,7 @@ def kinds(tree):
 
 def within(space, observation):
     if isinstance(space, Dict):
-        return all(within(part, observation[name]) for name, part in space.spaces)
+        return all(within(each, observation[key]) for key, each in space.entries)
     if not isinstance(space, Box):
         return True
     low, high = (np.asarray(bound, np.float32) for bound in (space.low, space.high))

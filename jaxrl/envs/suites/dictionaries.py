@@ -1,10 +1,10 @@
-"""Observations in parts, and what parts are for: masks of actions, critics that see more, grids.
+"""Dictionaries of observations, and what they are for: masks, critics that see more, grids.
 
-    parts/locks       50 actions, 5 of them allowed, which the part "action_mask" says
-    parts/privileged  a part that only the critic should read
-    parts/grid        a position as an image, a goal as a vector
+    dict/locks       50 actions, 5 of them allowed, which "action_mask" says
+    dict/privileged  an entry that only the critic should read
+    dict/grid        a position as an image, a goal as a vector
 
-Of each it is known what can be earned with and without the part in question.
+Of each it is known what can be earned with and without the entry in question.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, check_positive_int, check_range
 from jaxrl.types import ACTION_MASK, Array, Box, Dict, Discrete, Key, Scalar, Space, Timestep
 
-SUITE = "parts"
+SUITE = "dict"
 
 LOCKS = 5
 TURNS = 10  # steps in an episode of the game of locks
@@ -43,10 +43,10 @@ class Locks(Environment):
 
     There are five locks; key a, of `actions` keys, opens lock a mod 5. In each turn a lock is drawn
     and, of each lock's keys, one: five keys are at hand, a tenth of 50, and one of them opens. To
-    reach for another one ends the episode. The part "lock", float32 [5], is the lock, one-hot; the
-    part "action_mask", bool [actions], which keys are at hand.
+    reach for another one ends the episode. The entry "lock", float32 [5], is the lock, one-hot; the
+    entry "action_mask", bool [actions], which keys are at hand.
 
-    Optimal: 1; who reaches for any key at hand earns 0.2. With `mask=False` the mask is no part of
+    Optimal: 1; who reaches for any key at hand earns 0.2. With `mask=False` the mask is not in
     the observation, and nothing else changes: then a key that opens the lock is at hand in one case
     of k = actions / 5, and the best policy earns 0.1 (k⁻¹ + … + k⁻¹⁰), 0.011.
     """
@@ -110,9 +110,9 @@ class Coins(NamedTuple):
 
 
 class Privileged(Environment):
-    """One step: name the coin in the part "seen" for 1; the coin in "hidden" adds ±`noise`.
+    """One step: name the coin in "seen" for 1; the coin in "hidden" adds ±`noise`.
 
-    Each part is a float32 [1]. Which of ±noise it is has nothing to do with the action: an actor
+    Each entry is a float32 [1]. Which of ±noise it is has nothing to do with the action: an actor
     needs "seen" alone (0 names -1, and 1 names 1), and is meant to be shown no more. A critic that
     reads "hidden" can know the value exactly, 1 + noise · hidden under the best policy; one that
     reads "seen" alone can know no more than 1, and leaves ±noise in every advantage, beside the ±½
@@ -157,7 +157,7 @@ class Privileged(Environment):
         return state, Timestep(self._observe(state), reward, jnp.ones((), bool))
 
     def optimal_value(self, observation: dict[str, Array], gamma: float | Array) -> Array:
-        """1 + noise · hidden, float32 [...], of parts [..., 1]."""
+        """1 + noise · hidden, float32 [...], of entries [..., 1]."""
         return 1.0 + self.noise * observation["hidden"][..., 0]
 
     def _observe(self, coins: Coins) -> dict[str, Array]:
@@ -174,8 +174,8 @@ class Trip(NamedTuple):
 class Grid(Environment):
     """Walk to the goal: 1 for who reaches it in the 8 steps that the longest way takes.
 
-    Five rows and five columns. The part "grid", bool [5, 5, 1], is the image of the cell that one
-    is in, the part "goal", float32 [2], its row and column as numbers in [-1, 1]. Actions: up,
+    Five rows and five columns. The entry "grid", bool [5, 5, 1], is the image of the cell that one
+    is in, "goal", float32 [2], its row and column as numbers in [-1, 1]. Actions: up,
     right, down, left. First cells and goals are drawn anew in each episode.
 
     Optimal: 1. Without "goal" at most ⅓, the 8 of 24 cells that a walk can visit; without "grid",
@@ -257,15 +257,15 @@ def privileged(noise: Scalar = 10.0) -> Privileged:
 
 
 _FACTORIES: dict[str, registry.Factory] = {
-    "parts/locks": locks,
-    "parts/privileged": privileged,
-    "parts/grid": Grid,
+    "dict/locks": locks,
+    "dict/privileged": privileged,
+    "dict/grid": Grid,
 }
 IDS = tuple(_FACTORIES)
 NOTES = {
-    "parts/locks": "without its mask 0.011 of 1: which actions are allowed is drawn anew each step",
-    "parts/privileged": 'the part "hidden" is for the critic: to the actor it is noise',
-    "parts/grid": "without the image 0.46 of 1, without the goal ⅓",
+    "dict/locks": "without its mask 0.011 of 1: which actions are allowed is drawn anew each step",
+    "dict/privileged": 'the entry "hidden" is for the critic: to the actor it is noise',
+    "dict/grid": "without the image 0.46 of 1, without the goal ⅓",
 }
 
 

@@ -1,4 +1,4 @@
-"""Observations in parts: what each part is good for, and what can be earned without it."""
+"""Dictionaries of observations: what each entry is for, and what can be earned without it."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrl.envs import play, registry
-from jaxrl.envs.suites.parts import CELLS, NEIGHBOURS, SIDE, Coins, Door, Trip
+from jaxrl.envs.suites.dictionaries import CELLS, NEIGHBOURS, SIDE, Coins, Door, Trip
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Agent, feed_forward
 
@@ -44,7 +44,7 @@ def any_at_hand(seen, key):
 
 
 def test_one_key_of_each_lock_is_at_hand_drawn_anew_each_turn():
-    env = registry.make("parts/locks")
+    env = registry.make("dict/locks")
     doors, seen = jax.vmap(env.reset)(jax.random.split(KEY, 4000))
     at_hand = np.asarray(doors.keys).reshape(4000, 10, 5)
     np.testing.assert_array_equal(at_hand.sum(axis=1), 1)
@@ -70,13 +70,13 @@ def test_one_key_of_each_lock_is_at_hand_drawn_anew_each_turn():
 def test_a_turn_at_the_locks(action, time, reward, terminated):
     keys = jnp.zeros(50, bool).at[jnp.array([10, 11, 12, 13, 14])].set(True)
     door = Door(jnp.int32(2), keys, jnp.int32(time))
-    _, timestep = registry.make("parts/locks").step(KEY, door, jnp.int32(action))
+    _, timestep = registry.make("dict/locks").step(KEY, door, jnp.int32(action))
     assert float(timestep.reward) == pytest.approx(reward)
     assert bool(timestep.terminated) == terminated
 
 
 def test_with_the_mask_every_lock_can_be_opened():
-    env = registry.make("parts/locks")
+    env = registry.make("dict/locks")
     best = returns(env, lambda seen, key: jnp.argmax(of_lock(seen) & seen["action_mask"]))
     np.testing.assert_allclose(best, 1.0, rtol=1e-6)
     mean, error = mean_and_error(returns(env, any_at_hand, 4000))
@@ -84,8 +84,8 @@ def test_with_the_mask_every_lock_can_be_opened():
 
 
 def test_without_the_mask_nearly_none_can():
-    env = registry.make("parts/locks", mask=False)
-    assert set(env.observation_space.parts) == {"lock"}
+    env = registry.make("dict/locks", mask=False)
+    assert set(env.observation_space.spaces) == {"lock"}
     mean, error = mean_and_error(
         returns(env, lambda seen, key: jnp.argmax(of_lock(seen)), num_episodes=20_000)
     )
@@ -94,7 +94,7 @@ def test_without_the_mask_nearly_none_can():
 
 
 def test_random_keys_earn_what_the_reference_says():
-    env = registry.make("parts/locks", actions=10)
+    env = registry.make("dict/locks", actions=10)
     sample = returns(env, lambda seen, key: env.action_space.sample(key), num_episodes=20_000)
     mean, error = mean_and_error(sample)
     random, best = env.reference_scores
@@ -102,7 +102,7 @@ def test_random_keys_earn_what_the_reference_says():
 
 
 def test_only_the_mask_is_missing_without_it():
-    shown, hidden = (registry.make("parts/locks", mask=mask) for mask in (True, False))
+    shown, hidden = (registry.make("dict/locks", mask=mask) for mask in (True, False))
     (first, seen), (other, less) = shown.reset(KEY), hidden.reset(KEY)
     jax.tree.map(np.testing.assert_array_equal, first, other)
     action = jnp.argmax(first.keys)
@@ -116,24 +116,24 @@ def test_only_the_mask_is_missing_without_it():
 @pytest.mark.parametrize("actions", [0, 5, 7, 12.5])
 def test_keys_that_do_not_share_out_are_refused(actions):
     with pytest.raises(JaxrlError, match=f"actions is {actions}, but must be"):
-        registry.make("parts/locks", actions=actions)
+        registry.make("dict/locks", actions=actions)
 
 
 def test_options_are_refused_by_name():
     with pytest.raises(JaxrlError, match="mask is 0, but must be True or False"):
-        registry.make("parts/locks", mask=0)
-    with pytest.raises(JaxrlError, match="unknown option of parts/locks 'action'.*actions"):
-        registry.make("parts/locks", action=10)
-    with pytest.raises(JaxrlError, match="parts/grid takes no options"):
-        registry.make("parts/grid", size=3)
+        registry.make("dict/locks", mask=0)
+    with pytest.raises(JaxrlError, match="unknown option of dict/locks 'action'.*actions"):
+        registry.make("dict/locks", action=10)
+    with pytest.raises(JaxrlError, match="dict/grid takes no options"):
+        registry.make("dict/grid", size=3)
     for noise in (-1.0, float("inf"), float("nan")):
         with pytest.raises(JaxrlError, match="noise is"):
-            registry.make("parts/privileged", noise=noise)
+            registry.make("dict/privileged", noise=noise)
 
 
 @pytest.mark.parametrize("noise", [10, 2.5])
 def test_the_hidden_coin_is_noise_whose_value_is_known(noise):
-    env = registry.make("parts/privileged", noise=noise)
+    env = registry.make("dict/privileged", noise=noise)
     for seen in (-1.0, 1.0):
         for hidden in (-1.0, 1.0):
             coins = Coins(jnp.float32(seen), jnp.float32(hidden))
@@ -147,14 +147,14 @@ def test_the_hidden_coin_is_noise_whose_value_is_known(noise):
 
 
 def test_the_two_coins_are_tossed_apart():
-    coins, seen = jax.vmap(registry.make("parts/privileged").reset)(jax.random.split(KEY, 4000))
+    coins, seen = jax.vmap(registry.make("dict/privileged").reset)(jax.random.split(KEY, 4000))
     assert abs(np.corrcoef(coins.seen, coins.hidden)[0, 1]) < 0.05
     assert abs(coins.seen.mean()) < 0.05 and abs(coins.hidden.mean()) < 0.05
     np.testing.assert_array_equal(seen["hidden"][:, 0], coins.hidden)
 
 
 def test_the_grid_shows_the_cell_and_the_goal():
-    env = registry.make("parts/grid")
+    env = registry.make("dict/grid")
     trip = Trip(jnp.int32(7), jnp.int32(14))  # row 1, column 2; row 2, column 4
     following, timestep = env.step(KEY, trip, jnp.int32(2))  # down
     image = np.asarray(timestep.observation["grid"])
@@ -169,8 +169,8 @@ def test_the_grid_shows_the_cell_and_the_goal():
     assert [int(env.step(KEY, corner, jnp.int32(a))[0].cell) for a in range(4)] == [0, 1, 5, 0]
 
 
-def test_who_sees_both_parts_reaches_every_goal_in_time():
-    env = registry.make("parts/grid")
+def test_who_sees_both_reaches_every_goal_in_time():
+    env = registry.make("dict/grid")
 
     def towards(seen, key):
         cell = jnp.argmax(seen["grid"])
@@ -197,7 +197,7 @@ def test_who_does_not_see_the_goal_reaches_a_third():
         left = (row == last) & (column > 0)
         return jnp.select([~on_edge, right, down, left], [0, 1, 2, 3], 0)
 
-    mean, error = mean_and_error(returns(registry.make("parts/grid"), along_the_edge, 8000))
+    mean, error = mean_and_error(returns(registry.make("dict/grid"), along_the_edge, 8000))
     assert mean == pytest.approx(1 / 3, abs=4 * error)
 
 
