@@ -1,12 +1,12 @@
-"""PPO where the present observation is not enough, and where parts of it are for one reader alone.
+"""PPO where the present observation is not enough, and where not every action is allowed.
 
     python experiments/memory.py            # everything: an hour of a core
     python experiments/memory.py --quick    # one seed and short trainings
     python experiments/memory.py --cells memory/chain/gru memory/chain/none
 
 Each task is trained with and without what it is there to show: a memory (a GRU, a Mamba layer), the
-mask of actions, a critic that reads what the actor does not. Settings are the tuned ones of
-jaxrl/algos/tuned/ppo.toml, the same for both but for that. The score is the undiscounted return of
+mask of actions. Settings are the tuned ones of jaxrl/algos/tuned/ppo.toml, and differ in nothing
+else. The score is the undiscounted return of
 the last policy with deterministic actions, 100 episodes per seed; the interval is a 95 % bootstrap
 over seeds.
 """
@@ -33,8 +33,6 @@ from jaxrl.train.output.console import Console
 SEEDS, QUICK_SEEDS = 5, 1
 QUICK_SHARE = 0.05
 EPISODES = 100
-ACTOR_AND_CRITIC = {"actor_keys": ("seen",), "critic_keys": ("hidden", "seen")}
-BOTH_SEE_THE_SAME = {"actor_keys": ("seen",), "critic_keys": ("seen",)}
 
 
 class Variant(NamedTuple):
@@ -58,14 +56,12 @@ CELLS = {
     "memory/t-maze/gru": Variant("GRU", 1_000_000, 4e-5, {"memory": "gru"}),
     "dict/locks/mask": Variant("mask", 200_000, 1e-5, {}),
     "dict/locks/none": Variant("no mask", 200_000, 1e-5, {}, {"mask": False}),
-    "dict/privileged/critic": Variant("critic reads more", 100_000, 1e-5, ACTOR_AND_CRITIC),
-    "dict/privileged/none": Variant("both read the same", 100_000, 1e-5, BOTH_SEE_THE_SAME),
 }
 
 
 @dataclass(frozen=True)
 class Arguments(StudyArguments):
-    """PPO with memories, masks and critics that see more."""
+    """PPO with memories and masks."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""

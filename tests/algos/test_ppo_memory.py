@@ -311,6 +311,40 @@ def test_a_memory_reads_dictionaries_and_masks_too():
     assert state.memory.shape == (NUM_ENVS, 3)
 
 
+def right_names(critic_keys):
+    """The chance of the right name for each coin after 5,000 transitions, by seed: [3, 2]."""
+    env = make("dict/privileged", noise=30.0)
+    config = PPOConfig(
+        total_steps=5120,
+        num_envs=64,
+        num_steps=8,
+        minibatch_size=64,
+        learning_rate=3e-3,
+        anneal_learning_rate=False,
+        entropy_coefficient=0.0,
+        network=NetworkConfig(hidden_sizes=(32, 32), actor_keys=("seen",), critic_keys=critic_keys),
+    )
+    algorithm = ppo(env, config)
+    reader = algorithm.step.__self__.reader
+    coins = {"seen": jnp.array([[-1.0], [1.0]]), "hidden": jnp.zeros((2, 1))}
+
+    @functools.partial(jax.jit, compiler_options=CHEAP)
+    def train(key):
+        state = jax.lax.fori_loop(
+            0, algorithm.budget.steps, lambda _, s: algorithm.step(s)[0], algorithm.init(key)
+        )
+        distribution, _ = reader.read(state.policy, coins)
+        return jnp.exp(distribution.log_prob(jnp.array([0, 1])))
+
+    return np.stack([train(jax.random.key(seed)) for seed in range(3)])
+
+
+def test_a_critic_that_reads_more_lets_an_actor_learn_beneath_the_noise():
+    """A hidden coin is worth ±30, the right name 1: who foresees the coin sees the name's worth."""
+    assert right_names(("hidden", "seen")).min() > 0.95
+    assert right_names(("seen",)).mean() < 0.85
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
