@@ -58,7 +58,7 @@ class Mutant:
     also: dict[str, Any] = field(default_factory=dict)
 
 
-CONTINUOUS, GRID = "Pendulum-v1", "Breakout-MinAtar"
+CONTINUOUS, GRID, KEYS = "Pendulum-v1", "Breakout-MinAtar", "dict/privileged"
 OFF_POLICY = {
     "num_envs": 4,
     "num_steps": 64,
@@ -138,6 +138,15 @@ MUTANTS = {
     "ppo.initial_log_std": Mutant(-1.0, 0.0, CONTINUOUS),
     "ppo.train_std": Mutant(False, True, CONTINUOUS),
     "ppo.compute_dtype": Mutant("bfloat16", "float32"),
+    "ppo.memory": Mutant("gru", "none"),
+    "ppo.memory_size": Mutant(8, 64, also={"memory": "gru"}),
+    "ppo.mixer": Mutant("ssd", "s6", also={"memory": "mamba"}),
+    "ppo.state_size": Mutant(2, 16, also={"memory": "mamba"}),
+    "ppo.expand": Mutant(1, 2, also={"memory": "mamba"}),
+    "ppo.conv_width": Mutant(2, 4, also={"memory": "mamba"}),
+    "ppo.head_size": Mutant(16, 32, also={"memory": "mamba", "mixer": "ssd"}),
+    "ppo.actor_keys": Mutant(("seen",), (), KEYS),
+    "ppo.critic_keys": Mutant(("seen",), (), KEYS),
     "stepmix.method": Mutant("epsmix", "stepmix", HUB),
     "stepmix.bound": Mutant("anchored", "kl", HUB),
     "stepmix.replan": Mutant("doubling", "always", HUB),

@@ -31,6 +31,7 @@ def trained(env):
     return algorithm.policy(state), metrics
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_earned():
     policy, metrics = trained(NUMBERS)
     agent = decision_transformer_agent(NUMBERS, CONFIG)

@@ -162,6 +162,7 @@ BANDIT = {
 }
 
 
+@pytest.mark.slow
 def test_the_rewarded_mode_is_found():
     config = DQLConfig(**BANDIT)
     agent = dql_agent(Bandit(), config)

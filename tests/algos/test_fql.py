@@ -190,6 +190,7 @@ def on_the_bandit(alpha, updates):
     return agent, learner.policy
 
 
+@pytest.mark.slow
 def test_modes_are_cloned():
     agent, policy = on_the_bandit(1000.0, 600)
     assert (shares_of_modes(agent, policy) > 0.1).all()

@@ -141,6 +141,7 @@ def test_the_next_recorded_action_is_the_next_row_s_and_none_follows_the_last():
     )
 
 
+@pytest.mark.slow
 def test_the_better_of_two_recorded_actions_is_found():
     config = ReBRACConfig(**LEARNS, actor_penalty=0.1)
     algorithm, state, seen = run(rebrac, BANDIT, config, two_actions(), 2)
@@ -167,6 +168,7 @@ def test_a_penalty_in_the_target_lowers_values():
     assert values[1.0] < values[0.0] - 0.01
 
 
+@pytest.mark.slow
 def test_the_units_of_the_actions_change_no_bit():
     states = [
         run(rebrac, Reach(*bounds), ReBRACConfig(**SMALL), reaching(*bounds), 3)[1]

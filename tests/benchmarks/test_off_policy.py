@@ -102,6 +102,7 @@ def test_the_settings_are_those_of_the_algorithms(case):
         assert env.action_space.shape == (off_policy_bound.ACTIONS,)
 
 
+@pytest.mark.slow
 def test_a_replay_buffer_is_filled_with_copies():
     config = load("td3").config_class()
     sizes = {"num_steps": 5, "replay_capacity": 12, "warm_up": 5, "batch_size": 2}

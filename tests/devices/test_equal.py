@@ -47,6 +47,7 @@ def test_eight_devices_end_in_the_state_of_one(runs):
     assert_close(runs[8][0], runs[1][0])
 
 
+@pytest.mark.slow
 def test_memories_go_with_their_environments():
     config = override(CONFIG, {"memory": "gru", "memory_size": 3})
     one, two = (

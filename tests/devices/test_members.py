@@ -64,7 +64,9 @@ def run(name, devices):
     return saved, trained.whole(state), metrics, episodes
 
 
-@each_population
+@pytest.mark.parametrize(
+    "name", ["five seeds", pytest.param("two settings", marks=pytest.mark.slow)]
+)
 def test_they_begin_with_the_bits_of_one_device_and_end_within_its_rounding(name):
     (first, state, metrics, _), (first_of_two, state_of_two, metrics_of_two, _) = (
         run(name, n) for n in (1, 2)

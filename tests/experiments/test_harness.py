@@ -213,6 +213,7 @@ def test_a_script_ends_with_its_status_and_says_what_is_wrong(
         ("stepmix", {}),
         ("stepmix", {"quick": True}),
         ("brax_ppo", {"quick": True}),
+        ("memory", {"cells": ("memory/chain/gru", "memory/cartpole/gru", "dict/locks/none")}),
         ("mujoco_ppo", {"settings": ("reference",), "tasks": ("HalfCheetah-v5", "Pusher-v5")}),
         ("mujoco_ppo", {"settings": ("tuned",), "tasks": ("Ant-v5", "Swimmer-v5")}),
     ],

@@ -72,6 +72,7 @@ def plateau(batch, seeds=4, iterations=150):
         return np.asarray(train(jax.random.split(jax.random.key(0), seeds)))
 
 
+@pytest.mark.slow
 def test_four_times_the_environments_lower_the_plateau():
     small, large = plateau(64), plateau(256)
     assert large.mean() <= 0.8 * small.mean()

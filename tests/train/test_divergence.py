@@ -60,8 +60,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(tmp_pat
     ("field", "named"),
     [
         ("observation", r"returns observation\[1\] in step 3 of an episode"),
-        ("reward", "returns reward in step 3 of an episode"),
-        ("reset", r"returns observation\[0\] on a reset"),
+        pytest.param("reward", "returns reward in step 3 of an episode", marks=pytest.mark.slow),
+        pytest.param("reset", r"returns observation\[0\] on a reset", marks=pytest.mark.slow),
     ],
 )
 def test_an_environment_that_breaks_is_named_with_its_field(tmp_path, field, named):

@@ -44,8 +44,8 @@ def beginning(made, folder, **run):
     [
         ("one", 1, ()),
         ("one", 2, ()),
-        ("one", 1, ("env=4",)),
-        ("two", 2, ("env=4",)),
+        pytest.param("one", 1, ("env=4",), marks=pytest.mark.slow),
+        pytest.param("two", 2, ("env=4",), marks=pytest.mark.slow),
         ("two", 2, ("seed=2",)),
     ],
 )
