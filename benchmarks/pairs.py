@@ -139,7 +139,9 @@ def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     labels = {side: revision["label"] for side, revision in record["revisions"].items()}
     device = (
-        device_name(record["device"]["platform"], record["device"]["kind"])
+        device_name(
+            record["device"]["platform"], record["device"]["kind"], record["machine"]["cores"]
+        )
         if record["device"]
         else "no device"
     )

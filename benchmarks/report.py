@@ -27,10 +27,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def device_name(platform_name: str, kind: str) -> str:
-    """A device as part of a file's name: cpu2 (two cores), nvidia_h100_80gb_hbm3."""
+def device_name(platform_name: str, kind: str, count: int | None = None) -> str:
+    """A device as part of a file's name: cpu2 (two cores), nvidia_h100_80gb_hbm3.
+
+    `count` are the cores of a machine that something was measured on; by default this one's.
+    """
     if platform_name == "cpu":
-        return f"cpu{cores()}"
+        return f"cpu{count or cores()}"
     return re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_")
 
 
