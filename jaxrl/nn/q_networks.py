@@ -14,7 +14,7 @@ from jaxrl.config import ON, configuration, option, size
 from jaxrl.core.distributions import TanhNormal
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.torsos import ACTIVATIONS, dense
-from jaxrl.types import Array, Box, Key, ObservationSpace, PyTree, Space
+from jaxrl.types import Array, Box, Dict, Key, ObservationSpace, PyTree, Space
 
 # exp(-5) … exp(2): wide enough never to matter in use, narrow enough that no density overflows.
 LOG_STD_RANGE = (-5.0, 2.0)
@@ -200,8 +200,14 @@ def check_spaces(algorithm: str, observation_space: ObservationSpace, action_spa
                 else ": ppo takes such actions."
             )
         )
+    check_single_box(algorithm, observation_space)
+
+
+def check_single_box(algorithm: str, observation_space: ObservationSpace) -> None:
+    """Refuse observations that are no single array of numbers."""
     if not isinstance(observation_space, Box):
+        several = isinstance(observation_space, Dict)
+        instead = "ppo reads dictionaries" if several else "encode them as one-hot"
         raise JaxrlError(
-            f"observations are {observation_space}, but {algorithm} needs a Box: "
-            "encode them as one-hot."
+            f"observations are {observation_space}, but {algorithm} needs a Box: {instead}."
         )

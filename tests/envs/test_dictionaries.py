@@ -8,6 +8,7 @@ import pytest
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.q_networks import check_single_box
 from jaxrl.types import Box, Dict, Discrete, Timestep, zeros_of
 
 SPACE = Dict({"speed": Box(-1.0, 1.0, (2,)), "action_mask": Box(0, 1, (3,), bool)})
@@ -76,3 +77,11 @@ def test_an_environment_that_leaves_its_keys_is_refused(change, words):
     kind = type("Broken", (Keys,), change)
     with pytest.raises(JaxrlError, match=words):
         check_environment("own", kind())
+
+
+def test_an_algorithm_that_needs_one_array_says_who_does_not():
+    for algorithm in ("td3", "decision_transformer"):
+        with pytest.raises(JaxrlError, match=f"{algorithm} needs a Box: ppo reads dictionaries"):
+            check_single_box(algorithm, SPACE)
+    with pytest.raises(JaxrlError, match="needs a Box: encode them as one-hot"):
+        check_single_box("td3", Discrete(3))

@@ -24,8 +24,9 @@ from jaxrl.data.transitions import Windows
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.action_labels import ActionLabels
+from jaxrl.nn.q_networks import check_single_box
 from jaxrl.nn.sequence import Backbone, Predictions, Reading, SequenceModel, Steps
-from jaxrl.types import Agent, Algorithm, Array, Box, Key, Mode, PyTree, View
+from jaxrl.types import Agent, Algorithm, Array, Key, Mode, PyTree, View
 
 # The scales that returns may be divided by: 1, 2 and 5 times powers of ten.
 SCALES = np.sort([digit * 10.0**power for digit in (1, 2, 5) for power in range(-9, 13)])
@@ -414,11 +415,7 @@ def decayed(params: PyTree) -> PyTree:
 
 def check_setup(algorithm: str, env: Environment, config: ReturnConditionedConfig) -> None:
     """Refuse observations that are no arrays of numbers, and windows longer than episodes."""
-    if not isinstance(env.observation_space, Box):
-        raise JaxrlError(
-            f"observations are {env.observation_space}, but {algorithm} needs a Box: encode them "
-            "as one-hot."
-        )
+    check_single_box(algorithm, env.observation_space)
     if config.context > env.horizon:
         raise JaxrlError(
             f"context is {config.context}, but episodes have {env.horizon} steps at most, and no "
