@@ -10,9 +10,6 @@ runner, and counts the buffers on each device that hold the observations.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.inputs import copies_of
+from benchmarks.inputs import copies_of, in_a_process
 from benchmarks.log_checkpoints import process_status
-from benchmarks.report import ROOT, machine, steps, write
+from benchmarks.report import cores, machine, steps, write
 from experiments.harness import markdown, start
 from jaxrl.data import formats
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs.api import Environment
-from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config, versions
@@ -94,21 +90,9 @@ def main(arguments: Arguments) -> None:
     with steps(len(arguments.rows)) as begin:
         for count in arguments.rows:
             begin(f"{count:,} steps")
-            rows.append(_in_a_process(count))
+            rows.append(in_a_process("benchmarks.dataset_copies", count, cores()))
     record = {"seeds": SEEDS, "machine": machine(), "versions": versions(), "rows": rows}
     Console().note(write("dataset_copies", record, text(record)))
-
-
-def _in_a_process(count: int) -> dict[str, Any]:
-    """What a process of its own measures."""
-    words = [sys.executable, "-m", "benchmarks.dataset_copies", "--only", str(count)]
-    env = os.environ | {"COLUMNS": "10000"}
-    env.pop("JAX_COMPILATION_CACHE_DIR", None)  # what compiling takes is asked
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise JaxrlError(f"the process for {count:,} steps failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def measure(count: int) -> dict[str, Any]:

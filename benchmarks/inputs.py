@@ -125,21 +125,21 @@ def main(arguments: Arguments) -> None:
     with steps(len(arguments.megabytes)) as begin:
         for megabytes in arguments.megabytes:
             begin(f"an input of {megabytes} MB")
-            rows.append(_in_a_process(megabytes))
+            rows.append(in_a_process("benchmarks.inputs", megabytes, cores()))
     for row in rows:
         row["text_relative"] = row["text_length"] / rows[0]["text_length"]
     record = {"seeds": SEEDS, "machine": machine(), "versions": versions(), "rows": rows}
     Console().note(write("inputs", record, text(record)))
 
 
-def _in_a_process(megabytes: int) -> dict[str, Any]:
-    """What a process of its own, with a device per core, measures."""
-    words = [sys.executable, "-m", "benchmarks.inputs", "--only", str(megabytes)]
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(cores()), "COLUMNS": "10000"}
+def in_a_process(module: str, size: int, devices: int) -> dict[str, Any]:
+    """What `python -m MODULE --only SIZE` measures, in a process with so many devices."""
+    words = [sys.executable, "-m", module, "--only", str(size)]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "COLUMNS": "10000"}
     env.pop("JAX_COMPILATION_CACHE_DIR", None)  # what compiling takes is asked
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise JaxrlError(f"the process for {megabytes} MB failed:\n{done.stderr}")
+        raise JaxrlError(f"the process for {size:,} failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

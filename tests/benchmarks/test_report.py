@@ -143,6 +143,8 @@ def test_results_are_written(record, tmp_path, monkeypatch):
         ("log_checkpoints_short", "log_checkpoints"),
         ("log_checkpoints_td3", "log_checkpoints"),
         ("memory_cpu1", "memory"),
+        ("dataset_copies", "dataset_copies"),
+        ("memories_cpu2", "memories"),
         ("mujoco_cpu2", "mujoco_report"),
         ("off_policy_cpu2", "off_policy_report"),
         ("mutants", "mutants"),
