@@ -244,8 +244,9 @@ def check_rows(config: PPOConfig, reader: Reader, shards: Shards) -> None:
     """Refuse minibatches that are no whole number of rows on every device."""
     per_row = reader.transitions_per_row(config.num_steps)
     if config.minibatch_size % per_row:
-        lower = config.minibatch_size // per_row * per_row
-        nearest = f"{lower} or {lower + per_row}" if lower else str(per_row)
+        counts = [k for k in range(1, config.num_envs + 1) if config.num_envs % k == 0]
+        counts.sort(key=lambda count: abs(count * per_row - config.minibatch_size))
+        nearest = " or ".join(str(count * per_row) for count in sorted(counts[:2]))
         raise JaxrlError(
             f"minibatch_size is {config.minibatch_size}, but a policy with a memory reads whole "
             f"environments: it must be a multiple of num_steps = {config.num_steps}, as {nearest}."

@@ -164,6 +164,7 @@ def test_evaluation_remembers_an_episode_and_no_more():
         ({"minibatch_size": 4}, "minibatch_size is 4.* multiple of num_steps = 5, as 5"),
         ({"num_steps": 4, "minibatch_size": 8, "num_envs": 5}, "must divide"),
         ({"num_steps": 10, "minibatch_size": 8}, "multiple of num_steps = 10, as 10"),
+        ({"num_envs": 6, "total_steps": 600, "minibatch_size": 6}, "as 5 or 10"),
     ],
 )
 def test_minibatches_are_whole_environments(changes, words):
