@@ -36,30 +36,49 @@ class Part(NamedTuple):
 
 PARTS = {
     "smoke": Part("-m benchmarks.smoke", "", "--total-steps 100000", 1.5),
-    "tests": Part("-m pytest -q --maxfail 20 tests/core tests/algos", "", "-k by_hand", 2.5),
     "throughput": Part(
         "-m benchmarks.throughput --systems jaxrl rejax bound --repeats 3",
-        f"--sizes 2048 16384 131072 {MILLION} 4194304 --seconds 1.5",
+        f"--sizes 2048 131072 {MILLION} 4194304 --seconds 1.5",
         "--sizes 4 --seconds 0.2 --label accelerator_trial",
         4.0,
+    ),
+    "updates": Part(
+        "-m benchmarks.updates --algorithms ofql dql iql",
+        "--repeats 3 --seconds 1",
+        "--quick",
+        2.5,
+    ),
+    "scans": Part("-m benchmarks.scan --clock wall", "--repeats 5", "--quick", 2.0),
+    "td3 and sac": Part(
+        "-m benchmarks.scaling --algorithms td3 sac --environments Pendulum-v1 --repeats 3",
+        "--num-envs 1 256 4096 --seconds 1 --label off_policy",
+        "--num-envs 1 4 --num-steps 8 --seconds 0.1 --label accelerator_trial",
+        2.0,
+    ),
+    "minibatches": Part(
+        "-m benchmarks.scaling --num-steps 16 --repeats 3 --seconds 1",
+        f"--num-envs {MILLION} --minibatches 1 4 64 1024 --label minibatches",
+        "--num-envs 64 --minibatches 4 16 --label accelerator_trial",
+        2.0,
+    ),
+    "profile": Part(
+        "-m jaxrl.cli train ppo --env CartPole-v1 --no-tuned --stagger --profile --overwrite",
+        f"--num-envs {MILLION} --num-steps 16 --minibatch-size {MILLION} "
+        "--total-steps 1100000000 --folder runs/million",
+        "--num-envs 64 --total-steps 200000 --folder runs/accelerator-trial",
+        1.5,
+    ),
+    "tests": Part(
+        "-m pytest -q -n 4 --dist loadfile --maxfail 20 tests/core tests/algos",
+        "",
+        "-k by_hand",
+        2.5,
     ),
     "environments": Part(
         "-m benchmarks.environments --environments CartPole-v1 Breakout-MinAtar --repeats 3",
         f"--sizes 2048 16384 131072 {MILLION}",
         "--quick",
         1.5,
-    ),
-    "minibatches": Part(
-        "-m benchmarks.scaling --num-steps 16 --repeats 3 --seconds 1",
-        f"--num-envs {MILLION} --minibatches 4 16 64 256 1024 --label minibatches",
-        "--num-envs 64 --minibatches 4 16 --label accelerator_trial",
-        2.0,
-    ),
-    "td3 and sac": Part(
-        "-m benchmarks.scaling --algorithms td3 sac --environments Pendulum-v1 --repeats 3",
-        "--num-envs 1 16 256 4096 --seconds 1 --label off_policy",
-        "--num-envs 1 4 --num-steps 8 --seconds 0.1 --label accelerator_trial",
-        2.0,
     ),
     "mjx": Part(
         "-m benchmarks.scaling --backend mjx --repeats 3",
@@ -69,13 +88,6 @@ PARTS = {
         "--environments InvertedPendulum-v5 --num-envs 4 --num-steps 4 --minibatches 1 "
         "--seconds 0.1 --label accelerator_trial",
         2.0,
-    ),
-    "profile": Part(
-        "-m jaxrl.cli train ppo --env CartPole-v1 --no-tuned --stagger --profile --overwrite",
-        f"--num-envs {MILLION} --num-steps 16 --minibatch-size {MILLION} "
-        "--total-steps 1100000000 --folder runs/million",
-        "--num-envs 64 --total-steps 200000 --folder runs/accelerator-trial",
-        1.5,
     ),
     "other environments": Part(
         "-m benchmarks.scaling --environments Pendulum-v1 Breakout-MinAtar --num-steps 16 "

@@ -102,22 +102,26 @@ def main(arguments: Arguments) -> None:
         arguments = dataclasses.replace(arguments, repeats=2, label="quick")
     sizes = QUICK if arguments.quick else (*SHORT, *SIZES)
     names = [name for name in arguments.contenders if name != "mambapy" or has_mambapy()]
-    rows: list[dict[str, Any]] = []
-    with steps(len(sizes) * (len(names) + arguments.repeats)) as begin:
-        for size in sizes:
-            rows.append(time_size(size, names, arguments, begin))
     device = jax.devices()[0]
+    title = f"scan_{device_name(device.platform, device.device_kind)}"
+    title += f"_{arguments.label}" if arguments.label else ""
+    rows: list[dict[str, Any]] = []
     record = {
         "repeats": arguments.repeats,
         "clock": arguments.clock,
         "machine": machine(),
+        "device": device.device_kind,
         "versions": versions(),
         "rows": rows,
-        "fastest": {device.platform: fastest(rows)},
     }
-    name = f"scan_{device_name(device.platform, device.device_kind)}"
-    name += f"_{arguments.label}" if arguments.label else ""
-    Console().note(write(name, record, text(record)))
+    written = ""
+    with steps(len(sizes) * (len(names) + arguments.repeats)) as begin:
+        for size in sizes:
+            rows.append(time_size(size, names, arguments, begin))
+            # After every size: what was measured outlives an interruption.
+            record["fastest"] = {device.platform: fastest(rows)}
+            written = write(title, record, text(record))
+    Console().note(written)
 
 
 def has_mambapy() -> bool:
@@ -262,7 +266,9 @@ def text(record: dict[str, Any]) -> str:
     """The record in Markdown."""
     lines = [line for row in record["rows"] for line in of_row(row)]
     goals = [line for row in record["rows"] for line in of_goals(row)]
+    device = record.get("device", "cpu")
     where = f"{record['machine']['processor']}, {core_count(record['machine'])}"
+    where = where if device == "cpu" else f"{device}, beside {where}"
     return sections(
         "Forward and backward with respect to all seven arguments: median milliseconds of "
         f"{record['repeats']} rounds in turns by the {record['clock']} clock, in brackets the "
