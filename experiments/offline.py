@@ -28,16 +28,13 @@ if __name__ == "__main__":
     prepare_process()  # a CPU core a device; before JAX is imported
 
 from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, sections, table
-from training import is_finished, request, train_or_resume
+from training import ensure_built, is_finished, request, train_or_resume
 
 from jaxrl.analysis.maze import plot_maze
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.config import flatten, override
-from jaxrl.data import formats, store
-from jaxrl.data.formats import own
 from jaxrl.envs.registry import make
-from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 from jaxrl.train.recorder import record
@@ -95,9 +92,9 @@ METHODS = {
         (3.0, 10.0, 30.0, 100.0),
     ),
     "fql": Method(
-        "FQL", "fql", {"alpha": 0.3, "normalize_q": True}, "alpha", (0.1, 0.3, 1.0, 3.0), DRAWN
+        "FQL", "fql", {"alpha": 0.01, "normalize_q": True}, "alpha", (0.01, 0.03, 0.1, 0.3), DRAWN
     ),
-    "dql": Method("DQL", "dql", GENERATIVE | {"eta": 10.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
+    "dql": Method("DQL", "dql", GENERATIVE | {"eta": 10.0}, "eta", (2.0, 10.0, 30.0, 100.0), DRAWN),
     "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 2.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
 }
 TUNED_ON = "pointmaze-large-stitch"
@@ -161,15 +158,6 @@ def measured(run: Experiment, folder: Path, console: Console) -> dict[str, Any]:
     ensure_built(run.config.dataset, console)
     train_or_resume(run, folder, console)
     return score(folder)
-
-
-def ensure_built(dataset: str, console: Console) -> None:
-    """Build a dataset of ours, if it is not there."""
-    path = store.place(dataset)
-    if not path.exists():
-        console.note(f"building {dataset}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        formats.write_as(own.NAME, path, datasets.build(dataset))
 
 
 def score(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from harness import Cell, same_request
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
 from jaxrl.analysis.statistics import mean_interval
+from jaxrl.data import formats, store
+from jaxrl.data.formats import own
+from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.loop import resume, train
@@ -71,6 +74,15 @@ def stop_if_stopped(result: Result) -> None:
     and no other run is to begin."""
     if result.signal and result.iteration < result.num_iterations:
         sys.exit(128 + result.signal)
+
+
+def ensure_built(dataset: str, console: Console) -> None:
+    """Build a dataset of ours, if it is not there."""
+    path = store.place(dataset)
+    if not path.exists():
+        console.note(f"building {dataset}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        formats.write_as(own.NAME, path, datasets.build(dataset))
 
 
 def is_finished(folder: Path) -> bool:
