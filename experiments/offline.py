@@ -94,7 +94,9 @@ METHODS = {
     "fql": Method(
         "FQL", "fql", {"alpha": 0.01, "normalize_q": True}, "alpha", (0.01, 0.03, 0.1, 0.3), DRAWN
     ),
-    "dql": Method("DQL", "dql", GENERATIVE | {"eta": 10.0}, "eta", (2.0, 10.0, 30.0, 100.0), DRAWN),
+    "dql": Method(
+        "DQL", "dql", GENERATIVE | {"eta": 100.0}, "eta", (2.0, 10.0, 30.0, 100.0), DRAWN
+    ),
     "ofql": Method("OFQL", "ofql", GENERATIVE | {"eta": 2.0}, "eta", (0.1, 0.5, 2.0, 10.0), DRAWN),
 }
 TUNED_ON = "pointmaze-large-stitch"

@@ -80,6 +80,8 @@ def test_without_any_it_is_said_how_to_make_them(tmp_path, monkeypatch):
         teachers.located("teacher:Hopper-v5/expert")
 
 
+# They were trained with all optimisations, which tests do without.
+@pytest.mark.filterwarnings("ignore:.*was trained under other settings of JAX")
 @pytest.mark.parametrize("name", teachers.names())
 def test_those_that_come_with_jaxrl_act(name):
     agent = jaxrl.load(f"teacher:{name}")
