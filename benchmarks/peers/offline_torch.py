@@ -222,15 +222,21 @@ class Learner:
             scale = 1.0 / reference.abs().mean()
         return behavior - self.eta * scale * q.mean(), behavior, q.mean()
 
+    def update_critics(self, batch: dict[str, Any], noise: Any) -> Any:
+        """The critics' part of a gradient step; their loss before it."""
+        self.critic_optimizer.zero_grad()
+        loss = self.critic_loss(batch, noise)
+        loss.backward()
+        self.critic_optimizer.step()
+        return loss.detach()
+
     def update(self, batch: dict[str, Any]) -> None:
         """One gradient step."""
         import torch
 
         number = self.batch_size
         noise = torch.randn(2, self.rules.num_noises, number, ACTIONS)
-        self.critic_optimizer.zero_grad()
-        self.critic_loss(batch, noise[0]).backward()
-        self.critic_optimizer.step()
+        self.update_critics(batch, noise[0])
         index = int(torch.randint(0, 2, ()))
         loss, _, _ = self.actor_losses(batch, self.rules.draw(number), noise[1], index)
         self.actor_optimizer.zero_grad()
@@ -296,7 +302,8 @@ def check(learner: Learner, path: str) -> None:
         assert f"{name}.{len(parameters)}" not in given
     batch = {name.removeprefix("batch."): each for name, each in given.items() if "batch." in name}
     drawn = {name.removeprefix("drawn."): each for name, each in given.items() if "drawn." in name}
-    losses = {"critic_loss": learner.critic_loss(batch, given["noise_next"])}
+    # The actor climbs the critics as they are after their own step.
+    losses = {"critic_loss": learner.update_critics(batch, given["noise_next"])}
     index = int(given["index"])
     _, losses["behavior_loss"], losses["policy_q"] = learner.actor_losses(
         batch, drawn, given["noise_policy"], index
