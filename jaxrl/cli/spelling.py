@@ -12,7 +12,7 @@ SWITCH = {"true": True, "false": False}
 # Names of other programs, and what they are here; docs/coming-from.md says what else differs.
 NAMES = {
     "lr": ("learning_rate",),
-    "alpha": ("learning_rate",),
+    "alpha": ("initial_temperature", "learning_rate"),
     "lr_anneal": ("anneal_learning_rate",),
     "anneal_lr": ("anneal_learning_rate",),
     "q_lr": ("critic_learning_rate",),
@@ -27,7 +27,7 @@ NAMES = {
     "num_timesteps": ("total_steps",),
     "steps": ("total_steps",),
     "n_envs": ("num_envs",),
-    "n_steps": ("num_steps", "total_updates"),
+    "n_steps": ("n_step", "num_steps", "total_updates"),
     "n_steps_per_epoch": ("updates_per_iteration",),
     "rollout_length": ("num_steps",),
     "batch_size": ("minibatch_size", "batch_size"),
