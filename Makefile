@@ -22,7 +22,7 @@ INSTALL = $(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(PIP) install) 
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-with-$(subst $(COMMA),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := install
-.PHONY: install train test test-slow lint types format clean distclean help
+.PHONY: install train test test-slow lint types format docs docs-serve clean distclean help
 
 install: $(STAMP)  ## install jaxrl and its pinned dependencies into .venv (the default); EXTRAS=mujoco,brax adds those
 
@@ -46,8 +46,14 @@ format: $(VENV)/.installed-test  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.installed-docs  ## build the documentation as a site, into site/ (REPOSITORY=https://… is where links to code lead)
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+docs-serve: $(VENV)/.installed-docs  ## show that site at http://127.0.0.1:8000 while pages are edited
+	$(BIN)/mkdocs serve --livereload $(ARGS)
+
 clean:  ## remove caches and build products
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(wildcard jaxrl tests experiments benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv (runs/ stays)
@@ -65,8 +71,8 @@ $(VENV)/.installed-with-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[test]'
+$(VENV)/.installed-test $(VENV)/.installed-docs: $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[$*]'
 	@touch $@ $(VENV)/.installed
 
 # The first interpreter that runs: a version manager may put a `python3.12` on PATH that only reports an error.

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.cli import dataset
+from jaxrl.cli import dataset, spelling
 from jaxrl.cli import train as command
 from jaxrl.config import possible
 from jaxrl.envs import registry
@@ -34,16 +35,19 @@ from jaxrl.types import Actor, Agent, feed_forward
 from tests.algos.offline import of_episodes
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RUNNABLE = [
     "README.md",
     "docs/python.md",
     "docs/faq.md",
+    "docs/coming-from.md",
     "docs/add-your-environment.md",
     "docs/add-your-algorithm.md",
 ]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…")
+SITE = (ROOT / "mkdocs.yml").read_text()
 OFFLINE = {"bc", "td3_bc", "rebrac", "iql", "ofql", "dql", "fql"}
 OFFLINE |= {"decision_mamba", "decision_transformer"}
 COUNTERS = {"iteration", "transitions", "seconds"}
@@ -98,8 +102,50 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_index_lists_every_page():
-    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
-    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (DOCS / "index.md").read_text())
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert set(listed) == pages - {"index.md"}
+    # mkdocs.yml, by lines: what reads YAML is no dependency of the tests.
+    navigation = re.findall(r"^ +- [^:]+: ([\w/-]+\.md)$", SITE, re.MULTILINE)
+    assert sorted(navigation) == sorted(pages)
+
+
+def test_the_site_has_every_public_name():
+    text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: (.+)$", text, re.MULTILINE))
+    for place in jaxrl._PUBLIC.values():
+        module, _, attribute = f"jaxrl.{place}".partition(":")
+        assert {module, f"{module}.{attribute}"} & shown, place
+    for name in algorithm_names():
+        config = load(name).config_class
+        assert f"{config.__module__}.{config.__name__}" in shown
+
+
+def test_links_out_of_the_docs_lead_to_the_repository():
+    spec = importlib.util.spec_from_file_location("docs_links", DOCS / "links.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    copied = []
+    files = types.SimpleNamespace(get_file_from_path=lambda path: copied.append(path) or path)
+    config = types.SimpleNamespace(repo_url="https://example.org/jaxrl/")
+
+    def followed(page, link):
+        file = types.SimpleNamespace(src_uri=page)
+        text = f"see [it]({link}), (../README.md)"
+        found = hook.on_page_markdown(text, types.SimpleNamespace(file=file), config, files)
+        return found.removeprefix("see [it](").removesuffix("), (../README.md)")
+
+    code = "https://example.org/jaxrl/blob/main"
+    assert followed("map.md", "../jaxrl/types.py") == f"{code}/jaxrl/types.py"
+    assert followed("api/types.md", "../../jaxrl/types.py") == f"{code}/jaxrl/types.py"
+    assert followed("ppo.md", "../CONTRIBUTING.md#commits") == f"{code}/CONTRIBUTING.md#commits"
+    assert followed("ppo.md", "../jaxrl") == "https://example.org/jaxrl/tree/main/jaxrl"
+    # A picture comes along; another page is the site's, and what is broken is left to its build.
+    picture = "experiments/results/stepmix.png"
+    assert followed("results.md", f"../{picture}") == picture == copied[-1]
+    assert followed("api/types.md", f"../../{picture}") == f"../{picture}"
+    for link in ("../ppo.md#metrics", "../../nothing.md", "https://x.org/../y"):
+        assert followed("api/types.md", link) == link
 
 
 def test_the_map_is_that_of_the_code():
@@ -201,6 +247,23 @@ def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
         except SystemExit as stop:
             status = stop.code
         assert not status, f"jaxrl {shlex.join(arguments)}\n{capsys.readouterr()}"
+
+
+def table_rows(page):
+    """(theirs, ours, what differs) of each row of a page's tables of three columns."""
+    rows = re.findall(r"^\| (.+?) \|(.*)\|(.*)\|$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return [tuple(cell.strip() for cell in row) for row in rows]
+
+
+def test_the_command_line_knows_whatever_is_only_called_otherwise_elsewhere():
+    renamed = []
+    for theirs, ours, difference in table_rows(DOCS / "coming-from.md"):
+        name, option = re.fullmatch(r"`(\w+)`", theirs), re.fullmatch(r"`--([a-z-]+)`", ours)
+        if name and option and not difference:
+            here = option[1].replace("-", "_")
+            assert here in spelling.NAMES.get(name[1].lower(), (name[1].lower(),)), theirs
+            renamed.append(here)
+    assert len(renamed) > 15
 
 
 def test_every_command_is_documented():

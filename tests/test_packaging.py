@@ -92,6 +92,13 @@ def test_without_uv_an_environment_that_it_made_gets_a_pip(tmp_path):
     assert f"{python} -m ensurepip; }} && {python} -m pip install -c constraints" in done
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_the_site_is_built_strictly_with_an_extra_of_its_own(tmp_path):
+    done = make("docs", f"VENV={tmp_path / 'new'}", "UV=")
+    assert "pip install -c constraints.txt -e '.[docs]'" in done and "mkdocs build --strict" in done
+    assert "-e '.[test]'" in make("lint", f"VENV={tmp_path / 'new'}", "UV=")
+
+
 def test_gymnax_and_what_it_forgets_to_declare():
     assert "gymnax>=1.0.1" in CORE
     assert "six" in map(name_of, CORE)
@@ -109,6 +116,7 @@ def test_extras():
         "tpu",
         "bench",
         "test",
+        "docs",
     }
     assert set(EXTRAS) == expected
 
@@ -121,7 +129,10 @@ def test_constraints_are_exact_and_name_no_index(line):
 
 # The tests need extras of jaxrl itself, which has no pin.
 @pytest.mark.parametrize(
-    "name", sorted({name_of(requirement) for requirement in CORE + EXTRAS["test"]} - {"jaxrl"})
+    "name",
+    sorted(
+        {name_of(requirement) for requirement in CORE + EXTRAS["test"] + EXTRAS["docs"]} - {"jaxrl"}
+    ),
 )
 def test_constraints_pin_what_is_installed_and_tested(name):
     markers = {line.partition(" ; ")[2] for line in pins(name)}

@@ -76,6 +76,9 @@ OTHER_NAMES = {
     "train ppo --env-id CartPole-v1": "--env",
     "train sac --env Pendulum-v1 --buffer-size 1000": "--replay-capacity",
     "train sac --env Pendulum-v1 --minibatch-size 64": "--batch-size",
+    "train sac --env Pendulum-v1 --alpha 0.2": "--initial-temperature",
+    "train sac --env Pendulum-v1 --n-steps 3": "--n-step",
+    "train ppo PROBE --n-steps 8": "--num-steps",
     "sweep ppo PROBE --over gamma=0.9,0.99 --seeds 3": "--num-seeds",
     "eval run --num-episodes 3": "--episodes",
 }
