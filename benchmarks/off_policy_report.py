@@ -116,7 +116,7 @@ def settings_of(rows: list[dict[str, Any]]) -> list[str]:
         + _listed({name: row["setting"][name] for name in row["setting"] if name not in shared})
         for row in rows
     ]
-    return [f"Settings: {_listed(shared)}.", "\n".join(own)]
+    return [f"Settings: {_listed(shared)}." if shared else "Settings:", "\n".join(own)]
 
 
 def _listed(settings: dict[str, Any]) -> str:

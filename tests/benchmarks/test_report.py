@@ -147,6 +147,7 @@ def test_results_are_written(record, tmp_path, monkeypatch):
         ("memories_cpu2", "memories"),
         ("mujoco_cpu2", "mujoco_report"),
         ("off_policy_cpu2", "off_policy_report"),
+        ("offline_cpu2", "offline_report"),
         ("mutants", "mutants"),
         ("pairs", "pairs"),
         ("same_bits", "same_bits"),
