@@ -1,6 +1,9 @@
 """A run on several devices is the run on one."""
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from jaxrl.core.tree import copy
 from jaxrl.train.devices.layout import Layout
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.program import Program
+from jaxrl.types import Actor, Agent, feed_forward
 from tests.algos.walk import Walk
 from tests.devices.eight import (
     CONFIG,
@@ -56,6 +60,35 @@ def test_memories_go_with_their_environments():
     ends = [program.chunk(place(one.init(), program), 2)[0] for program in (one, two)]
     assert_close(*ends)
     assert np.abs(np.asarray(ends[0].memory)).min() > 0.0
+
+
+@pytest.mark.slow
+def test_a_guide_acts_on_every_device_and_all_have_its_stages():
+    settings = {"starts": "jumpstart", "guide_steps": 4, "guide_stages": 3, "guide_tolerance": 1.0}
+    still = Agent(
+        init=lambda key: jnp.zeros(()),
+        modes={"deterministic": feed_forward(lambda policy, observation, key: jnp.int32(0))},
+    )
+    inputs = {"guide": Actor(jnp.zeros(()), still)}
+    one, two = (
+        Program(
+            ppo,
+            Walk(),
+            override(CONFIG, settings),
+            seeds=[0],
+            layout=Layout(env=devices),
+            inputs=inputs,
+        )
+        for devices in (1, 2)
+    )
+    ends = [program.chunk(place(one.init(), program), ITERATIONS)[0] for program in (one, two)]
+    # The environment's own starts inside of the guided ones are made when they are needed.
+    alone, shared = (
+        replace(end, vector=replace(end.vector, starts=end.vector.starts.natural)) for end in ends
+    )
+    assert_close(alone, shared)
+    stages = [int(end.vector.starts.stages) for end in ends]
+    assert stages[0] == stages[1] < 3
 
 
 def test_the_run_was_worth_comparing(runs):

@@ -70,7 +70,7 @@ def line_vector(num_envs=N, **settings):
 # ---- States are restored
 
 
-RESTORED = ("CartPole-v1", "Acrobot-v1", "Breakout-MinAtar", "Hopper-v5")
+RESTORED = ("CartPole-v1", "Acrobot-v1", "Breakout-MinAtar", "Hopper-v5", "Humanoid-v5")
 
 
 @pytest.mark.parametrize("environment_id", RESTORED)
