@@ -17,7 +17,8 @@ from jaxrl.envs import registry as environments
 from jaxrl.envs.contract import EnvironmentCase, Finding, hold, in_words
 from jaxrl.errors import JaxrlError
 from jaxrl.train import contract as of_algorithms
-from jaxrl.train.contract import OF_ACTIONS, PROBES, Case
+from jaxrl.train.contract import OF_ACTIONS
+from jaxrl.train.contract_case import PROBES, Case, small_config
 from jaxrl.train.inputs import read_inputs
 from jaxrl.train.output.console import Console
 from jaxrl.train.trust import NOBODY
@@ -130,9 +131,9 @@ def _check_algorithm(given: Check, console: Console) -> int:
             broken += _report(console, findings)
             continue
         console.note(f"{given.name} on {environment}, {env.action_space}")
-        traced = list(hold([of_algorithms.check_traced], case, spec.factory))
-        broken += _report(console, traced)
-        if traced[0].verdict == "broken":
+        traced = _report(console, hold([of_algorithms.check_traced], case, spec.factory))
+        broken += traced
+        if traced:
             console.note("  the rest can be checked once this is mended")
             continue
         broken += _report(console, hold(checks, case, spec.factory))
@@ -149,7 +150,7 @@ def _check_algorithm(given: Check, console: Console) -> int:
 
 def _case(spec: AlgorithmSpec, environment: str, env: Any, values: dict[str, Any]) -> Case:
     """The algorithm with small settings, or where it refuses those, with its own."""
-    small = of_algorithms.small_config(spec)
+    small = small_config(spec)
     inputs = read_inputs(spec.factory, override(small, values), environment, env, NOBODY)
     read = {name: each.value for name, each in inputs.items()}
     try:

@@ -25,7 +25,7 @@ Case = TypeVar("Case")
 Check = Callable[[Case], str | None]
 
 # These programs run a handful of times: compile them fast.
-CHEAP: dict[str, bool | str] = {"xla_backend_optimization_level": 0}
+CHEAP: dict[str, Any] = {"xla_backend_optimization_level": 0}
 BATCH, STEPS = 2, 100
 # Rounding of bounds.
 TOLERANCE = 1e-4
@@ -121,6 +121,16 @@ def kinds(tree: PyTree) -> PyTree:
     )
 
 
+def structure(tree: PyTree) -> Any:
+    """What a tree is made of, beside its leaves."""
+    return jax.tree.structure(tree)
+
+
+def compilations(program: Any) -> int:
+    """How often a jitted function was compiled."""
+    return program._cache_size()
+
+
 def weak_leaves(tree: PyTree) -> list[str]:
     """The paths of leaves whose type is weak: Python's numbers, which JAX types as it likes."""
     return [
@@ -182,7 +192,7 @@ class EnvironmentCase:
                 running, clock = running & ~np.asarray(timestep.terminated), clock + 1
                 env = self.make()  # an equal one: what was compiled serves it too
         expect(
-            step._cache_size() == 1,
+            compilations(step) == 1,
             "made twice, it is compiled twice: a static field differs, or a state has other types "
             "than the one before.",
         )
@@ -215,9 +225,9 @@ def check_traced(case: EnvironmentCase) -> None:
             "observations are not of the shapes and types of observation_space.",
         )
     expect(
-        jax.tree.structure(state) == jax.tree.structure(successor),
-        f"the state that step returns is a {jax.tree.structure(successor)}, but that of reset a "
-        f"{jax.tree.structure(state)}.",
+        structure(state) == structure(successor),
+        f"the state that step returns is a {structure(successor)}, but that of reset a "
+        f"{structure(state)}.",
     )
 
 
@@ -247,7 +257,7 @@ def check_ranks(case: EnvironmentCase) -> str | None:
 def check_made_twice(case: EnvironmentCase) -> None:
     """Made twice, it is the same structure, so that what was compiled is used again."""
     expect(
-        jax.tree.structure(case.env) == jax.tree.structure(case.make()),
+        structure(case.env) == structure(case.make()),
         "made twice, its static fields differ: what they hold must compare equal.",
     )
 

@@ -5,10 +5,9 @@ Checks are as in `jaxrl.envs.contract`, of a `Case`: an algorithm, an environmen
 
 from __future__ import annotations
 
-import functools
 import inspect
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,135 +15,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.algos.registry import AlgorithmSpec
-from jaxrl.config import override, replace_leaves, settings, sweepable
+from jaxrl.config import replace_leaves, settings
 from jaxrl.core.shards import Shards
 from jaxrl.core.tree import copy
-from jaxrl.envs.api import Environment
 from jaxrl.envs.contract import (
     CHEAP,
     Check,
     afresh,
     broadcasts_silently,
+    compilations,
     expect,
     in_words,
+    structure,
     weak_leaves,
 )
+from jaxrl.train.contract_case import Case
 from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.types import Agent, Algorithm, Array, Box, Log, Mean, Metrics, PyTree, View, zeros_of
+from jaxrl.types import Algorithm, Array, Box, Log, Mean, PyTree, zeros_of
 
-# Small settings by the names that jaxrl's algorithms have for them, everything that keeps a state
-# switched on.
-SMALL: dict[str, Any] = {
-    "total_steps": 32 * 100,
-    "total_updates": 32 * 100,
-    "updates_per_iteration": 4,
-    "num_envs": 4,
-    "num_steps": 8,
-    "minibatch_size": 16,
-    "num_epochs": 2,
-    "hidden_sizes": (8,),
-    "normalize_observations": True,
-    "scale_rewards": True,
-    # A ring that has gone round by the second iteration.
-    "replay_capacity": 50,
-    "batch_size": 8,
-    "warm_up": 8,
-    "n_step": 2,
-}
-# One environment for each kind of action.
-PROBES = ("probe/two-lengths", "probe/continuous-action", "probe/multi-discrete-action")
 UNITS = ("transitions", "gradient steps", "episodes")
 # Modes whose actions are a function of what is seen.
 DETERMINISTIC = ("deterministic", "target", "recurrent")
 # Members of a population agree with single runs to rounding, after two iterations.
 TOLERANCE = 1e-4
-
-
-def small_config(spec: AlgorithmSpec) -> Any:
-    """The algorithm's default configuration, with the settings of `SMALL` that it has."""
-    config = spec.config_class()
-    has = {each.name: type(each.value) for each in settings(config)}
-    return override(
-        config, {name: value for name, value in SMALL.items() if has.get(name) is type(value)}
-    )
-
-
-class Case:
-    """An algorithm on one environment: a single member, and a population of 2 settings × 2 seeds.
-
-    `inputs` are what it reads from disk, `swept` the numbers that the settings differ in, one after
-    the other: all unless given.
-    """
-
-    def __init__(
-        self,
-        spec: AlgorithmSpec,
-        env: Environment,
-        config: Any,
-        inputs: dict[str, PyTree] | None = None,
-        swept: Sequence[str] | None = None,
-    ) -> None:
-        self.spec, self.env = spec, env
-        self.factory: Callable[..., Algorithm] = functools.partial(spec.factory, **(inputs or {}))
-        self.plain_config = config
-        self.config = jax.tree.map(np.float32, config)
-        self.algorithm = self.factory(env, config)
-        self.swept = sweepable(config) if swept is None else list(swept)
-        self.init = jax.jit(self.make_init, compiler_options=CHEAP)
-        self.chunk = jax.jit(self.make_chunk, donate_argnums=1, compiler_options=CHEAP)
-
-    @functools.cached_property
-    def agent(self) -> Agent:
-        """As whoever plays a saved policy makes it, without what training reads."""
-        return self.spec.agent(self.env, self.plain_config)
-
-    @functools.cached_property
-    def first(self) -> PyTree:
-        """A state before the first step."""
-        return self.init(self.config, jax.random.key(3))
-
-    @functools.cached_property
-    def act(self) -> dict[str, Callable]:
-        """Each mode for one environment, under several keys at once."""
-        return {
-            name: jax.jit(jax.vmap(mode.act, (None, None, None, 0)), compiler_options=CHEAP)
-            for name, mode in self.agent.modes.items()
-        }
-
-    def view(self, observation: PyTree) -> View:
-        """What a policy is shown at the beginning of an episode."""
-        return View.at_start(observation, self.env.action_space)
-
-    def make_init(self, config: Any, key: Array) -> PyTree:
-        """The first state, of a configuration whose numbers are traced."""
-        return self.factory(self.env, config).init(key)
-
-    def make_step(self, config: Any, state: PyTree) -> tuple[PyTree, Metrics]:
-        """One iteration, of a configuration whose numbers are traced."""
-        return self.factory(self.env, config).step(state)
-
-    def make_chunk(self, config: Any, state: PyTree, iterations: Array) -> tuple[PyTree, Metrics]:
-        """As many iterations as a traced number says; metrics are summed over them."""
-        step = self.factory(self.env, config).step
-
-        def body(_: Array, carry: tuple) -> tuple:
-            state, metrics = step(carry[0])
-            return state, jax.tree.map(jnp.add, carry[1], metrics)
-
-        shapes = jax.eval_shape(step, state)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.fori_loop(0, iterations, body, (state, nothing))
-
-    def over_members(self, function: Callable, *axes: int | None) -> Callable:
-        """Map `function(config, x, …)` over settings, then seeds."""
-        over_seeds = jax.vmap(function, in_axes=(None, 0, *axes))
-        return jax.vmap(over_seeds, in_axes=(0, 0, *axes))
-
-    def run(self, iterations: int, state: PyTree = None) -> tuple[PyTree, Metrics]:
-        """(state, metrics) after so many iterations from `state`, or from the beginning."""
-        state = copy(self.first) if state is None else state
-        return self.chunk(self.config, state, jnp.int32(iterations))
 
 
 def bits(tree: PyTree) -> list[bytes]:
@@ -177,7 +70,7 @@ def _expect_alike(what: str, found: PyTree, expected: PyTree, advice: str) -> No
         for path in dict.fromkeys([*there, *here])
         if here.get(path) != there.get(path)
     ]
-    if not differ and jax.tree.structure(found) != jax.tree.structure(expected):
+    if not differ and structure(found) != structure(expected):
         differ = ["its structure is another one"]
     expect(not differ, f"{what}: {'; '.join(differ[:3])}. {advice}")
 
@@ -234,7 +127,7 @@ def check_budget(case: Case) -> None:
 def check_agent(case: Case) -> None:
     """The agent that is made without training acts with the policies that training makes."""
     agent, algorithm, key = case.agent, case.algorithm, jax.random.key(0)
-    expect(isinstance(agent, Agent) and agent.modes, "the agent has no modes to act in.")
+    expect(agent.modes, "the agent has no modes to act in.")
     expect(
         list(agent.modes) == list(algorithm.agent.modes),
         f"the agent has the modes {list(agent.modes)}, but that of the algorithm "
@@ -380,7 +273,7 @@ def check_compilations(case: Case) -> None:
     state, _ = case.run(1)
     for iterations in (2, 1):
         state, _ = case.run(iterations, state)
-    compiled = case.chunk._cache_size()
+    compiled = compilations(case.chunk)
     expect(
         compiled == 1,
         f"three chunks are {compiled} compilations: the state changes a type or a static field.",
@@ -449,7 +342,7 @@ def check_resume(case: Case) -> None:
     )
     resumed, _ = case.run(2, restored.state)
     expect(
-        jax.tree.structure(resumed) == jax.tree.structure(whole) and bits(resumed) == bits(whole),
+        structure(resumed) == structure(whole) and bits(resumed) == bits(whole),
         f"resumed, it differs in {_differing(resumed, whole)}: what is not in the state is lost.",
     )
 
@@ -462,18 +355,18 @@ def check_members(case: Case) -> str | None:
     init = jax.jit(case.over_members(case.make_init), compiler_options=CHEAP)
     both = jax.tree.map(lambda number: jnp.broadcast_to(number, 2), case.config)
     values = {each.name: each.value for each in settings(both)}
-    policies = {}
+    policies: dict[str, PyTree] = {}
     # The checker of keys takes vmap's own transposition of a scan's keys for a second use of them.
     with jax.debug_key_reuse(False):
         keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
         first = init(both, jnp.broadcast_to(keys, (2, 2)))
-        for name in case.swept or [None]:
+        for name in case.swept or ("",):
             changed = {name: values[name] * jnp.array([1.0, 0.5])} if name else {}
             state, metrics = chunk(replace_leaves(both, changed), copy(first), jnp.int32(2))
             for leaf in jax.tree.leaves((state, metrics)):
                 expect(leaf.shape[:2] == (2, 2), f"a leaf of four members is {list(leaf.shape)}.")
             policies[name] = jax.device_get(case.algorithm.policy(state))
-    expect(chunk._cache_size() == 1, "a sweep over another number is another compilation.")
+    expect(compilations(chunk) == 1, "a sweep over another number is another compilation.")
     alone = jax.device_get(case.algorithm.policy(case.run(2)[0]))
     leaves = [jax.tree.leaves(policy) for policy in policies.values()]
     for found, expected in zip(leaves[0], jax.tree.leaves(alone), strict=True):
@@ -503,7 +396,7 @@ def check_actions(case: Case) -> None:
     for mode, act in case.act.items():
         actions, following = act(policy, memory, view, jax.random.split(jax.random.key(1), 20))
         expect(
-            jax.tree.structure(following) == jax.tree.structure(memory),
+            structure(following) == structure(memory),
             f"{mode} returns another memory than it was given.",
         )
         _expect_alike(
