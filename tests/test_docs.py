@@ -21,7 +21,7 @@ import jaxrl
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.cli import dataset, spelling
+from jaxrl.cli import check, dataset, spelling
 from jaxrl.cli import train as command
 from jaxrl.config import possible
 from jaxrl.envs import registry
@@ -178,6 +178,14 @@ def test_an_environment_takes_fewer_than_40_lines():
     assert "class Corridor" in first and len(first.splitlines()) < 40
 
 
+@pytest.mark.parametrize(
+    ("page", "template"), [("add-your-algorithm", "ars"), ("add-your-environment", "corridor")]
+)
+def test_a_page_shows_what_jaxrl_new_writes(page, template):
+    first = blocks(ROOT / "docs" / f"{page}.md", "python")[0]
+    assert first == (ROOT / "jaxrl" / "templates" / f"{template}.py").read_text()
+
+
 def some_steps(env):
     """A dataset of an environment: one episode of twenty steps, in which nothing happens."""
     observed, acted = env.observation_space, env.action_space
@@ -186,8 +194,13 @@ def some_steps(env):
 
 
 @pytest.fixture
-def parse_only(monkeypatch):
-    """Commands parse and check what they are given, and then do nothing."""
+def parse_only(monkeypatch, tmp_path):
+    """Commands parse and check what they are given, and then do nothing but write templates."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for own_name in ("mine", "search"):
+        monkeypatch.delitem(sys.modules, own_name, raising=False)
+    monkeypatch.setattr(check, "_report", lambda console, findings: 0)
     own = types.ModuleType("corridor")
     own.Corridor = ActionReward
     own.parameter_norm = own.upright = lambda algorithm, state, inputs, key: 0.0
@@ -270,8 +283,9 @@ def test_every_command_is_documented():
     documented = {
         arguments[0] for arguments in command_lines(ROOT / "docs" / "cli.md") if arguments
     }
-    used = set(re.findall(r"^  (\w+) (?:ALGORITHM|RUN|\[TEXT\])", cli.USAGE, re.MULTILINE))
-    assert used and used <= documented
+    kinds = r"^  (\w+) (?:ALGORITHM|RUN|KIND|NAME|\[TEXT\])"
+    used = set(re.findall(kinds, cli.USAGE, re.MULTILINE))
+    assert {"new", "check"} <= used <= documented
 
 
 def contract_classes():

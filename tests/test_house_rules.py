@@ -30,6 +30,7 @@ LAYERS = {
     "envs": FOUNDATION,
     "data": MODELS,
     "algos": MODELS,
+    "templates": MODELS,
     "train": MODELS | {"algos", "analysis"},
     "analysis": set(),
     "cli": MODELS | {"algos", "train", "analysis"},
@@ -45,6 +46,7 @@ FORBIDDEN_IN = {
     "core": (JAX_STACK - {"jax", "chex", "optax"}) | FILES | CLOCKS | CONSOLES,
     "nn": FILES | CLOCKS | CONSOLES,
     "algos": FILES | CLOCKS | CONSOLES,
+    "templates": FILES | CLOCKS | CONSOLES,
     "analysis": JAX_STACK,
 }
 DEVICES_AND_CALLBACKS = re.compile(
@@ -224,7 +226,7 @@ def test_algorithms_know_no_device_and_call_no_host():
     violations = [
         source.at(line, name)
         for source in library()
-        if source.part in ("core", "nn", "algos")
+        if source.part in ("core", "nn", "algos", "templates")
         for line, name in source.references()
         if DEVICES_AND_CALLBACKS.match(name)
     ]

@@ -37,13 +37,16 @@ USAGE = """usage: jaxrl COMMAND ...
   snapshot info BANK        draw what a bank of them holds     jaxrl snapshot info bank.npz
   envs [TEXT]               list the environments              jaxrl envs minatar
   dataset COMMAND           list, build and convert datasets   jaxrl dataset list
+  new KIND PATH             begin an algorithm of your own     jaxrl new algorithm mine.py
+                              or an environment                jaxrl new environment corridor.py
+  check NAME                hold either against its contract   jaxrl check mine:a2c
 
 jaxrl COMMAND --help explains a command.
 jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # Those that do more than print: they go on where nobody reads.
-WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "snapshot", "dataset")
+WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "snapshot", "dataset", "new")
 
 # The module and the function behind each command.
 COMMANDS = {
@@ -57,6 +60,8 @@ COMMANDS = {
     "snapshot": ("snapshot", "snapshot"),
     "envs": ("envs", "environments"),
     "dataset": ("dataset", "dataset"),
+    "new": ("new", "new"),
+    "check": ("check", "check"),
 }
 
 
