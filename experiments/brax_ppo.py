@@ -20,8 +20,8 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cells, Study, StudyArguments, check_choices, run_study, table
-from training import draw_curves, interval, scored
+from harness import Cells, Study, check_choices, run_study, table
+from training import TrainingArguments, draw_curves, interval, scored
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.config import override
@@ -47,15 +47,13 @@ SETTING = {
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """PPO on brax at PureJaxRL's setting."""
 
     tasks: tuple[str, ...] = TASKS
     """Tasks to train; the table shows every task that has been trained."""
     backend: str = "positional"
     """brax's physics; PureJaxRL's is positional."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

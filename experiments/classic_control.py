@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import Cells, Study, StudyArguments, check_choices, run_study, table
-from training import draw_curves, interval, scored
+from harness import Cells, Study, check_choices, run_study, table
+from training import TrainingArguments, draw_curves, interval, scored
 
 from jaxrl.analysis.plots import plot_scores
 from jaxrl.config import override
@@ -65,13 +65,11 @@ CPU_SECONDS_PER_TRANSITION = 5e-5  # of one seed
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """PPO on classic control and MinAtar, against published scores."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to train; the table shows every task that has been trained."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -23,8 +23,8 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cells, Study, StudyArguments, check_choices, run_study, table
-from training import draw_curves, interval, scored
+from harness import Cells, Study, check_choices, run_study, table
+from training import TrainingArguments, draw_curves, interval, scored
 
 from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -73,13 +73,11 @@ CELLS = {
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """PPO with memories and masks."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -28,13 +28,12 @@ if __name__ == "__main__":
 from harness import (
     Cells,
     Study,
-    StudyArguments,
     check_choices,
     run_study,
     sections,
     table,
 )
-from training import draw_curves, interval, scored
+from training import TrainingArguments, draw_curves, interval, scored
 
 from jaxrl.config import override
 from jaxrl.envs.suites.mujoco import TASKS as MODELS
@@ -79,15 +78,13 @@ QUICK_TASKS = ("HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5")
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """PPO on Gymnasium's MuJoCo tasks, beside published scores."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to train; the table shows every task that has been trained."""
     settings: tuple[str, ...] = SETTINGS
     """Settings to train: reference, tuned."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -24,8 +24,8 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cells, Study, StudyArguments, check_choices, run_study, sections, table
-from training import draw_curves, interval, scored
+from harness import Cells, Study, check_choices, run_study, sections, table
+from training import TrainingArguments, draw_curves, interval, scored
 
 from jaxrl.config import override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -93,13 +93,11 @@ QUICK = tuple(name for name, asked in CELLS.items() if asked.settings is TUNED)
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """TD3 and SAC, beside the original TD3's curves."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

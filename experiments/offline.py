@@ -27,8 +27,8 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, sections, table
-from training import ensure_built, is_finished, request, train_or_resume
+from harness import Cell, Cells, Study, check_choices, run_study, sections, table
+from training import TrainingArguments, ensure_built, is_finished, request, train_or_resume
 
 from jaxrl.analysis.maze import plot_maze
 from jaxrl.analysis.runs import load_run
@@ -105,13 +105,11 @@ CELLS += [f"tuning/{name}" for name, method in METHODS.items() if method.coeffic
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """Offline learners on tasks whose answers are known."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -32,10 +32,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from harness import Cell, Cells, Study, StudyArguments, check_choices, run_study, sections, table
+from harness import Cell, Cells, Study, check_choices, run_study, sections, table
 from mujoco_ppo import TASKS
 from mujoco_ppo import experiment as reference
-from training import request, train_or_resume
+from training import TrainingArguments, request, train_or_resume
 
 from jaxrl.analysis.runs import Run, load_run
 from jaxrl.analysis.statistics import mean_interval
@@ -180,7 +180,7 @@ class CarriedConfig(StartsConfig):
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """PPO on HalfCheetah as CleanRL has it, step by step."""
 
     variants: tuple[str, ...] = tuple(VARIANTS)
@@ -189,8 +189,6 @@ class Arguments(StudyArguments):
     """Transitions of each seed; the learning rate goes to zero over them."""
     seeds: int = 3
     """Seeds, in one program."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

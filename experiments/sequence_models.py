@@ -31,7 +31,6 @@ from harness import (
     Cell,
     Cells,
     Study,
-    StudyArguments,
     check_choices,
     markdown,
     picture,
@@ -39,7 +38,7 @@ from harness import (
     sections,
 )
 from matplotlib.axes import Axes
-from training import ensure_built, request, train_or_resume
+from training import TrainingArguments, ensure_built, request, train_or_resume
 
 from jaxrl.algos.registry import load
 from jaxrl.analysis.runs import load_run
@@ -125,13 +124,11 @@ QUICK_UPDATES = 200
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """Actions for a return that is asked for."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -26,8 +26,8 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Cell, Cells, Study, StudyArguments, run_study, sections, table
-from training import holds, is_finished, request, train_or_resume
+from harness import Cell, Cells, Study, run_study, sections, table
+from training import TrainingArguments, holds, is_finished, request, train_or_resume
 
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
@@ -94,13 +94,11 @@ QUICK = (Task("ppo", "Hopper-v5", 8_192, 4_096, 16_384, BRIEF, 3e-3),)
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """Students with and without snapshots."""
 
     full: bool = False
     """Every task, and not Hopper with PPO alone."""
-    runs: Path = Path("runs")
-    """Where the run folders and the banks go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -30,14 +30,13 @@ from harness import (
     Cell,
     Cells,
     Study,
-    StudyArguments,
     check_choices,
     run_study,
     save,
     sections,
     table,
 )
-from training import scored
+from training import TrainingArguments, scored
 
 from jaxrl.analysis.runs import load_run
 from jaxrl.config import override
@@ -59,13 +58,11 @@ EPISODES, EPISODES_SEED = 100, 3_000_000  # that score a teacher
 
 
 @dataclass(frozen=True)
-class Arguments(StudyArguments):
+class Arguments(TrainingArguments):
     """Teachers: SAC on three MuJoCo tasks."""
 
     cells: tuple[str, ...] = TASKS
     """Tasks to train on; the table shows every one that has been trained on."""
-    runs: Path = Path("runs")
-    """Where the run folders go."""
 
 
 def study(arguments: Arguments) -> Study:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Cell, same_request
+from harness import Cell, StudyArguments, same_request
 
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
@@ -22,6 +23,14 @@ from jaxrl.train.loop import resume, train
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
 from jaxrl.train.trust import NOBODY
+
+
+@dataclass(frozen=True)
+class TrainingArguments(StudyArguments):
+    """What every study of trainings can be asked."""
+
+    runs: Path = Path("runs")
+    """Where the run folders go."""
 
 
 def request(experiment: Experiment) -> dict[str, Any]:
