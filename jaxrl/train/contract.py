@@ -86,7 +86,7 @@ def _differing(found: PyTree, expected: PyTree) -> str:
 
 
 def check_traced(case: Case) -> None:
-    """Every number of the configuration is traced: a sweep over it compiles once."""
+    """`init` and `step` are traced, with every number of the configuration: one compilation."""
     state = _abstract(case.make_init, case.config, jax.random.key(0))
     _abstract(case.make_step, case.config, state)
 

@@ -196,7 +196,10 @@ def test_the_command_says_what_was_checked_and_its_status_whether_it_holds(run, 
     output, _ = run("check", f"{outside('a2c', *budget)}:a2c", "--env", CONTINUOUS, status=1)
     assert "BROKEN  The budget says" in output and output.endswith(": 1 broken\n")
     output, _ = run("check", f"{outside('a2c', *traced)}:a2c", "--env", CONTINUOUS, status=1)
-    assert "BROKEN  Every number" in output and "can be checked once this is mended" in output
+    assert (
+        "BROKEN  `init` and `step` are traced" in output
+        and "can be checked once this is mended" in output
+    )
     fails = outside("a2c", ("    check(config)\n", "    check(config)\n    nothing\n"))
     output, _ = run("check", f"{fails}:a2c", "--env", CONTINUOUS, status=1)
     assert "in a2c: NameError: name 'nothing' is not defined" in output
