@@ -1,5 +1,6 @@
 """`jaxrl new`: a file that is a template to the letter, and what is refused before it is made."""
 
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from jaxrl.errors import JaxrlError
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch):
+    """A folder of its own, of whose names no module is left that another test imported."""
+    others = str(tmp_path.parent.parent)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.startswith(others)])
+    for name in ("mine", "corridor"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -196,4 +196,4 @@ def test_processes_end_quietly(module):
 
 
 def test_every_command_either_works_or_prints():
-    assert set(WORKING) | {"eval", "envs"} == set(COMMANDS)
+    assert set(WORKING) | {"eval", "envs", "check"} == set(COMMANDS)
