@@ -152,6 +152,7 @@ def test_results_are_written(record, tmp_path, monkeypatch):
         ("pairs", "pairs"),
         ("same_bits", "same_bits"),
         ("scaling_cpu2", "scaling"),
+        ("sequence_latency_cpu2", "sequence_latency"),
         ("stepmix", "stepmix"),
         ("throughput_cpu2", "throughput_report"),
         ("throughput_cpu2_million", "throughput_report"),
