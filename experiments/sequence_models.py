@@ -79,7 +79,7 @@ TASKS = {
     "pendulum": Task(
         "Pendulum-v1",
         "pendulum-mixed",
-        {"context": 20, "total_updates": 2_000},
+        {"context": 20, "total_updates": 1_000},
         3,
         30,
         (-1500, -1200, -900, -600, -300),
