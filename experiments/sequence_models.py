@@ -59,6 +59,7 @@ class Task(NamedTuple):
     settings: dict[str, Any]
     seeds: int
     episodes: int  # of each seed and mode
+    cloning: str  # the mode of who clones behaviour
     targets: tuple[int, ...] = ()  # none: the best return of the dataset
 
 
@@ -69,12 +70,16 @@ class Model(NamedTuple):
     algorithm: str
     settings: dict[str, Any]
     seconds: float  # of a core, per gradient step on 64 windows of 20 steps
-    mode: str = "target"  # that is scored
 
 
 TASKS = {
     "key-to-door": Task(
-        "keydoor/16", "key-to-door-random", {"context": 16, "total_updates": 1_000}, 5, 100
+        "keydoor/16",
+        "key-to-door-random",
+        {"context": 16, "total_updates": 1_000},
+        5,
+        100,
+        "stochastic",
     ),
     "pendulum": Task(
         "Pendulum-v1",
@@ -82,6 +87,7 @@ TASKS = {
         {"context": 20, "total_updates": 1_000},
         3,
         30,
+        "deterministic",
         (-1500, -1200, -900, -600, -300),
     ),
 }
@@ -117,7 +123,7 @@ MODELS = {
         {"num_layers": 5, "expand": 1, "mixer": "ssd"},
         0.06,
     ),
-    "bc": Model("behaviour cloning", "bc", {}, 1e-3, mode="stochastic"),
+    "bc": Model("behaviour cloning", "bc", {}, 1e-3),
 }
 CELLS = [f"{task}/{model}" for task in TASKS for model in MODELS]
 QUICK_UPDATES = 200
@@ -155,12 +161,13 @@ def experiment(place: str, quick: bool) -> Experiment:
     }
     settings |= model.settings | {"dataset": task.dataset}
     settings |= {"total_updates": QUICK_UPDATES} if quick else {}
-    steered = model.mode == "target"
-    modes = [f"target={number}" for number in task.targets] if steered else []
+    modes = tuple(f"target={number}" for number in task.targets) or ("target",)
+    if model.algorithm == "bc":
+        modes = (task.cloning,)
     run = RunSettings(
         num_seeds=1 if quick else task.seeds,
         num_evaluations=2,
-        modes=tuple(modes) or (model.mode,),
+        modes=modes,
         evaluation_episodes=task.episodes,
     )
     return Experiment(model.algorithm, task.environment, override(config, settings), run)
