@@ -28,7 +28,7 @@ from experiments.harness import check_choices, markdown, sections, start
 from jaxrl.train.experiment import versions
 from jaxrl.train.output.console import Console
 
-# The settings of each: those of the case in which it is jaxrl's, or another contender's.
+# Those of the case that is named after it in benchmarks/offline.py.
 SETTINGS: dict[str, dict[str, Any]] = {
     name: case.setting for name, case in CASES.items() if name != "acting"
 }
