@@ -36,7 +36,18 @@ from jaxrl.train.output.console import Console
 
 AT_ONCE = 2
 # Wherever an algorithm is trained; slow tests are left out.
-FOLDERS = ("algos", "core", "envs", "nn", "contract", "train", "devices", "experiments", "cli")
+FOLDERS = (
+    "algos",
+    "core",
+    "data",
+    "envs",
+    "nn",
+    "contract",
+    "train",
+    "devices",
+    "experiments",
+    "cli",
+)
 KILLED, SURVIVES, SAME, UNTESTED = "killed", "SURVIVES", "NO MUTANT", "NOT MENTIONED"
 PASSED, FAILED, NONE, LATE, BROKEN = "passed", "failed", "none", "late", "broken"
 ENDS = {0: PASSED, 5: NONE}  # pytest's exit statuses; 5: no test was left to run
@@ -93,7 +104,7 @@ def off_policy(algorithm: str, **more: Mutant) -> dict[str, Mutant]:
         "n_step": Mutant(3, 1, CONTINUOUS),
         "gamma": Mutant(0.5, 1.0, CONTINUOUS),
         "normalize_observations": Mutant(True, False, CONTINUOUS),
-        "starts": Mutant("pool", "fresh", CONTINUOUS, {"pool_size": 8}),
+        "starts": Mutant("pool", "fresh", CONTINUOUS),
         "pool_size": Mutant(8, 1024, CONTINUOUS, {"starts": "pool"}),
         "stagger": Mutant(True, False, CONTINUOUS),
         "policy_delay": Mutant(3, 1, CONTINUOUS),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from benchmarks.peers.protocol import Variant, serve
 from jaxrl.cli import prepare_process
+
+if TYPE_CHECKING:
+    from jaxrl.train.experiment import Experiment
 
 # The budget: far more than is timed, so that the annealed learning rate stays what it is
 ITERATIONS = 1_000_000
 
 
-def make(setting: dict) -> list[Variant]:
-    """The compiled program of an experiment; its state is donated from call to call."""
-    import jax
-
-    from jaxrl.train.build import build
+def experiment(setting: dict) -> Experiment:
+    """What a setting of benchmarks/throughput.py asks of jaxrl."""
     from jaxrl.train.experiment import Experiment, default_config
 
     config = default_config("ppo", setting["environment"], use_tuned=False)[0]
@@ -24,7 +26,17 @@ def make(setting: dict) -> list[Variant]:
         "minibatch_size": batch // setting["num_minibatches"],
         "total_steps": batch * ITERATIONS,
     }
-    program = build(Experiment("ppo", setting["environment"], config).changed(settings | sizes))
+    return Experiment("ppo", setting["environment"], config).changed(settings | sizes)
+
+
+def make(setting: dict) -> list[Variant]:
+    """The compiled program of an experiment; its state is donated from call to call."""
+    import jax
+
+    from jaxrl.train.build import build
+
+    batch = setting["num_envs"] * setting["num_steps"]
+    program = build(experiment(setting))
     state = program.init()
 
     def train(iterations: int) -> None:

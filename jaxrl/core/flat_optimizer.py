@@ -28,6 +28,9 @@ class Learner:
     """What a gradient step changes."""
 
     params: Float[Array, "P"]
+    # The same as a tree. Sliced from the vector where it is used, a bias would keep a GPU's
+    # compiler from adding it within the matrix product (benchmarks/NOTES.md).
+    tree: PyTree
     optimizer: PyTree
     proximal: Ewma | None  # an average of `params`, where one is kept
     # The KL divergence exceeded its target, and nothing moves any more.
@@ -67,13 +70,13 @@ class FlatOptimizer(NamedTuple):
     def begin(self, params: PyTree, optimizer: PyTree, proximal: Ewma | None) -> Learner:
         """A learner that goes on from what earlier steps have left, and is not stopped."""
         flat, _ = ravel_pytree(params)
-        return Learner(flat, optimizer, proximal, stopped=jnp.zeros((), bool))
+        return Learner(flat, self.unravel(flat), optimizer, proximal, jnp.zeros((), bool))
 
     def gradient(
         self, loss: Callable[[PyTree], tuple[Array, Any]], learner: Learner
     ) -> tuple[Array, Any]:
         """The gradient of `loss(params) -> (loss, diagnostics)` as one vector, and those."""
-        gradient, seen = jax.grad(loss, has_aux=True)(self.unravel(learner.params))
+        gradient, seen = jax.grad(loss, has_aux=True)(learner.tree)
         flat, _ = ravel_pytree(gradient)
         return flat, seen
 
@@ -92,10 +95,10 @@ class FlatOptimizer(NamedTuple):
         proximal = learner.proximal
         if proximal is not None and self.center_of_mass is not None:
             proximal = ewma.update(proximal, params, self.center_of_mass)
+        moved = Learner(params, self.unravel(params), optimizer, proximal, learner.stopped)
         if self.target_kl is None:
-            return Learner(params, optimizer, proximal, learner.stopped)
+            return moved
         stopped = learner.stopped | (kl > self.target_kl)
-        moved = Learner(params, optimizer, proximal, stopped)
         return replace(select_tree(stopped, learner, moved), stopped=stopped)
 
     def _moved(
@@ -105,7 +108,6 @@ class FlatOptimizer(NamedTuple):
         if self.own is None:
             direction, optimizer = self.optimizer.update(grad, learner.optimizer)
             return learner.params - learning_rate * direction, optimizer
-        tree = self.unravel(learner.params)
-        updates, optimizer = self.own.update(self.unravel(grad), learner.optimizer, tree)
-        params, _ = ravel_pytree(optax.apply_updates(tree, updates))
+        updates, optimizer = self.own.update(self.unravel(grad), learner.optimizer, learner.tree)
+        params, _ = ravel_pytree(optax.apply_updates(learner.tree, updates))
         return params, optimizer

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.envs.api import Environment
 from jaxrl.train.capacity import check_program, exhaustion_in_words
+from jaxrl.train.compiler import compile_program
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.layout import ENV, SEED, Layout
 from jaxrl.types import Array, Key, PyTree
@@ -149,7 +150,8 @@ class Population:
                 spread = self.spread(function, [spec for _, spec in arguments.values()], output)
                 donated = [3 + list(arguments).index(donate)] if donate else []
                 jitted = jax.jit(spread, donate_argnums=donated)
-                self.compiled[name] = jitted.lower(env, config, self.inputs, *values).compile()
+                lowered = jitted.lower(env, config, self.inputs, *values)
+                self.compiled[name] = compile_program(lowered)
                 check_program(name, self.compiled[name])
                 distributed.synchronize(name)
                 self.compile_seconds += time.perf_counter() - begun

@@ -1,7 +1,9 @@
 """A gradient step on one vector: clipping, Adam, the average, the stop."""
 
+import chex
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from jaxrl.core.flat_optimizer import FlatOptimizer
 
@@ -25,6 +27,17 @@ def test_the_average_is_of_the_new_parameters():
     after = descent.step(descent.init(PARAMS), GRAD, NOTHING, RATE)
     np.testing.assert_allclose(after.proximal.mean, (0.5 * PARAMS + after.params) / 1.5, rtol=1e-6)
     assert FlatOptimizer(np.inf).init(PARAMS).proximal is None
+
+
+def test_the_tree_is_that_of_the_parameters_and_stops_with_them():
+    tree = {"a": PARAMS[:1], "b": PARAMS[1:]}
+    _, unravel = ravel_pytree(tree)
+    descent = FlatOptimizer(np.inf, target_kl=0.5, unravel=unravel)
+    moved = descent.step(descent.init(tree), GRAD, NOTHING, RATE)
+    stopped = descent.step(moved, GRAD, jnp.float32(0.6), RATE)
+    for after in (descent.init(tree), moved, stopped):
+        chex.assert_trees_all_equal(after.tree, unravel(after.params))
+    assert not np.array_equal(moved.tree["a"], PARAMS[:1])
 
 
 def test_beyond_the_divergence_nothing_moves_any_more():
