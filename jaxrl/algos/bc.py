@@ -78,7 +78,7 @@ def bc(env: Environment, config: BCConfig, *, dataset: Dataset) -> Algorithm:
         return replace(batch, observation=normalize_if_kept(kept, batch.observation))
 
     learns = Learns(rules.begin, rules.update, draw)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def make_actor(env: Environment, config: BCConfig) -> nn.Module:

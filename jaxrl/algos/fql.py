@@ -104,7 +104,7 @@ def fql(env: Environment, config: FQLConfig, *, dataset: Dataset) -> Algorithm:
     critic = Critic(config.network, len(env.observation_space.shape))
     rules = FQL(config, one_step_policy(env, config), critic)
     learns = Learns(rules.begin, rules.update)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def fql_agent(env: Environment, config: FQLConfig) -> Agent:

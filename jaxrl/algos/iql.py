@@ -108,7 +108,7 @@ def iql(env: Environment, config: IQLConfig, *, dataset: Dataset) -> Algorithm:
     agent = iql_agent(env, config)
     rules = IQL(config, make_networks(env, config))
     learns = Learns(rules.begin, rules.update)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def make_networks(env: Environment, config: IQLConfig) -> Networks:

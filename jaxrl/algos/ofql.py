@@ -172,7 +172,7 @@ def learning(
     check_generative(config)
     rules = GenerativeQ(config, model, Critic(config.network, len(env.observation_space.shape)))
     learns = Learns(rules.begin, rules.update)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def acting(env: Environment, config: GenerativeConfig, generator: Generator) -> Agent:

@@ -67,7 +67,7 @@ def rebrac(env: Environment, config: ReBRACConfig, *, dataset: Dataset) -> Algor
     agent = rebrac_agent(env, config)
     rules = ReBRAC(config, make_networks(env, config))
     learns = Learns(rules.begin, rules.update)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def rebrac_agent(env: Environment, config: ReBRACConfig) -> Agent:

@@ -42,7 +42,7 @@ def td3_bc(env: Environment, config: TD3BCConfig, *, dataset: Dataset) -> Algori
     agent = td3_bc_agent(env, config)
     rules = TD3BC(config, make_networks(env, config))
     learns = Learns(rules.begin, rules.update)
-    return Offline(config, env.action_space, dataset, agent, learns).algorithm()
+    return Offline(config, env, dataset, agent, learns).algorithm()
 
 
 def td3_bc_agent(env: Environment, config: TD3BCConfig) -> Agent:

@@ -13,9 +13,11 @@ from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.core.moments import normalize_if_kept
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.data.dataset import Dataset
+from jaxrl.data.online import Online
 from jaxrl.data.transitions import Batch
+from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics, Space
+from jaxrl.types import Agent, Algorithm, Array, Budget, Key, Mean, Metrics
 
 
 @configuration
@@ -44,6 +46,11 @@ class OfflineConfig(DatasetConfig):
     """What rewards are multiplied by, once reward_shift is added."""
     reward_shift: float = number(0.0)
     """What is added to every reward."""
+    online: bool = option(False)
+    """Act in the environment as well: a step before each gradient step, half of whose batch is
+    drawn from what has been seen there. To go on from an offline run: init_from."""
+    exploration_noise: float = number(0.1, 0, needs={"online": True})
+    """Deviation of the normal noise on actions, which are clipped to [-1, 1]."""
 
 
 class Learns(NamedTuple):
@@ -77,7 +84,7 @@ class Offline:
     """An algorithm that learns from a dataset, by what it does with its learner."""
 
     config: DatasetConfig  # an OfflineConfig, if transitions are to be drawn
-    action_space: Space
+    env: Environment
     dataset: Dataset
     agent: Agent
     learns: Learns
@@ -91,6 +98,8 @@ class Offline:
                 f"total_updates is {config.total_updates}, less than one iteration of "
                 f"updates_per_iteration = {updates}: choose {config.total_updates} or less."
             )
+        if isinstance(config, OfflineConfig) and config.online:
+            return Online(config, self.env, self.dataset, self.agent, self.learns).algorithm()
         return Algorithm(
             init=self.init,
             step=self.step,
@@ -139,7 +148,7 @@ class Offline:
         """Transitions as the learner's networks read them."""
         config = self.config
         assert isinstance(config, OfflineConfig)
-        batch = self.dataset.sample(key, config.batch_size, config.gamma, self.action_space)
+        batch = self.dataset.sample(key, config.batch_size, config.gamma, self.env.action_space)
         moments = learner.policy.observation_moments
         return replace(
             batch,

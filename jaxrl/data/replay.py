@@ -129,7 +129,7 @@ class Replay:
             return leaf.at[place.astype(jnp.int32)].get(mode="promise_in_bounds")
 
         rows: Row = log.rows
-        first, last = place, place
+        first, last, after = place, place, drawn + self.num_envs
         reward = read(rows.reward, place)
         discount = jnp.full_like(reward, gamma)
         for _ in range(self.n_step - 1):
@@ -138,10 +138,15 @@ class Replay:
             reward += jnp.where(ended, 0.0, discount * read(rows.reward, following))
             discount *= jnp.where(ended, 1.0, gamma)
             last = jnp.where(ended, last, following)
+            after += jnp.where(ended, 0, self.num_envs)
+        ended = read(rows.terminated, last) | read(rows.truncated, last)
         return Batch(
             observation=jax.tree.map(lambda leaf: read(leaf, first), rows.observation),
             action=read(rows.action, first),
             reward=reward,
             discount=jnp.where(read(rows.terminated, last), 0.0, discount),
             next_observation=jax.tree.map(lambda leaf: read(leaf, last), rows.final_observation),
+            # Whoever does not read it does not pay for it: it is compiled away.
+            next_action=read(rows.action, (last + num_envs) % capacity),
+            next_acted=~ended & (after < log.count),
         )

@@ -24,8 +24,8 @@ class Batch:
     reward: Array  # r_t + γ r_{t+1} + … + γ^{m-1} r_{t+m-1}, float32 [B]
     discount: Array  # γ^m, or 0 after a termination, float32 [B]
     next_observation: PyTree  # s_{t+m}, before any reset, [B, ...]
-    # What a dataset adds: a_{t+1} as it was recorded, and whether it was, bool [B]. After the last
-    # row of an episode no action was.
+    # The action that was taken in s_{t+m}, and whether one was, bool [B]: after the last row of an
+    # episode none was.
     next_action: Array | None = None
     next_acted: Array | None = None
 

@@ -47,7 +47,7 @@ def made(**settings):
     )
     learns = Learns(lambda policy: Counter(policy, jnp.zeros(())), update)
     dataset = Dataset.of(recorded(), Line())
-    return Offline(config, Line().action_space, dataset, agent, learns).algorithm()
+    return Offline(config, Line(), dataset, agent, learns).algorithm()
 
 
 @functools.cache

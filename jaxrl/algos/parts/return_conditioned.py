@@ -139,9 +139,7 @@ class Setup:
         check_dataset(dataset, self.config.context)
         rules = ReturnConditioned(self, dataset)
         learns = Learns(rules.begin, rules.update, rules.draw)
-        return Offline(
-            self.config, self.env.action_space, dataset, self.agent(), learns
-        ).algorithm()
+        return Offline(self.config, self.env, dataset, self.agent(), learns).algorithm()
 
     def agent(self) -> Agent:
         """What acts for a return: from the last K steps, or from a memory of all of them."""

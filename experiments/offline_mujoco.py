@@ -1,0 +1,405 @@
+"""Offline learners on MuJoCo: seven methods on four sets, OFQL's parts and size, going on online.
+
+    python experiments/offline_mujoco.py                                # everything: four hours
+    python experiments/offline_mujoco.py --quick                        # one seed, short trainings
+    python experiments/offline_mujoco.py --cells hopper-medium-replay/ofql
+    python experiments/offline_mujoco.py --report-only
+
+All learners have networks of three layers of 128 units with Mish, critics with LayerNorm, 30,000
+gradient steps on batches of 256, step sizes of 1e-3 and standardised observations. The coefficient
+of each is the best of four by the mean normalised score of two other seeds after 10,000 gradient
+steps on two of the sets (the cells tuning/…), one choice for all four. The score is the last
+policy's with one draw per action, of 0 for random actions and 100 for the teacher of the set. The
+sets are built first, if they are not there: `jaxrl dataset build NAME`. Online (the cells online/…),
+three of the methods go on in the environment for 50,000 steps from their last offline policies, with
+a gradient step after each; SAC begins there from nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+if __name__ == "__main__":
+    from jaxrl.cli import prepare_process
+
+    prepare_process()  # a CPU core a device; before JAX is imported
+
+from harness import Cell, Cells, Study, check_choices, run_study, sections, table
+from offline import METHODS, Method, with_interval
+from training import TrainingArguments, ensure_built, request, train_or_resume
+
+from jaxrl.analysis.runs import load_run
+from jaxrl.analysis.statistics import bootstrap_interval, normalised, summarize
+from jaxrl.config import flatten, override
+from jaxrl.data import formats, store
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.output.console import Console
+
+TASKS = {
+    "hopper-medium-replay": "Hopper-v5",
+    "hopper-medium-expert": "Hopper-v5",
+    "halfcheetah-medium-replay": "HalfCheetah-v5",
+    "walker2d-medium-replay": "Walker2d-v5",
+}
+TUNED_ON = ("hopper-medium-replay", "walker2d-medium-replay")
+SHARED: dict[str, Any] = {
+    "total_updates": 30_000,
+    "updates_per_iteration": 1000,
+    "batch_size": 256,
+    "hidden_sizes": (128, 128, 128),
+    "learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "normalize_observations": True,
+    "activation": "mish",
+    "layer_norm": True,
+}
+FULL_SIZE: dict[str, Any] = {"hidden_sizes": (256, 256, 256), "total_updates": 50_000}
+TUNING, QUICK = {"total_updates": 10_000}, {"total_updates": 1000}
+# Averaged actors follow as fast as target critics do, from the first step on.
+GENERATIVE = {"ema": 0.995, "ema_interval": 1, "ema_start": 0, "time_width": 16}
+CHOICES: dict[str, tuple[float, ...]] = {
+    "td3_bc": (1.0, 2.5, 5.0, 10.0),
+    "rebrac": (0.003, 0.01, 0.03, 0.1),
+    "iql": (1.0, 3.0, 6.0, 10.0),
+    "fql": (0.1, 0.3, 1.0, 3.0),
+    "dql": (0.3, 1.0, 3.0, 10.0),
+    "ofql": (0.1, 0.3, 1.0, 3.0),
+}
+CHOSEN: dict[str, float] = {}
+OWN: dict[str, dict[str, Any]] = {
+    "iql": {"expectile": 0.7},
+    "fql": {"normalize_q": True},
+    "dql": GENERATIVE,
+    "ofql": GENERATIVE,
+}
+NAMES = ("bc", *CHOICES)
+ABLATED_ON, FULL_ON = "halfcheetah-medium-replay", "hopper-medium-replay"
+
+
+class Variant(NamedTuple):
+    """A change of OFQL's, or of Diffusion-QL's, and network evaluations per action."""
+
+    words: str
+    method: str
+    settings: dict[str, Any]
+    evaluations: int
+    published: str = ""  # on D4RL's set of the same name, after 2,000,000 steps of 256 units
+
+
+ABLATIONS = {
+    "flow-0": Variant("flow ratio 0", "ofql", {"flow_ratio": 0.0}, 1, "10.5"),
+    "flow-0.5": Variant("flow ratio 0.5", "ofql", {}, 1, "51.2"),
+    "flow-1": Variant("flow ratio 1", "ofql", {"flow_ratio": 1.0}, 1, "45.2"),
+    "uniform": Variant("uniform times", "ofql", {"time_distribution": "uniform"}, 1, "51.7"),
+    "dql-1": Variant("Diffusion-QL, 1 step", "dql", {"diffusion_steps": 1}, 1),
+    "dql-5": Variant("Diffusion-QL, 5 steps", "dql", {}, 5, "47.8"),
+}
+ONLINE = ("ofql", "iql", "rebrac", "sac")
+ONLINE_STEPS = 50_000
+SEEDS, FEW_SEEDS, TUNING_SEEDS, FIRST_TUNING_SEED = 5, 2, 2, 100
+EPISODES = 10
+CELLS = [f"{name}/{method}" for name in TASKS for method in NAMES]
+CELLS += [f"tuning/{name}/{method}" for method in CHOICES for name in TUNED_ON]
+CELLS += [f"ablation/{name}" for name in ABLATIONS]
+CELLS += [f"full/{name}" for name in ("ofql", "dql")]
+CELLS += [f"online/{name}" for name in ONLINE]
+# Seconds of a core per gradient step of three layers of 128 units.
+SECONDS = {
+    "bc": 6e-4,
+    "td3_bc": 1.5e-3,
+    "rebrac": 1.5e-3,
+    "iql": 1.5e-3,
+    "fql": 4e-3,
+    "dql": 7e-3,
+    "ofql": 4e-3,
+    "sac": 4e-3,
+}
+
+
+@dataclass(frozen=True)
+class Arguments(TrainingArguments):
+    """Offline learners on MuJoCo."""
+
+    cells: tuple[str, ...] = tuple(CELLS)
+    """Cells to train; the table shows every cell that has been trained."""
+
+
+def study(arguments: Arguments) -> Study:
+    """What is to be trained and written."""
+    check_choices("cell", arguments.cells, CELLS)
+    name = "offline_mujoco_quick" if arguments.quick else "offline_mujoco"
+    folder, console = arguments.runs / name, Console()
+    cells = {}
+    for place in arguments.cells:
+        run = experiment(place, arguments.quick)
+        members = run.run.num_seeds * len(run.settings())
+        seconds = steps_of(run) * members * SECONDS[run.algorithm]
+        if place.startswith("full/"):
+            seconds *= 4
+        measure = partial(measured, run, folder / place, console)
+        if place.startswith("online/"):
+            measure = partial(go_on, place, arguments.quick, folder, console)
+        cells[place] = Cell(request(run), measure, seconds / 3600, type(run.config)())
+    return Study(name, cells, text)
+
+
+def steps_of(run: Experiment) -> int:
+    """The gradient steps of a training, about."""
+    config = run.config
+    return config.total_steps if run.algorithm == "sac" else config.total_updates
+
+
+def experiment(place: str, quick: bool) -> Experiment:
+    """What a cell trains."""
+    kind, _, rest = place.partition("/")
+    if rest == "sac":
+        return from_nothing(quick)
+    seeds, seed, sweep, settings = SEEDS, 0, {}, {}
+    if kind == "tuning":
+        dataset, _, name = rest.partition("/")
+        sweep = {METHODS[name].coefficient: list(CHOICES[name])}
+        seeds, seed, settings = TUNING_SEEDS, FIRST_TUNING_SEED, TUNING
+    elif kind == "ablation":
+        dataset, variant = ABLATED_ON, ABLATIONS[rest]
+        name, settings = variant.method, variant.settings
+    elif kind == "full":
+        dataset, name, seeds, settings = FULL_ON, rest, FEW_SEEDS, FULL_SIZE
+    elif kind == "online":
+        dataset, name = FULL_ON, rest
+        settings = {"online": True, "total_updates": ONLINE_STEPS}
+    else:
+        dataset, name = kind, rest
+    method = METHODS[name]
+    config, _ = default_config(method.algorithm, TASKS[dataset], use_tuned=False)
+    known = flatten(config)
+    shared = {each: value for each, value in SHARED.items() if each in known}
+    chosen = {method.coefficient: CHOSEN[name]} if name in CHOSEN and not sweep else {}
+    changes = shared | OWN.get(name, {}) | chosen | settings | {"dataset": dataset}
+    config = override(config, changes | (QUICK if quick else {}))
+    run = RunSettings(
+        seed=seed,
+        num_seeds=1 if quick else seeds,
+        num_evaluations=2,
+        modes=method.modes[:1] if sweep else method.modes,
+        evaluation_episodes=EPISODES,
+    )
+    return Experiment(method.algorithm, TASKS[dataset], config, run, sweep)
+
+
+def from_nothing(quick: bool) -> Experiment:
+    """SAC with as many steps in the environment, networks of the same width, and no dataset."""
+    task = TASKS[FULL_ON]
+    config, _ = default_config("sac", task, use_tuned=False)
+    settings = {
+        "total_steps": 2000 if quick else ONLINE_STEPS,
+        "hidden_sizes": (128, 128),
+        "warm_up": 1000,
+    }
+    run = RunSettings(
+        num_seeds=1 if quick else SEEDS,
+        num_evaluations=2,
+        modes=("deterministic",),
+        evaluation_episodes=EPISODES,
+    )
+    return Experiment("sac", task, override(config, settings), run)
+
+
+def go_on(place: str, quick: bool, folder: Path, console: Console) -> dict[str, Any]:
+    """The score after going on online, from the method's own offline run, which must be there."""
+    run, name = experiment(place, quick), place.partition("/")[2]
+    if name == "sac":
+        return measured(run, folder / place, console)
+    offline = experiment(f"{FULL_ON}/{name}", quick)
+    measured(offline, folder / FULL_ON / name, console)
+    begun = replace(run, run=replace(run.run, init_from=str(folder / FULL_ON / name)))
+    return measured(begun, folder / place, console)
+
+
+def measured(run: Experiment, folder: Path, console: Console) -> dict[str, Any]:
+    """The last evaluation of a training, by mode, normalised: scores [H][S]."""
+    console.note(f"{folder}")
+    dataset = getattr(run.config, "dataset", FULL_ON)
+    ensure_built(dataset, console)
+    train_or_resume(run, folder, console)
+    found, random_expert = load_run(folder), reference_scores(dataset)
+    scores = {
+        mode: normalised(found.evaluations[f"{mode}_returns"][-1].mean(-1), *random_expert).tolist()
+        for mode in found.modes
+    }
+    return {
+        "scores": scores,
+        "reference_scores": random_expert,
+        "sweep": found.sweep,
+        "updates": int(found.counts[-1]),
+        "training_seconds": found.metrics[-1]["seconds"],
+    }
+
+
+def reference_scores(dataset: str) -> tuple[float, float]:
+    """Returns of random actions and of the teacher, as a set knows them."""
+    about = formats.read(store.place(dataset)).about
+    random, expert = about["reference_scores"]
+    return float(random), float(expert)
+
+
+def text(cells: Cells) -> str:
+    """The results in Markdown."""
+    parts: list[str] = []
+    for dataset in TASKS:
+        lines = [
+            line(METHODS[name], cells[f"{dataset}/{name}"])
+            for name in NAMES
+            if f"{dataset}/{name}" in cells
+        ]
+        if lines:
+            lines.sort(key=lambda found: -found[0])
+            header = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
+            parts += [f"**{dataset}**", table(header, [found[1] for found in lines])]
+    parts += overall(cells) + tuning(cells) + ablations(cells) + full_size(cells) + online(cells)
+    parts.append(
+        f"Scores of the last policies, {EPISODES} episodes per seed: 0 for random actions, 100 for "
+        "the teacher's expert. One draw per action of what draws; best of 50: of as many draws the "
+        "one that the target critics value most. Intervals: of the mean, by bootstrap over seeds."
+    )
+    return sections(*parts)
+
+
+def scores(cell: dict[str, Any], mode: str = "") -> np.ndarray:
+    """Normalised scores [settings, seeds], of the method's first mode unless named."""
+    return np.asarray(cell["scores"][mode or next(iter(cell["scores"]))])
+
+
+def line(method: Method, cell: dict[str, Any]) -> tuple[float, list[Any]]:
+    """(score, cells of a table's line)."""
+    first = scores(cell)[0]
+    best = with_interval(scores(cell, "best")[0]) if "best" in cell["scores"] else ""
+    seconds = f"{cell['training_seconds']:.0f}"
+    return float(first.mean()), [method.title, with_interval(first), best, len(first), seconds]
+
+
+def overall(cells: Cells) -> list[str]:
+    """Over the sets that every method has finished: interquartile means, and pairs of methods."""
+    sets = [name for name in TASKS if all(f"{name}/{method}" in cells for method in NAMES)]
+    if not sets:
+        return []
+    found = {
+        method: np.stack([scores(cells[f"{name}/{method}"])[0] for name in sets], -1)
+        for method in NAMES
+    }
+    rows = []
+    for name, each in found.items():
+        summary = summarize(each)
+        rows.append(
+            [METHODS[name].title, f"{summary.iqm:.1f} [{summary.low:.1f}, {summary.high:.1f}]"]
+        )
+        for other in ("dql", "iql", "rebrac"):
+            rows[-1].append("" if other == name else difference(each, found[other]))
+    header = ["method", "IQM [95 %]", "less Diffusion-QL", "less IQL", "less ReBRAC"]
+    words = f"Over {', '.join(sets)}: the interquartile mean over sets and seeds; mean differences"
+    return [
+        f"{words} to another method, with 95 % intervals, and in brackets the probability that a "
+        "seed of the one beats a seed of the other on the same set.",
+        table(header, rows),
+    ]
+
+
+def difference(these: np.ndarray, those: np.ndarray) -> str:
+    """The mean difference of scores [seeds, sets] with its interval, and how often one is ahead."""
+    low, high = bootstrap_interval(these - those, np.mean)
+    ahead = np.mean(
+        [
+            np.mean(np.sign(this[:, None] - that[None]) / 2 + 0.5)
+            for this, that in zip(these.T, those.T, strict=True)
+        ]
+    )
+    return f"{(these - those).mean():+.1f} [{low:.1f}, {high:.1f}] ({100 * ahead:.0f} %)"
+
+
+def tuning(cells: Cells) -> list[str]:
+    """What was tried of each coefficient, and which value does best on both sets together."""
+    rows = []
+    for name, tried in CHOICES.items():
+        found = {
+            dataset: scores(cells[f"tuning/{dataset}/{name}"]).mean(1)
+            for dataset in TUNED_ON
+            if f"tuning/{dataset}/{name}" in cells
+        }
+        if not found:
+            continue
+        both = np.mean(list(found.values()), 0)
+        shown = [
+            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=True))
+            for each in found.values()
+        ]
+        shown += [""] * (len(TUNED_ON) - len(shown))
+        method = METHODS[name]
+        rows.append([method.title, method.coefficient, *shown, f"{tried[int(both.argmax())]:g}"])
+    if not rows:
+        return []
+    words = (
+        f"Coefficients by the scores of two other seeds after {TUNING['total_updates']:,} steps:"
+    )
+    return [words, table(["method", "coefficient", *TUNED_ON, "best"], rows)]
+
+
+def ablations(cells: Cells) -> list[str]:
+    """What parts of OFQL do, beside what its paper says of them."""
+    rows = [
+        [
+            variant.words,
+            with_interval(scores(cells[f"ablation/{name}"])[0]),
+            variant.evaluations,
+            variant.published,
+        ]
+        for name, variant in ABLATIONS.items()
+        if f"ablation/{name}" in cells
+    ]
+    if not rows:
+        return []
+    header = ["", "score [95 %]", "network evaluations per action", "published"]
+    words = "published: D4RL's set of that name, 256 units, 2,000,000 gradient steps."
+    return [f"Parts on {ABLATED_ON}; {words}", table(header, rows)]
+
+
+def full_size(cells: Cells) -> list[str]:
+    """The two generative methods with layers of the published width."""
+    rows = [
+        line(METHODS[name], cells[f"full/{name}"])[1]
+        for name in ("ofql", "dql")
+        if f"full/{name}" in cells
+    ]
+    if not rows:
+        return []
+    words = f"With 256 units and {FULL_SIZE['total_updates']:,} gradient steps on {FULL_ON}:"
+    header = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
+    return [words, table(header, rows)]
+
+
+def online(cells: Cells) -> list[str]:
+    """What going on in the environment adds."""
+    rows = []
+    for name in ONLINE:
+        if f"online/{name}" not in cells:
+            continue
+        after = scores(cells[f"online/{name}"])[0]
+        row = ["SAC, from nothing" if name == "sac" else METHODS[name].title, "", "", ""]
+        if f"{FULL_ON}/{name}" in cells:
+            before = scores(cells[f"{FULL_ON}/{name}"])[0]
+            gain = after - before
+            low, high = mean_interval(gain)
+            row[1], row[3] = with_interval(before), f"{gain.mean():+.1f} [{low:.1f}, {high:.1f}]"
+        row[2] = with_interval(after)
+        rows.append(row)
+    if not rows:
+        return []
+    words = f"After {ONLINE_STEPS:,} steps in the environment, from {FULL_ON}:"
+    return [words, table(["method", "before [95 %]", "after [95 %]", "gain [95 %]"], rows)]
+
+
+if __name__ == "__main__":
+    run_study(study, Arguments)
