@@ -10,9 +10,9 @@ gradient steps on batches of 256, step sizes of 1e-3 and standardised observatio
 of each is the best of four by the mean normalised score of two other seeds after 10,000 gradient
 steps on two of the sets (the cells tuning/…), one choice for all four. The score is the last
 policy's with one draw per action, of 0 for random actions and 100 for the teacher of the set. The
-sets are built first, if they are not there: `jaxrl dataset build NAME`. Online (the cells online/…),
-three of the methods go on in the environment for 50,000 steps from their last offline policies, with
-a gradient step after each; SAC begins there from nothing.
+sets are built first, if they are not there: `jaxrl dataset build NAME`. Online (the cells
+online/…), three of the methods go on in the environment for 50,000 steps from their last offline
+policies, with a gradient step after each; SAC begins there from nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from offline import METHODS, Method, with_interval
 from training import TrainingArguments, ensure_built, request, train_or_resume
 
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.statistics import bootstrap_interval, normalised, summarize
+from jaxrl.analysis.statistics import bootstrap_interval, mean_interval, normalised, summarize
 from jaxrl.config import flatten, override
 from jaxrl.data import formats, store
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
