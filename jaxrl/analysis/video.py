@@ -66,13 +66,13 @@ def draw_frames(environment_id: str, frames: Mapping[str, Any]) -> list[np.ndarr
     return [np.asarray(draw_grid(environment_id, grid)) for grid in grids]
 
 
-def pace(seconds: float) -> tuple[int, float]:
+def pace(seconds: float, most: float = FRAMES_PER_SECOND) -> tuple[int, float]:
     """(every, frames per second): a film of each `every`-th step lasts as long as the steps did.
 
-    A step lasts `seconds`. There are about 30 frames per second at most; steps longer than a second
-    are shown for one second each.
+    A step lasts `seconds`. There are about `most` frames per second at most; steps longer than a
+    second are shown for one second each.
     """
-    every = max(1, round(1 / (FRAMES_PER_SECOND * seconds)))
+    every = max(1, round(1 / (most * seconds)))
     return every, min(max(1.0, 1 / (every * seconds)), FASTEST)
 
 
@@ -109,6 +109,20 @@ def caption(
         pen.text((width - 12, STRIP / 2), total, numbers, font, anchor="rm")
         captioned.append(np.concatenate([image, np.asarray(strip)]))
     return captioned
+
+
+def narrowed(images: Sequence[np.ndarray], width: int | None) -> list[np.ndarray]:
+    """Images uint8 [height, width, 3] at `width` pixels across, in their proportions.
+
+    None, or no less than they have, leaves them as they are.
+    """
+    if not len(images) or width is None or width >= images[0].shape[1]:
+        return list(images)
+    height = max(1, round(images[0].shape[0] * width / images[0].shape[1]))
+    return [
+        np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+        for image in images
+    ]
 
 
 def write_gif(

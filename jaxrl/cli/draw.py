@@ -10,6 +10,7 @@ import tyro
 from jaxrl.cli import options
 from jaxrl.errors import JaxrlError
 from jaxrl.train.output import report
+from jaxrl.train.output.report import Film
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,12 @@ class Render(options.Saved):
     mode: str | None = None
     """The mode to act in, as NAME or NAME=NUMBER (target=3600); the first that the run evaluates
     unless given."""
+    steps: int | None = None
+    """Draw no more than the first so many steps; the whole episode unless given."""
+    frames_per_second: float = 30.0
+    """The most frames per second: the film keeps the time of the environment."""
+    width: int | None = None
+    """Pixels across, beneath the size that states are drawn at: a smaller file."""
     output: Path | None = None
     """The GIF to write; in the run's plots/ unless given."""
 
@@ -54,8 +61,10 @@ def render(words: list[str]) -> int:
         raise JaxrlError(
             f"output is {given.output}, but a film is written as a GIF: end it in .gif."
         )
+    film = Film(given.steps, given.frames_per_second, given.width)
+    film.check()
     console = options.console_of(quiet=False)
-    film = report.render(
+    written = report.render(
         given.run,
         given.checkpoint,
         given.seed,
@@ -64,6 +73,7 @@ def render(words: list[str]) -> int:
         mode=given.mode,
         member=options.member(given.member),
         trust=given.trust,
+        film=film,
     )
-    console.note(f"wrote {film}")
+    console.note(f"wrote {written}")
     return 0

@@ -6,7 +6,15 @@ from PIL import Image, ImageColor
 
 from jaxrl.analysis.control import BODY, CONTROL, LIMB
 from jaxrl.analysis.grids import BRICK, ENEMY, FRIEND, PLAYER, TRAIL
-from jaxrl.analysis.video import STRIP, can_draw, caption, draw_frames, pace, write_gif
+from jaxrl.analysis.video import (
+    STRIP,
+    can_draw,
+    caption,
+    draw_frames,
+    narrowed,
+    pace,
+    write_gif,
+)
 
 
 def centre(image, colour):
@@ -177,3 +185,16 @@ def test_a_small_thing_keeps_its_colour_before_a_wide_gradient(tmp_path):
         shown = np.asarray(film.convert("RGB")).astype(int)
     assert np.abs(shown[51, 51] - [200, 40, 30]).max() <= 8
     assert np.abs(shown - image).mean() < 5
+
+
+def test_a_narrowed_film_keeps_its_proportions_and_is_never_widened():
+    images = [np.zeros((100, 200, 3), np.uint8)] * 2
+    assert [image.shape for image in narrowed(images, 50)] == [(25, 50, 3)] * 2
+    for width in (None, 200, 300):
+        assert narrowed(images, width)[0].shape == (100, 200, 3)
+
+
+def test_fewer_frames_per_second_skip_steps_and_keep_the_time():
+    assert pace(1 / 30, 10.0) == (3, 10.0)
+    every, rate = pace(0.008, 10.0)
+    assert every == 12 and rate == pytest.approx(1 / (12 * 0.008))

@@ -107,6 +107,9 @@ BAD_COMMANDS = {
     "plot RUNS/nothing": ["not a run folder"],
     "plot RUNS/finished --output curve.bmp": ["curve.bmp", ".png, .pdf, .svg"],
     "render RUNS/finished": ["cannot draw probe/two-lengths", "classic control", "MinAtar"],
+    "render RUNS/finished --steps 0": ["steps is 0", "at least 1"],
+    "render RUNS/finished --frames-per-second 90": ["frames_per_second is 90", "between 1 and 50"],
+    "render RUNS/finished --width 3": ["width is 3", "at least 40"],
     "envs cartpoll": ["'cartpoll'", "CartPole-v1"],
     "envs --suite gymnacks": ["unknown suite 'gymnacks'", "gymnax"],
 }

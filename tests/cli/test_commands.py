@@ -259,6 +259,11 @@ def test_render_makes_a_film(run, cartpole):
         cartpole / "plots" / "other.gif",
     )
     assert (cartpole / "plots" / "other.gif").read_bytes() != film.read_bytes()
+    small = cartpole / "plots" / "small.gif"
+    shorter = ["--seed", "1", "--steps", "6", "--frames-per-second", "15", "--width", "100"]
+    run("render", cartpole, *shorter, "--output", small)
+    with Image.open(small) as image:
+        assert (image.n_frames, image.width) == (3, 100)
 
 
 def test_envs_lists_what_there_is(run):

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from jaxrl.analysis.statistics import normalised
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
-from jaxrl.errors import JaxrlError, RunWarning, check_choice, unknown
+from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int, unknown
 from jaxrl.train import members, resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
@@ -253,6 +253,25 @@ def _say_what_is_not_vouched_for(folder: Path, description: dict[str, Any]) -> N
         warnings.warn(text, RunWarning, stacklevel=3)
 
 
+class Film(NamedTuple):
+    """How an episode becomes a film."""
+
+    steps: int | None = None
+    frames_per_second: float = 30.0
+    width: int | None = None
+
+    def check(self) -> None:
+        """Refuse films of nothing."""
+        if self.steps is not None:
+            check_positive_int("steps", self.steps)
+        if not 1 <= self.frames_per_second <= 50:
+            raise JaxrlError(
+                f"frames_per_second is {self.frames_per_second:g}, but must lie between 1 and 50."
+            )
+        if self.width is not None and self.width < 40:
+            raise JaxrlError(f"width is {self.width}, but must be at least 40 pixels.")
+
+
 def render(
     folder: Path,
     checkpoint: str,
@@ -263,6 +282,7 @@ def render(
     mode: str | None = None,
     member: Sequence[str] = (),
     trust: Trust = NOBODY,
+    film: Film | None = None,
 ) -> Path:
     """Draw one episode of a saved policy: of a population, that of `member` or of the best.
 
@@ -270,6 +290,7 @@ def render(
     """
     from jaxrl.analysis import video
 
+    film = film or Film()
     path = located(folder)
     experiment = Experiment.from_description(read_description(path), path, trust)
     name = experiment.environment
@@ -278,9 +299,9 @@ def render(
     target = output or _place(folder) / "plots" / "episode.gif"
     check_writable(target)
     if isinstance(env, Drawable):
-        every, rate = video.pace(env.seconds)
+        every, rate = video.pace(env.seconds, film.frames_per_second)
     else:
-        every, rate = 1, video.FRAMES_PER_SECOND
+        every, rate = video.pace(1 / video.FRAMES_PER_SECOND, film.frames_per_second)
     with _drawn_by(env, name) as draw:  # refuses what cannot be drawn, before anything is compiled
         asked = () if mode is None else (mode,)
         saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
@@ -297,10 +318,10 @@ def render(
             )
         earned = np.cumsum(rewards) - rewards  # before each frame
         with _drawing(target):
-            images = draw(jax.tree.map(lambda values: values[::every], frames))
-            return video.write_gif(
-                video.caption(images, earned[::every], name, every), target, rate
-            )
+            images = draw(jax.tree.map(lambda values: values[: film.steps : every], frames))
+            images = video.narrowed(images, film.width)
+            captioned = video.caption(images, earned[: film.steps : every], name, every)
+            return video.write_gif(captioned, target, rate)
 
 
 @contextmanager
