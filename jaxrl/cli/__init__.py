@@ -118,8 +118,7 @@ def _main(name: str, words: list[str]) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     """Run a command; an error in the request becomes one message on stderr."""
-    from jaxrl.errors import JaxrlError
-    from jaxrl.train.loop import RunWarning
+    from jaxrl.errors import JaxrlError, RunWarning
 
     warnings.simplefilter("always", RunWarning)  # whatever PYTHONWARNINGS says of other people's
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tyro
 
 from jaxrl.cli import options
-from jaxrl.train.output import report
+from jaxrl.train.output import listing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +23,5 @@ class Envs:
 def environments(words: list[str]) -> int:
     """List the environments."""
     given = options.parse(Envs, "jaxrl envs", words)
-    report.environments(given.text, given.suite, options.console_of(quiet=False))
+    listing.environments(given.text, given.suite, options.console_of(quiet=False))
     return 0

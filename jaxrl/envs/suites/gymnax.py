@@ -27,6 +27,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxrl import errors
+from jaxrl.envs import registry
 from jaxrl.envs.api import Environment
 from jaxrl.envs.options import Needs, as_meant, check_numbers, check_read
 from jaxrl.envs.suites.physics_engines import frozen
@@ -34,33 +35,51 @@ from jaxrl.types import Array, Bound, Box, Discrete, Key, PyTree, Space, Timeste
 
 SUITE = "gymnax"
 REQUIRES = "gymnax"
-IDS = (
-    "CartPole-v1",
-    "Pendulum-v1",
-    "Acrobot-v1",
-    "MountainCar-v0",
-    "MountainCarContinuous-v0",
-    "Asterix-MinAtar",
-    "Breakout-MinAtar",
-    "Freeway-MinAtar",
-    "Seaquest-MinAtar",
-    "SpaceInvaders-MinAtar",
-    "Catch-bsuite",
-    "DeepSea-bsuite",
-    "MemoryChain-bsuite",
-    "UmbrellaChain-bsuite",
-    "DiscountingChain-bsuite",
-    "SimpleBandit-bsuite",
-    "FourRooms-misc",
-    "MetaMaze-misc",
-    "PointRobot-misc",
-    "BernoulliBandit-misc",
-    "GaussianBandit-misc",
-    "Reacher-misc",
-    "Swimmer-misc",
-    "Pong-misc",
-    "FrozenLake-misc",
-)
+# What the list of environments shows without an import of gymnax, which takes seconds: the shape of
+# observations (planes of a grid are bool), how many actions or the shape of one, the time limit.
+_SIZES: dict[str, tuple[tuple[int, ...], int | tuple[int, ...], int]] = {
+    "CartPole-v1": ((4,), 2, 500),
+    "Pendulum-v1": ((3,), (1,), 200),
+    "Acrobot-v1": ((6,), 3, 500),
+    "MountainCar-v0": ((2,), 3, 200),
+    "MountainCarContinuous-v0": ((2,), (1,), 999),
+    "Asterix-MinAtar": ((10, 10, 4), 5, 1000),
+    "Breakout-MinAtar": ((10, 10, 4), 3, 1000),
+    "Freeway-MinAtar": ((10, 10, 7), 3, 2500),
+    "Seaquest-MinAtar": ((10, 10, 10), 6, 1000),
+    "SpaceInvaders-MinAtar": ((10, 10, 6), 4, 1000),
+    "Catch-bsuite": ((10, 5), 3, 1000),
+    "DeepSea-bsuite": ((8, 8), 2, 8),
+    "MemoryChain-bsuite": ((3,), 2, 1000),
+    "UmbrellaChain-bsuite": ((3,), 2, 100),
+    "DiscountingChain-bsuite": ((2,), 5, 100),
+    "SimpleBandit-bsuite": ((1, 1), 11, 100),
+    "FourRooms-misc": ((4,), 4, 500),
+    "MetaMaze-misc": ((15,), 4, 200),
+    "PointRobot-misc": ((6,), (2,), 100),
+    "BernoulliBandit-misc": ((4,), 2, 100),
+    "GaussianBandit-misc": ((4,), 2, 100),
+    "Reacher-misc": ((8,), (2,), 100),
+    "Swimmer-misc": ((16,), (2,), 500),
+    "Pong-misc": ((30, 40, 3), 3, 1000),
+    "FrozenLake-misc": ((16,), 4, 100),
+}
+IDS = tuple(_SIZES)
+
+
+def _spec(
+    observed: tuple[int, ...], actions: int | tuple[int, ...], horizon: int
+) -> registry.EnvironmentSpec:
+    """Spaces without their bounds, and the time limit."""
+    grid = len(observed) == 3
+    return registry.EnvironmentSpec(
+        Box(0, 1, observed, np.bool_) if grid else Box(-np.inf, np.inf, observed),
+        Discrete(actions) if isinstance(actions, int) else Box(-np.inf, np.inf, actions),
+        horizon,
+    )
+
+
+SPECS = {name: _spec(*sizes) for name, sizes in _SIZES.items()}
 REFUSED = {
     "MNISTBandit-bsuite": (
         "it downloads the MNIST images when it is made, and jaxrl fetches no data unasked"

@@ -231,6 +231,12 @@ _FACTORIES: dict[str, registry.Factory] = {
     "memory/t-maze": t_maze,
 }
 IDS = tuple(_FACTORIES)
+# Known without being built: memory/cartpole would import gymnax, which takes seconds.
+SPECS = {
+    "memory/chain": registry.EnvironmentSpec(Box(-np.inf, np.inf, (2,)), Discrete(2), 17),
+    "memory/cartpole": registry.EnvironmentSpec(Box(-np.inf, np.inf, (2,)), Discrete(2), 500),
+    "memory/t-maze": registry.EnvironmentSpec(Box(-np.inf, np.inf, (3,)), Discrete(4), 110),
+}
 NOTES = {
     "memory/chain": "without a memory 0 of 1: the coin is shown at the first step alone",
     "memory/cartpole": "without a memory about 45 of 500: the velocities are not observed",

@@ -19,8 +19,8 @@ from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
 from jaxrl.analysis.statistics import normalised
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
-from jaxrl.envs.registry import describe, environment_ids, make, missing, suites
-from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int, unknown
+from jaxrl.envs.registry import make
+from jaxrl.errors import JaxrlError, RunWarning, check_positive_int
 from jaxrl.train import members, resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
@@ -353,48 +353,3 @@ def _drawn_by(
 def _at(states: PyTree, step: int) -> PyTree:
     """The state at one step, of states [T, ...]."""
     return jax.tree.map(lambda values: values[step], states)
-
-
-def environments(text: str, suite: str | None, console: Console) -> None:
-    """Print the environments whose id or suite contains `text`, by suite, and what is missing."""
-    known = environment_ids()
-    if suite is not None:
-        check_choice("suite", suite, known)
-        known = {suite: known[suite]}
-    matching = {
-        name: [one for one in ids if text.lower() in f"{name} {one}".lower()]
-        for name, ids in known.items()
-    }
-    if not any(matching.values()):
-        raise unknown("environment", text, [*known, *sum(known.values(), [])])
-    for name, found in matching.items():
-        module = suites().get(name)
-        command = missing(module) if module else None
-        rows = [_row(one, command is None or hasattr(module, "SPECS")) for one in found]
-        console.summary(rows, name)
-        if command is not None:
-            console.note(f"{name} is not installed: {command}")
-        notes = {one: text for one, text in getattr(module, "NOTES", {}).items() if one in found}
-        for reason in dict.fromkeys(notes.values()):
-            console.note(f"{', '.join(one for one in notes if notes[one] == reason)}: {reason}")
-        if suite is not None:
-            refused = getattr(module, "REFUSED", {})
-            for reason in dict.fromkeys(refused.values()):
-                names = ", ".join(one for one in refused if refused[one] == reason)
-                console.note(f"not served: {names}: {reason}")
-
-
-def _row(environment_id: str, described: bool) -> dict[str, Any]:
-    """A line of the list of environments."""
-    if not described:
-        return {"environment": environment_id}
-    spec = describe(environment_id).spec
-    row = {
-        "environment": environment_id,
-        "observations": str(spec.observation_space),
-        "actions": str(spec.action_space),
-        "time limit": spec.horizon,
-    }
-    if spec.backends:
-        row["back ends"] = ", ".join(spec.backends)
-    return row
