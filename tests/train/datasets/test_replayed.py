@@ -8,7 +8,7 @@ import pytest
 from jaxrl.data.recorded import describe
 from jaxrl.data.replay import Row
 from jaxrl.train import datasets
-from jaxrl.train.datasets.parts.replayed import episodes_of, stop_at
+from jaxrl.train.datasets.parts.replayed import episodes_of, stop_after, stop_at
 from jaxrl.types import Box
 
 
@@ -45,8 +45,15 @@ def test_the_rows_of_each_environment_become_its_episodes():
 def test_a_run_ends_where_an_evaluation_is_good_enough(iteration, returns, stops):
     found = {} if returns is None else {"deterministic": np.array([[returns]])}
     pause = Mock(iteration=iteration, returns=found)
-    stop_at(0.0, pause)
+    stop_at(0.0)(pause)
     assert pause.stop.called == stops
+
+
+def test_a_run_ends_after_so_many_transitions():
+    pauses = [Mock(transitions=transitions) for transitions in (0, 499, 500, 600)]
+    for pause in pauses:
+        stop_after(500)(pause)
+    assert [pause.stop.called for pause in pauses] == [False, False, True, True]
 
 
 @pytest.mark.slow
