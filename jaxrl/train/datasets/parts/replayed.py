@@ -17,14 +17,20 @@ from jaxrl.train.callbacks import Callback, Pause
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.loop import train
 from jaxrl.train.recorder import replay_rows
+from jaxrl.train.signals import Interrupted
 from jaxrl.types import Space
 
 
 def replayed(experiment: Experiment, stop: Callback) -> Row:
-    """The replay buffer of a training that ends where `stop` ends it; its folder is removed."""
+    """The replay buffer of a training that ends where `stop` ends it; its folder is removed.
+
+    A signal that ends it before leaves nothing: `Interrupted`.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
-        train(experiment, folder, callbacks=[stop])
+        result = train(experiment, folder, callbacks=[stop])
+        if result.signal:
+            raise Interrupted(result.signal)
         return replay_rows(folder)
 
 
