@@ -4,8 +4,8 @@ A dataset is one module of this package, found by its file's name with dashes fo
 has
 
     NAME: str                                   the dataset's name
-    build(small: bool, seed: int) -> Recorded   makes it, in seconds or a minute or two; small:
-                                                less of it, for tests
+    build(small: bool, seed: int) -> Recorded   makes it, in seconds or a few minutes, or says that
+                                                it takes longer; small: less of it, for tests
     __doc__                                     how it is made; the first line says what it is
 
 They are in `train` because some are recorded while an algorithm trains; `parts` holds what several

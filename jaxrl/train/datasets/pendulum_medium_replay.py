@@ -7,10 +7,11 @@ small one is of a small network that is never as good.
 
 from __future__ import annotations
 
+from jaxrl.config import override
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs.registry import make
-from jaxrl.train.datasets.parts.replayed import episodes_of, replayed
-from jaxrl.train.experiment import RunSettings
+from jaxrl.train.datasets.parts.replayed import episodes_of, replayed, stop_at
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
 
 NAME = "pendulum-medium-replay"
 ENVIRONMENT = "Pendulum-v1"
@@ -23,8 +24,9 @@ SMALL = {"total_steps": 2_000, "batch_size": 32, "hidden_sizes": (16,)}
 
 def build(small: bool = False, seed: int = 0) -> Recorded:
     """Train, and keep what was done."""
-    run = RunSettings(num_evaluations=30, modes=("deterministic",), devices=1)
-    rows = replayed("td3", ENVIRONMENT, MEDIUM, run, seed=seed, **(SMALL if small else {}))
+    config = override(default_config("td3", ENVIRONMENT)[0], SMALL if small else {})
+    run = RunSettings(seed=seed, num_evaluations=30, modes=("deterministic",), devices=1)
+    rows = replayed(Experiment("td3", ENVIRONMENT, config, run), stop_at(MEDIUM))
     about = describe(
         NAME,
         f"the replay buffer of TD3 until it earned {MEDIUM:.0f} per episode",

@@ -18,15 +18,24 @@ from jaxrl.train.datasets.parts.playing import until_terminated, whole_episodes
 
 MAZES = ("pointmaze-large-navigate", "pointmaze-large-stitch", "pointmaze-large-explore")
 ROWS = dict.fromkeys((*MAZES, "pendulum-mixed"), 10_000) | {"bandit-2d": 1_000}
-# The one that trains has a file of its own.
-PLAYED = [name for name in datasets.names() if name != "pendulum-medium-replay"]
+# Those of teachers, and the one that trains, have files of their own.
+TAUGHT = {
+    "halfcheetah-medium-expert",
+    "halfcheetah-medium-replay",
+    "hopper-medium",
+    "hopper-medium-expert",
+    "hopper-medium-replay",
+    "walker2d-expert-narrow",
+    "walker2d-medium-replay",
+}
+PLAYED = sorted({*datasets.names()} - TAUGHT - {"pendulum-medium-replay"})
 
 built = functools.cache(lambda name: datasets.build(name, small=True))
 
 
 def test_names_are_those_of_the_modules_and_each_says_what_it_is():
     others = {"bandit-2d", "key-to-door-random", "pendulum-medium-replay", "pendulum-mixed"}
-    assert set(datasets.names()) == {*MAZES, *others}
+    assert set(datasets.names()) == {*MAZES, *others, *TAUGHT}
     for name in datasets.names():
         module = importlib.import_module(f"jaxrl.train.datasets.{name.replace('-', '_')}")
         assert name == module.NAME and datasets.summary(name).endswith(".")

@@ -1,5 +1,6 @@
 """Datasets from replay buffers: episodes again, up to the evaluation that is good enough."""
 
+import signal
 from unittest.mock import Mock
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from jaxrl.data.recorded import describe
 from jaxrl.data.replay import Row
 from jaxrl.train import datasets
-from jaxrl.train.datasets.parts.replayed import episodes_of, stop_at
+from jaxrl.train.datasets.parts import replayed as parts
+from jaxrl.train.datasets.parts.replayed import episodes_of, replayed, stop_after, stop_at
+from jaxrl.train.signals import Interrupted
 from jaxrl.types import Box
 
 
@@ -45,8 +48,22 @@ def test_the_rows_of_each_environment_become_its_episodes():
 def test_a_run_ends_where_an_evaluation_is_good_enough(iteration, returns, stops):
     found = {} if returns is None else {"deterministic": np.array([[returns]])}
     pause = Mock(iteration=iteration, returns=found)
-    stop_at(0.0, pause)
+    stop_at(0.0)(pause)
     assert pause.stop.called == stops
+
+
+def test_a_run_ends_after_so_many_transitions():
+    pauses = [Mock(transitions=transitions) for transitions in (0, 499, 500, 600)]
+    for pause in pauses:
+        stop_after(500)(pause)
+    assert [pause.stop.called for pause in pauses] == [False, False, True, True]
+
+
+def test_of_a_run_that_a_signal_ended_there_is_no_dataset(monkeypatch):
+    monkeypatch.setattr(parts, "train", lambda *_, **__: Mock(signal=signal.SIGTERM))
+    with pytest.raises(Interrupted) as caught:
+        replayed(Mock(), stop_after(500))
+    assert caught.value.number == signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,47 @@ import numpy as np
 from jaxrl.data.recorded import Recorded
 from jaxrl.data.replay import Row
 from jaxrl.nn.action_units import scale_action
-from jaxrl.train.api import train
-from jaxrl.train.callbacks import Pause
-from jaxrl.train.experiment import RunSettings
+from jaxrl.train.callbacks import Callback, Pause
+from jaxrl.train.experiment import Experiment
+from jaxrl.train.loop import train
 from jaxrl.train.recorder import replay_rows
+from jaxrl.train.signals import Interrupted
 from jaxrl.types import Space
 
 
-def replayed(
-    algorithm: str, environment: str, wanted: float, run: RunSettings, **settings: Any
-) -> Row:
-    """The replay buffer of a run that ends at the first evaluation with a mean return of `wanted`.
+def replayed(experiment: Experiment, stop: Callback) -> Row:
+    """The replay buffer of a training that ends where `stop` ends it; its folder is removed.
 
-    The run's folder is removed. `settings` are in place of those tuned for the environment.
+    A signal that ends it before leaves nothing: `Interrupted`.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
-        stops = [functools.partial(stop_at, wanted)]
-        train(
-            algorithm,
-            environment,
-            run=run,
-            folder=folder,
-            callbacks=stops,
-            progress=False,
-            **settings,
-        )
+        result = train(experiment, folder, callbacks=[stop])
+        if result.signal:
+            raise Interrupted(result.signal)
         return replay_rows(folder)
 
 
-def stop_at(wanted: float, pause: Pause) -> None:
-    """End a run that has trained, and has just earned `wanted` on average."""
-    if pause.iteration and pause.returns:
-        returns = next(iter(pause.returns.values()))
-        if np.mean(returns, dtype=np.float64) >= wanted:
+def stop_at(wanted: float) -> Callback:
+    """Ends a run that has trained, and has just earned `wanted` on average."""
+
+    def stop(pause: Pause) -> None:
+        if pause.iteration and pause.returns:
+            returns = next(iter(pause.returns.values()))
+            if np.mean(returns, dtype=np.float64) >= wanted:
+                pause.stop()
+
+    return stop
+
+
+def stop_after(transitions: int) -> Callback:
+    """Ends a run that has made so many transitions."""
+
+    def stop(pause: Pause) -> None:
+        if pause.transitions >= transitions:
             pause.stop()
+
+    return stop
 
 
 def episodes_of(rows: Row, action_space: Space, about: dict[str, Any]) -> Recorded:
