@@ -279,3 +279,14 @@ def test_a_physics_engine_is_part_of_what_a_run_depends_on():
     assert registry.requirements("CartPole-v1") == ("gymnax",)
     assert "mujoco" in registry.requirements("HalfCheetah-v5")
     assert registry.requirements("my_package.my_module:MyEnvironment") == ()
+
+
+@pytest.mark.parametrize("suite", ["gymnax", "memory"])
+def test_what_is_listed_without_being_built_is_what_is_built(suite):
+    module = registry.suites()[suite]
+    assert set(module.SPECS) == set(module.IDS)
+    for environment_id, spec in module.SPECS.items():
+        built = registry.make(environment_id)
+        spaces = (built.observation_space, built.action_space, built.horizon)
+        shown = (spec.observation_space, spec.action_space, spec.horizon)
+        assert list(map(str, shown)) == list(map(str, spaces)), environment_id
