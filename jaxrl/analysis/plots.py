@@ -147,7 +147,7 @@ def plot_sweep(run: Run, path: str | Path, look: Look = USUAL) -> Path:
             f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}."
         )
     series = run.series(look.metric or run.score)
-    final, last = series.values[-1], int(series.count[-1])
+    final, last = series.values[-1], int(series.counts[-1])
     note = f"after {count_label(last)} {run.unit}; {_says([run], look, final.shape[1])}"
     draw = draw_sweep if len(run.sweep) == 1 else draw_grid
     with styled():

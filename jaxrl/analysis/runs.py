@@ -165,7 +165,7 @@ class Run:
             raise JaxrlError(f"{self.folder}: x is seconds, which {METRICS} does not have.")
         if axis == GRADIENT_STEPS and self.unit != "gradient steps":
             return self._gradient_steps(series.iteration)
-        return {"iteration": series.iteration, SECONDS: series.seconds}.get(axis, series.count)
+        return {"iteration": series.iteration, SECONDS: series.seconds}.get(axis, series.counts)
 
     def _gradient_steps(self, iteration: np.ndarray) -> np.ndarray:
         """Gradient steps so far, as the mean of the members; each row averages over iterations."""
@@ -198,7 +198,7 @@ class Run:
                         "setting": settings[setting],
                         "seed": seeds[seed],
                         "iteration": int(series.iteration[point]),
-                        counter: int(series.count[point]),
+                        counter: int(series.counts[point]),
                         SECONDS: float(series.seconds[point]),
                         "metric": metric,
                         "value": float(value),

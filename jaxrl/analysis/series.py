@@ -19,13 +19,13 @@ class Series(NamedTuple):
     """One recorded number of each of H settings and S seeds, at L points of a run.
 
     iteration: [L].
-    count:     [L], how far the run was, in its unit.
+    counts:    [L], how far the run was, in its unit.
     seconds:   [L], of training; NaN where that is not known.
     values:    [L, H, S]; NaN where there was nothing to average, and of members that diverged.
     """
 
     iteration: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
     seconds: np.ndarray
     values: np.ndarray
 
@@ -135,15 +135,22 @@ def _evaluated(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
                 return arrays[mode + what].mean(axis=-1, dtype=np.float64)
     name, _, place = name.partition("[")
     values = measures_of(arrays)[name]
-    index = tuple(map(int, place.rstrip("]").split(","))) if place else ()
-    return values[(..., *index)].astype(np.float64)
+    if place:
+        index = np.ravel_multi_index(
+            tuple(map(int, place.rstrip("]").split(","))), values.shape[3:]
+        )
+        values = values.reshape(*values.shape[:3], -1)[..., index]
+    return values.astype(np.float64)
 
 
 def seconds_of(row: Mapping[str, Any]) -> float:
     """The seconds of training that a row of metrics has, NaN without any."""
-    found = row.get("seconds")
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    return float(found) if is_number and abs(found) < 1e18 else float("nan")
+    match row.get("seconds"):
+        case bool():
+            return float("nan")
+        case int() | float() as found if abs(found) < 1e18:  # not 10^400, which no float is
+            return float(found)
+    return float("nan")
 
 
 def _of_members(

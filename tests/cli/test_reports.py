@@ -59,7 +59,7 @@ def test_export_replaces_a_file_only_if_asked(run, runs, tmp_path):
 
 
 PLOTS = {
-    "RUNS/one --metric loss": ("plot_learning_curve", "learning_curve", plots.Look("loss")),
+    "RUNS/one --metric loss": ("plot_learning_curve", "learning_curve-loss", plots.Look("loss")),
     "RUNS/one RUNS/two --x seconds --smooth 2": (
         "plot_comparison",
         "comparison",
@@ -71,7 +71,11 @@ PLOTS = {
         "learning_curve",
         plots.Look(size=(5.0, 4.0)),
     ),
-    "RUNS/sweep --kind improvement": ("plot_improvement", "improvement", plots.Look()),
+    "RUNS/sweep --kind improvement --metric evaluation/stochastic_length": (
+        "plot_improvement",
+        "improvement-evaluation-stochastic_length",
+        plots.Look("evaluation/stochastic_length"),
+    ),
     "RUNS/one RUNS/two --kind profile --labels a b": ("plot_profiles", "profile", plots.Look()),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -255,24 +256,30 @@ def plot(
     from jaxrl.analysis import plots, versus
 
     look = look or plots.USUAL
-    target = output or _place(folders[0]) / "plots"
-    check_writable(output or target / "learning_curve.png")
+    place = output.parent if output else _place(folders[0]) / "plots"
+    check_writable(output or place / "learning_curve.png")
     runs = read_runs(folders)
     kind = kind or ("final" if len(runs) == 1 and 0 < len(runs[0].sweep) <= 2 else "curve")
     _check_drawn(runs, kind, labels, look)
+    target = output or place / _picture(kind, len(runs), look)
     with drawing(target):
         if kind == "profile":
-            return versus.plot_profiles(runs, output or target / "profile.png", labels, look)
+            return versus.plot_profiles(runs, target, labels, look)
         if kind == "improvement":
-            return versus.plot_improvement(runs, output or target / "improvement.png", labels, look)
+            return versus.plot_improvement(runs, target, labels, look)
         if kind == "final":
-            return plots.plot_sweep(runs[0], output or target / "sweep.png", look)
+            return plots.plot_sweep(runs[0], target, look)
         if len(runs) > 1:
-            return plots.plot_comparison(runs, output or target / "comparison.png", labels, look)
-        label = labels[0] if labels else None
-        return plots.plot_learning_curve(
-            runs[0], output or target / "learning_curve.png", look, label
-        )
+            return plots.plot_comparison(runs, target, labels, look)
+        return plots.plot_learning_curve(runs[0], target, look, labels[0] if labels else None)
+
+
+def _picture(kind: str, num_runs: int, look: Look) -> str:
+    """What a picture is called that nobody names: that of a metric replaces no curve of returns."""
+    curve = "comparison" if num_runs > 1 else "learning_curve"
+    name = {"curve": curve, "final": "sweep"}.get(kind, kind)
+    words = re.findall(r"[A-Za-z0-9_]+", look.metric or "")
+    return f"{'-'.join([name, *words])}.png"
 
 
 def _check_drawn(runs: Sequence[Run], kind: str, labels: Sequence[str] | None, look: Look) -> None:
