@@ -31,8 +31,8 @@ USAGE = """usage: jaxrl COMMAND ...
   resume RUN                go on with a run that was stopped  jaxrl resume runs/mine
   eval RUN                  evaluate a saved policy            jaxrl eval runs/mine --episodes 1000
   plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
-  report RUN [RUN ...]      all about runs, as one web page    jaxrl report runs/mine --output \
-                                                                 mine.html
+  report RUN [RUN ...]      all about runs, as one web page    jaxrl report runs/mine \\
+                                                                 --output mine.html
   export RUN [RUN ...]      all that runs recorded, as CSV     jaxrl export runs/mine --csv mine.csv
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
   collect RUN               record episodes with their states  jaxrl collect runs/mine
