@@ -1,15 +1,18 @@
 """Errors in the user's words: what was given, what is allowed, and the nearest valid choice.
 
-Every check here runs on the host, before anything is traced or compiled.
+Every check here runs on the host, before anything is traced or compiled. NumPy alone: pictures and
+tables of runs need these words too, where there is no JAX.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import shlex
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -47,7 +50,7 @@ def check_range(
     They count as they are computed with: float32 makes 1e-320 zero, and 1e300 infinite, which
     `finite` refuses. Traced values pass: they were checked on the host before they were traced.
     """
-    if isinstance(value, jax.core.Tracer):
+    if _is_traced(value):
         return
     if value is None or isinstance(value, bool | str):
         raise JaxrlError(f"{name} is {value!r}, but must be a number.")
@@ -81,3 +84,29 @@ def check_choice(name: str, value: str, options: Iterable[str]) -> None:
     options = tuple(options)
     if value not in options:
         raise unknown(name, str(value), options)
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of its name, which holds no code, cannot."""
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # its parent is not there, or what is there has no spec
+        return False
+    return found is not None and found.origin is not None
+
+
+def install_command(requirement: str) -> str:
+    """The command that installs a requirement, as "jaxrl[brax]", where this Python will find it.
+
+    An environment that uv made may have no pip of its own; uv then installs into it.
+    """
+    python, what = shlex.quote(sys.executable or "python"), shlex.quote(requirement)
+    if installed("pip"):
+        return f"{python} -m pip install {what}"
+    return f"uv pip install --python {python} {what}"
+
+
+def _is_traced(value: Any) -> bool:
+    """Whether JAX, if it is in use, traces the value."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)

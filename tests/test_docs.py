@@ -21,7 +21,7 @@ import jaxrl
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.cli import check, dataset, spelling
+from jaxrl.cli import check, dataset, export, report, spelling
 from jaxrl.cli import train as command
 from jaxrl.config import possible
 from jaxrl.envs import registry
@@ -228,6 +228,10 @@ def parse_only(monkeypatch, tmp_path):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect", "environments"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
+    monkeypatch.setattr(command.report, "read_runs", lambda folders: [])
+    monkeypatch.setattr(report, "read_runs", lambda folders: [])
+    monkeypatch.setattr(report, "write_page", lambda shown, path: path.touch())
+    monkeypatch.setattr(export, "write_csv", lambda runs, path: path.touch() or 0)
     kinds = {name: kind for name, (kind, _) in dataset.COMMANDS.items()}
     nothing = {name: (kind, lambda given: None) for name, kind in kinds.items()}
     monkeypatch.setattr(dataset, "COMMANDS", nothing)

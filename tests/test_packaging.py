@@ -154,6 +154,7 @@ def test_types_and_tuned_settings_are_shipped():
     assert data == {
         "jaxrl": ["py.typed"],
         "jaxrl.algos": ["tuned/*.toml"],
+        "jaxrl.analysis.page": ["page.*"],
         "jaxrl.train.teachers": ["*/*/**"],
     }
 

@@ -56,8 +56,8 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], thin: bool) -> None:
     axes.set_ylim(axes.get_ylim())
 
 
-def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
-    """Final returns [H, S] against one hyperparameter: seeds, interval and interquartile mean."""
+def draw_sweep(axes: Axes, run: Run, final: np.ndarray, what: str) -> None:
+    """Final scores [H, S] against one hyperparameter: seeds, interval and interquartile mean."""
     (name,) = run.sweep
     values = [setting[name] for setting in run.settings]
     positions, scale = _positions(values)
@@ -77,11 +77,11 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray) -> None:
     axes.set_xticks(positions, [short_number(value) for value in values])
     axes.margins(x=0.08, y=0.08)
     axes.set_xlabel(name)
-    axes.set_ylabel("final return")
+    axes.set_ylabel(what)
 
 
-def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
-    """Final returns [H, S] over two hyperparameters: a heat map, with numbers in its cells."""
+def draw_grid(axes: Axes, run: Run, final: np.ndarray, what: str) -> None:
+    """Final scores [H, S] over two hyperparameters: a heat map, with numbers in its cells."""
     first, second = run.sweep
     across = list(dict.fromkeys(run.sweep[second]))
     up = list(dict.fromkeys(run.sweep[first]))
@@ -107,7 +107,7 @@ def draw_grid(axes: Axes, run: Run, final: np.ndarray) -> None:
     axes.set_xticks(range(len(across)), [short_number(value) for value in across])
     axes.set_yticks(range(len(up)), [short_number(value) for value in up])
     axes.set(xlabel=second, ylabel=first)
-    axes.figure.colorbar(image, ax=axes, label="final return", pad=0.02).outline.set_visible(False)
+    axes.figure.colorbar(image, ax=axes, label=what, pad=0.02).outline.set_visible(False)
 
 
 def draw_score(axes: Axes, row: Mapping[str, Any]) -> None:

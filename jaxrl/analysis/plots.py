@@ -8,15 +8,19 @@ not finite the curve has a gap. Files are .png, .pdf or .svg; the same data give
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jaxrl.analysis.panels import Curve, draw_curves, draw_grid, draw_score, draw_sweep
-from jaxrl.analysis.runs import Run
+from jaxrl.analysis.records import COUNTS
+from jaxrl.analysis.runs import Run, names_of
+from jaxrl.analysis.series import EVALUATION, bridged, smoothed
 from jaxrl.analysis.style import (
     INK,
     MUTED,
@@ -29,67 +33,109 @@ from jaxrl.analysis.style import (
     short_number,
     styled,
 )
+from jaxrl.errors import JaxrlError
+
+# What a horizontal axis says of what it counts.
+AXES = {
+    "iteration": "iterations",
+    "seconds": "seconds of training",
+    "gradient_steps": "gradient steps",
+}
 
 
-def plot_learning_curve(run: Run, path: str | Path) -> Path:
-    """Evaluation return against what the run counts, in the first mode: a curve per setting."""
-    counts, returns = _counts(run), run.returns()
+@dataclass(frozen=True)
+class Look:
+    """How figures of runs are drawn.
+
+    metric: what is drawn, by its name (`Run.names`); the return in each run's first mode if None.
+    x:      what the horizontal axis counts (`Run.axes`); what the run counts if None.
+    smooth: each point is a mean over so many.
+    size:   width and height in inches; what suits the figure if None.
+    """
+
+    metric: str | None = None
+    x: str | None = None
+    smooth: int | None = None
+    size: tuple[float, float] | None = None
+
+    def figure(self, width: float, height: float) -> Figure:
+        """An empty figure, of this size unless another is asked for."""
+        return new_figure(*(self.size or (width, height)))
+
+    def words(self, usual: str) -> str:
+        """What is drawn, in words; `usual` is what returns are called there."""
+        return usual if self.metric is None else self.metric
+
+
+USUAL = Look()
+
+
+def plot_learning_curve(
+    run: Run, path: str | Path, look: Look = USUAL, label: str | None = None
+) -> Path:
+    """A curve per setting, of evaluation returns unless the look says otherwise.
+
+    `label` names the one curve of a run that swept nothing; by default it is the mode's name.
+    """
     settings = run.settings
     if len(settings) == 1:
-        curves = [Curve(run.modes[0], counts, returns[:, 0], PALETTE[0], run.unit)]
+        name = label or (run.modes[0] if look.metric is None and run.modes else "")
+        curves = [curve_of(run, 0, name, PALETTE[0], look)]
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
-        curves = []
-        for h, setting in enumerate(settings):
-            label = ", ".join(f"{name} {short_number(value)}" for name, value in setting.items())
-            curves.append(Curve(label, counts, returns[:, h], colours[h], run.unit))
+        curves = [
+            curve_of(run, h, short_setting(setting), colours[h], look)
+            for h, setting in enumerate(settings)
+        ]
     with styled():
-        figure = new_figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
+        figure = look.figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
         axes = figure.add_subplot()
         draw_curves(axes, curves, thin=len(settings) == 1)
         label_ends(axes, [(curve.end, curve.label, curve.colour) for curve in curves])
-        headline(axes, f"{run.algorithm} on {run.environment}", _note([run], returns.shape[2]))
-        axes.set_ylabel("return of an evaluation episode")
+        title = f"{run.algorithm} on {run.environment}"
+        headline(axes, title, _note([run], curves, look))
+        axes.set_ylabel(look.words("return of an evaluation episode"))
         return save_figure(figure, path)
 
 
 def plot_comparison(
-    runs: Sequence[Run], path: str | Path, labels: Sequence[str] | None = None
+    runs: Sequence[Run],
+    path: str | Path,
+    labels: Sequence[str] | None = None,
+    look: Look = USUAL,
 ) -> Path:
-    """Evaluation returns of several runs, one pair of axes per environment.
+    """Curves of several runs, of evaluation returns by default, a pair of axes per environment.
 
-    Each run's first mode is drawn. `labels` names each run; runs with one label share its colour.
-    By default they are the algorithms' names, or the folders' names where an algorithm occurs twice
-    in an environment. Where the runs' first modes differ, each label says which it is: such curves
-    tell of more than the learners.
+    `labels` names each run; runs with one label share its colour. By default they are the
+    algorithms' names, or the folders' names where an algorithm occurs twice in an environment.
+    Where returns are drawn and the runs' first modes differ, each label says which it is: such
+    curves tell of more than the learners.
     """
-    labels = _labels(runs, labels)
-    units = sorted({run.unit for run in runs})
-    if len(units) > 1:
-        raise ValueError(f"the runs count different things: {' and '.join(units)}.")
-    names = list(dict.fromkeys(labels))
-    if len(names) > len(PALETTE):
-        raise ValueError(
-            f"{len(names)} labels are given, but only {len(PALETTE)} colours can be told apart."
-        )
-    colours = dict(zip(names, PALETTE, strict=False))
+    labels = labels_of(runs, labels, look.metric)
+    colours = colours_of(labels)
     panels: dict[str, list[Curve]] = {}
     for run, label in zip(runs, labels, strict=True):
-        curve = Curve(label, _counts(run), run.returns()[:, 0], colours[label], run.unit)
+        curve = curve_of(run, 0, label, colours[label], look)
         panels.setdefault(run.environment, []).append(curve)
-    seeds = [curve.scores.shape[1] for curves in panels.values() for curve in curves]
-    note = _note(runs, *seeds)
+    drawn = [curve for curves in panels.values() for curve in curves]
+    units = sorted({curve.unit for curve in drawn})
+    if len(units) > 1:
+        raise JaxrlError(
+            f"the runs count different things: {' and '.join(units)}. Let x be what all of them "
+            f"have: {', '.join(_common_axes(runs))}."
+        )
+    note, what = _note(runs, drawn, look), look.words("evaluation return")
     with styled():
         if len(panels) == 1:
             environment, curves = panels.popitem()
-            return save_figure(_one_panel(environment, curves, note), path)
-        return save_figure(_many_panels(panels, colours, note), path)
+            return save_figure(_one_panel(environment, curves, what, note, look), path)
+        return save_figure(_many_panels(panels, colours, what, note, look), path)
 
 
-def plot_sweep(run: Run, path: str | Path) -> Path:
+def plot_sweep(run: Run, path: str | Path, look: Look = USUAL) -> Path:
     """The last evaluation's return, in the first mode, against one or two swept hyperparameters.
 
-    Dots for one, a heat map for two.
+    Dots for one, a heat map for two. With a metric in the look it is the last value of that.
     """
     if not run.sweep:
         raise ValueError(
@@ -100,13 +146,14 @@ def plot_sweep(run: Run, path: str | Path) -> Path:
         raise ValueError(
             f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}."
         )
-    counts, final = _counts(run), run.returns()[-1]
-    note = f"after {count_label(int(counts[-1]))} {run.unit}; {_note([run], final.shape[1])}"
+    series = run.series(look.metric or run.score)
+    final, last = series.values[-1], int(series.counts[-1])
+    note = f"after {count_label(last)} {run.unit}; {_says([run], look, final.shape[1])}"
     draw = draw_sweep if len(run.sweep) == 1 else draw_grid
     with styled():
-        figure = new_figure(6.4, 3.8)
+        figure = look.figure(6.4, 3.8)
         axes = figure.add_subplot()
-        draw(axes, run, final)
+        draw(axes, run, final, f"final {look.words('return')}")
         headline(axes, f"{run.algorithm} on {run.environment}", note)
         return save_figure(figure, path)
 
@@ -137,14 +184,36 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         return save_figure(figure, path)
 
 
-def _counts(run: Run) -> np.ndarray:
-    """How far a run that was evaluated at least once was each time, [K]."""
-    if not run.returns().size:
-        raise ValueError(f"{run.folder}: the run was not evaluated yet.")
-    return run.counts
+def curve_of(run: Run, setting: int, label: str, colour: Any, look: Look = USUAL) -> Curve:
+    """One setting of a run as a curve over what the look counts."""
+    series = run.series(look.metric or run.score)
+    scores = series.values[:, setting]
+    if not (look.metric or run.score).startswith(EVALUATION):
+        scores = bridged(scores)
+    if look.smooth is not None:
+        if look.smooth > len(scores):
+            raise JaxrlError(
+                f"smooth is {look.smooth}, but {run.folder} has only {len(scores)} points of "
+                f"{look.metric or run.score}."
+            )
+        scores = smoothed(scores, look.smooth)
+    if not np.isfinite(scores).any():
+        name = look.metric or run.score
+        raise JaxrlError(f"{run.folder}: no value of {name} is a finite number.")
+    counter = COUNTS[run.unit]
+    counts = run.along(series, look.x or counter)
+    unit = run.unit if look.x in (None, counter) else AXES[look.x]
+    return Curve(label, counts, scores, colour, unit)
 
 
-def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:
+def short_setting(setting: Mapping[str, Any]) -> str:
+    """A setting of a sweep in few letters: "learning_rate 3e-4"."""
+    return ", ".join(f"{name} {short_number(value)}" for name, value in setting.items())
+
+
+def labels_of(
+    runs: Sequence[Run], labels: Sequence[str] | None, metric: str | None = None
+) -> list[str]:
     """The runs' labels, given or chosen, after checks that the runs can be compared."""
     if not runs:
         raise ValueError("there are no runs to compare.")
@@ -158,48 +227,77 @@ def _labels(runs: Sequence[Run], labels: Sequence[str] | None) -> list[str]:
             raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs.")
     else:
         distinct = len({(run.algorithm, run.environment) for run in runs}) == len(runs)
-        labels = [run.algorithm if distinct else run.name for run in runs]
-    if len({run.modes[:1] for run in runs}) == 1:
+        labels = [run.algorithm for run in runs] if distinct else names_of(runs)
+    if metric is not None or len({run.modes[:1] for run in runs}) == 1:
         return list(labels)
     return [f"{label}, {' '.join(run.modes[:1])}" for label, run in zip(labels, runs, strict=True)]
 
 
-def _note(runs: Sequence[Run], *seeds: int) -> str:
-    """What the lines and bands of runs with so many seeds mean; and which of several modes."""
+def colours_of(labels: Sequence[str]) -> dict[str, str]:
+    """A colour for each name among the labels."""
+    names = list(dict.fromkeys(labels))
+    if len(names) > len(PALETTE):
+        raise ValueError(
+            f"{len(names)} labels are given, but only {len(PALETTE)} colours can be told apart."
+        )
+    return dict(zip(names, PALETTE, strict=False))
+
+
+def _common_axes(runs: Sequence[Run]) -> list[str]:
+    """What all of the runs count."""
+    return [name for name in runs[0].axes if all(name in run.axes for run in runs)]
+
+
+def _note(runs: Sequence[Run], curves: Sequence[Curve], look: Look) -> str:
+    """What the lines and bands of curves mean."""
+    text = _says(runs, look, *(curve.scores.shape[1] for curve in curves))
+    return text if look.smooth is None else f"{text}; means over {look.smooth} points"
+
+
+def _says(runs: Sequence[Run], look: Look, *seeds: int) -> str:
+    """What is said of so many seeds; and of returns, in which of several modes."""
     low, high = min(seeds), max(seeds)
     count = str(low) if low == high else f"{low} to {high}"
     text = f"interquartile mean of {count} seeds, 95% bootstrap interval"
     if high == 1:
         text = "one seed, hence no interval"
+    if look.metric is not None:
+        return text
     firsts = {run.modes[0] for run in runs}
     says_which = len(firsts) == 1 and any(len(run.modes) > 1 for run in runs)
     return f"{firsts.pop()} mode; {text}" if says_which else text
 
 
-def _one_panel(environment: str, curves: Sequence[Curve], note: str) -> Any:
+def _one_panel(
+    environment: str, curves: Sequence[Curve], what: str, note: str, look: Look
+) -> Figure:
     """Runs in one environment, named where their curves end."""
-    figure = new_figure(7.2, 3.8)
+    figure = look.figure(7.2, 3.8)
     axes = figure.add_subplot()
     draw_curves(axes, curves, thin=len(curves) == 1)
     label_ends(axes, [(curve.end, curve.label, curve.colour) for curve in curves])
     headline(axes, environment, note)
-    axes.set_ylabel("evaluation return")
+    axes.set_ylabel(what)
     return figure
 
 
 def _many_panels(
-    panels: Mapping[str, Sequence[Curve]], colours: Mapping[str, str], note: str
-) -> Any:
+    panels: Mapping[str, Sequence[Curve]],
+    colours: Mapping[str, str],
+    what: str,
+    note: str,
+    look: Look,
+) -> Figure:
     """Small multiples, one per environment, under one legend."""
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
-    figure = new_figure(3.1 * columns, 2.4 * rows + 0.6)
+    figure = look.figure(3.1 * columns, 2.4 * rows + 0.6)
     for place, (environment, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
         draw_curves(axes, curves, thin=False)
         headline(axes, environment)
         if place % columns == 0:
-            axes.set_ylabel("evaluation return")
+            axes.set_ylabel(what)
         if place + columns < len(panels):
             axes.set_xlabel("")
     handles = [Line2D([], [], color=colour, lw=2.2, label=name) for name, colour in colours.items()]

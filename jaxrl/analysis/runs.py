@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +20,28 @@ from jaxrl.analysis.records import (
     counter_of,
     measures_of,
     modes_of,
-    ranking_returns,
     read_description,
     read_evaluations,
     read_rows,
 )
+from jaxrl.analysis.series import (
+    EVALUATION,
+    Series,
+    evaluation_names,
+    evaluation_series,
+    members_of,
+    metric_names,
+    metric_series,
+)
+from jaxrl.errors import JaxrlError, install_command, unknown
+
+if TYPE_CHECKING:
+    import pandas
+
+SECONDS = "seconds"
+GRADIENT_STEPS = "gradient_steps"
+# How far a run was, of which a long table has the counts of its runs.
+PROGRESS = ("iteration", *COUNTS.values(), SECONDS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,8 @@ class Run:
         Lists of H values each are read side by side, others as a grid: the last varies fastest.
         """
         values = list(self.sweep.values())
-        count = ranking_returns(self.evaluations).shape[1] if self.evaluations else None
+        found = members_of(self.metrics, self.evaluations)
+        count = found and found[0]
         grid = math.prod(len(entry) for entry in values)
         if values and count != grid and all(len(entry) == count for entry in values):
             rows = list(zip(*values, strict=True))
@@ -85,8 +104,8 @@ class Run:
             rows = list(itertools.product(*values))
         else:
             raise ValueError(
-                f"{self.folder}: {EVALUATIONS} holds {count} settings, but the sweep of {CONFIG} "
-                f"has {grid}."
+                f"{self.folder}: {EVALUATIONS if self.evaluations else METRICS} holds {count} "
+                f"settings, but the sweep of {CONFIG} has {grid}."
             )
         return [dict(zip(self.sweep, row, strict=True)) for row in rows]
 
@@ -94,6 +113,107 @@ class Run:
     def modes(self) -> tuple[str, ...]:
         """The modes of acting that were evaluated, if any, first the one that ranks policies."""
         return modes_of(self.evaluations)
+
+    @property
+    def members(self) -> tuple[int, int]:
+        """(H, S): how many settings and seeds there are."""
+        found = members_of(self.metrics, self.evaluations)
+        return found or (math.prod(map(len, self.sweep.values())), 1)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The S seeds, in order."""
+        first = (self.config.get("run") or {}).get("seed")
+        first = first if isinstance(first, int) else 0
+        return list(range(first, first + self.members[1]))
+
+    @property
+    def score(self) -> str:
+        """The name of what ranks policies: the return in the first mode that was evaluated."""
+        self.returns()  # refuses a run that was not evaluated
+        return f"{EVALUATION}{self.modes[0]}_return"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all that was recorded: metrics of training, then evaluations."""
+        return metric_names(self.metrics) + evaluation_names(self.evaluations)
+
+    @property
+    def axes(self) -> list[str]:
+        """What the horizontal axis of its curves may count."""
+        counter = COUNTS[self.unit]
+        counts_gradient_steps = self.unit == "gradient steps" or any(
+            GRADIENT_STEPS in row for row in self.metrics
+        )
+        return ["iteration", counter, SECONDS, *([GRADIENT_STEPS] * counts_gradient_steps)]
+
+    def series(self, name: str) -> Series:
+        """Whatever was recorded, by its name: "loss", or "evaluation/deterministic_return"."""
+        if name not in self.names:
+            if not self.names:
+                raise JaxrlError(f"{self.folder} recorded nothing yet, so there is no {name!r}.")
+            raise unknown(f"metric of {self.folder}", name, self.names)
+        if name in metric_names(self.metrics):
+            return metric_series(self.metrics, name, self.members, self.folder / METRICS)
+        return evaluation_series(self.metrics, self.evaluations, name)
+
+    def along(self, series: Series, axis: str) -> np.ndarray:
+        """Where the points [L] of a series lie on one of `axes`."""
+        if axis not in self.axes:
+            raise unknown(f"x of {self.folder}", axis, self.axes)
+        if axis == SECONDS and np.isnan(series.seconds).any():
+            raise JaxrlError(f"{self.folder}: x is seconds, which {METRICS} does not have.")
+        if axis == GRADIENT_STEPS and self.unit != "gradient steps":
+            return self._gradient_steps(series.iteration)
+        return {"iteration": series.iteration, SECONDS: series.seconds}.get(axis, series.counts)
+
+    def _gradient_steps(self, iteration: np.ndarray) -> np.ndarray:
+        """Gradient steps so far, as the mean of the members; each row averages over iterations."""
+        taken = self.series(GRADIENT_STEPS)
+        per_iteration = np.nan_to_num(taken.values).mean(axis=(1, 2))
+        steps = np.cumsum(per_iteration * np.diff(taken.iteration, prepend=0))
+        return np.interp(iteration, [0, *taken.iteration], [0.0, *steps])
+
+    def rows(self, name: str | None = None) -> Iterator[dict[str, Any]]:
+        """All that was recorded in long format: a row per number, metric, member and point.
+
+        Args:
+            name: what the column `run` says; the folder's name unless given.
+
+        Yields:
+            run, algorithm, environment, setting ("learning_rate=0.001", empty without a sweep),
+            seed, iteration, the run's count by its own name (transitions, updates or episodes),
+            seconds of training, metric, value. Evaluations are means over their episodes.
+        """
+        counter, seeds = COUNTS[self.unit], self.seeds
+        settings = [setting_name(setting) for setting in self.settings]
+        for metric in self.names:
+            series = self.series(metric)
+            for point, values in enumerate(series.values):
+                for (setting, seed), value in np.ndenumerate(values):
+                    yield {
+                        "run": self.name if name is None else name,
+                        "algorithm": self.algorithm,
+                        "environment": self.environment,
+                        "setting": settings[setting],
+                        "seed": seeds[seed],
+                        "iteration": int(series.iteration[point]),
+                        counter: int(series.counts[point]),
+                        SECONDS: float(series.seconds[point]),
+                        "metric": metric,
+                        "value": float(value),
+                    }
+
+    def frame(self) -> pandas.DataFrame:
+        """`rows` as a pandas DataFrame; undefined values are NaN."""
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise JaxrlError(
+                f"Run.frame() needs the package pandas. Install it with: "
+                f"{install_command('pandas')}"
+            ) from error
+        return pandas.DataFrame(self.rows(), columns=columns([self]))
 
     def returns(self, mode: str | None = None) -> np.ndarray:
         """Evaluation returns of one mode, the first by default, as means of episodes [K, H, S]."""
@@ -129,6 +249,24 @@ class Run:
             )
         counts = np.array([row[counter] for row in rows], np.int64)
         return counts, np.array([row[name] for row in rows], np.float64)
+
+
+def columns(runs: Sequence[Run]) -> list[str]:
+    """The columns of the long format of `runs`, whose counts may differ."""
+    counts = {COUNTS[run.unit] for run in runs}
+    progress = [name for name in PROGRESS if name in counts or name not in COUNTS.values()]
+    return ["run", "algorithm", "environment", "setting", "seed", *progress, "metric", "value"]
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """What tells runs apart: the names of their folders or, where two are the same, their paths."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def setting_name(setting: Mapping[str, Any]) -> str:
+    """A setting of a sweep as `--member` takes it: "learning_rate=0.003,gamma=0.9"."""
+    return ",".join(f"{name}={value}" for name, value in setting.items())
 
 
 def load_run(folder: str | Path) -> Run:

@@ -140,7 +140,7 @@ def short_number(value: Any) -> str:
 
 def count_axis(axes: Axes, last: float, unit: str) -> None:
     """The horizontal axis counts transitions, say: from 0 to the last one, in human numbers."""
-    axes.set_xlim(0, max(last, 1))
+    axes.set_xlim(0, last or 1)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: count_label(number)))
     axes.set_xlabel(unit)

@@ -31,6 +31,9 @@ USAGE = """usage: jaxrl COMMAND ...
   resume RUN                go on with a run that was stopped  jaxrl resume runs/mine
   eval RUN                  evaluate a saved policy            jaxrl eval runs/mine --episodes 1000
   plot RUN [RUN ...]        draw learning curves of runs       jaxrl plot runs/mine runs/yours
+  report RUN [RUN ...]      all about runs, as one web page    jaxrl report runs/mine \\
+                                                                 --output mine.html
+  export RUN [RUN ...]      all that runs recorded, as CSV     jaxrl export runs/mine --csv mine.csv
   render RUN                draw an episode as a GIF           jaxrl render runs/mine
   collect RUN               record episodes with their states  jaxrl collect runs/mine
   snapshot RUN              keep states to begin episodes at   jaxrl snapshot runs/mine
@@ -46,7 +49,10 @@ jaxrl train ppo --env ID --help shows the settings tuned for ID.
 """
 
 # Those that do more than print: they go on where nobody reads.
-WORKING = ("train", "sweep", "resume", "plot", "render", "collect", "snapshot", "dataset", "new")
+WORKING = (
+    *("train", "sweep", "resume", "plot", "report", "export", "render"),
+    *("collect", "snapshot", "dataset", "new"),
+)
 
 # The module and the function behind each command.
 COMMANDS = {
@@ -55,6 +61,8 @@ COMMANDS = {
     "resume": ("resume", "resume"),
     "eval": ("evaluate", "evaluate"),
     "plot": ("draw", "plot"),
+    "report": ("report", "report"),
+    "export": ("export", "export"),
     "render": ("draw", "render"),
     "collect": ("collect", "collect"),
     "snapshot": ("snapshot", "snapshot"),

@@ -214,7 +214,7 @@ def plot(given: Plot) -> None:
             )
         except JaxrlError:
             raise
-        except ValueError as error:  # analysis knows nothing of the errors of requests
+        except ValueError as error:  # of what cannot be drawn
             raise JaxrlError(str(error)) from error
     options.console_of(quiet=False).note(f"wrote {target}")
 

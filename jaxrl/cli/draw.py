@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
+from jaxrl.analysis.plots import Look
 from jaxrl.cli import options
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, check_range
 from jaxrl.train.output import report
 from jaxrl.train.output.report import Film
+
+INCHES = (1.0, 50.0)  # the least and the most of a side of a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,22 @@ class Plot:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """One run folder or several."""
+    kind: Literal["curve", "final", "profile", "improvement"] | None = None
+    """curve: values over the run. final: a sweep's last ones against what was swept. profile: the
+    share of seeds above each score. improvement: how probably one learner beats another. Unless
+    given, final for a sweep of one or two numbers, and curve for all others."""
+    metric: str | None = None
+    """What is drawn: whatever was recorded, as loss or evaluation/stochastic_return; the evaluation
+    return in the first mode unless given."""
+    x: str | None = None
+    """What the horizontal axis of curves counts: iteration, transitions (or updates, episodes),
+    seconds, gradient_steps, as far as the run has them; what the run counts unless given."""
+    labels: tuple[str, ...] = ()
+    """A name for each run; runs with one name are one learner, and share a colour."""
+    smooth: int | None = None
+    """Draw moving means over so many points of a curve."""
+    size: options.Pair | None = None
+    """Width and height in inches."""
     output: Path | None = None
     """The picture to write (.png, .pdf or .svg); in the first run's plots/ unless given."""
 
@@ -50,7 +70,14 @@ def plot(words: list[str]) -> int:
     given = options.parse(Plot, "jaxrl plot", words)
     if not given.runs:
         raise JaxrlError("jaxrl plot needs at least one run folder: jaxrl plot runs/mine")
-    options.console_of(quiet=False).note(f"wrote {report.plot(list(given.runs), given.output)}")
+    if given.smooth is not None and given.smooth < 2:
+        raise JaxrlError(f"smooth is {given.smooth}, but must be at least 2 points.")
+    if given.size is not None:
+        for name, inches in zip(("width", "height"), given.size, strict=True):
+            check_range(f"size ({name})", inches, *INCHES)
+    look = Look(given.metric, given.x, given.smooth, given.size)
+    drawn = report.plot(given.runs, given.output, given.kind, given.labels or None, look)
+    options.console_of(quiet=False).note(f"wrote {drawn}")
     return 0
 
 

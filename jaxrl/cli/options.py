@@ -36,6 +36,7 @@ Assignments = Annotated[
 Modes = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME[=NUMBER]")
 ]
+Pair = tuple[float, float]
 Sinks = tuple[Literal["tensorboard", "wandb"], ...]
 SINKS = (
     "Send metrics to these as well as to metrics.jsonl; to install what they need: "
@@ -119,6 +120,27 @@ def _lists(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
             isinstance(value, tuple) and all(isinstance(entry, int) for entry in value)
         ),
         str_from_instance=lambda value: [str(int(entry)) for entry in value],
+    )
+
+
+@rules.primitive_rule
+def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Two numbers, with a space or a comma between them: 7 4, or 7,4."""
+    if info.type_origin is not tuple or get_args(info.type) != (float, float):
+        return None
+
+    def read(words: list[str]) -> Pair:
+        parts = [part for word in words for part in word.strip("[](),").split(",")]
+        if len(parts) != 2:
+            raise ValueError(f"{' '.join(words)!r} is not two numbers")
+        return float(parts[0]), float(parts[1])
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NUMBER NUMBER",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple) and len(value) == 2,
+        str_from_instance=lambda value: [str(part) for part in value],
     )
 
 

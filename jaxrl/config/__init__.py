@@ -11,13 +11,7 @@ from jaxrl.config.checks import check, check_type, check_types
 from jaxrl.config.declared import check_chosen, check_settings, configuration
 from jaxrl.config.family import Family, check_defaults
 from jaxrl.config.fields import budget, nested, number, option, part, size
-from jaxrl.config.imports import (
-    import_factory,
-    install_command,
-    installed,
-    type_hints,
-    what_is,
-)
+from jaxrl.config.imports import import_factory, type_hints, what_is
 from jaxrl.config.needs import ON, check_needs, settled
 from jaxrl.config.paths import (
     Possible,
@@ -33,6 +27,7 @@ from jaxrl.config.paths import (
     sizes,
     sweepable,
 )
+from jaxrl.errors import install_command, installed
 
 __all__ = [
     "ON",

@@ -1,16 +1,14 @@
-"""Code by name: the user's own, `package.module:Name`, and packages that may not be installed.
+"""Code by name: the user's own, `package.module:Name`.
 
-The user's own may be an environment, an algorithm or a part of a configuration.
+It may be an environment, an algorithm or a part of a configuration.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import inspect
 import os
-import shlex
 import sys
 import types
 import typing
@@ -76,26 +74,6 @@ def _passes(check: Callable[[Any, str], None], found: Any) -> bool:
     except JaxrlError:
         return False
     return True
-
-
-def installed(package: str) -> bool:
-    """Whether a package can be imported; a mere folder of its name, which holds no code, cannot."""
-    try:
-        found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # its parent is not there, or what is there has no spec
-        return False
-    return found is not None and found.origin is not None
-
-
-def install_command(requirement: str) -> str:
-    """The command that installs a requirement, as "jaxrl[brax]", where this Python will find it.
-
-    An environment that uv made may have no pip of its own; uv then installs into it.
-    """
-    python, what = shlex.quote(sys.executable or "python"), shlex.quote(requirement)
-    if installed("pip"):
-        return f"{python} -m pip install {what}"
-    return f"uv pip install --python {python} {what}"
 
 
 def type_hints(function: Any) -> dict[str, Any]:

@@ -79,10 +79,18 @@ def _example(experiment: Experiment) -> str:
     return name_of(experiment, 0, 0)
 
 
-def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
-    """The command line that trains one setting of a sweep alone; what is usual is left out."""
+def command_of(experiment: Experiment, setting: dict[str, float] | None = None) -> str:
+    """The command line that repeats a run, or trains one `setting` of a sweep alone.
+
+    What is usual is left out.
+    """
+    swept = experiment.sweep if setting is None else {}
+    setting = setting or {}
     experiment = experiment.changed(setting)
-    words = ["jaxrl", "train", experiment.algorithm, "--env", experiment.environment]
+    command = "sweep" if swept else "train"
+    words = ["jaxrl", command, experiment.algorithm, "--env", experiment.environment]
+    if swept:
+        words += ["--over", *(f"{k}={','.join(map(str, swept[k]))}" for k in swept)]
     if experiment.environment_options:
         options = experiment.environment_options.items()
         words += ["--env-options", *(f"{name}={value}" for name, value in options)]
@@ -96,7 +104,7 @@ def command_of(experiment: Experiment, setting: dict[str, float]) -> str:
         words += _option(name, part, before.get(name))
     defaults = {each.name: each.value for each in settings(override(usual, parts))}
     for each in settings(experiment.config):
-        if each.name not in parts:
+        if each.name not in parts and each.name not in swept:
             default = None if each.name in setting else defaults[each.name]
             words += _option(each.name, each.value, default)
     for name, value in vars(experiment.run).items():

@@ -1,18 +1,28 @@
 """Figures: written, not blank, the same bytes twice, no global state, and refusals in words."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrl.analysis import plots
+from jaxrl.analysis import plots, versus
 from jaxrl.analysis.panels import _positions, intervals
-from jaxrl.analysis.plots import plot_comparison, plot_learning_curve, plot_scores, plot_sweep
+from jaxrl.analysis.plots import (
+    Look,
+    curve_of,
+    plot_comparison,
+    plot_learning_curve,
+    plot_scores,
+    plot_sweep,
+)
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.style import count_label, save_figure, short_number, spread, write_bytes
+from jaxrl.analysis.versus import plot_improvement, plot_profiles
 from tests.analysis.test_runs import PER_EPISODE, write_run
 
 ROWS = [
@@ -63,6 +73,14 @@ def figures(tmp_path):
         "names": lambda path: plot_sweep(names, path),
         "grid": lambda path: plot_sweep(grid, path),
         "scores": lambda path: plot_scores(ROWS, path),
+        "metric": lambda path: plot_learning_curve(one, path, Look("loss", "seconds"), "mine"),
+        "final": lambda path: plot_sweep(rates, path, Look("evaluation/stochastic_length")),
+        "profile": lambda path: plot_profiles([one, sac], path),
+        "improvement": lambda path: plot_improvement(
+            [one, sac, other, other], path, ["a", "b", "a", "b"]
+        ),
+        "settings profile": lambda path: plot_profiles([rates], path),
+        "settings improvement": lambda path: plot_improvement([rates], path),
     }
 
 
@@ -190,3 +208,106 @@ def test_refusals(tmp_path):
         with pytest.raises(ValueError, match=words):
             call()
     assert not path.exists()
+
+
+def test_a_size_is_kept(tmp_path):
+    run = load_run(write_run(tmp_path / "run"))
+    for draw in (
+        plot_learning_curve,
+        lambda run, path, look: plot_profiles([run], path, None, look),
+    ):
+        draw(run, tmp_path / "x.png", look=Look(size=(5.0, 3.0)))
+        with Image.open(tmp_path / "x.png") as image:
+            assert image.size == (800, 480)
+
+
+def test_a_curve_is_what_the_look_asks_for(tmp_path):
+    run = load_run(write_run(tmp_path / "run"))
+    usual = curve_of(run, 0, "a", "red")
+    np.testing.assert_array_equal(usual.scores, run.returns()[:, 0])
+    assert usual.counts.tolist() == [0, 100_000, 200_000] and usual.unit == "transitions"
+    other = curve_of(run, 0, "a", "red", Look("evaluation/stochastic_length", "seconds", 2))
+    lengths = run.evaluations["stochastic_lengths"].mean(-1)[:, 0]
+    np.testing.assert_allclose(other.scores[0], (lengths[0] + lengths[1]) / 2)
+    assert other.counts.tolist() == [0, 0.5, 1.0] and other.unit == "seconds of training"
+
+
+def test_gaps_of_metrics_are_bridged_and_those_of_evaluations_are_not(tmp_path):
+    folder = write_run(tmp_path / "run")
+    rows = [
+        {"iteration": i, "transitions": i, "return": [[value, 1.0, 1.0, 1.0]]}
+        for i, value in enumerate([1.0, None, 3.0])
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arrays = dict(np.load(folder / "evaluations.npz"))
+    arrays["deterministic_returns"][1, 0, 0] = np.nan
+    np.savez(folder / "evaluations.npz", **arrays)
+    run = load_run(folder)
+    assert curve_of(run, 0, "a", "red", Look("return")).scores[:, 0].tolist() == [1, 2, 3]
+    assert np.isnan(curve_of(run, 0, "a", "red").scores[1, 0])
+
+
+def test_what_learners_scored(tmp_path):
+    """Runs with one label are one learner, its environments its tasks, in a fixed order."""
+    runs = [
+        load_run(write_run(tmp_path / "a", environment="B")),
+        load_run(write_run(tmp_path / "b", environment="A", scale=10)),
+        load_run(write_run(tmp_path / "c", environment="B", scale=2)),
+        load_run(write_run(tmp_path / "d", environment="A", scale=3)),
+    ]
+    learners = versus._learners(runs, ["x", "x", "y", "y"], Look())
+    last = [run.returns()[-1, 0] for run in runs]
+    np.testing.assert_array_equal(learners["x"], np.stack([last[1], last[0]], axis=1))
+    np.testing.assert_array_equal(learners["y"], np.stack([last[3], last[2]], axis=1))
+    pooled = versus._learners(runs[::2], ["x", "x"], Look())
+    np.testing.assert_array_equal(pooled["x"][:, 0], np.concatenate([last[0], last[2]]))
+
+
+def test_a_profile_of_several_environments_is_normalised(tmp_path, monkeypatch):
+    runs = []
+    for name, expert in (("A", 10.0), ("B", 20.0)):
+        run = load_run(write_run(tmp_path / name, environment=name))
+        runs.append(replace(run, config=run.config | {"reference_scores": [0.0, expert]}))
+    seen = []
+    real = versus.performance_profile
+    monkeypatch.setattr(
+        versus,
+        "performance_profile",
+        lambda scores, thresholds: seen.append(scores) or real(scores, thresholds),
+    )
+    plot_profiles(runs, tmp_path / "x.png", ["a", "a"])
+    expected = [
+        100 * run.returns()[-1, 0] / expert for run, expert in zip(runs, (10, 20), strict=True)
+    ]
+    np.testing.assert_allclose(seen[0], np.stack(expected, axis=1))
+
+
+def test_refusals_of_looks_and_learners(tmp_path):
+    one = load_run(write_run(tmp_path / "one"))
+    other = load_run(write_run(tmp_path / "other", environment="Hopper"))
+    few = load_run(write_run(tmp_path / "few", environment="Hopper", shape=(3, 1, 2, 5)))
+    failed = write_run(tmp_path / "failed")
+    arrays = dict(np.load(failed / "evaluations.npz"))
+    arrays["deterministic_returns"][-1, 0, 0] = np.nan
+    np.savez(failed / "evaluations.npz", **arrays)
+    failed = load_run(failed)
+    offline = replace(one, config=one.config | {"unit": "gradient steps"})
+    path = tmp_path / "x.png"
+    for call, words in [
+        (lambda: plot_learning_curve(one, path, Look("los")), "'los'. Did you mean loss"),
+        (lambda: plot_learning_curve(one, path, Look(x="second")), "Did you mean seconds"),
+        (lambda: plot_learning_curve(one, path, Look(smooth=4)), "smooth is 4, .* only 3 points"),
+        (
+            lambda: plot_comparison([one, offline], path, ["a", "b"]),
+            "gradient steps and transitions. Let x be what all of them have: iteration, seconds",
+        ),
+        (lambda: plot_improvement([one], path), "only 'ppo'"),
+        (lambda: plot_improvement([one, failed], path), "1 of 4 last values of .* not finite"),
+        (lambda: plot_improvement([one, other], path, ["a", "b"]), "a has no run in Hopper"),
+        (lambda: plot_improvement([one, few], path, ["a", "a"]), "a has 2 and 4 seeds"),
+        (lambda: plot_profiles([one, other], path), "normalised returns"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert not path.exists()
+    plot_comparison([one, offline], path, ["a", "b"], Look(x="seconds"))

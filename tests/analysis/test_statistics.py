@@ -5,9 +5,12 @@ import pytest
 
 from jaxrl.analysis.statistics import (
     bootstrap_interval,
+    improvement_interval,
     interquartile_mean,
     mean_interval,
     normalised,
+    performance_profile,
+    probability_of_improvement,
     summarize,
 )
 
@@ -108,3 +111,57 @@ def test_one_run_has_no_interval():
 def test_errors_say_what_is_wrong(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_profile_by_hand():
+    scores = [[1.0, 10.0], [2.0, 20.0], [3.0, 2.0]]
+    share, low, high = performance_profile(scores, [0.0, 2.0, 3.0, 15.0, 20.0])
+    np.testing.assert_allclose(share, [1, 3 / 6, 2 / 6, 1 / 6, 0])
+    assert (low <= share).all() and (share <= high).all() and (low < high)[1:4].all()
+    assert (low[0], high[0], low[-1], high[-1]) == (1, 1, 0, 0)
+    share, low, high = performance_profile([5.0], [4.0, 6.0])
+    assert share.tolist() == [1, 0] and np.isnan([low, high]).all()
+
+
+def test_improvement_by_hand():
+    # 1 beats neither; 3 beats 2 and ties with 3; 4 beats both: (0 + 1.5 + 2) / 6.
+    assert probability_of_improvement([1, 3, 4], [2, 3]) == pytest.approx(3.5 / 6)
+    assert probability_of_improvement([2, 3], [1, 3, 4]) == pytest.approx(2.5 / 6)
+    # Of two tasks, won and lost, whatever their scales.
+    assert probability_of_improvement([[1, 0], [2, 0]], [[0, 1e6], [0, 2e6]]) == 0.5
+    with pytest.raises(ValueError, match="of 2 tasks, the second of 1"):
+        probability_of_improvement([[1, 2]], [1, 2])
+
+
+def test_profiles_and_improvement_agree_with_rliable():
+    metrics = pytest.importorskip("rliable.metrics")
+    library = pytest.importorskip("rliable.library")
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0.3, 1, (5, 4)).round(1), generator.normal(0, 1, (7, 4))
+    second = second.round(1)
+    assert probability_of_improvement(first, second) == pytest.approx(
+        metrics.probability_of_improvement(first, second)
+    )
+    thresholds = np.linspace(-2, 2, 9)
+    expected, _ = library.create_performance_profile({"a": first}, thresholds, reps=5)
+    np.testing.assert_allclose(performance_profile(first, thresholds)[0], expected["a"])
+
+
+def test_the_interval_of_an_improvement_draws_both_sides_again():
+    """A slow loop over repetitions and tasks, on draws of its own."""
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0.5, 1, (6, 2)), generator.normal(0, 1, (4, 2))
+    values = []
+    for _ in range(3000):
+        wins = []
+        for task in range(2):
+            a = first[generator.integers(0, 6, 6), task]
+            b = second[generator.integers(0, 4, 4), task]
+            wins.append(np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b]))
+        values.append(np.mean(wins))
+    expected = np.percentile(values, [2.5, 97.5])
+    given = improvement_interval(first, second, repetitions=3000)
+    np.testing.assert_allclose(given, expected, atol=0.03)
+    assert given == improvement_interval(first, second, repetitions=3000)
+    assert np.isnan(improvement_interval([1.0], [1.0, 2.0])).all()
+    assert improvement_interval([3.0, 4.0], [1.0, 2.0]) == (1.0, 1.0)

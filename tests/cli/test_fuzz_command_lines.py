@@ -139,7 +139,7 @@ OPTIONS = {
         "processes": "int",
     },
     "eval": SAVED | {"episodes": "int"},
-    "plot": {"output": "path"},
+    "plot": {"output": "path", "smooth": "int"},
     "render": SAVED | {"output": "path"},
     "envs": {"suite": "choice"},
 }
@@ -214,6 +214,7 @@ def unknown_options(chance: random.Random, command: str) -> Case:
 
 # What the commands take besides: no mistake there, if a misspelt name hits one.
 VALID = {name: {"help", "h", "output", "quiet", "text", "trust", "imports"} for name in OPTIONS}
+VALID["plot"] |= {"kind", "metric", "x", "labels", "size"}
 
 
 def missing_values(chance: random.Random, command: str) -> Case:
@@ -281,7 +282,14 @@ WITHOUT_EFFECT = {
         ["--set", "gamma=0.5", "learning_rate=1e-3", "--force"],
         ["--mesh", "env=1,env=1"],
     ],
-    "plot": [["--output", "x.gif"], ["--output=x"]],
+    "plot": [
+        ["--output", "x.gif"],
+        ["--output=x"],
+        ["--smooth=1"],
+        ["--labels", "a", "b"],
+        ["--kind=profile", "--smooth", "2"],
+        ["--kind", "profile", "--x=seconds"],
+    ],
     "render": [["--output", "x.mp4"], ["--output=x.png"], ["--output", "x"]],
 }
 

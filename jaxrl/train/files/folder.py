@@ -53,7 +53,10 @@ CHECKPOINT_NAME = re.compile(
 # Files of rows (train/files/rows.py), whole or begun.
 SEGMENT = re.compile(r"[0-9a-f]{64}|\.tmp-[a-z0-9_]{8}")
 # The pictures that commands make by themselves; those of other names are somebody's own.
-PICTURES = ("learning_curve.png", "sweep.png", "comparison.png", "episode.gif")
+PICTURES = (
+    *("learning_curve.png", "sweep.png", "comparison.png", "profile.png", "improvement.png"),
+    "episode.gif",
+)
 
 
 class Denied(JaxrlError):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
+from jaxrl.analysis.runs import Run, load_run
 from jaxrl.analysis.statistics import normalised
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
@@ -42,6 +44,9 @@ from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.teachers import is_teacher, located
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Box, PyTree
+
+if TYPE_CHECKING:
+    from jaxrl.analysis.plots import Look
 
 
 def finish(result: Result, experiment: Experiment, console: Console) -> int:
@@ -177,14 +182,7 @@ def collect(
     path = located(folder)
     read_description(path)  # its errors name the nearest run folders
     target = output or _place(folder) / usual_name
-    if target.suffix != ".npz":
-        raise JaxrlError(f"output is {target}, but must end in .npz.")
-    if target.exists() and not overwrite:
-        raise JaxrlError(f"{target} exists: give another --output, or --overwrite.")
-    with file_errors("write", target):
-        if not target.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
-    check_writable(target)
+    check_new(target, ".npz", overwrite)
     asked = () if mode is None else (mode,)
     saved = open_policy(path, checkpoint, member=member, modes=asked, trust=trust)
     with console.playing() as bar:
@@ -199,6 +197,23 @@ def collect(
     )
 
 
+def check_new(target: Path, suffix: str, overwrite: bool, option: str = "--output") -> None:
+    """Refuse to write to a file of another kind, to one that is there, or where there is no folder.
+
+    `option` is the one that names it.
+    """
+    if target.suffix != suffix:
+        raise JaxrlError(f"{option.removeprefix('--')} is {target}, but must end in {suffix}.")
+    if os.path.lexists(target) and not overwrite:
+        raise JaxrlError(f"{target} exists: give another {option}, or --overwrite.")
+    with file_errors("write", target):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    check_writable(target)
+
+
 def _place(folder: Path) -> Path:
     """Where what is made of a run goes unless somebody says otherwise: into its folder."""
     if is_teacher(folder):
@@ -208,10 +223,10 @@ def _place(folder: Path) -> Path:
 
 
 @contextmanager
-def _drawing(target: Path) -> Iterator[None]:
-    """Errors of `jaxrl.analysis`, which knows nothing of the rest, as those of a user's request."""
+def drawing(target: Path, action: str = "write") -> Iterator[None]:
+    """Errors in what `jaxrl.analysis` reads or draws, as those of a user's request."""
     try:
-        with file_errors("write", target):
+        with file_errors(action, target):
             yield
     except JaxrlError:
         raise
@@ -219,28 +234,74 @@ def _drawing(target: Path) -> Iterator[None]:
         raise JaxrlError(str(error)) from error
 
 
-def plot(folders: list[Path], output: Path | None) -> Path:
-    """One run's curve, one sweep's result, or several runs against each other."""
-    from jaxrl.analysis import plots
-    from jaxrl.analysis.runs import load_run
-
-    for folder in folders:
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """What runs have recorded; warns of what nothing vouches for."""
+    for index, folder in enumerate(folders):
         description = read_description(folder)  # its errors name the nearest run folders
+        if folder.resolve() in [other.resolve() for other in folders[:index]]:
+            raise JaxrlError(f"{folder} is given twice.")
         _say_what_is_not_vouched_for(folder, description)
-    target = output or _place(folders[0]) / "plots"
-    check_writable(output or target / "learning_curve.png")
-    with _drawing(target):
-        runs = [load_run(folder) for folder in folders]
+    with drawing(folders[0], "read"):
+        return [load_run(folder) for folder in folders]
+
+
+def plot(
+    folders: Sequence[Path],
+    output: Path | None,
+    kind: str | None = None,
+    labels: Sequence[str] | None = None,
+    look: Look | None = None,
+) -> Path:
+    """Draw runs; unless a kind is given, one run's curve, a sweep's result, or a comparison."""
+    from jaxrl.analysis import plots, versus
+
+    look = look or plots.USUAL
+    place = output.parent if output else _place(folders[0]) / "plots"
+    check_writable(output or place / "learning_curve.png")
+    runs = read_runs(folders)
+    kind = kind or ("final" if len(runs) == 1 and 0 < len(runs[0].sweep) <= 2 else "curve")
+    _check_drawn(runs, kind, labels, look)
+    target = output or place / _picture(kind, len(runs), look)
+    with drawing(target):
+        if kind == "profile":
+            return versus.plot_profiles(runs, target, labels, look)
+        if kind == "improvement":
+            return versus.plot_improvement(runs, target, labels, look)
+        if kind == "final":
+            return plots.plot_sweep(runs[0], target, look)
         if len(runs) > 1:
-            for run in runs:
-                if len(run.settings) > 1:
-                    raise JaxrlError(
-                        f"{run.folder} is a sweep: draw it by itself, jaxrl plot {run.folder}."
-                    )
-            return plots.plot_comparison(runs, output or target / "comparison.png")
-        if 0 < len(runs[0].sweep) <= 2:
-            return plots.plot_sweep(runs[0], output or target / "sweep.png")
-        return plots.plot_learning_curve(runs[0], output or target / "learning_curve.png")
+            return plots.plot_comparison(runs, target, labels, look)
+        return plots.plot_learning_curve(runs[0], target, look, labels[0] if labels else None)
+
+
+def _picture(kind: str, num_runs: int, look: Look) -> str:
+    """What a picture is called that nobody names: that of a metric replaces no curve of returns."""
+    curve = "comparison" if num_runs > 1 else "learning_curve"
+    name = {"curve": curve, "final": "sweep"}.get(kind, kind)
+    words = re.findall(r"[A-Za-z0-9_]+", look.metric or "")
+    return f"{'-'.join([name, *words])}.png"
+
+
+def _check_drawn(runs: Sequence[Run], kind: str, labels: Sequence[str] | None, look: Look) -> None:
+    """Refuse runs that such a picture cannot show together, and options that it would not read."""
+    sweeps = [run.folder for run in runs if len(run.settings) > 1]
+    if sweeps and len(runs) > 1:
+        raise JaxrlError(f"{sweeps[0]} is a sweep: draw it by itself, jaxrl plot {sweeps[0]}.")
+    if kind == "final" and len(runs) > 1:
+        raise JaxrlError(f"--kind final draws one sweep, but {len(runs)} runs are given.")
+    if labels and len(labels) != len(runs):
+        raise JaxrlError(
+            f"--labels is {' '.join(labels)}, but must be a name for each of {len(runs)} runs."
+        )
+    if labels and (sweeps or kind == "final"):
+        raise JaxrlError(
+            f"--labels is {' '.join(labels)}, but a sweep's settings are called by their values."
+        )
+    for name, value in (("x", look.x), ("smooth", look.smooth)):
+        if value is not None and kind != "curve":
+            raise JaxrlError(
+                f"--{name} is {value}, but is read with --kind curve only; this is --kind {kind}."
+            )
 
 
 def _say_what_is_not_vouched_for(folder: Path, description: dict[str, Any]) -> None:
@@ -317,7 +378,7 @@ def render(
                 each_piece=bar.evaluating,
             )
         earned = np.cumsum(rewards) - rewards  # before each frame
-        with _drawing(target):
+        with drawing(target):
             images = draw(jax.tree.map(lambda values: values[: film.steps : every], frames))
             images = video.narrowed(images, film.width)
             captioned = video.caption(images, earned[: film.steps : every], name, every)
