@@ -107,6 +107,8 @@ def export(folder: Path, iteration: int, target: Path) -> dict[str, Any]:
     scores = [[float(returns["deterministic"].mean())]]
     about = {"scores": scores, "iterations": [[iteration]], "description": description}
     Checkpoints(target).save_best(iteration, state_arrays.host_leaves(saved.policies), about)
+    for note in target.rglob("commit_success.txt"):  # Orbax writes where it was when it was saved
+        note.write_text("Checkpoint commit was successful")
     return {
         "transitions": iteration * description["samples_per_step"],
         "episodes": EPISODES,
