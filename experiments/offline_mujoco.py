@@ -36,7 +36,8 @@ from training import TrainingArguments, ensure_built, request, train_or_resume
 from jaxrl.analysis.runs import load_run
 from jaxrl.analysis.statistics import bootstrap_interval, mean_interval, normalised, summarize
 from jaxrl.config import flatten, override
-from jaxrl.data import formats, store
+from jaxrl.data import store
+from jaxrl.data.formats import own
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 
@@ -242,7 +243,7 @@ def measured(run: Experiment, folder: Path, console: Console) -> dict[str, Any]:
 
 def reference_scores(dataset: str) -> tuple[float, float]:
     """Returns of random actions and of the teacher, as a set knows them."""
-    about = formats.read(store.place(dataset)).about
+    about, _ = own.outline(store.place(dataset))
     random, expert = about["reference_scores"]
     return float(random), float(expert)
 

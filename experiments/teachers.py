@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,11 @@ def export(folder: Path, iteration: int, target: Path) -> dict[str, Any]:
     save(target / CONFIG, json.dumps(description, indent=1))
     scores = [[float(returns["deterministic"].mean())]]
     about = {"scores": scores, "iterations": [[iteration]], "description": description}
-    Checkpoints(target).save_best(iteration, state_arrays.host_leaves(saved.policies), about)
-    for note in target.rglob("commit_success.txt"):  # Orbax writes where it was when it was saved
-        note.write_text("Checkpoint commit was successful")
+    with tempfile.TemporaryDirectory() as elsewhere:  # Orbax notes where it was saved
+        Checkpoints(Path(elsewhere)).save_best(
+            iteration, state_arrays.host_leaves(saved.policies), about
+        )
+        shutil.copytree(elsewhere, target, dirs_exist_ok=True)
     return {
         "transitions": iteration * description["samples_per_step"],
         "episodes": EPISODES,
