@@ -224,9 +224,11 @@ def parse_only(monkeypatch, tmp_path):
         return saved.get(factory.__name__, {})
 
     monkeypatch.setattr(building, "read_inputs", read)
+    nobody = Input((), sha256="")
+    monkeypatch.setattr(building, "read_first_policies", lambda experiment, player: nobody)
     for function in ("evaluate", "finish"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
-    for function in ("plot", "render", "collect", "environments"):
+    for function in ("plot", "render", "collect"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
     monkeypatch.setattr(command.report, "read_runs", lambda folders: [])
     monkeypatch.setattr(report, "read_runs", lambda folders: [])
