@@ -105,7 +105,8 @@ def _shadow(error: BaseException) -> tuple[str, str] | None:
         name = file.removesuffix(".py")
         if name == "__init__":
             place, name = os.path.split(place)
-        if place == folder and name != "jaxrl" and _is_taken(name):
+        # Frames of Python's own are named as <frozen importlib._bootstrap>, in no folder.
+        if place == folder and name.isidentifier() and name != "jaxrl" and _is_taken(name):
             return name, path
     return None
 
