@@ -332,14 +332,14 @@ def tuning(cells: Cells) -> list[str]:
         }
         if not found:
             continue
-        both = np.mean(list(found.values()), 0)
         shown = [
-            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=True))
-            for each in found.values()
+            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=False))
+            for each in (found.get(dataset, ()) for dataset in TUNED_ON)
         ]
-        shown += [""] * (len(TUNED_ON) - len(shown))
+        both = np.mean(list(found.values()), 0)
+        best = f"{tried[int(both.argmax())]:g}" if len(found) == len(TUNED_ON) else ""
         method = METHODS[name]
-        rows.append([method.title, method.coefficient, *shown, f"{tried[int(both.argmax())]:g}"])
+        rows.append([method.title, method.coefficient, *shown, best])
     if not rows:
         return []
     words = (
