@@ -71,7 +71,14 @@ CHOICES: dict[str, tuple[float, ...]] = {
     "dql": (0.3, 1.0, 3.0, 10.0),
     "ofql": (0.1, 0.3, 1.0, 3.0),
 }
-CHOSEN: dict[str, float] = {"td3_bc": 1.0, "rebrac": 0.1, "iql": 1.0, "fql": 1.0, "ofql": 0.1}
+CHOSEN: dict[str, float] = {
+    "td3_bc": 1.0,
+    "rebrac": 0.1,
+    "iql": 1.0,
+    "fql": 1.0,
+    "dql": 0.3,
+    "ofql": 0.1,
+}
 OWN: dict[str, dict[str, Any]] = {
     "iql": {"expectile": 0.7},
     "fql": {"normalize_q": True},
