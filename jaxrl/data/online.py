@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.data.dataset import Dataset
-from jaxrl.data.interaction import Experience, Interaction, Learns, foreseen
+from jaxrl.data.interaction import Interaction, Learns
+from jaxrl.data.off_policy import OffPolicy, OffPolicyState
 from jaxrl.data.replay import Replay
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
     from jaxrl.data import offline
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mixed(Replay):
     """A replay buffer whose samples are half its own, and half a dataset's.
 
     Of an odd number the dataset has one more. Rewards are (reward + shift) · scale.
     """
 
-    dataset: Dataset | None = None
-    env: Environment | None = None
+    dataset: Dataset
+    env: Environment
     reward_scale: float | Array = 1.0
     reward_shift: float | Array = 0.0
 
     def sample(self, log: Log, key: Key, batch_size: int, gamma: float | Array) -> Batch:
         """`batch_size` transitions; those of the dataset stand first."""
-        assert self.dataset is not None and self.env is not None
         key_old, key_new = jax.random.split(key)
         new = batch_size // 2
         old = self.dataset.sample(key_old, batch_size - new, gamma, self.env.action_space)
@@ -48,17 +48,6 @@ class Mixed(Replay):
             super().sample(log, key_new, new, gamma),
         )
         return replace(batch, reward=self.reward_scale * (batch.reward + self.reward_shift))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class OnlineState:
-    """Everything that resuming needs, of an algorithm that learns from a dataset and acts."""
-
-    learner: Any
-    experience: Experience
-    key: Key
-    iteration: Array  # int32 []
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class Online:
                 config.total_updates // updates,
                 also={"transitions": updates},
             ),
-            begin_from=self.begin_from,
+            begin_from=self.acting.begin_from,
         )
 
     @property
@@ -125,31 +114,28 @@ class Online:
         """What is done with the learner, as an interaction asks for it."""
         return Learns(self.learns.begin, self._explore, self.learns.update, self._value)
 
-    def init(self, key: Key) -> OnlineState:
+    @property
+    def acting(self) -> OffPolicy:
+        """The same beginning as TD3's; its step is not, for it renews the statistics."""
+        return OffPolicy(self.interaction, self.agent, self.rules)
+
+    def init(self, key: Key) -> OffPolicyState:
         """Networks, optimisers, the dataset's statistics, an environment, an empty buffer."""
         key_policy, key_env, key = jax.random.split(key, 3)
         policy = self.agent.init(key_policy)
         if policy.observation_moments is not None:
             policy = replace(policy, observation_moments=self.dataset.moments)
         experience = self.interaction.init(key_env)
-        state = OnlineState(None, experience, key, jnp.zeros((), jnp.int32))
-        return strip_weak_types(self.begin_from(state, policy))
+        state = OffPolicyState(None, experience, key, jnp.zeros((), jnp.int32))
+        return strip_weak_types(self.acting.begin_from(state, policy))
 
-    def begin_from(self, state: OnlineState, policy: Any) -> OnlineState:
-        """A first state with another run's policy: its critics and its statistics too."""
-        learner, key = self.learns.begin(policy), jax.random.fold_in(state.key, 0)
-        experience = self.interaction.foresee(
-            state.experience, lambda observation: foreseen(self.rules, learner, observation, key)
-        )
-        return replace(state, learner=learner, experience=experience)
-
-    def step(self, state: OnlineState) -> tuple[OnlineState, Metrics]:
+    def step(self, state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
         """One iteration: act and learn in turn."""
         key_run, key = jax.random.split(state.key)
         experience, learner, _, metrics = self.interaction.run(
             state.experience, state.learner, key_run, self.rules
         )
-        return OnlineState(learner, experience, key, state.iteration + 1), metrics
+        return OffPolicyState(learner, experience, key, state.iteration + 1), metrics
 
     def _explore(self, learner: Any, view: View, key: Key) -> tuple[Array, Array]:
         """Actions [N, d] in [-1, 1], and what the critic counts beside the reward, [N]."""
