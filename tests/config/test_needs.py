@@ -154,6 +154,8 @@ DECLARED["decision_transformer"] = {
     ("stages", 8, "self_evolution", False),
 }
 DECLARED["decision_mamba"] = DECLARED["decision_transformer"] | {("head_size", 16, "mixer", "s6")}
+for online in ("td3_bc", "rebrac", "iql", "fql", "dql", "ofql"):
+    DECLARED[online] = DECLARED[online] | {("exploration_noise", 0.2, "online", False)}
 CASES = [
     (algorithm, *case) for algorithm, cases in DECLARED.items() for case in sorted(cases, key=str)
 ]

@@ -119,8 +119,9 @@ def shared():
 
         return function
 
-    def draw(run, path):
-        plots._counts(run)
+    def draw(run, path, look, *label):
+        for setting in range(len(run.settings)):
+            plots.curve_of(run, setting, "", "black", look)
         return style.write_bytes(path, repr(run.settings).encode())
 
     version = functools.cache(importlib.metadata.version)  # it reads the disk each time
