@@ -285,6 +285,22 @@ def test_the_command_line_knows_whatever_is_only_called_otherwise_elsewhere():
     assert len(renamed) > 15
 
 
+def test_what_is_said_to_be_there_beside_others_is_shown():
+    rows = [line for line in (DOCS / "comparison.md").read_text().splitlines() if "yes" in line]
+    defined = {
+        path: set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    shown = 0
+    for row in (line.split(" | ") for line in rows if line.startswith("| ")):
+        assert len(row) == 8, row
+        assert not row[1].startswith("yes") or re.search(r"\]\(|`", row[1]), row
+        for test, file in re.findall(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)\)", row[1]):
+            assert test in defined[ROOT / file], row
+            shown += 1
+    assert shown > 30
+
+
 def test_every_command_is_documented():
     documented = {
         arguments[0] for arguments in command_lines(ROOT / "docs" / "cli.md") if arguments
