@@ -304,13 +304,14 @@ def tools(folder: Path) -> tuple[Path, str | None]:
     return built, uv
 
 
-def write(users: list[User], wheel: Path, budget: int, output: Path) -> None:
+def write(users: list[User], ended: str, budget: int, output: Path) -> None:
     """The steps as JSON, and as a table."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     record = {
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": cores},
-        "wheel": wheel.name,
+        "wheel": users[0].wheel.name,
         "budget": budget,
+        "ended": ended,
         "users": [
             {
                 **{"name": user.name, "python": user.python, "installer": user.installer},
@@ -323,14 +324,14 @@ def write(users: list[User], wheel: Path, budget: int, output: Path) -> None:
     text = json.dumps(record, indent=1, ensure_ascii=False)
     for private, public in (
         (str(ROOT), "CHECKOUT"),
-        (str(wheel.parent), "USERS"),
+        (str(users[0].wheel.parent), "USERS"),
         (str(Path.home()), "~"),
     ):
         text = text.replace(private, public)
     output.with_suffix(".json").write_text(text + "\n")
     lines = [
         f"The first hour of new users, on {cores} core{'s' * (cores != 1)}, with budgets cut to "
-        f"{budget:,}: `python benchmarks/first_hour.py`.",
+        f"{budget:,}: `python benchmarks/first_hour.py`. It ended: {ended}.",
         "",
     ]
     for user in json.loads(text)["users"]:
@@ -356,6 +357,7 @@ def main() -> None:
         wheel, uv = tools(folder)
         if uv is None:
             print("uv can neither be found nor installed: pip is used in its place")
+        ended = "stopped before the last step"
         try:
             for name in names:
                 play, python, installer = USERS[name]
@@ -366,9 +368,13 @@ def main() -> None:
                 users.append(User(name, python, kind, own, given.budget, theirs, wheel))
                 play(users[-1])
                 shutil.rmtree(own)
+            ended = "all steps succeeded"
+        except SystemExit as failure:
+            ended = str(failure)
+            raise
         finally:
             if given.output and users:
-                write(users, wheel, given.budget, given.output)
+                write(users, ended, given.budget, given.output)
 
 
 if __name__ == "__main__":
