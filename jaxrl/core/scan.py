@@ -242,7 +242,7 @@ def _chunk_slopes(
         ∂e_t = Σ_states B_t g_t              ∂Δ_t = Σ_states A p_t     ∂A = Σ_t Δ_t p_t
 
     Written out, as the states alone are kept and decays computed again, which costs less than
-    reading them: half the time that differentiating `_sequential` takes (benchmarks/NOTES.md).
+    reading them: a third of the time that differentiating `_sequential` takes (benchmarks/NOTES.md).
     """
     A, state, tokens = kept
     last_slope, y_slopes = slopes
@@ -252,10 +252,10 @@ def _chunk_slopes(
         return decay * state + entering, state
 
     def back(
-        carry: tuple[Array, Array, Array], token: tuple[Tokens, Array, Array]
+        after_token: tuple[Array, Array, Array], at_token: tuple[Tokens, Array, Array]
     ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-        slope, A_slope, after = carry
-        token, before, y_slope = token
+        slope, A_slope, after = after_token
+        token, before, y_slope = at_token
         decay, _ = _discretised(A, token)
         slope = slope + token.C[:, None] * y_slope[None]
         slope_before = slope * decay
@@ -272,7 +272,7 @@ def _chunk_slopes(
     (state_slope, A_slope, _), token_slopes = jax.lax.scan(
         back, (last_slope, jnp.zeros_like(A), last), (tokens, before, y_slopes), reverse=True
     )
-    no_slope = np.zeros(tokens.reset.shape, jax.dtypes.float0)
+    no_slope: Any = np.zeros(tokens.reset.shape, jax.dtypes.float0)
     return A_slope, state_slope, Tokens(*token_slopes, reset=no_slope)
 
 
