@@ -242,7 +242,7 @@ def _chunk_slopes(
         ∂e_t = Σ_states B_t g_t              ∂Δ_t = Σ_states A p_t     ∂A = Σ_t Δ_t p_t
 
     Written out, as the states alone are kept and decays computed again, which costs less than
-    reading them: a third of the time that differentiating `_sequential` takes (benchmarks/NOTES.md).
+    reading them: a third of the time of differentiating `_sequential` (benchmarks/NOTES.md).
     """
     A, state, tokens = kept
     last_slope, y_slopes = slopes
