@@ -298,7 +298,7 @@ def test_what_is_said_to_be_there_beside_others_is_shown():
         for test, file in re.findall(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)\)", row[1]):
             assert test in defined[ROOT / file], row
             shown += 1
-    assert shown > 30
+    assert shown > 20
 
 
 def test_every_command_is_documented():
