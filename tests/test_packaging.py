@@ -111,6 +111,7 @@ def test_extras():
         "playground",
         "offline",
         "track",
+        "optuna",
         "cuda12",
         "cuda13",
         "tpu",

@@ -65,29 +65,36 @@ def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
 
 
 def _form(config: Any, prefix: str) -> Any:
-    """`form_of` a part of a configuration, whose settings' names begin with `prefix`."""
+    """`form_of` a part of a configuration, whose settings' names begin with `prefix`.
+
+    What a field declares, its metadata, is that of the form's; a group has the name of its `part`.
+    """
     hints = typing.get_type_hints(type(config), include_extras=True)
     docs = field_docs(config.__class__)
     kinds: dict[str, Any] = {}
     values: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name = prefix + field.name
         value = getattr(config, field.name)
         text = docs.get(field.name, "")
         family = field.metadata.get("family")
+        declared[name] = field.metadata
         if family:
             values[name] = family.name_of(value)
             kinds[name] = _choice(family, value, text)
-            name = f"{name}_{type(value).__name__}"  # of the group of its own options
+            declared[group := f"{name}_{type(value).__name__}"] = {"part": name}
+            name = group
         elif not dataclasses.is_dataclass(value):
             values[name] = value
             kinds[name] = Annotated[hints[field.name], tyro.conf.arg(help=text or None)]
         if dataclasses.is_dataclass(value) and dataclasses.fields(value):
             values[name] = _form(value, prefix + field.metadata.get("prefix", ""))
             kinds[name] = Annotated[type(values[name]), tyro.conf.OmitArgPrefixes]
-    made = dataclasses.make_dataclass(
-        type(config).__name__, kinds.items(), frozen=True, kw_only=True
-    )
+    fields = [
+        (name, kind, dataclasses.field(metadata=declared[name])) for name, kind in kinds.items()
+    ]
+    made = dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)
     made.__doc__ = type(config).__doc__
     return made(**values)
 
@@ -130,5 +137,5 @@ def field_docs(config_class: type) -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 text = following.value if isinstance(following, ast.Expr) else None
                 if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                    docs[field.target.id] = inspect.cleandoc(text.value)
+                    docs[field.target.id] = " ".join(text.value.split())
     return docs
