@@ -110,7 +110,7 @@ class OFQLConfig(GenerativeConfig):
     """Mean of that normal variable."""
     time_std: float = number(1.0, 0, open_low=True, needs={"time_distribution": "logit_normal"})
     """Its standard deviation."""
-    flow_ratio: float = number(0.5, 0, 1)
+    flow_ratio: float = number(0.5, 0, 1, basic=True)
     """Share of a batch with r = t, which learns velocities alone; MeanFlow has 0.75."""
     behavior_reduction: Literal["mean", "sum"] = option("mean")
     """Mean over the action's coordinates (Diffusion-QL) or sum (as the paper writes the norm). It

@@ -1,8 +1,8 @@
 """Help in two tiers: `--help` shows what everybody needs of many options, `--help-all` the rest.
 
-Of an algorithm's options, those are basic that its configuration declares to be: `number(…,
-basic=True)`; where it declares none, all of its own. Options that were typed, and those of a part
-that was, are shown too.
+Of an algorithm's options, those are basic that a configuration class declares to be, `number(…,
+basic=True)`, and all that a class declares which says so of none. Options that were typed, and
+those of a part that was, are shown too.
 """
 
 from __future__ import annotations
@@ -90,17 +90,10 @@ def _options(holder: Any, group: str, typed: Collection[str], *, shown: bool) ->
         yield Option(group, field.name, Annotated[hints[field.name], about], value, basic)
     for field, value in groups:
         part = field.metadata.get("part")
+        title = part or field.name
         if field.name == ALGORITHM:
-            title, inner = type(value).__name__.removesuffix("Config"), not _declares_basic(value)
-        else:
-            title, inner = part or field.name, part in typed
-        yield from _options(value, title.replace("_", " "), typed, shown=inner)
-
-
-def _declares_basic(form: Any) -> bool:
-    """Whether an algorithm says itself which options are basic; a budget always is."""
-    declared = (field.metadata for field in dataclasses.fields(form))
-    return any(each.get("basic") and "budget" not in each for each in declared)
+            title = type(value).__name__.removesuffix("Config")
+        yield from _options(value, title.replace("_", " "), typed, shown=part in typed)
 
 
 def _default(text: str) -> str:

@@ -8,7 +8,9 @@ import pytest
 
 from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.cli import forms, helping
-from jaxrl.config import budget, configuration, number, option, settings, size
+from jaxrl.config import budget, configuration, nested, number, option, part, settings, size
+from jaxrl.envs.starts.api import StartsConfig
+from jaxrl.envs.starts.family import STARTS
 from tests.train.tiny import PROBE
 
 # What is basic in one algorithm is basic in all that have it.
@@ -137,6 +139,17 @@ class DeclaredConfig(PlainConfig):
 
     width: int = size(3, basic=True)
     """How wide."""
+    depth: int = size(3)
+    """How deep."""
+
+
+@configuration
+class NestingConfig:
+    """And of one that holds the second."""
+
+    inner: DeclaredConfig = nested(DeclaredConfig(), prefix="inner_")
+    starts: StartsConfig = part(STARTS, "pool")
+    """Where episodes begin."""
 
 
 @dataclasses.dataclass
@@ -153,4 +166,9 @@ def test_where_an_algorithm_declares_nothing_basic_all_of_its_own_are(capsys):
         return offered(capsys.readouterr().out)
 
     assert shown(PlainConfig()) == ["help", "help_all", "total_steps", "boldness", "style"]
-    assert shown(DeclaredConfig()) == ["help", "help_all", "total_steps", "width"]
+    own = ["total_steps", "boldness", "style", "width"]
+    assert shown(DeclaredConfig()) == ["help", "help_all", *own]
+    assert shown(NestingConfig()) == [
+        *("help", "help_all", "starts"),
+        *(f"inner_{name}" for name in own),
+    ]
