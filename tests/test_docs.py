@@ -188,7 +188,9 @@ def test_the_tuner_of_the_page_tunes(tmp_path, monkeypatch, capsys):
         code = code.replace(there, here)
     run = jaxrl.RunSettings(num_evaluations=1, evaluation_episodes=4)
     names = {"__name__": "tuning"}
-    exec(code.replace("progress=False,", "progress=False, run=QUICK,"), names | {"QUICK": run})
+    code = code.replace("progress=False,", "progress=False, run=QUICK,")
+    with jax.debug_key_reuse(False):
+        exec(code, names | {"QUICK": run})
     assert "learning_rate" in capsys.readouterr().out
     swept = [load_run(tmp_path / "runs" / "tuned" / number) for number in "01"]
     rates = [setting["learning_rate"] for each in swept for setting in each.settings]
