@@ -81,7 +81,7 @@ def test_settings_are_swept_one_by_one(tmp_path):
     assert result.experiment.settings() == settings
     assert result.returns["deterministic"].shape == (2, 1, 4)
     assert load_run(tmp_path / "run").settings == settings
-    alone = train(tmp_path / "alone", **settings[1])
+    train(tmp_path / "alone", **settings[1])
     metrics = [read_metrics(tmp_path / name)[0]["loss"] for name in ("run", "alone")]
     np.testing.assert_allclose(metrics[0][1][0], metrics[1], rtol=1e-4)
     with pytest.raises(jaxrl.JaxrlError, match="given one by one"):
