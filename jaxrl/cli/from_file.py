@@ -125,7 +125,7 @@ def _of_run(folder: Path, trust: Trust) -> dict[str, Any]:
     description = read_description(folder)
     trust.check_measures(description, folder)
     run = Experiment.from_description(description, folder, trust)
-    found = {"algorithm": run.algorithm, "env": run.environment}
+    found: dict[str, Any] = {"algorithm": run.algorithm, "env": run.environment}
     found |= flatten(run.config) | vars(run.run)
     if run.environment_options:
         found["env_options"] = run.environment_options

@@ -76,8 +76,9 @@ def show(
 
 def _options(holder: Any, group: str, typed: Collection[str], *, shown: bool) -> Iterator[Option]:
     """The options of a filled dataclass, all of its own if `shown`, and of the groups in it."""
-    hints = typing.get_type_hints(type(holder), include_extras=True)
-    docs = field_docs(type(holder))
+    kind: Any = type(holder)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    docs = field_docs(kind)
     groups = []
     for field in dataclasses.fields(holder):
         value = getattr(holder, field.name)

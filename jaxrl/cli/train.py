@@ -199,6 +199,8 @@ def _filled(
         settings=forms.form_of(config),
         scaling=options.Scaling() if scaled else options.Unscaled(),
     )
+    typed_options = set(options.assignments("--env-options", early.env_options))
+    typed_over = {*options.assignments("--over", early.over), *typed}
     with from_file.naming(early.config):
         groups = {
             name: from_file.filled(getattr(default, name), file)
@@ -206,11 +208,10 @@ def _filled(
         }
         tables: dict[str, Any] = {}
         if "env_options" in file:
-            without = options.assignments("--env-options", early.env_options)
-            tables["env_options"] = from_file.as_words(file["env_options"], without)
+            own = from_file.as_words(file["env_options"], typed_options)
+            tables["env_options"] = (*default.env_options, *own)
         if kind is Sweep and "over" in file:
-            without = {*options.assignments("--over", early.over), *typed}
-            tables["over"] = from_file.as_words(file["over"], without)
+            tables["over"] = from_file.as_words(file["over"], typed_over)
         if kind is Sweep and "samples" in file:
             check_type("samples", file["samples"], int)
             tables["samples"] = file["samples"]
@@ -275,7 +276,7 @@ def _in_turn(
     if output.profile:
         raise JaxrlError("--profile measures one program, and sizes and choices need several.")
     loop.check_request(output.sinks)
-    runs = {}
+    runs: dict[str, Experiment] = {}
     for setting in turns.combinations(varied.turns):
         with over.naming(setting):
             runs[over.folder_name(setting, runs)] = configured(setting)
