@@ -118,6 +118,7 @@ def test_extras():
         "playground",
         "offline",
         "track",
+        "optuna",
         "cuda12",
         "cuda13",
         "tpu",
