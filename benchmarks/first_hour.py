@@ -76,7 +76,11 @@ class User:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            ended = _wait(process, stop)
+            try:
+                ended = _wait(process, stop)
+            finally:
+                if process.poll() is None:  # the script itself was stopped
+                    os.killpg(process.pid, signal.SIGKILL)
             seconds = time.perf_counter() - began
             self.steps.append(Step(documented, command, round(seconds, 1), ended))
             print(f"  {'':<11} {seconds:.1f} s", flush=True)
