@@ -158,19 +158,15 @@ def plot_sweep(run: Run, path: str | Path, look: Look = USUAL) -> Path:
     final, last = series.values[-1], int(series.counts[-1])
     note = f"after {count_label(last)} {run.unit}; {_says([run], look, final.shape[1])}"
     what = f"final {look.words('return')}"
+    title = f"{run.algorithm} on {run.environment}"
     with styled():
         if run.is_sampled:
-            figure = look.figure(max(6.4, 3.4 * len(run.sweep)), 3.8)
-            every = figure.subplots(1, len(run.sweep), squeeze=False, sharey=True)[0]
-            for each, (name, values) in zip(every, run.sweep.items(), strict=True):
-                draw_sampled(each, name, values, final, what if each is every[0] else "")
-            axes = every[0]
-        else:
-            figure = look.figure(6.4, 3.8)
-            axes = figure.add_subplot()
-            draw = draw_sweep if len(run.sweep) == 1 else draw_grid
-            draw(axes, run, final, what)
-        headline(axes, f"{run.algorithm} on {run.environment}", note)
+            return save_figure(_against_each(run, final, what, title, note, look), path)
+        figure = look.figure(6.4, 3.8)
+        axes = figure.add_subplot()
+        draw = draw_sweep if len(run.sweep) == 1 else draw_grid
+        draw(axes, run, final, what)
+        headline(axes, title, note)
         return save_figure(figure, path)
 
 
@@ -294,6 +290,19 @@ def _one_panel(
     label_ends(axes, [(curve.end, curve.label, curve.colour) for curve in curves])
     headline(axes, environment, note)
     axes.set_ylabel(what)
+    return figure
+
+
+def _against_each(
+    run: Run, final: np.ndarray, what: str, title: str, note: str, look: Look
+) -> Figure:
+    """Drawn settings, with a panel for each of the numbers that were drawn."""
+    figure = look.figure(max(6.4, 3.2 * len(run.sweep)), 3.8)
+    panels = figure.subplots(1, len(run.sweep), squeeze=False, sharey=True)[0]
+    for axes, (name, values) in zip(panels, run.sweep.items(), strict=True):
+        draw_sampled(axes, name, values, final, what if axes is panels[0] else "")
+    headline(panels[0], title)
+    figure.supxlabel(note, fontsize=8.5, color=MUTED)
     return figure
 
 

@@ -25,6 +25,7 @@ from jaxrl.analysis.style import count_label, save_figure, short_number, spread,
 from jaxrl.analysis.versus import plot_improvement, plot_profiles
 from tests.analysis.test_runs import PER_EPISODE, write_run
 
+DRAWN = {"rate": [3e-4, 1e-2, 2e-5], "clip": [0.3, 0.1, 0.2], "gamma": [0.9, 0.99, 0.95]}
 ROWS = [
     {
         "task": "CartPole-v1",
@@ -63,7 +64,9 @@ def figures(tmp_path):
     rates = load_run(write_run(tmp_path / "rates", {"rate": [1e-4, 1e-3, 1e-2]}, (2, 3, 4, 2)))
     names = load_run(write_run(tmp_path / "names", {"activation": ["relu", "tanh"]}, (2, 2, 1, 2)))
     grid = load_run(write_run(tmp_path / "grid", {"rate": [1, 2], "clip": [1, 2, 3]}, (2, 6, 3, 2)))
+    drawn = load_run(write_run(tmp_path / "drawn", DRAWN, (2, 3, 2, 2), sampled=True))
     return {
+        "drawn": lambda path: plot_sweep(drawn, path),
         "curve": lambda path: plot_learning_curve(one, path),
         "lone": lambda path: plot_learning_curve(lone, path),
         "settings": lambda path: plot_learning_curve(grid, path),
@@ -82,6 +85,16 @@ def figures(tmp_path):
         "settings profile": lambda path: plot_profiles([rates], path),
         "settings improvement": lambda path: plot_improvement([rates], path),
     }
+
+
+def test_drawn_settings_are_shown_against_each_number(tmp_path, monkeypatch):
+    run = load_run(write_run(tmp_path / "drawn", DRAWN, (2, 3, 2, 2), sampled=True))
+    panels = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: panels.extend(figure.axes))
+    plot_sweep(run, tmp_path / "x.png")
+    shown = {axes.get_xlabel(): axes.lines[0].get_xdata().tolist() for axes in panels}
+    assert shown == DRAWN
+    assert [axes.get_xscale() for axes in panels] == ["log", "linear", "linear"]
 
 
 def test_figures_are_drawn_and_reproducible(figures, tmp_path):

@@ -25,6 +25,7 @@ def write_run(
     scale=1.0,
     *,
     names=PER_EPISODE,
+    sampled=False,
 ):
     """A run folder with evaluations of shape [K, H, S, E]; returns its path.
     Shared with test_plots."""
@@ -35,6 +36,8 @@ def write_run(
         "config": {},
         "sweep": sweep or {},
     }
+    if sampled:
+        config["sampled"] = dict.fromkeys(sweep, "0..1")
     (folder / "config.json").write_text(json.dumps(config))
     rows = [
         {
