@@ -7,7 +7,7 @@
     action = agent.act(observation)
 
 Every name is imported when it is first used. Besides those that `dir(jaxrl)` lists there is each
-algorithm's factory, `jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPOConfig`.
+algorithm's factory, `jaxrl.ppo(env, config)`, and its own ones' configuration, `jaxrl.PPOConfig`.
 """
 
 from __future__ import annotations
@@ -79,14 +79,13 @@ def __getattr__(name: str) -> Any:
     # `from jaxrl import cli` asks for an attribute first, and must not import jax on the way.
     parts = [module.name for module in pkgutil.iter_modules(__path__)]
     if not name.startswith("_") and name not in parts:
-        from jaxrl.algos.registry import algorithm_names, load
+        from jaxrl.algos.registry import algorithm_names, load, own_names
 
         if name in algorithm_names():
             return load(name).factory
         if name.endswith("Config"):
             configurations = {
-                spec.config_class.__name__: spec.config_class
-                for spec in map(load, algorithm_names())
+                spec.config_class.__name__: spec.config_class for spec in map(load, own_names())
             }
             if name in configurations:
                 return configurations[name]

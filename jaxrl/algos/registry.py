@@ -4,7 +4,9 @@ An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name,
 `NAME(env, config, …) -> Algorithm`, whose `config` argument is annotated with its configuration
 class, and `NAME_agent(env, config) -> Agent`, which acts with its policies and needs nothing that
 training reads. Its tuned settings, if any, are in `jaxrl/algos/tuned/NAME.toml`: a table per
-environment id or dataset, each entry a field of the configuration, by flat name.
+environment id or dataset, each entry a field of the configuration, by flat name. Installed packages
+add algorithms by entry points, and anybody by an import path (`load`); the tuned settings of these
+are beside their modules, `mine.toml` beside `mine.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,22 @@ import tomllib
 import typing
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl.config import check_defaults, check_settings, import_factory, type_hints, what_is
+from jaxrl.config import (
+    Added,
+    added,
+    check,
+    check_defaults,
+    check_settings,
+    import_added,
+    import_factory,
+    override,
+    package_of,
+    type_hints,
+    what_is,
+)
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Agent, Algorithm
 
@@ -45,7 +60,12 @@ class AlgorithmSpec(NamedTuple):
 
 
 def algorithm_names() -> list[str]:
-    """Every algorithm: the modules of `jaxrl.algos` but this one; packages hold parts of them."""
+    """Every algorithm: jaxrl's own, and those that installed packages add."""
+    return sorted((*own_names(), *_added()))
+
+
+def own_names() -> list[str]:
+    """jaxrl's own: the modules of `jaxrl.algos` but this one; packages hold parts of them."""
     package = importlib.import_module("jaxrl.algos")
     return sorted(
         module.name
@@ -54,17 +74,36 @@ def algorithm_names() -> list[str]:
     )
 
 
+def _added() -> Added:
+    """What installed packages add, by name."""
+    return added("algorithm", own_names())
+
+
+def package_that_adds(name: str) -> str | None:
+    """The installed package that adds an algorithm, if one does."""
+    return package_of(_added()[name][0]) if name in _added() else None
+
+
 def load(name: str) -> AlgorithmSpec:
     """The algorithm called `name`, or the one at 'package.module:factory'."""
-    if ":" in name:
-        factory = import_factory("algorithm", name, check_factory)
-    elif name not in algorithm_names():
-        raise unknown("algorithm", name, algorithm_names())
-    else:
-        factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
+    factory = _factory(name)
     config_class = typing.get_type_hints(factory)["config"]
     check_settings(config_class, RESERVED)
     return AlgorithmSpec(name, factory, config_class, _agent_of(factory))
+
+
+def _factory(name: str) -> Callable[..., Algorithm]:
+    """The factory of an algorithm, its module imported now."""
+    found: Callable[..., Algorithm]
+    if ":" in name:
+        found = import_factory("algorithm", name, check_factory)
+    elif name in _added():
+        found = import_added("algorithm", name, _added()[name], check_factory)
+    elif name in own_names():
+        found = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
+    else:
+        raise unknown("algorithm", name, algorithm_names())
+    return found
 
 
 def agent_beside(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent] | None:
@@ -110,10 +149,44 @@ def check_factory(found: Any, path: str) -> None:
     check_defaults(config, f"algorithm {path!r}")
 
 
-@functools.cache
 def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
+    """The tuned settings of an algorithm, by environment or dataset."""
+    return _own_table(name) if name in own_names() else _table_beside(load(name))
+
+
+@functools.cache
+def _own_table(name: str) -> dict[str, dict[str, Any]]:
     path = resources.files("jaxrl.algos") / "tuned" / f"{name}.toml"
     return tomllib.loads(path.read_text()) if path.is_file() else {}
+
+
+def _table_beside(spec: AlgorithmSpec) -> dict[str, dict[str, Any]]:
+    """That of an algorithm outside of jaxrl: NAME.toml beside its module NAME, if it is there.
+
+    What it says has to fit the algorithm, for every environment.
+    """
+    module = inspect.getmodule(spec.factory)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None:
+        return {}
+    path = Path(file).with_name(f"{module.__name__.rpartition('.')[2]}.toml")
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # which includes what is no TOML, and no text
+        raise JaxrlError(f"cannot read the tuned settings in {path}: {error}") from error
+    for about, settings in table.items():
+        if not isinstance(settings, dict):
+            raise JaxrlError(
+                f"{path}: {about} stands outside of a table. Write the environment, or the "
+                f'dataset, that it is tuned for above it: ["CartPole-v1"].'
+            )
+        try:
+            check(override(spec.config_class(), settings))
+        except JaxrlError as error:
+            raise JaxrlError(f'{path}, ["{about}"]: {error}') from error
+    return table
 
 
 def tuned(name: str, environment_id: str, dataset: str = "") -> dict[str, Any]:
