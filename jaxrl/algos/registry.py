@@ -20,19 +20,17 @@ import tomllib
 import typing
 from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.config import (
     Added,
     added,
-    check,
     check_defaults,
     check_settings,
     import_added,
     import_factory,
-    override,
     package_of,
+    settings_beside,
     type_hints,
     what_is,
 )
@@ -151,42 +149,16 @@ def check_factory(found: Any, path: str) -> None:
 
 def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
     """The tuned settings of an algorithm, by environment or dataset."""
-    return _own_table(name) if name in own_names() else _table_beside(load(name))
+    if name in own_names():
+        return _own_table(name)
+    spec = load(name)
+    return settings_beside(spec.factory, spec.config_class())
 
 
 @functools.cache
 def _own_table(name: str) -> dict[str, dict[str, Any]]:
     path = resources.files("jaxrl.algos") / "tuned" / f"{name}.toml"
     return tomllib.loads(path.read_text()) if path.is_file() else {}
-
-
-def _table_beside(spec: AlgorithmSpec) -> dict[str, dict[str, Any]]:
-    """That of an algorithm outside of jaxrl: NAME.toml beside its module NAME, if it is there.
-
-    What it says has to fit the algorithm, for every environment.
-    """
-    module = inspect.getmodule(spec.factory)
-    file = getattr(module, "__file__", None)
-    if module is None or file is None:
-        return {}
-    path = Path(file).with_name(f"{module.__name__.rpartition('.')[2]}.toml")
-    if not path.is_file():
-        return {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # which includes what is no TOML, and no text
-        raise JaxrlError(f"cannot read the tuned settings in {path}: {error}") from error
-    for about, settings in table.items():
-        if not isinstance(settings, dict):
-            raise JaxrlError(
-                f"{path}: {about} stands outside of a table. Write the environment, or the "
-                f'dataset, that it is tuned for above it: ["CartPole-v1"].'
-            )
-        try:
-            check(override(spec.config_class(), settings))
-        except JaxrlError as error:
-            raise JaxrlError(f'{path}, ["{about}"]: {error}') from error
-    return table
 
 
 def tuned(name: str, environment_id: str, dataset: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ line name every setting flat.
 """
 
 from jaxrl.config.added import Added, added, import_added, package_of
+from jaxrl.config.beside import settings_beside
 from jaxrl.config.changes import Gate, no_such_option, override, replace_leaves, without_unchosen
 from jaxrl.config.checks import check, check_type, check_types
 from jaxrl.config.declared import check_chosen, check_settings, configuration
@@ -67,6 +68,7 @@ __all__ = [
     "part",
     "replace_leaves",
     "settings",
+    "settings_beside",
     "settled",
     "size",
     "sizes",
