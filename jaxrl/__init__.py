@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxrl.train.api import resume, train
     from jaxrl.train.callbacks import Pause
     from jaxrl.train.experiment import Experiment, RunSettings
+    from jaxrl.train.pretrained import names as pretrained
     from jaxrl.train.runner import Result
     from jaxrl.types import Agent, Algorithm
 
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Result": "train.runner:Result",
     "load": "train.acting:load",
     "LoadedAgent": "train.acting:LoadedAgent",
+    "pretrained": "train.pretrained:names",
     "JaxrlError": "errors:JaxrlError",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "environments",
     "load",
     "make",
+    "pretrained",
     "register",
     "resume",
     "train",

@@ -155,7 +155,7 @@ def test_types_and_tuned_settings_are_shipped():
         "jaxrl": ["py.typed"],
         "jaxrl.algos": ["tuned/*.toml"],
         "jaxrl.analysis.page": ["page.*"],
-        "jaxrl.train.teachers": ["*/*/**"],
+        "jaxrl.train.pretrained": ["scores.*", "*/*/**"],
     }
 
 
