@@ -1,10 +1,10 @@
 """The agents that come with jaxrl: PPO on classic control, MinAtar and five MuJoCo tasks.
 
-    python experiments/pretrained.py                       # everything: half an hour of a core
+    python experiments/pretrained.py                       # everything: a quarter of an hour of a core
     python experiments/pretrained.py --cells CartPole-v1   # one agent
     python experiments/pretrained.py --report-only
 
-Each is trained with its tuned settings (jaxrl/algos/tuned/ppo.toml) and one seed, for a budget
+Each is trained with tuned settings (jaxrl/algos/tuned/ppo.toml) and one seed, for a budget
 that is small beside those of classic_control.py and mujoco_ppo.py: what comes of it are agents to
 begin with, no claims. The policy of the best evaluation is written into jaxrl/train/pretrained/ppo,
 and scored on episodes of its own; the scores are beside it, in scores.json and scores.md. A task
@@ -32,31 +32,35 @@ from jaxrl.train.output.console import Console
 
 
 class Task(NamedTuple):
-    """The budget of a training, and how long a transition takes."""
+    """The budget of a training, how long a transition takes, and episodes of an evaluation."""
 
     steps: int
     cpu_seconds_per_transition: float
+    evaluation_episodes: int
 
 
 SIMPLE, ROBOT = 5e-5, 2.7e-4
+MANY, FEW = 20, 5
 TASKS = {
-    "CartPole-v1": Task(500_000, SIMPLE),
-    "Acrobot-v1": Task(500_000, SIMPLE),
-    "Pendulum-v1": Task(1_000_000, SIMPLE),
-    "MountainCar-v0": Task(1_000_000, SIMPLE),
-    "MountainCarContinuous-v0": Task(500_000, SIMPLE),
-    "Breakout-MinAtar": Task(2_000_000, SIMPLE),
-    "SpaceInvaders-MinAtar": Task(2_000_000, SIMPLE),
-    "Asterix-MinAtar": Task(2_000_000, SIMPLE),
-    "Freeway-MinAtar": Task(2_000_000, SIMPLE),
-    "InvertedPendulum-v5": Task(200_000, ROBOT),
-    "Swimmer-v5": Task(500_000, ROBOT),
-    "Hopper-v5": Task(750_000, ROBOT),
-    "Walker2d-v5": Task(750_000, ROBOT),
-    "HalfCheetah-v5": Task(1_000_000, ROBOT),
+    "CartPole-v1": Task(500_000, SIMPLE, MANY),
+    "Acrobot-v1": Task(500_000, SIMPLE, MANY),
+    "Pendulum-v1": Task(1_000_000, SIMPLE, MANY),
+    "MountainCar-v0": Task(1_000_000, SIMPLE, MANY),
+    "MountainCarContinuous-v0": Task(500_000, SIMPLE, MANY),
+    "Breakout-MinAtar": Task(2_000_000, SIMPLE, MANY),
+    "SpaceInvaders-MinAtar": Task(2_000_000, SIMPLE, MANY),
+    "Asterix-MinAtar": Task(2_000_000, SIMPLE, MANY),
+    "Freeway-MinAtar": Task(1_000_000, SIMPLE, FEW),
+    "InvertedPendulum-v5": Task(100_000, ROBOT, FEW),
+    "Hopper-v5": Task(400_000, ROBOT, FEW),
+    "HalfCheetah-v5": Task(400_000, ROBOT, FEW),
+    "Swimmer-v5": Task(300_000, ROBOT, FEW),
+    "Walker2d-v5": Task(400_000, ROBOT, FEW),
 }
+# Whose tuned settings a task has that has none of its own.
+SETTINGS_OF = {"InvertedPendulum-v5": "Hopper-v5"}
 ALGORITHM, SEED = "ppo", 0
-RUN = RunSettings(seed=SEED, num_evaluations=10, evaluation_episodes=20)
+NUM_EVALUATIONS = 10
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,12 @@ def agent(task: str, folder: Path, console: Console) -> Cell:
 
 def experiment(task: str) -> Experiment:
     """The training of an agent."""
-    config = override(default_config(ALGORITHM, task)[0], {"total_steps": TASKS[task].steps})
-    return Experiment(ALGORITHM, task, config, RUN)
+    steps, _, episodes = TASKS[task]
+    config = override(
+        default_config(ALGORITHM, SETTINGS_OF.get(task, task))[0], {"total_steps": steps}
+    )
+    run = RunSettings(seed=SEED, num_evaluations=NUM_EVALUATIONS, evaluation_episodes=episodes)
+    return Experiment(ALGORITHM, task, config, run)
 
 
 def text(cells: Cells) -> str:
@@ -108,8 +116,8 @@ def text(cells: Cells) -> str:
         if task in cells
     ]
     note = (
-        f"PPO, seed {SEED}, the policy of the best of ten evaluations. Return of {EPISODES} "
-        "episodes in each mode: mean ± standard deviation over episodes."
+        f"PPO, seed {SEED}, the policy of the best of {NUM_EVALUATIONS} evaluations. Return of "
+        f"{EPISODES} episodes in each mode: mean ± standard deviation over episodes."
     )
     return sections(table(["agent", "transitions", *MODES], rows), note)
 
