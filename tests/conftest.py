@@ -8,6 +8,7 @@ import inspect
 import os
 import pathlib
 import pkgutil
+import signal
 import tempfile
 
 # Before the first import of JAX, so that child processes share the cache too.
@@ -18,6 +19,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Compiling is most of what the tests cost, and hardly any program runs for long.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# A shell's background jobs are born deaf to Ctrl-C, and so would be the commands that tests stop.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a CPU, devices are whatever one takes for them; tests/devices needs these, and to the others
 # they cost nothing.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"

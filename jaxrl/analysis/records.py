@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxrl.analysis.record_fields import (
+    DESCRIPTION,
+    LOGS,
+    MANIFEST,
+    METADATA,
+    is_count,
+    shape_of,
+    short,
+    wrong_field,
+)
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -32,7 +42,6 @@ NAME = "[a-z][a-z0-9_]*"
 NUMBER = r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
 # No file of a run is nested deeper; in more levels, functions that recurse could fail.
 MOST_LEVELS = 40
-LARGEST = 2**63 - 1
 
 
 class Rows(NamedTuple):
@@ -73,7 +82,7 @@ def read_description(path: Path, required: Iterable[str] = ()) -> dict[str, Any]
     missing = [name for name in required if name not in description]
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(map(repr, missing))}.")
-    if problem := _wrong_field(description, DESCRIPTION):
+    if problem := wrong_field(description, DESCRIPTION):
         raise ValueError(f"{path}: {problem}.")
     return description
 
@@ -148,9 +157,9 @@ def check_manifest(manifest: Any, iteration: int) -> None:
     for name, (is_right, what) in MANIFEST.items():
         if not is_right(manifest.get(name)):
             raise ValueError(
-                f"{name} of manifest.json is {_short(manifest.get(name))}, but must be {what}"
+                f"{name} of manifest.json is {short(manifest.get(name))}, but must be {what}"
             )
-    if problem := _wrong_field(manifest, LOGS):
+    if problem := wrong_field(manifest, LOGS):
         raise ValueError(f"manifest.json: {problem}")
     logs = set(range(len(manifest.get("logs", []))))
     for mark in ("log", "counts"):
@@ -161,24 +170,12 @@ def check_manifest(manifest: Any, iteration: int) -> None:
             f"manifest.json is that of iteration {manifest['iteration']}, not of {iteration}"
         )
     metadata = manifest["metadata"]
-    if problem := _wrong_field(metadata, METADATA):
+    if problem := wrong_field(metadata, METADATA):
         raise ValueError(f"metadata of manifest.json: {problem}")
-    if _shape(metadata.get("scores")) != _shape(metadata.get("iterations")):
+    if shape_of(metadata.get("scores")) != shape_of(metadata.get("iterations")):
         raise ValueError(
             "metadata of manifest.json: scores and iterations are not of the same members"
         )
-
-
-def _wrong_field(found: dict[str, Any], fields: dict[str, Field]) -> str | None:
-    """What is wrong with the first of `fields` that is there and not as it must be, if any is."""
-    for name, (is_right, what) in fields.items():
-        if name in found and not is_right(found[name]):
-            inner = found[name] if is_right is _are_texts and isinstance(found[name], dict) else {}
-            for key, value in inner.items():
-                if not isinstance(value, str):
-                    return f"{name}.{key} is {_short(value)}, but must be text"
-            return f"{name} is {_short(found[name])}, but must be {what}"
-    return None
 
 
 def counter_of(names: Container[str]) -> str:
@@ -199,7 +196,7 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or "iteration" not in row:
         return None
-    return row if all(_is_count(row.get(name, 0)) for name in counters_of(row)[:2]) else None
+    return row if all(is_count(row.get(name, 0)) for name in counters_of(row)[:2]) else None
 
 
 def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
@@ -207,7 +204,7 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
     modes = modes_of(arrays)
     for mode in modes:
         if not is_mode(mode):
-            return f"{_short(mode)} is no name of a mode"
+            return f"{short(mode)} is no name of a mode"
     per_episode = [mode + what for mode in modes for what in (RETURNS, LENGTHS)]
     counters = ("iteration", counter_of(arrays))
     missing = [name for name in (*counters, *per_episode) if name not in arrays]
@@ -229,25 +226,19 @@ def _wrong_evaluations(arrays: dict[str, np.ndarray]) -> str | None:
         if problem:
             return problem
     if np.any(np.diff(arrays["iteration"]) <= 0) or np.any(arrays["iteration"] < 0):
-        return f"iteration is {_short(arrays['iteration'].tolist())}, but must rise"
+        return f"iteration is {short(arrays['iteration'].tolist())}, but must rise"
     return None
 
 
 def _wrong_measure(name: str, array: np.ndarray, members: tuple[int, ...]) -> str | None:
     """What is wrong with an array of no mode, if anything; it must be of `members`, (K, H, S)."""
     if re.fullmatch(MEASURE + NAME, name) is None:
-        return f"{_short(name)} is no array of evaluations"
+        return f"{short(name)} is no array of evaluations"
     if array.shape[:3] != members:
         return f"{name} has shape {array.shape}, but must begin with {members}"
     if array.dtype.kind not in "fiu":
         return f"{name} has type {array.dtype}, but must be of numbers"
     return None
-
-
-def _short(value: Any) -> str:
-    """A value in a few words."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _is_deep(value: Any) -> bool:
@@ -262,152 +253,3 @@ def _is_deep(value: Any) -> bool:
                 below.extend(each)
         level = below
     return bool(level)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_sweep(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(values, list) and values for values in value.values()
-    )
-
-
-def _is_layout(value: Any) -> bool:
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"[a-z]+=[0-9]+(,[a-z]+=[0-9]+)*", value) is not None
-    )
-
-
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
-def _is_known(value: Any) -> bool:
-    return isinstance(value, dict) and _wrong_field(value, DESCRIPTION) is None
-
-
-def _is_history(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(step, dict) and isinstance(step.get("before", ""), str) for step in value
-    )
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_count, value))
-
-
-def _are_scores(value: Any) -> bool:
-    return _shape(value) is not None and all(
-        isinstance(score, float) for row in value for score in row
-    )
-
-
-def _are_iterations(value: Any) -> bool:
-    return _shape(value) is not None and all(map(_are_counts, value))
-
-
-def _shape(value: Any) -> tuple[int, int] | None:
-    """(H, S) of nested lists [H][S]; None of anything else."""
-    if not isinstance(value, list) or not value or not all(isinstance(row, list) for row in value):
-        return None
-    return (len(value), len(value[0])) if len(set(map(len, value))) == 1 else None
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _are_leaves(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(row, dict)
-        and isinstance(row.get("path"), str)
-        and isinstance(row.get("dtype"), str)
-        and isinstance(row.get("shape"), list)
-        and all(map(_is_count, row["shape"]))
-        and isinstance(row.get("key", ""), str)
-        and isinstance(row.get("part", ""), str)
-        and ("key" in row) == row["dtype"].startswith("key<")
-        and _is_count(row.get("log", 0))
-        and _is_count(row.get("counts", 0))
-        and not ("log" in row and ("counts" in row or "key" in row))
-        for row in value
-    )
-
-
-def _are_logs(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(segments, list) and all(map(_is_segment, segments)) for segments in value
-    )
-
-
-def _is_segment(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("sha256"), str)
-        and re.fullmatch("[0-9a-f]{64}", value["sha256"]) is not None
-        and _is_count(value.get("bytes"))
-        and isinstance(value.get("pieces"), list)
-        and all(map(_is_piece, value["pieces"]))
-    )
-
-
-def _is_piece(value: Any) -> bool:
-    if not _are_counts(value) or len(value) != 4:
-        return False
-    slot, end, first, last = value
-    return slot < end and first < last
-
-
-Field = tuple[Callable[[Any], bool], str]
-DESCRIPTION: dict[str, Field] = {
-    "format": (_is_count, "a whole number"),
-    "algorithm": (_is_text, "a name"),
-    "environment": (_is_text, "a name"),
-    "environment_options": (_is_object, "an object"),
-    "config": (_is_object, "an object of settings"),
-    "run": (_is_object, "an object of settings"),
-    "sweep": (_is_sweep, "an object with a list of values for each name"),
-    "samples_per_step": (_is_count, "a whole number"),
-    "num_iterations": (_is_count, "a whole number"),
-    "layout": (_is_layout, "text such as env=1,seed=1"),
-    "versions": (_are_texts, "an object of versions"),
-    "inputs": (_are_texts, "an object of checksums"),
-    "history": (_is_history, "a list of changes"),
-}
-METADATA: dict[str, Field] = {
-    "iteration": (_is_count, "a whole number"),
-    "seconds": (_is_duration, "a number of seconds"),
-    "description": (_is_known, "what config.json said"),
-    "rows": (_is_count, "a whole number"),
-    "rows_sha256": (_is_text, "a checksum"),
-    "evaluated": (_are_counts, "a list of whole numbers"),
-    "evaluations_sha256": (_is_text, "a checksum"),
-    "with_last_sha256": (_is_text, "a checksum"),
-    "shape": (_are_counts, "a list of whole numbers"),
-    "scores": (_are_scores, "a number for each setting and seed"),
-    "iterations": (_are_iterations, "a whole number for each setting and seed"),
-}
-MANIFEST: dict[str, Field] = {
-    "iteration": (_is_count, "a whole number"),
-    "metadata": (_is_object, "an object"),
-    "leaves": (_are_leaves, "a list with path, dtype and shape of each array"),
-    "files": (_are_texts, "an object of checksums"),
-    "sha256": (_is_text, "a checksum"),
-}
-LOGS: dict[str, Field] = {
-    "logs": (
-        _are_logs,
-        "a list with the segments of each log: sha256, bytes and pieces [slot, end, first, last]",
-    ),
-}

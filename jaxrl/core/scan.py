@@ -13,12 +13,14 @@ A state is laid out with its channels last, where processors add up several at o
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxrl.errors import check_choice
@@ -27,17 +29,18 @@ from jaxrl.types import Array
 # The fastest method by back end, from each length on, as benchmarks/scan.py measured it. Where
 # nothing was measured, `auto` takes what needs least memory.
 FASTEST: dict[str, tuple[tuple[int, str], ...]] = {
-    "cpu": ((1, "chunked"),),
+    "cpu": ((1, "sequential"), (16, "chunked")),
 }
 UNMEASURED = "chunked"
-# Longer chunks of an SSD lose digits to differences of long sums, and cost Q² products.
-LONGEST_SSD_CHUNK = 64
+# Longer chunks of an SSD lose digits to differences of long sums, and cost Q² products: 64 takes
+# twice as long on 65,536 tokens.
+LONGEST_SSD_CHUNK = 32
 
 
 class Tokens(NamedTuple):
     """What a scan reads of each token; leaves [L, ...], or [...] of one token."""
 
-    u: Array  # [L, E], or [L, G, F] where channels are in heads
+    entering: Array  # Δ u, [L, E], or [L, G, F] where channels are in heads
     delta: Array  # [L, E], or [L, G]
     B: Array  # [L, Z]
     C: Array  # [L, Z]
@@ -75,8 +78,8 @@ def selective_scan(
       length: how many tokens there are; those after them leave the state alone, and their outputs
         mean nothing. All, unless given.
       method: "sequential", "associative" (a parallel prefix, 13 to 16 times the memory of all
-        states), "chunked" (about √L tokens at a time, each computed again for the gradient), or
-        "auto", the fastest of them here.
+        states), "chunked" (about √L tokens at a time, whose states the gradient computes again;
+        in reverse mode alone, as its gradient is written out), or "auto", the fastest of them here.
 
     Returns:
       y in the type of u, and the last state.
@@ -85,9 +88,9 @@ def selective_scan(
     algorithm 2, with the Euler discretisation of B that its authors' code has.
     """
     tokens = _tokens(u, delta, B, C, reset, length)
-    begun = _begun(initial, A.shape, tokens.u.dtype)
+    begun = _begun(initial, A.shape, tokens.entering.dtype)
     y, last = _method(method, len(u))(A.astype(begun.dtype), tokens, begun)
-    return (y + D[None].astype(y.dtype) * tokens.u).astype(u.dtype), last
+    return _passing_by(y, D[None], u), last
 
 
 def ssd_scan(
@@ -111,18 +114,18 @@ def ssd_scan(
         h  ← exp(cs_Q) h + Σ_s exp(cs_Q − cs_s) B_s ⊗ Δ_s u_s
 
     where the sums go over tokens of q's own segment, and h reaches those before the first reset.
-    Q is about √L and at most 64, unless `chunk` says it; the other arguments are those of S6.
+    Q is about √L and at most 32, unless `chunk` says it; the other arguments are those of S6.
 
     Source: Dao & Gu, Transformers are SSMs (2024), listing 1.
     """
     tokens = _tokens(u, delta, B, C, reset, length)
-    begun = _begun(initial, (B.shape[1], *u.shape[1:]), tokens.u.dtype)
+    begun = _begun(initial, (B.shape[1], *u.shape[1:]), tokens.entering.dtype)
     decays = A.astype(begun.dtype)
     size = chunk or min(chunk_length(len(u)), LONGEST_SSD_CHUNK)
-    y, last = _over_chunks(
-        lambda state, tokens: _ssd_chunk(decays, state, tokens), tokens, begun, size
-    )
-    return (y + D[None, :, None].astype(y.dtype) * tokens.u).astype(u.dtype), last
+    # In a loop nothing is there to be shared with what the gradient computes again.
+    one_chunk = jax.checkpoint(functools.partial(_ssd_chunk, decays), prevent_cse=False)
+    y, last = _over_chunks(one_chunk, tokens, begun, size)
+    return _passing_by(y, D[None, :, None], u), last
 
 
 def chunk_length(length: int) -> int:
@@ -162,7 +165,13 @@ def _tokens(
         within = jnp.arange(len(u)) < length
         delta = jnp.where(within.reshape(-1, *(1 for _ in delta.shape[1:])), delta, 0.0)
         reset = reset & within
-    return Tokens(u.astype(dtype), delta, B.astype(dtype), C.astype(dtype), reset)
+    of_channels = delta.reshape(*delta.shape, *(1 for _ in u.shape[delta.ndim :]))
+    return Tokens(of_channels * u.astype(dtype), delta, B.astype(dtype), C.astype(dtype), reset)
+
+
+def _passing_by(y: Array, D: Array, u: Array) -> Array:
+    """y + D u, in the type of u."""
+    return (y + D.astype(y.dtype) * u.astype(y.dtype)).astype(u.dtype)
 
 
 def _begun(initial: Array | None, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
@@ -174,7 +183,7 @@ def _discretised(A: Array, token: Tokens) -> tuple[Array, Array]:
     """(decay, what enters), both [Z, E], of one token."""
     # exp(−∞) = 0 forgets what was before. Masked after it, the gradient would keep two decays.
     decay = jnp.exp(token.delta[None] * A + jnp.where(token.reset, -jnp.inf, 0.0))
-    return decay, token.B[:, None] * (token.delta * token.u)[None]
+    return decay, token.B[:, None] * token.entering[None]
 
 
 def _sequential(A: Array, tokens: Tokens, state: Array) -> tuple[Array, Array]:
@@ -204,12 +213,70 @@ def _associative(A: Array, tokens: Tokens, state: Array) -> tuple[Array, Array]:
 
 def _chunked(A: Array, tokens: Tokens, state: Array) -> tuple[Array, Array]:
     """Chunks of tokens in turn; the gradient keeps the states between them, and no other."""
+    one_chunk = functools.partial(_chunk, A)
+    return _over_chunks(one_chunk, tokens, state, chunk_length(len(tokens.entering)))
 
-    def one_chunk(state: Array, tokens: Tokens) -> tuple[Array, Array]:
-        y, last = _sequential(A, tokens, state)
-        return last, y
 
-    return _over_chunks(one_chunk, tokens, state, chunk_length(len(tokens.u)))
+@jax.custom_vjp
+def _chunk(A: Array, state: Array, tokens: Tokens) -> tuple[Array, Array]:
+    """(state, y) after the tokens of a chunk, with the gradient of `_chunk_slopes`."""
+    y, last = _sequential(A, tokens, state)
+    return last, y
+
+
+def _chunk_and_arguments(A: Array, state: Array, tokens: Tokens) -> tuple[Any, Any]:
+    """`_chunk`, and all that its gradient keeps."""
+    return _chunk(A, state, tokens), (A, state, tokens)
+
+
+def _chunk_slopes(
+    kept: tuple[Array, Array, Tokens], slopes: tuple[Array, Array]
+) -> tuple[Array, Array, Tokens]:
+    """The derivatives of a loss by what `_chunk` is given, from those by the last state and by y.
+
+    With a_t = exp(Δ_t A), e_t = Δ_t u_t, and g_t the derivative by h_t, from the last token to the
+    first:
+
+        g_t = C_t ∂y_t + a_{t+1} g_{t+1}     ∂C_t = Σ_channels h_t ∂y_t
+        p_t = g_t a_t h_{t−1}                ∂B_t = Σ_channels g_t e_t
+        ∂e_t = Σ_states B_t g_t              ∂Δ_t = Σ_states A p_t     ∂A = Σ_t Δ_t p_t
+
+    Written out, as the states alone are kept and decays computed again, which costs less than
+    reading them: a third of the time of differentiating `_sequential` (benchmarks/NOTES.md).
+    """
+    A, state, tokens = kept
+    last_slope, y_slopes = slopes
+
+    def forth(state: Array, token: Tokens) -> tuple[Array, Array]:
+        decay, entering = _discretised(A, token)
+        return decay * state + entering, state
+
+    def back(
+        after_token: tuple[Array, Array, Array], at_token: tuple[Tokens, Array, Array]
+    ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
+        slope, A_slope, after = after_token
+        token, before, y_slope = at_token
+        decay, _ = _discretised(A, token)
+        slope = slope + token.C[:, None] * y_slope[None]
+        slope_before = slope * decay
+        by_exponent = slope_before * before
+        of_token = (
+            jnp.sum(token.B[:, None] * slope, axis=0),
+            jnp.sum(A * by_exponent, axis=0),
+            jnp.matmul(slope, token.entering, precision="highest"),
+            jnp.matmul(after, y_slope, precision="highest"),
+        )
+        return (slope_before, A_slope + token.delta[None] * by_exponent, before), of_token
+
+    last, before = jax.lax.scan(forth, state, tokens)
+    (state_slope, A_slope, _), token_slopes = jax.lax.scan(
+        back, (last_slope, jnp.zeros_like(A), last), (tokens, before, y_slopes), reverse=True
+    )
+    no_slope: Any = np.zeros(tokens.reset.shape, jax.dtypes.float0)
+    return A_slope, state_slope, Tokens(*token_slopes, reset=no_slope)
+
+
+_chunk.defvjp(_chunk_and_arguments, _chunk_slopes)
 
 
 def _over_chunks(
@@ -218,8 +285,8 @@ def _over_chunks(
     state: Array,
     size: int,
 ) -> tuple[Array, Array]:
-    """(y, last) by `one_chunk(state, tokens) -> (state, y)`, which the gradient computes again."""
-    length = len(tokens.u)
+    """(y, last) by `one_chunk(state, tokens) -> (state, y)`."""
+    length = len(tokens.entering)
     count = -(-length // size)
 
     def cut(leaf: Array) -> Array:
@@ -227,19 +294,16 @@ def _over_chunks(
         filled = jnp.pad(leaf, [(0, count * size - length), *((0, 0) for _ in leaf.shape[1:])])
         return filled.reshape(count, size, *leaf.shape[1:])
 
-    chunks = jax.tree.map(cut, tokens)
-    # In a loop nothing is there to be shared with what is computed again.
-    again = jax.checkpoint(one_chunk, prevent_cse=False)
-    last, y = jax.lax.scan(again, state, chunks)
+    last, y = jax.lax.scan(one_chunk, state, jax.tree.map(cut, tokens))
     return y.reshape(count * size, *y.shape[2:])[:length], last
 
 
 def _ssd_chunk(A: Array, state: Array, tokens: Tokens) -> tuple[Array, Array]:
     """(state, y) after Q tokens, as products of matrices: A is [G], the state [Z, G, F]."""
-    size = len(tokens.u)
+    size = len(tokens.entering)
     total = jnp.cumsum(tokens.delta * A[None], axis=0)  # [Q, G]
     segment = jnp.cumsum(tokens.reset)
-    entering = tokens.delta[:, :, None] * tokens.u
+    entering = tokens.entering
 
     earlier = jnp.tril(jnp.ones((size, size), bool)) & (segment[:, None] == segment[None])
     # Masked before the exponential, which of a later token would overflow.

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from jaxrl.errors import JaxrlError
-from jaxrl.train.files import checkpoint, state_arrays
+from jaxrl.train.files import state_arrays, verified
 from jaxrl.train.files.checkpoint import Checkpoints
 from tests.train.states import abstract, assert_same, make_state
 
@@ -99,8 +99,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
         shutil.copytree(source, spare, dirs_exist_ok=True)
         flip(spare / file, generator.randrange((spare / file).stat().st_size))
         try:
-            manifest, values = checkpoint._read(spare)
-        except checkpoint._Damaged:
+            manifest, values = verified.read(spare)
+        except verified.Damaged:
             continue
         assert_same(
             state_arrays.assemble(spare, manifest, values, abstract(make_state())), make_state(1)

@@ -23,7 +23,8 @@ from jaxrl.config import check, field_names, override
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.files import state_arrays
-from jaxrl.train.files.checkpoint import Checkpoints, _file_digests, _read
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.verified import file_digests, read
 from jaxrl.train.player import Player
 from jaxrl.train.program import Program
 from tests.train.test_loop import Stopping
@@ -389,7 +390,7 @@ def in_manifest(which, path, value, *, consistent):
 
     def damage(folder):
         file = which(folder) / "manifest.json"
-        manifest, values = _read(file.parent)
+        manifest, values = read(file.parent)
         put(manifest, path, value)
         if consistent and isinstance(manifest, dict):
             with contextlib.suppress(
@@ -483,7 +484,7 @@ def best_cases(rng):
 def in_two(strange):
     def damage(folder):
         file = best(folder) / "manifest.json"
-        manifest, values = _read(file.parent)
+        manifest, values = read(file.parent)
         manifest["metadata"] |= strange
         manifest["sha256"] = state_arrays.digest(manifest, values)
         file.write_text(json.dumps(manifest))
@@ -585,7 +586,7 @@ def damaged(folder):
     for path in (folder / "checkpoints").glob("*0*"):
         file = path / "manifest.json"
         try:
-            whole = json.loads(file.read_bytes())["files"] == _file_digests(path / "arrays")
+            whole = json.loads(file.read_bytes())["files"] == file_digests(path / "arrays")
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
         if not whole:

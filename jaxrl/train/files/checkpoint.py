@@ -17,7 +17,6 @@ copy is in flight when the next chunk donates the buffers.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -38,21 +37,27 @@ from jaxrl.train.files.folder import (
     CHECKPOINTS,
     MANIFEST,
     ROWS,
-    Denied,
     file_errors,
     is_checkpoint,
     plain,
     set_aside,
     sync_folder,
 )
+from jaxrl.train.files.verified import (
+    ARRAYS,
+    BEST,
+    KEPT,
+    REPLACED,
+    Damaged,
+    file_digests,
+    first_line,
+    read,
+    read_manifest,
+)
 from jaxrl.types import PyTree
 
-ARRAYS = "arrays"
-BEST = "best-"
-KEPT = "policy-"
 POLICY = "policy"  # the part of a training checkpoint that is saved for those who act
 TEMPORARY = ".tmp-"
-REPLACED = ".replaced-"
 NAME = re.compile(r"(best-|policy-)?([0-9]{9}|[1-9][0-9]{9,})")
 HASH = re.compile(rb"[0-9a-f]{64}")
 
@@ -67,10 +72,6 @@ class Restored(NamedTuple):
     state: PyTree
     metadata: dict[str, Any]
     problems: list[str]
-
-
-class _Damaged(Exception):
-    """A checkpoint whose files are missing, torn or altered."""
 
 
 class Checkpoints:
@@ -167,16 +168,16 @@ class Checkpoints:
     def best(self) -> tuple[dict[str, Any], HostLeaves] | None:
         """What `save_best` kept last: (metadata, policies); None where nothing whole is there."""
         for name in self._best_names():
-            with contextlib.suppress(_Damaged):
-                manifest, values = _read(self._place(name))
+            with contextlib.suppress(Damaged):
+                manifest, values = read(self._place(name))
                 return manifest["metadata"], (manifest["leaves"], values)
         return None
 
     def vouched(self) -> dict[str, Any]:
         """The metadata of the newest checkpoint with a readable manifest; {} if there is none."""
         for iteration in reversed(self.iterations()):
-            with contextlib.suppress(_Damaged):
-                return _read_manifest(self._place(_name(iteration)))["metadata"]
+            with contextlib.suppress(Damaged):
+                return read_manifest(self._place(_name(iteration)))["metadata"]
         return {}
 
     def set_aside_damaged(self, iteration: int) -> list[str]:
@@ -190,8 +191,8 @@ class Checkpoints:
         for name in later + self._best_names():
             path = self._place(name)
             try:
-                _read(path)
-            except _Damaged as damage:
+                read(path)
+            except Damaged as damage:
                 with file_errors("set aside", path):
                     kept = set_aside(path)
                 said.append(f"the checkpoint {path} is damaged: {damage}; it is kept as {kept}")
@@ -230,8 +231,8 @@ class Checkpoints:
         for name in names:
             path = self._place(name)
             try:
-                manifest, values = _read(path, part)
-            except _Damaged as damage:
+                manifest, values = read(path, part)
+            except Damaged as damage:
                 problems.append(f"the checkpoint {path} is damaged: {damage}")
                 continue
             state = state_arrays.assemble(path, manifest, values, abstract_state, part)
@@ -281,7 +282,7 @@ class Checkpoints:
                 # From here on it is known to be ours.
                 (temporary / MANIFEST).write_text(json.dumps(begun))
                 state_arrays.save_arrays(temporary / ARRAYS, manifest["leaves"], values)
-                manifest["files"] = _file_digests(temporary / ARRAYS)
+                manifest["files"] = file_digests(temporary / ARRAYS)
                 manifest["sha256"] = state_arrays.digest(manifest, values)
                 (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
                 _sync_tree(temporary)
@@ -296,7 +297,7 @@ class Checkpoints:
                 raise
             except Exception as error:  # TensorStore reports a full disk as a ValueError
                 raise JaxrlError(
-                    f"cannot save the checkpoint {target}: {_first_line(error)}"
+                    f"cannot save the checkpoint {target}: {first_line(error)}"
                 ) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -349,85 +350,6 @@ def _discard(path: Path) -> None:
 def _name(iteration: int) -> str:
     """The folder of an iteration's checkpoint; zero-padded, so that names sort as numbers do."""
     return f"{int(iteration):09d}"
-
-
-def _iteration_of(name: str) -> int:
-    """The iteration that the name of a checkpoint's folder says."""
-    for prefix in (REPLACED, BEST, KEPT):
-        name = name.removeprefix(prefix)
-    return int(name)
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error; TensorStore's go on for pages."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _denied(path: Path, error: PermissionError) -> Denied:
-    """The error for a checkpoint that may not be read."""
-    return Denied(f"cannot read {error.filename or path}: you may not read there.")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, its fields checked."""
-    try:
-        manifest = records.read_json(path / MANIFEST)
-        records.check_manifest(manifest, _iteration_of(path.name))
-    except FileNotFoundError as error:
-        raise _Damaged(f"{error.filename or path} is missing") from error
-    except PermissionError as error:
-        raise _denied(path, error) from error
-    except (OSError, ValueError) as error:
-        raise _Damaged(_first_line(error)) from error
-    return manifest
-
-
-def _read(path: Path, part: str = "") -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A checkpoint's manifest and leaves, verified; with the rows of logs, unless `part` is set."""
-    manifest = _read_manifest(path)
-    try:
-        _check_files(path / ARRAYS)
-        found = _file_digests(path / ARRAYS)
-        for name, expected in manifest["files"].items():
-            if found.get(name) != expected:
-                raise _Damaged(
-                    f"{ARRAYS}/{name} {'was altered' if name in found else 'is missing'}"
-                )
-        values = state_arrays.load_arrays(path / ARRAYS, manifest["leaves"])
-        digest = state_arrays.digest(manifest, values)
-        if not part:
-            log_rows.read(path.parent / ROWS, manifest, values)
-    except _Damaged:
-        raise
-    except PermissionError as error:
-        raise _denied(path, error) from error
-    except FileNotFoundError as error:
-        raise _Damaged(f"{error.filename or path} is missing") from error
-    except Exception as error:  # Orbax and TensorStore each have their own
-        raise _Damaged(_first_line(error)) from error
-    if digest != manifest["sha256"]:
-        raise _Damaged("its contents do not match their checksum")
-    return manifest, values
-
-
-def _check_files(folder: Path) -> None:
-    """Refuse what would keep a reader waiting for ever, or lead it elsewhere."""
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            os.listdir(path)  # which says so where it may not be read: the search passes over it
-        if path.is_symlink() or not (path.is_dir() or path.is_file() or path == folder):
-            raise _Damaged(f"{path.name} is no file")
-
-
-def _file_digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below `folder`, by its relative path."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with open(path, "rb") as file:
-                name = str(path.relative_to(folder))
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 def _sync_tree(path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from jaxrl.analysis import records
 from jaxrl.errors import JaxrlError
 from jaxrl.train.best import Best
-from jaxrl.train.files import checkpoint, rows, state_arrays
 from jaxrl.train.files import folder as run_folder
+from jaxrl.train.files import rows, state_arrays, verified
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.types import Log
 from tests.train.states import abstract, assert_same
@@ -269,7 +269,7 @@ def test_manifests_are_checked(tmp_path, damage, text):
     for iteration in (1, 2):
         checkpoints.save(iteration, hand.append(4).state(), {})
     path = checkpoints.newest / "manifest.json"
-    manifest, values = checkpoint._read(checkpoints.newest)
+    manifest, values = verified.read(checkpoints.newest)
     damage(manifest)
     with contextlib.suppress(Exception):
         manifest["sha256"] = state_arrays.digest(manifest, values)
@@ -539,7 +539,7 @@ def test_what_cannot_be_a_log_or_hold_one_is_refused(tmp_path):
 def test_manifests_of_before_there_were_logs_are_read(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"x": jnp.ones(2)}, {})
-    manifest, _ = checkpoint._read(checkpoints.newest)
+    manifest, _ = verified.read(checkpoints.newest)
     del manifest["logs"]
     records.check_manifest(manifest, 1)
     assert not (checkpoints.path / "rows").exists()
