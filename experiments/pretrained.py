@@ -1,6 +1,6 @@
 """The agents that come with jaxrl: PPO on classic control, MinAtar and five MuJoCo tasks.
 
-    python experiments/pretrained.py                       # everything: a quarter of an hour of a core
+    python experiments/pretrained.py                       # everything: some 20 minutes of a core
     python experiments/pretrained.py --cells CartPole-v1   # one agent
     python experiments/pretrained.py --report-only
 

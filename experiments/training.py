@@ -23,8 +23,9 @@ from jaxrl.data.formats import own
 from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import state_arrays
-from jaxrl.train.files.checkpoint import ARRAYS, Checkpoints
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import CHECKPOINTS, CONFIG, MANIFEST, read_description
+from jaxrl.train.files.verified import ARRAYS
 from jaxrl.train.loop import resume, train
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
