@@ -33,8 +33,10 @@ def added(kind: str, own: Iterable[str]) -> Added:
 
 @functools.cache
 def _added(kind: str, own: frozenset[str], path: tuple[str, ...]) -> Added:
+    """The same for `path`, sys.path, where packages are looked for."""
+    del path
     found: Added = {}
-    for point in _entry_points(path).select(group=f"jaxrl.{kind}s"):
+    for point in metadata.entry_points(group=f"jaxrl.{kind}s"):
         if point.name in own:
             text = (
                 f"{kind} {point.name!r} is jaxrl's own, and not the {point.value} that the package "
@@ -44,13 +46,6 @@ def _added(kind: str, own: frozenset[str], path: tuple[str, ...]) -> Added:
         else:
             found[point.name] = (*found.get(point.name, ()), point)
     return found
-
-
-@functools.cache
-def _entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
-    """Those of every package; `path` is where they are looked for, sys.path."""
-    del path
-    return metadata.entry_points()
 
 
 def import_added(
