@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxrl.train.runner import Result
     from jaxrl.types import Agent, Algorithm
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is from, "module:name" below jaxrl.
 _PUBLIC = {

@@ -21,7 +21,8 @@ import jaxrl
 from jaxrl import cli
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.registry import algorithm_names, load
-from jaxrl.cli import check, dataset, export, report, spelling
+from jaxrl.analysis.runs import load_run
+from jaxrl.cli import check, dataset, export, from_file, report, spelling
 from jaxrl.cli import train as command
 from jaxrl.config import possible
 from jaxrl.envs import registry
@@ -175,6 +176,29 @@ def test_python_runs(page, tmp_path, monkeypatch):
             exec(compile(block, page, "exec"), vars(module))
 
 
+def test_the_tuner_of_the_page_tunes(tmp_path, monkeypatch, capsys):
+    """With fewer and shorter rounds than the page has; both numbers move, and each is told once."""
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(DOCS / "tuning.md", "python")
+    for there, here in {
+        "POPULATION, SEEDS = 8, 3": "POPULATION, SEEDS = 3, 2",
+        "range(4)": "range(2)",
+        "total_steps=100_000": "total_steps=2048, num_envs=4, hidden_sizes=(8,)",
+    }.items():
+        assert there in code
+        code = code.replace(there, here)
+    run = jaxrl.RunSettings(num_evaluations=1, evaluation_episodes=4)
+    names = {"__name__": "tuning"}
+    code = code.replace("progress=False,", "progress=False, run=QUICK,")
+    with jax.debug_key_reuse(False):
+        exec(code, names | {"QUICK": run})
+    assert "learning_rate" in capsys.readouterr().out
+    swept = [load_run(tmp_path / "runs" / "tuned" / number) for number in "01"]
+    rates = [setting["learning_rate"] for each in swept for setting in each.settings]
+    assert len(set(rates)) == 6 and [each.seeds for each in swept] == [[0, 1], [2, 3]]
+
+
 def test_an_environment_takes_fewer_than_40_lines():
     first = blocks(ROOT / "docs" / "add-your-environment.md", "python")[0]
     assert "class Corridor" in first and len(first.splitlines()) < 40
@@ -215,7 +239,15 @@ def parse_only(monkeypatch, tmp_path):
     monkeypatch.setattr(
         command.loop, "resume", lambda *_, **__: types.SimpleNamespace(experiment=None)
     )
-    # Run folders and files of the reader's are not there.
+    # Run folders and files of the reader's are not there, but for those that the page shows.
+    read_file = from_file.read
+    monkeypatch.setattr(
+        from_file,
+        "read",
+        lambda path, trust: (
+            read_file(path, trust) if path.suffix else {"env": "CartPole-v1", "seed": 3}
+        ),
+    )
     action = feed_forward(lambda policy, observation, key: jnp.zeros((), jnp.int32))
     baseline = Actor((), Agent(init=lambda key: (), modes={"deterministic": action}))
     saved = {"deep_stepmix": {"baseline": Input(baseline, sha256="")}}
@@ -228,7 +260,7 @@ def parse_only(monkeypatch, tmp_path):
     monkeypatch.setattr(building, "read_inputs", read)
     nobody = Input((), sha256="")
     monkeypatch.setattr(building, "read_first_policies", lambda experiment, player: nobody)
-    for function in ("evaluate", "finish"):
+    for function in ("evaluate", "finish", "finish_turns"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: 0)
     for function in ("plot", "render", "collect"):
         monkeypatch.setattr(command.report, function, lambda *_, **__: None)
@@ -258,6 +290,10 @@ def test_command_lines_parse(page, parse_only, monkeypatch, capsys):
         "construct",
         lambda name, *rest: ActionReward() if ":" in name else construct(name, *rest),
     )
+    for block in blocks(page, "toml"):
+        first = block.partition("\n")[0]
+        if first.startswith("# "):
+            Path(first.removeprefix("# ")).write_text(block)
     for arguments in command_lines(page):
         if arguments[1:2] == ["ars"]:  # the algorithm that the reader is writing
             continue
@@ -285,6 +321,22 @@ def test_the_command_line_knows_whatever_is_only_called_otherwise_elsewhere():
             assert here in spelling.NAMES.get(name[1].lower(), (name[1].lower(),)), theirs
             renamed.append(here)
     assert len(renamed) > 15
+
+
+def test_what_is_said_to_be_there_beside_others_is_shown():
+    rows = [line for line in (DOCS / "comparison.md").read_text().splitlines() if "yes" in line]
+    defined = {
+        path: set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    shown = 0
+    for row in (line.split(" | ") for line in rows if line.startswith("| ")):
+        assert len(row) == 8, row
+        assert not row[1].startswith("yes") or re.search(r"\]\(|`", row[1]), row
+        for test, file in re.findall(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)\)", row[1]):
+            assert test in defined[ROOT / file], row
+            shown += 1
+    assert shown > 20
 
 
 def test_every_command_is_documented():

@@ -12,6 +12,7 @@ import pytest
 
 import jaxrl
 from jaxrl.analysis.runs import load_run
+from jaxrl.train import members
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import read_metrics
 
@@ -74,6 +75,19 @@ def test_it_trains_into_a_folder(trained):
     assert load_run(trained.folder).evaluations["iteration"].tolist() == [0, 4, 8]
 
 
+def test_settings_are_swept_one_by_one(tmp_path):
+    settings = [{"gamma": 0.9, "learning_rate": 1e-3}, {"learning_rate": 1e-2, "gamma": 0.8}]
+    result = train(tmp_path / "run", sweep=settings)
+    assert result.experiment.settings() == settings
+    assert result.returns["deterministic"].shape == (2, 1, 4)
+    assert load_run(tmp_path / "run").settings == settings
+    train(tmp_path / "alone", **settings[1])
+    metrics = [read_metrics(tmp_path / name)[0]["loss"] for name in ("run", "alone")]
+    np.testing.assert_allclose(metrics[0][1][0], metrics[1], rtol=1e-4)
+    with pytest.raises(jaxrl.JaxrlError, match="given one by one"):
+        members.command_of(result.experiment)
+
+
 def test_a_made_environment_is_trained_by_its_name_and_options(tmp_path):
     env = jaxrl.make("CartPole-v1", max_steps_in_episode=20)
     result = jaxrl.train("ppo", env, **SMALL, run=RUN, folder=tmp_path / "run", progress=False)
@@ -98,6 +112,10 @@ def test_a_made_environment_is_trained_by_its_name_and_options(tmp_path):
             "a callback is 'log', but must be a function",
         ),
         (("ppo", "CartPole-v1"), {"sweep": {"gama": [0.9]}}, "gamma"),
+        (("ppo", "CartPole-v1"), {"sweep": [{"gamma": 0.9}, {"gama": 0.9}]}, "same numbers"),
+        (("ppo", "CartPole-v1"), {"sweep": [{}]}, "same numbers"),
+        (("ppo", "CartPole-v1"), {"sweep": [{"gamma": 0.9}] * 2}, "are the same"),
+        (("ppo", "CartPole-v1"), {"sweep": [{"gamma": 0.9}], "gamma": 0.8}, "given twice"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, arguments, settings, message):

@@ -40,6 +40,13 @@ def test_version_is_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text()
     assert version("jaxrl") == jaxrl.__version__
     assert re.search(rf"^version: {re.escape(jaxrl.__version__)}$", citation, re.MULTILINE)
+    # What is newest in the changelog, below what is not released, has that version and that day.
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    unreleased, (newest, day) = re.findall(r"^## \[(.+?)\](?: - (.+))?$", changelog, re.MULTILINE)[
+        :2
+    ]
+    assert unreleased == ("Unreleased", "") and newest == jaxrl.__version__
+    assert f'date-released: "{day}"' in citation
 
 
 def test_python_3_11_is_enough():
@@ -112,6 +119,7 @@ def test_extras():
         "playground",
         "offline",
         "track",
+        "optuna",
         "cuda12",
         "cuda13",
         "tpu",

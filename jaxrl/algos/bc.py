@@ -33,15 +33,15 @@ from jaxrl.types import Agent, Algorithm, Array, Box, Discrete, Key, PyTree, fee
 class BCConfig(DatasetConfig):
     """Settings of BC. Real numbers are traced: a sweep over them compiles once."""
 
-    batch_size: int = size(256)
+    batch_size: int = size(256, basic=True)
     """Steps per gradient step."""
-    best_fraction: float = option(1.0, 0, 1, open_low=True)
+    best_fraction: float = option(1.0, 0, 1, open_low=True, basic=True)
     """Share of the episodes to clone, those of the highest returns."""
     gaussian: bool = option(False)
     """Learn a Gaussian of continuous actions by its likelihood, instead of their mean."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size."""
-    normalize_observations: bool = option(True)
+    normalize_observations: bool = option(True, basic=True)
     """Standardise observations by the dataset's statistics, which are saved with the policy."""
     network: QNetworkConfig = nested(QNetworkConfig())
     """Layers of the actor."""

@@ -63,25 +63,25 @@ ROUNDING = 2e-6
 class DeepStepMixConfig(PPOConfig):
     """Settings of deep StepMix, and PPO's."""
 
-    baseline: str = option("")
+    baseline: str = option("", basic=True)
     """Run folder of the safe policy."""
     baseline_mode: str = option("deterministic")
     """The mode in which the baseline acts; the learner acts stochastically."""
     total_steps: int = budget(4_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
-    num_envs: int = size(512)
+    num_envs: int = size(512, basic=True)
     """Parallel environments N, and so the episodes that each round's bounds are renewed from."""
-    minibatch_size: int = size(1600)
+    minibatch_size: int = size(1600, basic=True)
     """Transitions per gradient step; must divide num_envs * num_steps."""
-    learning_rate: float = number(1e-3, 0, needs={"optimizer": "adam"})
+    learning_rate: float = number(1e-3, 0, needs={"optimizer": "adam"}, basic=True)
     """Adam's step size."""
-    num_steps: int = size(1)
+    num_steps: int = size(1, basic=True)
     """Steps per round in each environment, T; at least the horizon, to hold whole episodes."""
     num_prefixes: int = size(4)
     """Steps at which the learner may take over, spread evenly from the first to the horizon."""
     constraint: Literal["relative", "absolute"] = option("relative")
     """Whether constraint_level is a share of the baseline's return over return_low, or a return."""
-    constraint_level: float = number(0.9)
+    constraint_level: float = number(0.9, basic=True)
     """The least expected return that a round's policy may have."""
     return_low: float = number(0.0)
     """No episode earns less, and no part of one less than this or 0, whichever is lower."""

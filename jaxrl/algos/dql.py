@@ -33,13 +33,13 @@ from jaxrl.types import Agent, Algorithm, Array, Key, PyTree
 class DQLConfig(GenerativeConfig):
     """Settings of DQL, whose defaults are those of its authors for locomotion."""
 
-    eta: float = number(1.0, 0)
+    eta: float = number(1.0, 0, basic=True)
     """Weight of the critics in the actor's loss: 1 on locomotion, 2 to 4.5 on AntMaze, 0.005 on
     Kitchen."""
     q_normalization: Literal["dataset", "policy", "other_critic", "none"] = option("other_critic")
     """Divide eta by the mean |Q| of the policy's actions by the critic that was not drawn, or of
     the policy's or the dataset's actions by the one that was."""
-    diffusion_steps: int = size(5)
+    diffusion_steps: int = size(5, basic=True)
     """Steps of the diffusion, and evaluations of the actor for an action."""
     time_width: int = size(16, 0)
     """Features of a step's number; 0: the number itself."""

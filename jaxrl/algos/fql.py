@@ -46,16 +46,16 @@ from jaxrl.types import Agent, Algorithm, Array, Key, PyTree
 class FQLConfig(OfflineConfig):
     """Settings of FQL, whose defaults are its authors'. Real numbers are traced."""
 
-    alpha: float = number(10.0, 0)
+    alpha: float = number(10.0, 0, basic=True)
     """Weight of the distance to the flow's actions: 3 to 10 on AntMaze, 100 and more elsewhere;
     0.03 to 10 with normalize_q."""
     normalize_q: bool = option(False)
     """Divide the actor's Q by its mean size over the batch: advised for new tasks."""
     target_critics: Literal["mean", "least"] = option("mean")
     """What of the target critics counts; the least on Adroit and OGBench's larger AntMazes."""
-    flow_steps: int = size(10)
+    flow_steps: int = size(10, basic=True)
     """Steps of Euler from noise to the flow's action."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of everything."""
     tau: float = number(0.005, 0, 1)
     """Share of the way that the target critics go to the trained ones."""

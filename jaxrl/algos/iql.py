@@ -52,17 +52,17 @@ LARGEST_ACTION = 1.0 - 1e-5
 class IQLConfig(OfflineConfig):
     """Settings of IQL. Real numbers are traced: a sweep over them compiles once."""
 
-    expectile: float = number(0.7, 0, 1)
+    expectile: float = number(0.7, 0, 1, basic=True)
     """Which expectile of Q over recorded actions V is, τ: 0.5 their mean, near 1 their maximum."""
-    inverse_temperature: float = number(3.0, 0)
+    inverse_temperature: float = number(3.0, 0, basic=True)
     """How much more better actions count in the actor's loss, β; 0: all alike."""
     maximum_weight: float = number(100.0, 0, open_low=True, infinite=True)
     """Most that an action counts."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the actor, at first."""
     anneal_learning_rate: bool = option(True)
     """Let this step size fall to 0 along half a cosine over total_updates."""
-    critic_learning_rate: float = number(3e-4, 0)
+    critic_learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of Q and V."""
     tau: float = number(0.005, 0, 1)
     """Share of the way that the target critics go to the trained ones."""

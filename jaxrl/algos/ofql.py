@@ -54,12 +54,12 @@ ENDPOINT_ROWS = 32
 class GenerativeConfig(OfflineConfig):
     """Settings that OFQL and DQL share. Real numbers are traced: a sweep compiles once."""
 
-    eta: float = number(0.1, 0)
+    eta: float = number(0.1, 0, basic=True)
     """Weight of the critics in the actor's loss; OFQL's authors tried 0.001, 0.01, 0.1, 0.3, 0.5,
     and do not say which they chose."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the actor."""
-    critic_learning_rate: float = number(3e-4, 0)
+    critic_learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the critics."""
     anneal_learning_rate: bool = option(False)
     """Let both step sizes fall to 0 along a cosine (Diffusion-QL's published commands do)."""
@@ -110,7 +110,7 @@ class OFQLConfig(GenerativeConfig):
     """Mean of that normal variable."""
     time_std: float = number(1.0, 0, open_low=True, needs={"time_distribution": "logit_normal"})
     """Its standard deviation."""
-    flow_ratio: float = number(0.5, 0, 1)
+    flow_ratio: float = number(0.5, 0, 1, basic=True)
     """Share of a batch with r = t, which learns velocities alone; MeanFlow has 0.75."""
     behavior_reduction: Literal["mean", "sum"] = option("mean")
     """Mean over the action's coordinates (Diffusion-QL) or sum (as the paper writes the norm). It

@@ -63,30 +63,30 @@ class PPOConfig:
 
     total_steps: int = budget(1_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
-    num_envs: int = size(64)
+    num_envs: int = size(64, basic=True)
     """Parallel environments, N."""
-    num_steps: int = size(128)
+    num_steps: int = size(128, basic=True)
     """Steps per rollout in each environment, T."""
-    minibatch_size: int = size(1024)
+    minibatch_size: int = size(1024, basic=True)
     """Transitions per gradient step; must divide num_envs * num_steps. With a memory: a multiple of
     num_steps, for whole environments are read."""
-    num_epochs: int = size(4)
+    num_epochs: int = size(4, basic=True)
     """Passes over each rollout."""
-    learning_rate: float = number(2.5e-4, 0, needs={"optimizer": "adam"})
+    learning_rate: float = number(2.5e-4, 0, needs={"optimizer": "adam"}, basic=True)
     """Adam's step size."""
     anneal_learning_rate: bool = option(True, needs={"optimizer": "adam"})
     """Lower the learning rate linearly to zero over the run."""
-    gamma: float = number(0.99, 0, 1)
+    gamma: float = number(0.99, 0, 1, basic=True)
     """Discount of future rewards."""
-    gae_lambda: float = number(0.95, 0, 1)
+    gae_lambda: float = number(0.95, 0, 1, basic=True)
     """Trace of the generalised advantage estimate: 0 is one-step TD, 1 is Monte Carlo."""
-    clip_epsilon: float = number(0.2, 0, open_low=True, infinite=True)
+    clip_epsilon: float = number(0.2, 0, open_low=True, infinite=True, basic=True)
     """How far the probability ratio may move from 1."""
     value_clip_epsilon: float = number(
         float("inf"), 0, open_low=True, infinite=True, needs={"value_coefficient": ON}
     )
     """How far the value may move from the rollout's in the value loss; inf: unclipped."""
-    entropy_coefficient: float = number(0.01, 0)
+    entropy_coefficient: float = number(0.01, 0, basic=True)
     """Weight of the entropy bonus."""
     value_coefficient: float = number(0.5, 0)
     """Weight of the value loss."""
@@ -100,7 +100,7 @@ class PPOConfig:
     """Share of the way to the optimised policy that an iteration goes; may exceed 1."""
     normalize_advantages: Literal["minibatch", "batch", "none"] = option("minibatch")
     """Standardise advantages over each minibatch, over the whole batch, or not at all."""
-    normalize_observations: bool = option(False)
+    normalize_observations: bool = option(False, basic=True)
     """Standardise observations by running statistics, which are saved with the policy."""
     scale_rewards: bool = option(False)
     """Divide rewards, for learning, by the running deviation of the discounted return, and clip

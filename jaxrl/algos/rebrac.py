@@ -39,7 +39,7 @@ from jaxrl.types import Agent, Algorithm, Array, Key, PyTree
 class LayersConfig(QNetworkConfig):
     """Layers of the actor and of the critics, more of them and with critics normalised."""
 
-    hidden_sizes: tuple[int, ...] = size((256, 256, 256))
+    hidden_sizes: tuple[int, ...] = size((256, 256, 256), basic=True)
     """Units of each hidden layer."""
     layer_norm: bool = option(True, needs={"hidden_sizes": ON})
     """Normalise each hidden layer of the critics over its units, before the nonlinearity."""
@@ -49,13 +49,13 @@ class LayersConfig(QNetworkConfig):
 class ReBRACConfig(TwinDelayedConfig, OfflineConfig):
     """Settings of ReBRAC. Real numbers are traced: a sweep over them compiles once."""
 
-    actor_penalty: float = number(0.01, 0)
+    actor_penalty: float = number(0.01, 0, basic=True)
     """Weight of the squared distance to recorded actions in the actor's loss."""
-    critic_penalty: float = number(0.01, 0)
+    critic_penalty: float = number(0.01, 0, basic=True)
     """Weight of the squared distance to recorded actions in the critics' goals."""
-    learning_rate: float = number(1e-3, 0)
+    learning_rate: float = number(1e-3, 0, basic=True)
     """Adam's step size, of the actor."""
-    critic_learning_rate: float = number(1e-3, 0)
+    critic_learning_rate: float = number(1e-3, 0, basic=True)
     """Adam's step size, of the critics."""
     network: QNetworkConfig = nested(LayersConfig())
     """Layers of the actor and of the critics."""

@@ -40,11 +40,20 @@ from jaxrl.types import Agent, Algorithm
 # Options that every run has, which no configuration may declare
 # (tests/cli/test_options.py compares them with the command line).
 RESERVED = frozenset(
-    ["env", "env_options", "tuned", "over"]
+    ["algorithm", "config", "env", "env_options", "tuned", "over", "samples"]
     + ["scale_from", "scale_rule", "seed", "num_seeds", "num_evaluations", "evaluation_episodes"]
     + ["modes", "measures", "keep_policies", "init_from"]
     + ["devices", "mesh", "folder", "overwrite", "sinks", "quiet", "deterministic", "profile"]
-    + ["trust", "imports", "coordinator", "processes", "process_id", "distributed", "help"]
+    + [
+        "trust",
+        "imports",
+        "coordinator",
+        "processes",
+        "process_id",
+        "distributed",
+        "help",
+        "help_all",
+    ]
 )
 
 

@@ -49,13 +49,13 @@ class SACConfig(InteractionConfig):
 
     policy_delay: int = size(1)
     """Gradient steps of the critics for each one of actor and temperature."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the actor."""
-    critic_learning_rate: float = number(3e-4, 0)
+    critic_learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the critics."""
     tau: float = number(0.005, 0, 1)
     """Share of the way that the target critics go to the trained ones."""
-    initial_temperature: float = number(1.0, 0, open_low=True)
+    initial_temperature: float = number(1.0, 0, open_low=True, basic=True)
     """Weight of the entropy beside the reward, at first."""
     train_temperature: bool = option(True)
     """Adapt the temperature, so that the entropy is held at target_entropy."""

@@ -54,9 +54,11 @@ class StepMixConfig:
 
     total_steps: int = budget(100_000, unit="transitions")
     """Environment transitions to train for: episodes times the horizon."""
-    num_envs: int = size(1)
+    num_envs: int = size(1, basic=True)
     """Episodes per iteration, all under one certified policy."""
-    method: Literal["stepmix", "epsmix", "switch", "ucbvi", "baseline"] = option("stepmix")
+    method: Literal["stepmix", "epsmix", "switch", "ucbvi", "baseline"] = option(
+        "stepmix", basic=True
+    )
     """How to explore.
 
     stepmix: baseline first, then optimistic; epsmix: a coin per episode; switch: no mixing;
@@ -68,16 +70,16 @@ class StepMixConfig:
     """Plan after each round, or only once the visits of some (step, state, action) have doubled."""
     know_rewards: bool = option(True)
     """Bound values of what was never tried by the known reward, too; off: as in the paper."""
-    constraint: Literal["relative", "absolute"] = option("relative")
+    constraint: Literal["relative", "absolute"] = option("relative", basic=True)
     """Whether constraint_level is a share of the baseline's expected return, or a return."""
-    constraint_level: float = number(0.9, 0)
+    constraint_level: float = number(0.9, 0, basic=True)
     """The least expected return that an episode's policy may have."""
     bonus_scale: float = number(1.0, 0)
     """Factor of the confidence widths: 1 is what the theory needs, less is bolder and sooner."""
     failure_probability: float = number(0.1, 0, 1, open_low=True)
     """Chance that some bound is wrong, ever; the theory's promise at bonus_scale 1."""
     baseline: Literal["boltzmann", "epsilon-soft", "constant"] = option(
-        "boltzmann", needs={"dataset": ""}
+        "boltzmann", needs={"dataset": ""}, basic=True
     )
     """The safe policy: softmax or ε-soft in the optimal Q-function, or always one action."""
     inverse_temperature: float = number(10.0, 0, infinite=True, needs={"baseline": "boltzmann"})
@@ -86,7 +88,7 @@ class StepMixConfig:
     """Share of uniform actions of the epsilon-soft baseline."""
     baseline_action: int = option(0, needs={"baseline": "constant"})
     """Action of the constant baseline."""
-    dataset: str = option("")
+    dataset: str = option("", basic=True)
     """An .npz file of episodes to learn the baseline from and to begin with (docs/stepmix.md)."""
     known_baseline_value: bool = option(False)
     """The baseline's expected return need not be learnt: there is no warm-up."""

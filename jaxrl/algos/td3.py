@@ -49,9 +49,9 @@ class TwinDelayedConfig:
 
     policy_delay: int = size(2)
     """Gradient steps of the critics for each one of the actor and of the targets."""
-    learning_rate: float = number(3e-4, 0)
+    learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the actor."""
-    critic_learning_rate: float = number(3e-4, 0)
+    critic_learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the critics."""
     tau: float = number(0.005, 0, 1)
     """Share of the way that the target networks go to the trained ones."""
@@ -67,9 +67,9 @@ class TwinDelayedConfig:
 class TD3Config(TwinDelayedConfig, InteractionConfig):
     """Settings of TD3. Real numbers are traced: a sweep over them compiles once."""
 
-    warm_up: int = size(25_000, 0)
+    warm_up: int = size(25_000, 0, basic=True)
     """Transitions, over all environments, of random actions before the first gradient step."""
-    exploration_noise: float = number(0.1, 0)
+    exploration_noise: float = number(0.1, 0, basic=True)
     """Deviation of the noise on actions while training."""
 
 

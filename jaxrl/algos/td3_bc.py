@@ -30,9 +30,9 @@ from jaxrl.types import Agent, Algorithm, Array, PyTree
 class TD3BCConfig(TwinDelayedConfig, OfflineConfig):
     """Settings of TD3+BC. Real numbers are traced: a sweep over them compiles once."""
 
-    alpha: float = number(2.5, 0)
+    alpha: float = number(2.5, 0, basic=True)
     """What values count beside cloning; 0: cloning alone."""
-    normalize_observations: bool = option(True)
+    normalize_observations: bool = option(True, basic=True)
     """Standardise observations by the dataset's statistics, which are saved with the policy."""
 
 

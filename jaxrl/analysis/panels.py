@@ -80,6 +80,26 @@ def draw_sweep(axes: Axes, run: Run, final: np.ndarray, what: str) -> None:
     axes.set_ylabel(what)
 
 
+def draw_sampled(
+    axes: Axes, name: str, values: Sequence[float], final: np.ndarray, what: str
+) -> None:
+    """Final scores [H, S] against one of the numbers that were drawn together: mean and interval.
+
+    What the others were differs from dot to dot, and no line joins them.
+    """
+    numbers = np.asarray(values, np.float64)
+    middle, low, high = intervals(final)
+    axes.vlines(numbers, low, high, color=PALETTE[0], lw=1.4, alpha=0.5, zorder=2)
+    axes.plot(
+        numbers, middle, color=PALETTE[0], ls="", marker="o", ms=5.5, mec="white", mew=1.0, zorder=3
+    )
+    if numbers.min() > 0 and numbers.max() > 10 * numbers.min():
+        axes.set_xscale("log")
+    axes.margins(x=0.08, y=0.08)
+    axes.set_xlabel(name)
+    axes.set_ylabel(what)
+
+
 def draw_grid(axes: Axes, run: Run, final: np.ndarray, what: str) -> None:
     """Final scores [H, S] over two hyperparameters: a heat map, with numbers in its cells."""
     first, second = run.sweep

@@ -17,7 +17,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxrl.analysis.panels import Curve, draw_curves, draw_grid, draw_score, draw_sweep
+from jaxrl.analysis.panels import (
+    Curve,
+    draw_curves,
+    draw_grid,
+    draw_sampled,
+    draw_score,
+    draw_sweep,
+)
 from jaxrl.analysis.records import COUNTS
 from jaxrl.analysis.runs import Run, names_of
 from jaxrl.analysis.series import EVALUATION, bridged, smoothed
@@ -135,13 +142,14 @@ def plot_comparison(
 def plot_sweep(run: Run, path: str | Path, look: Look = USUAL) -> Path:
     """The last evaluation's return, in the first mode, against one or two swept hyperparameters.
 
-    Dots for one, a heat map for two. With a metric in the look it is the last value of that.
+    Dots for one, a heat map for two; where values were drawn, dots against each of them. With a
+    metric in the look it is the last value of that.
     """
     if not run.sweep:
         raise ValueError(
             f"{run.folder}: the run swept nothing, so there is nothing to plot it against."
         )
-    if len(run.sweep) > 2:
+    if len(run.sweep) > 2 and not run.is_sampled:
         names = ", ".join(run.sweep)
         raise ValueError(
             f"{run.folder}: a plot shows one or two swept hyperparameters, not all of {names}."
@@ -149,11 +157,19 @@ def plot_sweep(run: Run, path: str | Path, look: Look = USUAL) -> Path:
     series = run.series(look.metric or run.score)
     final, last = series.values[-1], int(series.counts[-1])
     note = f"after {count_label(last)} {run.unit}; {_says([run], look, final.shape[1])}"
-    draw = draw_sweep if len(run.sweep) == 1 else draw_grid
+    what = f"final {look.words('return')}"
     with styled():
-        figure = look.figure(6.4, 3.8)
-        axes = figure.add_subplot()
-        draw(axes, run, final, f"final {look.words('return')}")
+        if run.is_sampled:
+            figure = look.figure(max(6.4, 3.4 * len(run.sweep)), 3.8)
+            every = figure.subplots(1, len(run.sweep), squeeze=False, sharey=True)[0]
+            for each, (name, values) in zip(every, run.sweep.items(), strict=True):
+                draw_sampled(each, name, values, final, what if each is every[0] else "")
+            axes = every[0]
+        else:
+            figure = look.figure(6.4, 3.8)
+            axes = figure.add_subplot()
+            draw = draw_sweep if len(run.sweep) == 1 else draw_grid
+            draw(axes, run, final, what)
         headline(axes, f"{run.algorithm} on {run.environment}", note)
         return save_figure(figure, path)
 

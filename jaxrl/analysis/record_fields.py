@@ -143,6 +143,7 @@ DESCRIPTION: dict[str, Field] = {
     "config": (_is_object, "an object of settings"),
     "run": (_is_object, "an object of settings"),
     "sweep": (_is_sweep, "an object with a list of values for each name"),
+    "sampled": (_are_texts, "an object that says for each name of what was drawn"),
     "samples_per_step": (is_count, "a whole number"),
     "num_iterations": (is_count, "a whole number"),
     "layout": (_is_layout, "text such as env=1,seed=1"),

@@ -89,6 +89,11 @@ class Run:
         return self.config.get("sweep") or {}
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether the swept values were drawn, so that each setting has those of one place."""
+        return bool(self.config.get("sampled"))
+
+    @property
     def settings(self) -> list[dict[str, Any]]:
         """The H settings in their order along the H axis: [{}] without a sweep.
 
@@ -98,7 +103,8 @@ class Run:
         found = members_of(self.metrics, self.evaluations)
         count = found and found[0]
         grid = math.prod(len(entry) for entry in values)
-        if values and count != grid and all(len(entry) == count for entry in values):
+        side_by_side = count != grid and all(len(entry) == count for entry in values)
+        if values and (self.is_sampled or side_by_side):
             rows = list(zip(*values, strict=True))
         elif count in (None, grid):
             rows = list(itertools.product(*values))
@@ -118,7 +124,7 @@ class Run:
     def members(self) -> tuple[int, int]:
         """(H, S): how many settings and seeds there are."""
         found = members_of(self.metrics, self.evaluations)
-        return found or (math.prod(map(len, self.sweep.values())), 1)
+        return found or (len(self.settings), 1)
 
     @property
     def seeds(self) -> list[int]:

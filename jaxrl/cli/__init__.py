@@ -45,7 +45,7 @@ USAGE = """usage: jaxrl COMMAND ...
   check NAME                hold either against its contract   jaxrl check mine:a2c
 
 jaxrl COMMAND --help explains a command.
-jaxrl train ppo --env ID --help shows the settings tuned for ID.
+jaxrl train ppo --env ID --help shows the settings tuned for ID, --help-all every one.
 """
 
 # Those that do more than print: they go on where nobody reads.
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
     name, *words = arguments or ["--help"]
-    with speaking(only_product=name not in WORKING or not {"-h", "--help"}.isdisjoint(words)):
+    asks = not {"-h", "--help", "--help-all"}.isdisjoint(words)
+    with speaking(only_product=name not in WORKING or asks):
         try:
             status = _main(name, words)
             sys.stdout.flush()

@@ -47,7 +47,7 @@ def choose_parts(config: Any, prog: str, words: Sequence[str]) -> Any:
 
 def form_of(config: Any) -> Any:
     """A filled form: an object of a dataclass made for `config`, with a field per setting."""
-    return _form(config, "")
+    return _form(config, "", is_part=False)
 
 
 def filled(config: Any, form: Any) -> Any:
@@ -64,32 +64,58 @@ def refuse_unchosen(config: Any, words: Sequence[str]) -> None:
             raise no_such_option(config, name)
 
 
-def _form(config: Any, prefix: str) -> Any:
-    """`form_of` a part of a configuration, whose settings' names begin with `prefix`."""
+def _form(config: Any, prefix: str, *, is_part: bool) -> Any:
+    """`form_of` a configuration inside of one, whose settings' names begin with `prefix`.
+
+    The form's fields say what is basic; the options of a part, in a group of their own, of which.
+    """
     hints = typing.get_type_hints(type(config), include_extras=True)
     docs = field_docs(config.__class__)
     kinds: dict[str, Any] = {}
     values: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
+    basic = {each.name for each in dataclasses.fields(config) if each.metadata.get("basic")}
+    if not is_part:
+        basic |= _undeclared(type(config))
     for field in dataclasses.fields(config):
         name = prefix + field.name
         value = getattr(config, field.name)
         text = docs.get(field.name, "")
         family = field.metadata.get("family")
+        declared[name] = {"basic": field.name in basic}
         if family:
             values[name] = family.name_of(value)
             kinds[name] = _choice(family, value, text)
-            name = f"{name}_{type(value).__name__}"  # of the group of its own options
+            declared[group := f"{name}_{type(value).__name__}"] = {"part": name}
+            name = group
         elif not dataclasses.is_dataclass(value):
             values[name] = value
             kinds[name] = Annotated[hints[field.name], tyro.conf.arg(help=text or None)]
         if dataclasses.is_dataclass(value) and dataclasses.fields(value):
-            values[name] = _form(value, prefix + field.metadata.get("prefix", ""))
+            inner = prefix + field.metadata.get("prefix", "")
+            values[name] = _form(value, inner, is_part=family is not None)
             kinds[name] = Annotated[type(values[name]), tyro.conf.OmitArgPrefixes]
-    made = dataclasses.make_dataclass(
-        type(config).__name__, kinds.items(), frozen=True, kw_only=True
-    )
+    fields = [
+        (name, kind, dataclasses.field(metadata=declared[name])) for name, kind in kinds.items()
+    ]
+    made = dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)
     made.__doc__ = type(config).__doc__
     return made(**values)
+
+
+def _undeclared(kind: type) -> set[str]:
+    """The fields of those classes, of which `kind` is made, that declare none of them basic.
+
+    A budget is that in any case, and says nothing of the others.
+    """
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    found: set[str] = set()
+    for each in kind.__mro__:
+        own = inspect.get_annotations(each).keys() & fields.keys()
+        declared = [fields[name].metadata for name in own]
+        if not any(one.get("basic") and "budget" not in one for one in declared):
+            found |= own
+    return found
 
 
 def _choice(family: Family, current: Any, text: str) -> Any:
@@ -130,5 +156,5 @@ def field_docs(config_class: type) -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 text = following.value if isinstance(following, ast.Expr) else None
                 if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                    docs[field.target.id] = inspect.cleandoc(text.value)
+                    docs[field.target.id] = " ".join(text.value.split())
     return docs

@@ -50,6 +50,8 @@ rules = ConstructorRegistry()
 def parse(command: type[Command], prog: str, words: Sequence[str], **options: Any) -> Command:
     """Read `words` into a dataclass; a mistake is printed, and ends in SystemExit."""
     names = (tyro.conf.OmitSubcommandPrefixes,)
+    # Of few options there is one help (helping.py has the commands of many).
+    words = ["--help" if word in ("--help-all", "--help_all") else word for word in words]
     words = spelling.corrected(command, prog, words, options.get("default"))
     return tyro.cli(command, prog=prog, args=words, config=names, registry=rules, **options)
 
@@ -197,10 +199,6 @@ def _checkpoints(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         is_instance=lambda value: isinstance(value, CheckpointName),
         str_from_instance=lambda value: [str(value)],
     )
-
-
-class Unasked(int):
-    """A whole number that nobody has typed: the parser hands a default on as the same object."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from jaxrl.cli import options
-from jaxrl.train import loop
+from jaxrl.errors import JaxrlError
+from jaxrl.train import loop, turns
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.output import report
+from jaxrl.train.output.console import Console
 from jaxrl.train.trust import Trust
 
 
@@ -20,7 +23,7 @@ class Resume:
     """Go on with a run from its newest whole checkpoint."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or that of a sweep over sizes and choices."""
     set: options.Assignments = ()
     """Settings to change, as name=value; needs --force, unless an input has only moved."""
     force: bool = False
@@ -49,6 +52,8 @@ def resume(words: list[str]) -> int:
         sharing = {"devices": given.devices, "mesh": given.mesh}
     with distributed.joined(given.processes):
         console = options.console_of(quiet=given.quiet, deterministic=given.deterministic)
+        if turns.is_one(given.run):
+            return _go_on_in_turn(given, sharing, console)
         result = loop.resume(
             given.run,
             changes=options.values("--set", given.set),
@@ -59,3 +64,21 @@ def resume(words: list[str]) -> int:
             trust=given.trust,
         )
         return report.finish(result, result.experiment, console)
+
+
+def _go_on_in_turn(given: Resume, sharing: dict[str, Any] | None, console: Console) -> int:
+    """Go on with a sweep over sizes and choices."""
+    changes = options.values("--set", given.set)
+    for name in turns.read(given.run).varied:
+        if name in changes:
+            raise JaxrlError(f"{name} is what the runs in {given.run} differ in: it cannot be set.")
+    results = turns.train(
+        given.run,
+        sinks=given.sinks,
+        console=console,
+        trust=given.trust,
+        changes=changes,
+        sharing=sharing,
+        force=given.force,
+    )
+    return report.finish_turns(given.run, results, console)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from jaxrl.errors import JaxrlError
@@ -134,9 +134,18 @@ def _switch(word: str, known: dict[str, Any]) -> str | None:
     return name if word.startswith("--") and isinstance(known.get(name), bool) else None
 
 
+def names_of(command: Any) -> set[str]:
+    """The options of a command, or of a filled one."""
+    return {name for name, _ in _fields(command)}
+
+
+def name_here(name: str, known: Container[str]) -> str | None:
+    """The option, among those that are known, that other programs call `name`."""
+    return next((here for here in NAMES.get(name, ()) if here in known), None)
+
+
 def _refuse_other_name(name: str, known: dict[str, Any], prog: str) -> None:
     """Refuse what is called otherwise here, if the command has it."""
-    for here in NAMES.get(name, ()):
-        if here in known:
-            spelt, meant = (each.replace("_", "-") for each in (name, here))
-            raise JaxrlError(f"{prog} has no --{spelt}: it is called --{meant} here.")
+    if here := name_here(name, known):
+        spelt, meant = (each.replace("_", "-") for each in (name, here))
+        raise JaxrlError(f"{prog} has no --{spelt}: it is called --{meant} here.")

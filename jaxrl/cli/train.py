@@ -5,31 +5,32 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from jaxrl.algos.registry import RESERVED, algorithm_names, load
-from jaxrl.cli import forms, options
-from jaxrl.cli.options import Assignments, Unasked
+from jaxrl.cli import budgets, forms, from_file, helping, options, over
+from jaxrl.cli.options import Assignments
+from jaxrl.cli.over import Over
 from jaxrl.config import (
-    budget_field,
     check_chosen,
     check_needs,
+    check_type,
     chosen,
     flatten,
-    replace_leaves,
+    override,
     settled,
-    sizes,
     sweepable,
 )
 from jaxrl.config import settings as settings_of
 from jaxrl.core.co_scaling import SCALED
 from jaxrl.data.dataset import environment_of
 from jaxrl.errors import JaxrlError
-from jaxrl.train import loop
+from jaxrl.train import loop, turns
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -40,18 +41,19 @@ from jaxrl.train.trust import Trust
 Config = TypeVar("Config")
 Scale = TypeVar("Scale")
 
-# The fewest iterations of a run whose number of environments was raised but not its budget.
-FEWEST_ITERATIONS = 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class Early:
     """What is read first: what defaults, or the import of an algorithm's module, depend on."""
 
+    config: Path | None = None
     env: str = ""
+    env_options: Assignments = ()
+    over: Assignments = ()
     dataset: str = ""
     tuned: bool = True
     deterministic: bool = False
+    trust: options.TrustOptions = field(default_factory=Trust)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +65,22 @@ class Train(Generic[Config, Scale]):
     given."""
     env_options: Assignments = ()
     """The environment's own options, as name=value."""
+    config: Path | None = None
+    """TOML file of options by name, learning_rate = 1e-3, or a run folder to repeat; what is typed
+    here wins."""
     tuned: bool = True
     """Start from the settings tuned for the environment or the dataset, if any."""
-    config: Annotated[Config, tyro.conf.OmitArgPrefixes]
-    scaling: Annotated[Scale, tyro.conf.OmitArgPrefixes]
     run: Annotated[RunSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=RunSettings)
     output: options.OutputOptions = field(default_factory=options.Output)
+    settings: Annotated[Config, tyro.conf.OmitArgPrefixes]
+    scaling: Annotated[Scale, tyro.conf.OmitArgPrefixes]
     trust: options.TrustOptions = field(default_factory=Trust)
     processes: options.ProcessOptions = field(default_factory=Processes)
 
-    def swept(self) -> dict[str, list[float]]:
-        """The numbers to vary, each with its values."""
-        return {}
+    def swept(self, config: Any) -> Over:
+        """What is varied of the settings of `config`."""
+        del config
+        return Over({}, {}, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +88,14 @@ class Sweep(Train[Config, Scale]):
     """What `jaxrl sweep ALGORITHM` takes."""
 
     over: Assignments = ()
-    """Numbers to vary, as name=value,value,… ; several are combined in every way (required)."""
+    """What to vary, as name=value,value,… ; several are combined in every way. With --samples also
+    ranges: name=low..high, or name=log:low..high, evenly in the logarithm (required)."""
+    samples: int | None = None
+    """Draw so many settings from the ranges, and of values one each; --seed says which."""
 
-    def swept(self) -> dict[str, list[float]]:
-        """The numbers to vary, each with its values."""
-        if not self.over:
-            raise JaxrlError("a sweep needs --over name=value,value,… : what to vary.")
-        return read_sweep(self.over)
+    def swept(self, config: Any) -> Over:
+        """What is varied of the settings of `config`."""
+        return over.read(self.over, self.samples, self.run.seed, config)
 
 
 def train(words: list[str]) -> int:
@@ -97,47 +104,73 @@ def train(words: list[str]) -> int:
 
 
 def sweep(words: list[str]) -> int:
-    """Train every combination of some hyperparameters, and every seed, in one program."""
+    """Train settings of hyperparameters side by side, and every seed, in one program.
+
+    Sizes and choices are no numbers, and are gone through in turn, each in a program of its own.
+    """
     return _train(words, "sweep", Sweep)
 
 
 def _train(words: list[str], command: str, kind: type[Train]) -> int:
-    algorithm, rest = _algorithm(words, command)
+    named, rest = _algorithm(words, command)
+    typed = options.names_given(rest)
+    early, file = _early(f"jaxrl {command} {named or 'ALGORITHM'}", rest, typed)
+    algorithm = named or file.get("algorithm")
+    if algorithm is None:
+        raise _unnamed(command)
     prog = f"jaxrl {command} {algorithm}"
-    read: Any = functools.partial(options.parse, Early, prog, rest, add_help=False)
-    early, _ = read(return_unknown_args=True)
     if early.deterministic:
         options.ask_for_determinism()
-    factory = load(algorithm).factory
     found: tuple[str, dict[str, Any]] = (early.env, {})
     if early.dataset and not early.env:
         found = environment_of(early.dataset)
-    config, settings = default_config(algorithm, found[0], early.tuned, early.dataset)
-    config = _unasked(forms.choose_parts(config, prog, rest))
+    with from_file.naming(None if named else early.config):
+        factory = load(algorithm).factory
+    config, tuned = default_config(algorithm, found[0], early.tuned, early.dataset)
+    config = budgets.unasked(config)
+    with from_file.naming(early.config):
+        config = from_file.settings(config, file)
+    config = forms.choose_parts(config, prog, rest)
     check_chosen(config, RESERVED)
-    about = (
-        f"{inspect.getdoc(inspect.getmodule(factory))}\n\n"
-        "The defaults shown are those tuned for --env and --dataset, if any are."
-    )
-    if kind is Sweep:
-        about += f"\n\n--over takes any of: {', '.join(sweepable(config))}."
-    given = _parse(kind, config, prog, rest, about, found)
-    typed = options.names_given(rest)
+    default = _filled(kind, config, early, file, typed, found)
+    with from_file.naming(early.config):
+        from_file.check_names(file, default, config, prog)
+    if helping.is_asked(rest):
+        about = [inspect.getdoc(inspect.getmodule(factory)) or ""]
+        if kind is Sweep:
+            numbers = ", ".join(sweepable(config))
+            about.append(f"--over takes numbers, side by side: {numbers}; and others, in turn.")
+        about.append("The defaults shown are those tuned for --env and --dataset, if any are.")
+        helping.show(default, prog, rest, typed, about)
+        return 0
+    given = _parse(kind, config, prog, rest, default)
     for group in (given.scaling, given.output):
         check_needs(group, options.as_option)
-    given = dataclasses.replace(given, config=settled(given.config, typed))
-    swept = given.swept()
-    for name in swept:
-        if name in typed:
-            option = options.as_option(name)
-            raise JaxrlError(f"{option} has no effect beside --over {name}=…: leave one out.")
+    given = dataclasses.replace(given, settings=settled(given.settings, typed))
+    varied = given.swept(given.settings)
+    for name in sorted(varied.names() & typed):
+        option = options.as_option(name)
+        raise JaxrlError(f"{option} has no effect beside --over {name}=…: leave one out.")
     with distributed.joined(given.processes):
-        return _start(algorithm, given, _note_of_tuned(given, settings, typed | swept.keys()))
+        note = _note_of_tuned(given, tuned, typed | varied.names() | file.keys())
+        return _start(algorithm, given, varied, note)
+
+
+def _early(prog: str, words: list[str], typed: set[str]) -> tuple[Early, dict[str, Any]]:
+    """What is read first, and the options of the file that --config names, if it does."""
+    read: Any = functools.partial(options.parse, Early, prog, words, add_help=False)
+    early, _ = read(return_unknown_args=True)
+    if early.config is None:
+        return early, {}
+    with from_file.naming(early.config):
+        file = from_file.read(early.config, early.trust)
+        known = {name: value for name, value in file.items() if name not in typed}
+        return from_file.filled(early, known), file
 
 
 def _note_of_tuned(given: Train, settings: dict[str, Any], replaced: set[str]) -> str | None:
     """The tuned settings that the run takes: not those that the command line replaces."""
-    config = flatten(given.scaling.apply(given.config))
+    config = flatten(given.scaling.apply(given.settings))
     taken = [
         f"{name}={value}"
         for name, value in settings.items()
@@ -146,15 +179,15 @@ def _note_of_tuned(given: Train, settings: dict[str, Any], replaced: set[str]) -
     return f"tuned settings for {given.env}: {', '.join(taken)}" if taken else None
 
 
-def _parse(
+def _filled(
     kind: type[Train],
     config: Any,
-    prog: str,
-    words: list[str],
-    about: str,
+    early: Early,
+    file: dict[str, Any],
+    typed: set[str],
     found: tuple[str, dict[str, Any]],
 ) -> Train:
-    """The options that `words` give; `config` holds the defaults of the algorithm's.
+    """The command with its defaults: the file's, and of the algorithm's options those of `config`.
 
     `found` are the environment and its options, which those that are given replace.
     """
@@ -162,36 +195,64 @@ def _parse(
     scaled = set(SCALED) <= {each.name for each in settings_of(config) if len(each.path) == 1}
     default = kind(
         env=environment or tyro.MISSING,
-        env_options=tuple((f"{name}={json.dumps(value)}",) for name, value in env_options.items()),
-        config=forms.form_of(config),
+        env_options=from_file.as_words(env_options),
+        settings=forms.form_of(config),
         scaling=options.Scaling() if scaled else options.Unscaled(),
     )
+    typed_options = set(options.assignments("--env-options", early.env_options))
+    typed_over = {*options.assignments("--over", early.over), *typed}
+    with from_file.naming(early.config):
+        groups = {
+            name: from_file.filled(getattr(default, name), file)
+            for name in ("scaling", "run", "output", "trust", "processes")
+        }
+        tables: dict[str, Any] = {}
+        if "env_options" in file:
+            own = from_file.as_words(file["env_options"], typed_options)
+            tables["env_options"] = (*default.env_options, *own)
+        if kind is Sweep and "over" in file:
+            tables["over"] = from_file.as_words(file["over"], typed_over)
+        if kind is Sweep and "samples" in file:
+            check_type("samples", file["samples"], int)
+            tables["samples"] = file["samples"]
+    return dataclasses.replace(default, **groups, **tables)
+
+
+def _parse(kind: type[Train], config: Any, prog: str, words: list[str], default: Train) -> Train:
+    """The options that `words` give; `default` holds what the others are."""
     generic: Any = kind
-    command = generic[type(default.config), type(default.scaling)]
-    read = functools.partial(
-        options.parse, command, prog, words, default=default, description=about
-    )
+    command = generic[type(default.settings), type(default.scaling)]
+    read = functools.partial(options.parse, command, prog, words, default=default)
     given, unknown = read(return_unknown_args=True)
     if unknown:
         forms.refuse_unchosen(config, unknown)
         given = read()  # which says what is wrong with them
-    return dataclasses.replace(given, config=forms.filled(config, given.config))
+    return dataclasses.replace(given, settings=forms.filled(config, given.settings))
 
 
-def _start(algorithm: str, given: Train, note: str | None) -> int:
+def _start(algorithm: str, given: Train, varied: Over, note: str | None) -> int:
     """Train what was asked for."""
     output = given.output
     console = options.console_of(quiet=output.quiet, deterministic=output.deterministic)
-    parts = chosen(given.config).values()
+    parts = chosen(given.settings).values()
     experiment = Experiment(
         algorithm=algorithm,
         environment=given.env,
-        config=_long_enough(given.scaling.apply(given.config), console),
+        config=given.settings,
         run=given.run,
-        sweep=given.swept(),
+        sweep=varied.numbers,
+        sampled=varied.sampled,
         environment_options=options.values("--env-options", given.env_options),
         trust=given.trust.also(given.env, algorithm, *parts, *given.run.measures),
     )
+
+    def configured(setting: dict[str, Any]) -> Experiment:
+        config = given.scaling.apply(override(given.settings, setting))
+        return dataclasses.replace(experiment, config=budgets.long_enough(config, console))
+
+    if varied.turns:
+        return _in_turn(configured, varied, output, note, console)
+    experiment = configured({})
     result = loop.train(
         experiment,
         output.folder,
@@ -204,18 +265,41 @@ def _start(algorithm: str, given: Train, note: str | None) -> int:
     return report.finish(result, experiment, console)
 
 
-def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
-    """The algorithm's name, which stands first, and what comes after it."""
-    usage = f"jaxrl {command} ALGORITHM --env ID"
-    names = ", ".join(algorithm_names())
-    if words and words[0] in ("-h", "--help"):
+def _in_turn(
+    configured: Callable[[dict[str, Any]], Experiment],
+    varied: Over,
+    output: options.Output,
+    note: str | None,
+    console: Console,
+) -> int:
+    """Train one program after the other, for each combination of sizes and choices."""
+    if output.profile:
+        raise JaxrlError("--profile measures one program, and sizes and choices need several.")
+    loop.check_request(output.sinks)
+    runs: dict[str, Experiment] = {}
+    for setting in turns.combinations(varied.turns):
+        with over.naming(setting):
+            runs[over.folder_name(setting, runs)] = configured(setting)
+    folder = turns.begin(runs, list(varied.turns), output.folder, output.overwrite)
+    if note:
+        console.note(note)
+    trust = next(iter(runs.values())).trust
+    results = turns.train(folder, sinks=output.sinks, console=console, trust=trust)
+    return report.finish_turns(folder, results, console)
+
+
+def _algorithm(words: list[str], command: str) -> tuple[str | None, list[str]]:
+    """The algorithm's name, which stands first unless a file has it, and what comes after it."""
+    if words and words[0] in (*helping.HELP, *helping.HELP_ALL):
         Console().note(
-            f"usage: {usage} ...\nalgorithms: {names}\n\n"
+            f"usage: {_usage(command)} ...\nalgorithms: {', '.join(algorithm_names())}\n\n"
             f"jaxrl {command} ALGORITHM --help explains the rest."
         )
         raise SystemExit(0)
     if not words or words[0].startswith("-"):
-        raise JaxrlError(f"name an algorithm first: {usage}. Algorithms: {names}.")
+        if "config" not in options.names_given(words):
+            raise _unnamed(command)
+        return None, words
     if len(words) > 1 and not words[1].startswith("-"):
         raise JaxrlError(
             f"{words[1]!r} is not an option. Is it the environment? Write --env {words[1]}."
@@ -223,51 +307,12 @@ def _algorithm(words: list[str], command: str) -> tuple[str, list[str]]:
     return words[0], words[1:]
 
 
-def _unasked(config: Any) -> Any:
-    """`config` with a budget that can be told from one that the user types."""
-    found = budget_field(config)
-    if found is None:
-        return config
-    name, _ = found
-    return replace_leaves(config, {name: Unasked(_value(config, name))})
+def _usage(command: str) -> str:
+    """How a command is written, in short."""
+    return f"jaxrl {command} ALGORITHM --env ID"
 
 
-def _long_enough(config: Any, console: Console) -> Any:
-    """`config` with a budget of at least `FEWEST_ITERATIONS`, unless the user has set one.
-
-    The default budget suits few environments, and is soon spent by many.
-    """
-    found = budget_field(config)
-    if found is None:
-        return config
-    name, unit = found
-    budget = _value(config, name)
-    if not isinstance(budget, Unasked):
-        return config
-    needed = int(budget)
-    if unit == "transitions" and {"num_envs", "num_steps"} <= set(sizes(config)):
-        num_envs, num_steps = _value(config, "num_envs"), _value(config, "num_steps")
-        needed = max(needed, FEWEST_ITERATIONS * num_envs * num_steps)
-        if needed > budget:
-            console.note(
-                f"{name} is {needed:,}: {FEWEST_ITERATIONS} iterations of {num_envs} environments"
-            )
-    return replace_leaves(config, {name: needed})
-
-
-def _value(config: Any, name: str) -> Any:
-    """The value of a setting by its flat name."""
-    return next(each.value for each in settings_of(config) if each.name == name)
-
-
-def read_sweep(given: tuple[tuple[str, ...], ...]) -> dict[str, list[float]]:
-    """(("learning_rate=1e-4,1e-3",),) -> {"learning_rate": [1e-4, 1e-3]}."""
-    found: dict[str, list[float]] = {}
-    for name, text in options.assignments("--over", given).items():
-        try:
-            found[name] = [float(value) for value in text.split(",")]
-        except ValueError:
-            raise JaxrlError(
-                f"{name}={text} should be numbers between commas, as in {name}=1e-4,1e-3."
-            ) from None
-    return found
+def _unnamed(command: str) -> JaxrlError:
+    """An error where no algorithm is named."""
+    names = ", ".join(algorithm_names())
+    return JaxrlError(f"name an algorithm first: {_usage(command)}. Algorithms: {names}.")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,9 @@ def check_type(name: str, value: Any, hint: Any) -> None:
             or_none = " or None"
     if value is None and or_none:
         return
+    if typing.get_origin(kinds[0]) is typing.Literal:
+        check_choice(name, value, typing.get_args(kinds[0]))
+        return
     if not any(_is_of(value, kind) for kind in kinds):
         words = " or ".join(_in_words(kind) for kind in kinds)
         raise JaxrlError(f"{name} is {value!r}, but must be {words}{or_none}.")
@@ -108,5 +112,11 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         of_integers = typing.get_args(kind)[0] is int
         return "a tuple of whole numbers" if of_integers else "a list of names"
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "text",
+        Path: "a path",
+    }
     return words.get(kind, getattr(kind, "__name__", str(kind)))

@@ -31,24 +31,28 @@ def number(
     open_low: bool = False,
     infinite: bool = False,
     needs: Needs | None = None,
+    basic: bool = False,
 ) -> Any:
     """A sweepable number in [low, high], or in (low, high] with `open_low`.
 
-    It is finite unless infinity means something, and `infinite` says so.
+    It is finite unless infinity means something, and `infinite` says so. `basic`, here as in the
+    others: it is among the few that `--help` shows; `--help-all` shows every one.
     """
     allowed = Range(low, high, open_low, finite=not infinite)
-    return struct.field(default=default, metadata={"range": allowed, "needs": needs or {}})
+    metadata = {"range": allowed, "needs": needs or {}, "basic": basic}
+    return struct.field(default=default, metadata=metadata)
 
 
-def size(default: Any, low: int = 1, *, needs: Needs | None = None) -> Any:
+def size(default: Any, low: int = 1, *, needs: Needs | None = None, basic: bool = False) -> Any:
     """A whole number of at least `low` (or a tuple of them); static."""
-    metadata = {"size": low, "needs": needs or {}}
+    metadata = {"size": low, "needs": needs or {}, "basic": basic}
     return struct.field(pytree_node=False, default=default, metadata=metadata)
 
 
 def budget(default: int, unit: Literal["transitions", "gradient steps", "episodes"]) -> Any:
     """The size that says how long to train; one field of a configuration at most."""
-    return struct.field(pytree_node=False, default=default, metadata={"size": 1, "budget": unit})
+    metadata = {"size": 1, "budget": unit, "basic": True}
+    return struct.field(pytree_node=False, default=default, metadata=metadata)
 
 
 def option(
@@ -58,13 +62,15 @@ def option(
     *,
     open_low: bool = False,
     needs: Needs | None = None,
+    basic: bool = False,
 ) -> Any:
     """A choice (checked against its Literal), a switch, or a finite number as in `number`; static.
 
     `needs`, here as in the others: what the field is read with; given at another value than its
     default while that is off, it is refused: `option("log", needs={"train_temperature": True})`.
     """
-    metadata = {"static_range": Range(low, high, open_low, finite=True), "needs": needs or {}}
+    allowed = Range(low, high, open_low, finite=True)
+    metadata = {"static_range": allowed, "needs": needs or {}, "basic": basic}
     return struct.field(pytree_node=False, default=default, metadata=metadata)
 
 
@@ -73,11 +79,18 @@ def nested(default: Any, prefix: str = "") -> Any:
     return struct.field(default=default, metadata={"prefix": prefix})
 
 
-def part(family: Family, default: str, prefix: str = "", *, needs: Needs | None = None) -> Any:
+def part(
+    family: Family,
+    default: str,
+    prefix: str = "",
+    *,
+    needs: Needs | None = None,
+    basic: bool = False,
+) -> Any:
     """A part chosen by name; the field holds the configuration of the chosen one.
 
     Written flat the field is the name, and the options of the chosen part, whose names begin with
     `prefix`, stand beside it: `starts="pool", pool_size=64`.
     """
-    metadata = {"family": family, "prefix": prefix, "needs": needs or {}}
+    metadata = {"family": family, "prefix": prefix, "needs": needs or {}, "basic": basic}
     return struct.field(default=family.load(default)(), metadata=metadata)

@@ -53,25 +53,25 @@ class InteractionConfig:
 
     total_steps: int = budget(1_000_000, unit="transitions")
     """Environment transitions to train for, over all environments."""
-    num_envs: int = size(1)
+    num_envs: int = size(1, basic=True)
     """Parallel environments, N."""
     num_steps: int = size(1000)
     """Vector steps per iteration, T: metrics are means over one."""
-    replay_capacity: int = size(1_000_000)
+    replay_capacity: int = size(1_000_000, basic=True)
     """Transitions kept, rounded down to a multiple of num_envs."""
-    batch_size: int = size(256)
+    batch_size: int = size(256, basic=True)
     """Transitions per gradient step."""
-    warm_up: int = size(10_000, 0)
+    warm_up: int = size(10_000, 0, basic=True)
     """Transitions, over all environments, of random actions before the first gradient step."""
     warm_up_hold: int = size(1, needs={"warm_up": ON})
     """Steps for which each of these actions is held: with more of them, they lead further."""
-    updates_per_transition: float = option(1.0, 0, open_low=True)
+    updates_per_transition: float = option(1.0, 0, open_low=True, basic=True)
     """Gradient steps per transition, however many environments there are."""
     n_step: int = size(1)
     """Rewards that a target sums before it bootstraps."""
-    gamma: float = number(0.99, 0, 1)
+    gamma: float = number(0.99, 0, 1, basic=True)
     """Discount of future rewards."""
-    normalize_observations: bool = option(False)
+    normalize_observations: bool = option(False, basic=True)
     """Standardise observations by running statistics, which are saved with the policy."""
     starts: StartsConfig = part(STARTS, "fresh")
     """Where episodes begin."""

@@ -28,9 +28,9 @@ class DatasetConfig:
     """Gradient steps to train for."""
     updates_per_iteration: int = size(1000)
     """Gradient steps per iteration: metrics are means over one."""
-    normalize_observations: bool = option(False)
+    normalize_observations: bool = option(False, basic=True)
     """Standardise observations by the dataset's statistics, which are saved with the policy."""
-    dataset: str = option("")
+    dataset: str = option("", basic=True)
     """What to learn from: the name of a dataset (`jaxrl dataset list`), minari:ID, or a path."""
 
 
@@ -38,15 +38,15 @@ class DatasetConfig:
 class OfflineConfig(DatasetConfig):
     """Settings of every algorithm that learns from a dataset's transitions."""
 
-    batch_size: int = size(256)
+    batch_size: int = size(256, basic=True)
     """Transitions per gradient step."""
-    gamma: float = number(0.99, 0, 1)
+    gamma: float = number(0.99, 0, 1, basic=True)
     """Discount of future rewards."""
     reward_scale: float = number(1.0, 0, open_low=True)
     """What rewards are multiplied by, once reward_shift is added."""
     reward_shift: float = number(0.0)
     """What is added to every reward."""
-    online: bool = option(False)
+    online: bool = option(False, basic=True)
     """Act in the environment as well: a step before each gradient step, half of whose batch is
     drawn from what has been seen there. To go on from an offline run: init_from."""
     exploration_noise: float = number(0.1, 0, needs={"online": True})

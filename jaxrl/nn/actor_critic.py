@@ -76,9 +76,9 @@ class NetworkConfig(PolicyNetworkConfig):
 
     torso: Literal["mlp", "cnn"] = option("mlp")
     """Layers between observation and heads; cnn: a 3x3 convolution before the mlp, for grids."""
-    hidden_sizes: tuple[int, ...] = size((64, 64))
+    hidden_sizes: tuple[int, ...] = size((64, 64), basic=True)
     """Units of each hidden layer."""
-    memory: MemoryConfig = part(MEMORIES, "none")
+    memory: MemoryConfig = part(MEMORIES, "none", basic=True)
     """What the policy remembers of an episode: nothing, or by a recurrent layer after its torso."""
     actor_keys: tuple[str, ...] = option(())
     """Keys of a dictionary of observations that the policy reads; none given: all."""

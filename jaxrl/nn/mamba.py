@@ -38,7 +38,7 @@ class MambaConfig:
 
     mixer: Literal["s6", "ssd"] = option("s6")
     """Scan: s6, a decay for every number of the state (Mamba); ssd, one for each head (Mamba-2)."""
-    state_size: int = size(16)
+    state_size: int = size(16, basic=True)
     """Numbers in the state of each channel."""
     expand: int = size(2)
     """Channels of a layer per number of a token."""

@@ -27,7 +27,7 @@ LAST_GAIN = 1.0
 class QNetworkConfig:
     """Layers of the actor and of the critics."""
 
-    hidden_sizes: tuple[int, ...] = size((256, 256))
+    hidden_sizes: tuple[int, ...] = size((256, 256), basic=True)
     """Units of each hidden layer."""
     activation: Literal["tanh", "relu", "swish", "gelu", "elu", "mish"] = option(
         "relu", needs={"hidden_sizes": ON}

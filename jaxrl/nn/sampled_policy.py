@@ -21,7 +21,7 @@ from jaxrl.types import Agent, Array, Key, ObservationSpace, PyTree, Space, View
 class CandidatesConfig:
     """The mode "best": several actions are drawn, and the target critics choose one."""
 
-    candidates: int = size(50)
+    candidates: int = size(50, basic=True)
     """Actions that the mode "best" draws for each observation."""
     candidate_temperature: float = number(0.0, 0)
     """The chosen one is drawn from the softmax of Q over this; at 0 it has the largest Q."""

@@ -26,9 +26,9 @@ TABLE_STD = 0.02
 class SequenceConfig:
     """Sizes that all sequence models have."""
 
-    width: int = size(128)
+    width: int = size(128, basic=True)
     """Numbers in a token."""
-    num_layers: int = size(3)
+    num_layers: int = size(3, basic=True)
     """Layers over the tokens."""
     timestep_embedding: bool = option(True)
     """Tell the tokens how many steps the episode has had, by a learnt table."""

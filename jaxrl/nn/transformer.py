@@ -25,7 +25,7 @@ EXPANSION = 4
 class TransformerConfig(SequenceConfig):
     """Layers of a transformer."""
 
-    num_heads: int = size(1)
+    num_heads: int = size(1, basic=True)
     """Heads of attention; they share the numbers of a token."""
     activation: Literal["relu", "gelu"] = option("relu")
     """Nonlinearity of the hidden layers."""

@@ -14,7 +14,7 @@ from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.callbacks import Callback
-from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.experiment import GIVEN, Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
 from jaxrl.train.trust import NOBODY, Trust
@@ -27,7 +27,7 @@ def train(
     config: Any = None,
     seeds: int = 1,
     seed: int = 0,
-    sweep: Mapping[str, Sequence[float]] | None = None,
+    sweep: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]] | None = None,
     folder: Path | str | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -46,7 +46,8 @@ def train(
     settings:  single settings in place of the configuration's, by flat name: `gamma=0.95`.
     seeds:     how many are trained side by side, beginning with `seed`.
     sweep:     the values to try of numbers of the configuration, in every combination:
-               `{"gamma": [0.9, 0.99]}`.
+               `{"gamma": [0.9, 0.99]}`; or settings one by one, as a tuner has them:
+               `[{"gamma": 0.9, "learning_rate": 1e-3}, …]`.
     folder:    where the run is kept: runs/ALGORITHM-ENVIRONMENT-TIME unless given.
     callbacks: functions called between chunks, to log, stop or steer (`jaxrl.train.callbacks`).
     run:       how it is evaluated and shared by devices (`jaxrl.RunSettings`), but for its seeds.
@@ -59,7 +60,8 @@ def train(
         raise JaxrlError(
             f"config is a {type(config).__name__}, but {algorithm} takes a {type(usual).__name__}."
         )
-    for swept in sweep or {}:
+    values, sampled = _swept(sweep or {})
+    for swept in values:
         if swept in settings:
             raise JaxrlError(f"{swept} is given twice: {swept}={settings[swept]!r}, and in sweep.")
     asked = override(usual if config is None else config, settings)
@@ -68,7 +70,8 @@ def train(
         environment=name,
         config=settled(asked, settings) if config is None else asked,
         run=dataclasses.replace(run or RunSettings(), seed=seed, num_seeds=seeds),
-        sweep={key: list(values) for key, values in (sweep or {}).items()},
+        sweep=values,
+        sampled=sampled,
         environment_options=options,
         trust=trust,
     )
@@ -80,6 +83,24 @@ def train(
         sinks=tuple(sinks),
         console=console,
         callbacks=callbacks,
+    )
+
+
+def _swept(
+    sweep: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """The values of each number, and where they stand side by side, that they were given so."""
+    if isinstance(sweep, Mapping):
+        return {name: list(values) for name, values in sweep.items()}, {}
+    names = list(sweep[0])
+    for setting in sweep:
+        if setting.keys() != set(names) or not names:
+            raise JaxrlError(
+                f"the settings of a sweep should all be of the same numbers: {dict(sweep[0])}, "
+                f"{dict(setting)}."
+            )
+    return {name: [setting[name] for setting in sweep] for name in names}, dict.fromkeys(
+        names, GIVEN
     )
 
 

@@ -43,6 +43,8 @@ from jaxrl.train.trust import NOBODY, Trust
 # What config.json must say for a run to be built from it.
 REQUIRED = ("algorithm", "environment", "environment_options", "config", "run", "sweep")
 
+# What a sweep's values were drawn from where they were given one by one, in Python.
+GIVEN = "given"
 # What of a run's settings are tuples, which JSON takes for lists.
 TUPLES = ("mesh", "modes", "measures")
 
@@ -82,7 +84,8 @@ class RunSettings:
 class Experiment:
     """One training job.
 
-    `sweep` maps numbers of the configuration to the values to try, in every combination.
+    `sweep` maps numbers of the configuration to the values to try, in every combination; where
+    `sampled` says what they were drawn from, by name, each setting has those of one place.
     """
 
     algorithm: str
@@ -90,16 +93,16 @@ class Experiment:
     config: Any
     run: RunSettings = field(default_factory=RunSettings)
     sweep: dict[str, list[float]] = field(default_factory=dict)
+    sampled: dict[str, str] = field(default_factory=dict)
     environment_options: dict[str, Any] = field(default_factory=dict)
     # Whose code the run folders that it reads may name; no part of what is run.
     trust: Trust = NOBODY
 
     def settings(self) -> list[dict[str, float]]:
         """The swept combinations in order; one empty combination without a sweep."""
-        return [
-            dict(zip(self.sweep, values, strict=True))
-            for values in itertools.product(*self.sweep.values())
-        ]
+        lists = self.sweep.values()
+        rows = zip(*lists, strict=True) if self.sampled else itertools.product(*lists)
+        return [dict(zip(self.sweep, values, strict=True)) for values in rows]
 
     def changed(self, settings: dict[str, Any]) -> Experiment:
         """The same with some settings of the configuration replaced, by flat name."""
@@ -112,14 +115,14 @@ class Experiment:
     def alone(self, setting: int, seed: int) -> Experiment:
         """One member by itself, by its positions: nothing is swept any more."""
         member = self.changed(self.settings()[setting]).restricted([0], [seed])
-        return dataclasses.replace(member, sweep={})
+        return dataclasses.replace(member, sweep={}, sampled={})
 
     def restricted(self, settings: list[int], seeds: list[int]) -> Experiment:
         """Some members, by position: settings that form a sweep again, and one or all seeds."""
         chosen = [self.settings()[index] for index in settings]
-        sweep = {
-            name: list(dict.fromkeys(setting[name] for setting in chosen)) for name in self.sweep
-        }
+        sweep = {name: [setting[name] for setting in chosen] for name in self.sweep}
+        if not self.sampled:
+            sweep = {name: list(dict.fromkeys(values)) for name, values in sweep.items()}
         run = dataclasses.replace(self.run, seed=self.run.seed + seeds[0], num_seeds=len(seeds))
         return dataclasses.replace(self, sweep=sweep, run=run)
 
@@ -167,13 +170,32 @@ class Experiment:
                         f"the sweep of {name} has the value {value!r}, but must be of finite "
                         "numbers."
                     )
-            if len(set(map(np.float32, values))) < len(values):
+            if not self.sampled and len(set(map(np.float32, values))) < len(values):
                 raise JaxrlError(
                     f"the sweep of {name} has a value twice: {', '.join(map(str, values))}."
                 )
+        self.check_sampled()
+        if self.sampled and len({tuple(each.values()) for each in self.settings()}) < len(
+            self.settings()
+        ):
+            drawn = ", ".join(f"{name}={text}" for name, text in self.sampled.items())
+            raise JaxrlError(
+                f"two of the settings drawn from {drawn} are the same: draw fewer, or widen a "
+                "range."
+            )
+
+    def check_sampled(self) -> None:
+        """Refuse drawn values that do not stand side by side."""
+        if not self.sampled:
+            return
+        if self.sampled.keys() != self.sweep.keys():
+            raise JaxrlError("the sweep and what it was sampled from have different names.")
+        if len({len(values) for values in self.sweep.values()}) > 1:
+            raise JaxrlError("a sampled sweep needs as many values of each of its numbers.")
 
     def description(self) -> dict[str, Any]:
         """Plain data that `from_description` reads back."""
+        drawn = {"sampled": self.sampled} if self.sampled else {}
         return {
             "format": FORMAT,
             "algorithm": self.algorithm,
@@ -182,7 +204,7 @@ class Experiment:
             "config": flatten(self.config),
             "run": dataclasses.asdict(self.run),
             "sweep": self.sweep,
-        }
+        } | drawn
 
     @staticmethod
     def from_description(
@@ -215,15 +237,18 @@ class Experiment:
             if name not in known:
                 raise unknown(f"setting under run in config.json of {folder}", name, known)
         lists = {name: tuple(run[name]) for name in TUPLES if isinstance(run.get(name), list)}
-        return Experiment(
+        described = Experiment(
             algorithm=description["algorithm"],
             environment=description["environment"],
             config=override(config, without_unchosen(config, settings, gate), gate),
             run=RunSettings(**(run | lists)),
             sweep=description["sweep"],
+            sampled=description.get("sampled", {}),
             environment_options=description["environment_options"],
             trust=trust,
         )
+        described.check_sampled()
+        return described
 
 
 @contextlib.contextmanager

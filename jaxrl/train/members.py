@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl.config import chosen, override, settings
 from jaxrl.errors import JaxrlError, unknown
-from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.experiment import GIVEN, Experiment, RunSettings, default_config
 
 
 class Members(NamedTuple):
@@ -51,6 +51,9 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
         for index, setting in enumerate(settings)
         if all(setting[name] == value for name, value in swept.items())
     ]
+    if not positions:  # of values that stand side by side
+        named = ",".join(f"{name}={value:g}" for name, value in swept.items())
+        raise JaxrlError(f"no member has {named} together. One is {_example(experiment)}.")
     if "seed" in asked:
         return Members(positions, [seeds.index(int(asked["seed"]))])
     return Members(positions, list(range(len(seeds))))
@@ -71,8 +74,15 @@ def _value(name: str, text: str, allowed: Iterable[float]) -> float:
 
 def name_of(experiment: Experiment, setting: int, seed: int) -> str:
     """A member as `--member` takes it: "learning_rate=0.003,seed=2"."""
-    parts = [f"{name}={value!r}" for name, value in experiment.settings()[setting].items()]
-    return ",".join([*parts, f"seed={experiment.seeds()[seed]}"])
+    return in_words(experiment.settings()[setting] | {"seed": experiment.seeds()[seed]})
+
+
+def in_words(setting: dict[str, Any]) -> str:
+    """A setting as `--member` takes it: "learning_rate=0.003,gamma=0.9"."""
+    return ",".join(
+        f"{name}={value if isinstance(value, str) else repr(value)}"
+        for name, value in setting.items()
+    )
 
 
 def _example(experiment: Experiment) -> str:
@@ -89,8 +99,13 @@ def command_of(experiment: Experiment, setting: dict[str, float] | None = None) 
     experiment = experiment.changed(setting)
     command = "sweep" if swept else "train"
     words = ["jaxrl", command, experiment.algorithm, "--env", experiment.environment]
+    if GIVEN in (experiment.sampled if swept else {}).values():
+        raise JaxrlError("its settings were given one by one, which no command line can.")
     if swept:
-        words += ["--over", *(f"{k}={','.join(map(str, swept[k]))}" for k in swept)]
+        texts = {name: ",".join(map(str, values)) for name, values in swept.items()}
+        words += ["--over", *(f"{k}={v}" for k, v in (texts | experiment.sampled).items())]
+    if swept and experiment.sampled:
+        words += ["--samples", str(len(experiment.settings()))]
     if experiment.environment_options:
         options = experiment.environment_options.items()
         words += ["--env-options", *(f"{name}={value}" for name, value in options)]

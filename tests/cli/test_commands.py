@@ -354,7 +354,7 @@ def test_config_json_by_hand(run, probe, tmp_path):
 
 
 def test_help_teaches(run):
-    output, _ = run("train", "ppo", "--help")
+    output, _ = run("train", "ppo", "--help-all")
     text = " ".join(output.replace("│", " ").split())
     for words in (
         "Proximal policy optimisation",

@@ -48,7 +48,9 @@ NO = {
         "=1",
         "gamma=",
         "gamma=high",
-        "num_envs=4,8",
+        "num_envs=4..8",
+        "num_envs=4,4",
+        "gamma=0.9..0.99",
         "gamma=0.9,,1",
         "ключ=1",
         "gamma=nan",
@@ -126,11 +128,12 @@ TRAINING = {
     "scale-rule": "choice",
     "processes": "int",
     "process-id": "int",
+    "config": "path",
 }
 SAVED = {"checkpoint": "choice", "seed": "int", "member": "member"}
 OPTIONS = {
     "train": TRAINING,
-    "sweep": TRAINING | {"over": "sweep"},
+    "sweep": TRAINING | {"over": "sweep", "samples": "int"},
     "resume": {
         "set": "settings",
         "devices": "int",
@@ -213,7 +216,10 @@ def unknown_options(chance: random.Random, command: str) -> Case:
 
 
 # What the commands take besides: no mistake there, if a misspelt name hits one.
-VALID = {name: {"help", "h", "output", "quiet", "text", "trust", "imports"} for name in OPTIONS}
+VALID = {
+    name: {"help", "help-all", "h", "output", "quiet", "text", "trust", "imports"}
+    for name in OPTIONS
+}
 VALID["plot"] |= {"kind", "metric", "x", "labels", "size"}
 
 

@@ -6,7 +6,6 @@ import pytest
 from jaxrl.cli import options
 from jaxrl.cli import train as command
 from jaxrl.cli.options import assignments, member, read_value, values, whole_number
-from jaxrl.cli.train import read_sweep
 from jaxrl.errors import JaxrlError
 from jaxrl.train.files.folder import fresh_folder
 from tests.train.tiny import PROBE
@@ -94,9 +93,7 @@ def test_values_that_are_spread_over_options_add_up(trained):
     words += ["--env-options=b=2", "--env", "mine"]
     made = trained(*words, name="sweep")
     assert made.environment == "mine" and made.environment_options == {"a": "x=y", "b": 2}
-    over = ("gamma=0.9,1", "clip-epsilon=0.1"), ("gae_lambda=0.5",)
-    assert read_sweep(over) == {"gamma": [0.9, 1.0], "clip_epsilon": [0.1], "gae_lambda": [0.5]}
-    assert trained(*words[:5], name="sweep").sweep == read_sweep(over)
+    assert made.sweep == {"gamma": [0.9, 1.0], "clip_epsilon": [0.1], "gae_lambda": [0.5]}
 
 
 def test_names_that_the_user_typed_are_trusted(trained):
@@ -130,18 +127,15 @@ def test_no_whole_numbers(text):
 def test_a_name_given_twice_is_refused():
     assert assignments("--set", [["a-b=1"], ["c=x=y"]]) == {"a_b": "1", "c": "x=y"}
     with pytest.raises(JaxrlError, match="gamma is given twice: gamma=0.9 and gamma=0.8"):
-        read_sweep((("gamma=0.9",), ("gamma=0.8",)))
+        assignments("--over", (("gamma=0.9",), ("gamma=0.8",)))
     with pytest.raises(JaxrlError, match="--set needs at least one name=value"):
         assignments("--set", [[]])
 
 
-def test_values_and_sweeps():
+def test_values():
     texts = ("3", "0.5", "True", "None", "[1, 2]", "tanh", "9" * 5000, "[" * 100_000)
     assert [read_value(text) for text in texts] == [3, 0.5, True, None, [1, 2], "tanh", *texts[-2:]]
     assert values("--set", (("a=3", "b=x"), ("c=null",))) == {"a": 3, "b": "x", "c": None}
-    assert read_sweep((("gamma=0.9,1",),)) == {"gamma": [0.9, 1.0]}
-    with pytest.raises(JaxrlError, match="gamma=high should be numbers between commas"):
-        read_sweep((("gamma=high",),))
 
 
 def test_a_member_is_named_in_one_word_or_several():

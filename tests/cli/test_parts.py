@@ -106,22 +106,22 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(ask, nothing_co
 
 def test_the_help_lists_the_parts_and_the_options_of_the_chosen_one(run, somebodys):
     def text(*words):
-        return " ".join(run("train", "ppo", *words, "--help")[0].replace("│", " ").split())
+        return " ".join(run("train", "ppo", *words)[0].replace("│", " ").split())
 
-    usual = text()
+    usual = text("--help-all")
     assert "--starts {fresh,jumpstart,pool,replayed,snapshots} Where episodes begin." in usual
     assert "fresh: The environment's own reset" in usual
     assert "pool: A pool of resets, renewed every iteration and handed out in turn." in usual
     assert "--pool-size" not in usual and "--pool-size INT Starts that the pool keeps." in text(
-        "--starts=pool"
+        "--starts=pool", "--help"
     )
-    own = text("--starts", somebodys)
+    own = text("--starts", somebodys, "--help")
     assert "Somebody's start distribution." in own and "--lateness FLOAT" in own
 
 
 def test_scaling_is_offered_where_there_is_something_to_scale(run, ask):
-    assert "--scale-from" in run("train", "ppo", "--help")[0]
-    assert "--scale-from" not in run("train", "stepmix", "--help")[0]
+    assert "--scale-from" in run("train", "ppo", "--help-all")[0]
+    assert "--scale-from" not in run("train", "stepmix", "--help-all")[0]
     assert (
         "Unrecognized options: --scale-from"
         in ask("train", "stepmix", "--env=tabular/paper", "--scale-from=3")[2]
@@ -141,8 +141,8 @@ def flat(kind) -> set[str]:
 
 
 def test_no_setting_may_have_the_name_of_an_option_that_every_run_has():
-    names = (flat(command.Sweep) | flat(command.options.Scaling) | {"help"}) - {"config", "scaling"}
-    assert names == RESERVED
+    names = flat(command.Sweep) | flat(command.options.Scaling) | {"help", "help_all", "algorithm"}
+    assert names - {"settings", "scaling"} == RESERVED
 
 
 @pytest.fixture(scope="module")

@@ -141,6 +141,5 @@ def test_its_help_shows_both_networks(run):
         "--dataset STR",
     ):
         assert words in text
-    assert "--over takes any of: actor_learning_rate, critic_learning_rate." in " ".join(
-        run("sweep", CLONING, *LEVERS, "--help")[0].replace("│", " ").split()
-    )
+    swept = " ".join(run("sweep", CLONING, *LEVERS, "--help")[0].replace("│", " ").split())
+    assert "side by side: actor_learning_rate, critic_learning_rate; and others, in turn." in swept

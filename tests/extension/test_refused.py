@@ -132,8 +132,8 @@ REQUESTS = {
         ],
     ),
     "a sweep over a size of a network": (
-        ["sweep", *CLONE[1:], "--dataset", "DATA", "--over", "actor_width=4,8"],
-        ["'actor_width'", "actor_learning_rate"],
+        ["sweep", *CLONE[1:], "--dataset", "DATA", "--over", "actor_width=4,0"],
+        ["actor_width=0: actor_width is 0", "at least 1"],
     ),
 }
 

@@ -38,13 +38,13 @@ DECAYED = "kernel"
 class ReturnConditionedConfig(DatasetConfig):
     """Settings of every algorithm that learns to act for a return."""
 
-    normalize_observations: bool = option(True)
+    normalize_observations: bool = option(True, basic=True)
     """Standardise observations by the dataset's statistics, which are saved with the policy."""
-    context: int = size(20)
+    context: int = size(20, basic=True)
     """Steps that are read at once, K."""
-    batch_size: int = size(64)
+    batch_size: int = size(64, basic=True)
     """Windows of K steps per gradient step."""
-    learning_rate: float = number(1e-4, 0)
+    learning_rate: float = number(1e-4, 0, basic=True)
     """AdamW's step size, once it is warm."""
     weight_decay: float = number(1e-4, 0)
     """Share of each weight, times the step size, that a gradient step takes off."""

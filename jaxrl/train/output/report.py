@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl.analysis.ranking import interval, member_scores, order, setting_score
 from jaxrl.analysis.runs import Run, load_run
-from jaxrl.analysis.statistics import normalised
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning, check_positive_int
-from jaxrl.train import members, resuming
+from jaxrl.train import resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
 from jaxrl.train.files import logs
@@ -36,6 +34,7 @@ from jaxrl.train.files.folder import (
     write_atomically,
 )
 from jaxrl.train.output.console import Console, human
+from jaxrl.train.output.ranked import name_the_winner, score_rows, summarize
 from jaxrl.train.output.record import record_episode
 from jaxrl.train.player import steered
 from jaxrl.train.pretrained import comes_with_jaxrl, located
@@ -43,6 +42,7 @@ from jaxrl.train.recorder import record
 from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
+from jaxrl.train.turns import read as read_turns
 from jaxrl.types import Box, PyTree
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
         raised = f" (--set {found[0]}=… --force)" if found else ""
         console.note(f"{result.folder} is finished; to train it further, raise its budget{raised}")
     if result.returns:
-        rows = score_rows(experiment, result.returns, result.reference_scores)
+        rows = score_rows(experiment.settings(), result.returns, result.reference_scores)
         last = result.evaluated_iteration == result.num_iterations
         console.summary(
             rows,
             "final evaluation" if last else f"evaluation at iteration {result.evaluated_iteration}",
         )
         if len(experiment.settings()) > 1:
-            _name_the_winner(result, experiment, console)
+            name_the_winner([result], (), console)
     if result.trained_iterations:
         unit = "environment steps" if result.unit == "transitions" else result.unit
         speed = f"{human(result.steps_per_second)} {unit}/s"
@@ -77,11 +77,7 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     newest = Checkpoints(result.folder).newest
     console.note(f"checkpoint    {result.folder / newest.parent.name / newest.name}")
     if result.returns:
-        try:
-            console.note(f"curve         {plot([result.folder], None)}")
-        except Exception as error:  # whatever matplotlib has met: the run is whole without it
-            why = "" if isinstance(error, JaxrlError) else f"{type(error).__name__}: "
-            warnings.warn(f"no picture was drawn: {why}{error}", RunWarning, stacklevel=2)
+        _draw(result.folder, console)
     if result.signal and status:
         stopped = (
             f"stopped by {signal.Signals(result.signal).name} after iteration {result.iteration}"
@@ -90,42 +86,32 @@ def finish(result: Result, experiment: Experiment, console: Console) -> int:
     return status
 
 
-def _name_the_winner(result: Result, experiment: Experiment, console: Console) -> None:
-    """Say which setting of a sweep is best, and how to train it again and look at its policy."""
-    mode = next(iter(result.returns))
-    best = order(member_scores(result.returns[mode]))[0]
-    winner = experiment.settings()[best]
-    setting = ",".join(f"{name}={value!r}" for name, value in winner.items())
-    console.note(
-        f"best setting  {setting}, by the interquartile mean over seeds of the return (mode {mode})"
-    )
-    console.note(f"again         {members.command_of(experiment, winner)}")
-    console.note(f"look at it    jaxrl eval {result.folder} --member {setting}")
+def finish_turns(folder: Path, results: Iterator[Result], console: Console) -> int:
+    """Train what is left of a sweep in turn, and print how it ended; returns the exit status."""
+    turns = read_turns(folder)
+    done = []
+    for result in results:
+        if result.signal and result.evaluated_iteration < result.num_iterations:
+            if distributed.is_first():
+                stopped = f"stopped by {signal.Signals(result.signal).name} in {result.folder}"
+                console.note(f"{stopped}; go on: jaxrl resume {folder}")
+            return 128 + result.signal
+        done.append(result)
+        if distributed.is_first():
+            _draw(result.folder, console)
+    if distributed.is_first():
+        summarize(done, turns.varied, console)
+        console.note(f"run folders   {folder}/…")
+    return 0
 
 
-def score_rows(
-    experiment: Experiment,
-    returns: dict[str, np.ndarray],
-    reference: tuple[float, float] | None = None,
-) -> list[dict[str, Any]]:
-    """A row per setting and mode, the best setting in the first mode first.
-
-    It holds score, 95 % interval, episodes and seeds. The score is the interquartile mean over
-    seeds of the mean return [H, S, E] (see jaxrl.analysis.ranking): for one seed, its mean. Where
-    the `reference` scores of a random and of an expert policy are known it is also normalised.
-    """
-    rows = []
-    for index in order(member_scores(next(iter(returns.values())))):
-        for mode, earned in returns.items():
-            score = setting_score(member_scores(earned[index]))
-            low, high = interval(earned[index])
-            row = {"mode": mode, "return": score, "95% low": low, "95% high": high}
-            if reference is not None:
-                random, expert = reference
-                row["normalised"] = normalised(score, random, expert)
-            counts = {"episodes": earned[index].size, "seeds": len(earned[index])}
-            rows.append(experiment.settings()[index] | row | counts)
-    return rows
+def _draw(folder: Path, console: Console) -> None:
+    """Draw the curve of a run that has ended, if it can be."""
+    try:
+        console.note(f"curve         {plot([folder], None)}")
+    except Exception as error:  # whatever matplotlib has met: the run is whole without it
+        why = "" if isinstance(error, JaxrlError) else f"{type(error).__name__}: "
+        warnings.warn(f"no picture was drawn: {why}{error}", RunWarning, stacklevel=3)
 
 
 def evaluate(
@@ -147,7 +133,7 @@ def evaluate(
         episodes = saved.player.evaluate(saved.policies, saved.iteration, bar.evaluating)
     returns = {mode: np.asarray(played.returns) for mode, played in episodes.items()}
     reference = reference_of(read_description(located(folder))) or saved.env.reference_scores
-    rows = score_rows(saved.experiment, returns, reference)
+    rows = score_rows(saved.experiment.settings(), returns, reference)
     console.summary(rows, f"{folder}: {checkpoint} checkpoint, iteration {saved.iteration}")
     return 0
 
@@ -265,7 +251,9 @@ def plot(
     place = output.parent if output else _place(folders[0]) / "plots"
     check_writable(output or place / "learning_curve.png")
     runs = read_runs(folders)
-    kind = kind or ("final" if len(runs) == 1 and 0 < len(runs[0].sweep) <= 2 else "curve")
+    first = runs[0]
+    drawable = 0 < len(first.sweep) <= 2 or first.is_sampled
+    kind = kind or ("final" if len(runs) == 1 and drawable else "curve")
     _check_drawn(runs, kind, labels, look)
     target = output or place / _picture(kind, len(runs), look)
     with drawing(target):

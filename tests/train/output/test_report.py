@@ -7,6 +7,7 @@ import pytest
 
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.output import report
+from jaxrl.train.output.ranked import score_rows
 from jaxrl.train.runner import Result
 from tests.train.tiny import experiment
 
@@ -15,7 +16,7 @@ SWEEP = {"learning_rate": [1e-3, 1e-2], "gamma": [0.9]}
 
 def test_one_seed_has_an_interval_over_its_episodes():
     returns = np.asarray([[[1.0, 2.0, 3.0, 6.0]]])
-    first, second = report.score_rows(experiment(), {"target=9": returns, "best": returns + 1})
+    first, second = score_rows([{}], {"target=9": returns, "best": returns + 1})
     assert (first["mode"], second["mode"]) == ("target=9", "best")
     assert (first["return"], second["return"]) == (3.0, 4.0)
     assert (first["episodes"], first["seeds"]) == (4, 1)
@@ -25,8 +26,8 @@ def test_one_seed_has_an_interval_over_its_episodes():
 
 def test_scores_are_normalised_where_the_scale_is_known():
     returns = np.asarray([[[1.0, 2.0, 3.0, 6.0]]])
-    first, second = report.score_rows(
-        experiment(), {"deterministic": returns, "stochastic": returns - 4}, (-1.0, 7.0)
+    first, second = score_rows(
+        [{}], {"deterministic": returns, "stochastic": returns - 4}, (-1.0, 7.0)
     )
     assert (first["normalised"], second["normalised"]) == (50.0, 0.0)
     assert list(first)[-3:] == ["normalised", "episodes", "seeds"]
@@ -36,7 +37,7 @@ def test_several_seeds_have_an_interval_over_seeds():
     """Episodes of one policy are not independent draws:
     100 of each make two seeds no more than two."""
     returns = np.stack([np.zeros(100), np.ones(100)])[None]
-    row = report.score_rows(experiment(num_seeds=2), {"deterministic": returns})[0]
+    row = score_rows([{}], {"deterministic": returns})[0]
     assert (row["return"], row["episodes"], row["seeds"]) == (0.5, 200, 2)
     assert row["95% low"] == pytest.approx(0.0, abs=0.01) and row["95% high"] == pytest.approx(
         1.0, abs=0.01
@@ -45,9 +46,7 @@ def test_several_seeds_have_an_interval_over_seeds():
 
 def test_a_sweep_has_rows_for_every_setting():
     returns = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    rows = report.score_rows(
-        experiment(sweep=SWEEP, num_seeds=3), {"first": returns, "second": -returns}
-    )
+    rows = score_rows(experiment(sweep=SWEEP).settings(), {"first": returns, "second": -returns})
     assert [(row["learning_rate"], row["gamma"], row["mode"]) for row in rows] == [
         (rate, 0.9, mode)
         for rate in reversed(SWEEP["learning_rate"])
@@ -58,7 +57,7 @@ def test_a_sweep_has_rows_for_every_setting():
 
 def test_a_setting_that_diverged_has_no_score():
     returns = np.full((1, 1, 4), np.nan)
-    row = report.score_rows(experiment(), {"deterministic": returns})[0]
+    row = score_rows([{}], {"deterministic": returns})[0]
     assert all(np.isnan(row[name]) for name in ("return", "95% low", "95% high"))
 
 
