@@ -6,7 +6,7 @@
 
 Each run keeps the policies of every evaluation, and a replay buffer that holds every transition.
 The expert is the policy at the end; the medium one that of the first evaluation with at least a
-third of its return. Both are written into jaxrl/train/teachers/ and scored on episodes of their
+third of its return. Both are written into jaxrl/train/pretrained/ and scored on episodes of their
 own. Their seed is none that a student is trained with.
 
 The rows of the replay buffer (jaxrl.train.recorder.replay_rows) stay in the run folder, and cannot
@@ -15,9 +15,6 @@ be had without the training.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,29 +30,22 @@ from harness import (
     Study,
     check_choices,
     run_study,
-    save,
     sections,
     table,
 )
-from training import TrainingArguments, scored
+from training import EPISODES, MODES, TrainingArguments, export, scored
 
 from jaxrl.analysis.runs import load_run
 from jaxrl.config import override
-from jaxrl.train import teachers
+from jaxrl.train import pretrained
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
-from jaxrl.train.files import state_arrays
-from jaxrl.train.files.checkpoint import Checkpoints
-from jaxrl.train.files.folder import CONFIG, read_description
 from jaxrl.train.output.console import Console
-from jaxrl.train.saved import open_policies
 
 TASKS = ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5")
 SEED = 100
 STEPS = 500_000
 SETTINGS: dict[str, Any] = {"total_steps": STEPS, "replay_capacity": STEPS, "warm_up": 10_000}
 CPU_SECONDS_PER_TRANSITION = 9e-3
-MODES = ("deterministic", "stochastic")
-EPISODES, EPISODES_SEED = 100, 3_000_000  # that score a teacher
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,9 @@ def teacher(task: str, folder: Path, console: Console) -> Cell:
     def measure() -> dict[str, Any]:
         found = training.measure()
         levels = {
-            level: export(folder, iteration, teachers.ROOT / task / level)
+            level: export(
+                folder, str(iteration), pretrained.folder_of(f"{pretrained.PREFIX}{task}/{level}")
+            )
             for level, iteration in chosen(folder).items()
         }
         return found | {"levels": levels}
@@ -97,30 +89,6 @@ def chosen(folder: Path) -> dict[str, int]:
     return {"medium": int(iterations[medium]), "expert": int(iterations[-1])}
 
 
-def export(folder: Path, iteration: int, target: Path) -> dict[str, Any]:
-    """Make a run folder of nothing but one policy, with its score as that of its best."""
-    saved = open_policies(folder, str(iteration), EPISODES, EPISODES_SEED)
-    episodes = saved.player.evaluate(saved.policies, iteration)
-    returns = {mode: played.returns[0, 0] for mode, played in episodes.items()}
-    description = read_description(folder)
-    shutil.rmtree(target, ignore_errors=True)
-    save(target / CONFIG, json.dumps(description, indent=1))
-    scores = [[float(returns["deterministic"].mean())]]
-    about = {"scores": scores, "iterations": [[iteration]], "description": description}
-    with tempfile.TemporaryDirectory() as elsewhere:  # Orbax notes where it was saved
-        Checkpoints(Path(elsewhere)).save_best(
-            iteration, state_arrays.host_leaves(saved.policies), about
-        )
-        shutil.copytree(elsewhere, target, dirs_exist_ok=True)
-    return {
-        "transitions": iteration * description["samples_per_step"],
-        "episodes": EPISODES,
-        "seed": EPISODES_SEED,
-        **{mode: float(values.mean()) for mode, values in returns.items()},
-        **{f"{mode}_deviation": float(values.std(ddof=1)) for mode, values in returns.items()},
-    }
-
-
 def experiment(task: str) -> Experiment:
     """The training of a teacher."""
     config = override(default_config("sac", task)[0], SETTINGS)
@@ -132,7 +100,7 @@ def text(cells: Cells) -> str:
     """The results in Markdown."""
     rows = [
         [
-            f"{teachers.PREFIX}{task}/{level}",
+            f"{pretrained.PREFIX}{task}/{level}",
             f"{found['transitions']:,}",
             *(f"{found[mode]:.0f} ± {found[mode + '_deviation']:.0f}" for mode in MODES),
         ]

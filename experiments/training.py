@@ -3,13 +3,17 @@ scores and cells of tables."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import Cell, StudyArguments, same_request
+from harness import Cell, StudyArguments, same_request, save
 
 from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
@@ -18,11 +22,18 @@ from jaxrl.data import formats, store
 from jaxrl.data.formats import own
 from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment
-from jaxrl.train.files.folder import read_description
+from jaxrl.train.files import state_arrays
+from jaxrl.train.files.checkpoint import Checkpoints
+from jaxrl.train.files.folder import CHECKPOINTS, CONFIG, MANIFEST, read_description
+from jaxrl.train.files.verified import ARRAYS
 from jaxrl.train.loop import resume, train
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
+from jaxrl.train.saved import open_policies
 from jaxrl.train.trust import NOBODY
+
+MODES = ("deterministic", "stochastic")
+EPISODES, SCORING_SEED = 100, 3_000_000  # that score a policy which becomes a part of jaxrl
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,44 @@ def score(folder: Path) -> dict[str, Any]:
         "training_seconds": run.metrics[-1]["seconds"],
         "versions": description["versions"],
     }
+
+
+def export(folder: Path, checkpoint: str, target: Path) -> dict[str, Any]:
+    """Make a run folder of nothing but one policy, with its score as that of its best."""
+    saved = open_policies(folder, checkpoint, EPISODES, SCORING_SEED)
+    iteration = saved.iteration
+    episodes = saved.player.evaluate(saved.policies, iteration)
+    returns = {mode: played.returns[0, 0] for mode, played in episodes.items()}
+    description = read_description(folder)
+    shutil.rmtree(target, ignore_errors=True)
+    save(target / CONFIG, json.dumps(description, indent=1))
+    scores = [[float(returns["deterministic"].mean())]]
+    about = {"scores": scores, "iterations": [[iteration]], "description": description}
+    with tempfile.TemporaryDirectory() as elsewhere:  # what lies beside it there is left behind
+        Checkpoints(Path(elsewhere)).save_best(
+            iteration, state_arrays.host_leaves(saved.policies), about
+        )
+        shutil.copytree(elsewhere, target, dirs_exist_ok=True)
+    for checkpoint in (target / CHECKPOINTS).iterdir():
+        forget_place(checkpoint)
+    return {
+        "transitions": iteration * description["samples_per_step"],
+        "episodes": EPISODES,
+        "seed": SCORING_SEED,
+        **{mode: float(values.mean()) for mode, values in returns.items()},
+        **{f"{mode}_deviation": float(values.std(ddof=1)) for mode, values in returns.items()},
+    }
+
+
+def forget_place(checkpoint: Path) -> None:
+    """Take out of a checkpoint where it was saved, which Orbax notes beside the arrays."""
+    arrays, manifest = checkpoint / ARRAYS, json.loads((checkpoint / MANIFEST).read_text())
+    note = arrays / "commit_success.txt"
+    note.write_text("Checkpoint commit was successful")
+    manifest["files"][note.name] = hashlib.sha256(note.read_bytes()).hexdigest()
+    values = state_arrays.load_arrays(arrays, manifest["leaves"])
+    manifest["sha256"] = state_arrays.digest(manifest, values)
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def interval(row: dict[str, Any] | None, decimals: int = 0) -> str:

@@ -7,7 +7,7 @@
     action = agent.act(observation)
 
 Every name is imported when it is first used. Besides those that `dir(jaxrl)` lists there is each
-algorithm's factory, `jaxrl.ppo(env, config)`, and its configuration, `jaxrl.PPOConfig`.
+algorithm's factory, `jaxrl.ppo(env, config)`, and its own ones' configuration, `jaxrl.PPOConfig`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxrl.train.api import resume, train
     from jaxrl.train.callbacks import Pause
     from jaxrl.train.experiment import Experiment, RunSettings
+    from jaxrl.train.pretrained import names as pretrained
     from jaxrl.train.runner import Result
     from jaxrl.types import Agent, Algorithm
 
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Result": "train.runner:Result",
     "load": "train.acting:load",
     "LoadedAgent": "train.acting:LoadedAgent",
+    "pretrained": "train.pretrained:names",
     "JaxrlError": "errors:JaxrlError",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "environments",
     "load",
     "make",
+    "pretrained",
     "register",
     "resume",
     "train",
@@ -79,14 +82,13 @@ def __getattr__(name: str) -> Any:
     # `from jaxrl import cli` asks for an attribute first, and must not import jax on the way.
     parts = [module.name for module in pkgutil.iter_modules(__path__)]
     if not name.startswith("_") and name not in parts:
-        from jaxrl.algos.registry import algorithm_names, load
+        from jaxrl.algos.registry import algorithm_names, load, own_names
 
         if name in algorithm_names():
             return load(name).factory
         if name.endswith("Config"):
             configurations = {
-                spec.config_class.__name__: spec.config_class
-                for spec in map(load, algorithm_names())
+                spec.config_class.__name__: spec.config_class for spec in map(load, own_names())
             }
             if name in configurations:
                 return configurations[name]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 
@@ -163,8 +164,19 @@ def test_types_and_tuned_settings_are_shipped():
         "jaxrl": ["py.typed"],
         "jaxrl.algos": ["tuned/*.toml"],
         "jaxrl.analysis.page": ["page.*"],
-        "jaxrl.train.teachers": ["*/*/**"],
+        "jaxrl.train.pretrained": ["scores.*", "*/*/**"],
     }
+
+
+def test_every_file_of_the_agents_is_shipped():
+    folder = ROOT / "jaxrl" / "train" / "pretrained"
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["jaxrl.train.pretrained"]
+    shipped = {
+        name for pattern in patterns for name in glob(pattern, root_dir=folder, recursive=True)
+    }
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    data = {name for name in there if not name.endswith((".py", ".pyc"))}
+    assert "scores.json" in data and data <= shipped
 
 
 def test_command_line_entry_point():

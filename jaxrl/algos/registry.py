@@ -4,7 +4,9 @@ An algorithm is one file `jaxrl/algos/NAME.py` with a factory of the same name,
 `NAME(env, config, …) -> Algorithm`, whose `config` argument is annotated with its configuration
 class, and `NAME_agent(env, config) -> Agent`, which acts with its policies and needs nothing that
 training reads. Its tuned settings, if any, are in `jaxrl/algos/tuned/NAME.toml`: a table per
-environment id or dataset, each entry a field of the configuration, by flat name.
+environment id or dataset, each entry a field of the configuration, by flat name. Installed packages
+add algorithms by entry points, and anybody by an import path (`load`); the tuned settings of these
+are beside their modules, `mine.toml` beside `mine.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,18 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jaxrl.config import check_defaults, check_settings, import_factory, type_hints, what_is
+from jaxrl.config import (
+    Added,
+    added,
+    check_defaults,
+    check_settings,
+    import_added,
+    import_factory,
+    package_of,
+    settings_beside,
+    type_hints,
+    what_is,
+)
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.types import Agent, Algorithm
 
@@ -54,7 +67,12 @@ class AlgorithmSpec(NamedTuple):
 
 
 def algorithm_names() -> list[str]:
-    """Every algorithm: the modules of `jaxrl.algos` but this one; packages hold parts of them."""
+    """Every algorithm: jaxrl's own, and those that installed packages add."""
+    return sorted((*own_names(), *_added()))
+
+
+def own_names() -> list[str]:
+    """jaxrl's own: the modules of `jaxrl.algos` but this one; packages hold parts of them."""
     package = importlib.import_module("jaxrl.algos")
     return sorted(
         module.name
@@ -63,17 +81,36 @@ def algorithm_names() -> list[str]:
     )
 
 
+def _added() -> Added:
+    """What installed packages add, by name."""
+    return added("algorithm", own_names())
+
+
+def package_that_adds(name: str) -> str | None:
+    """The installed package that adds an algorithm, if one does."""
+    return package_of(_added()[name][0]) if name in _added() else None
+
+
 def load(name: str) -> AlgorithmSpec:
     """The algorithm called `name`, or the one at 'package.module:factory'."""
-    if ":" in name:
-        factory = import_factory("algorithm", name, check_factory)
-    elif name not in algorithm_names():
-        raise unknown("algorithm", name, algorithm_names())
-    else:
-        factory = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
+    factory = _factory(name)
     config_class = typing.get_type_hints(factory)["config"]
     check_settings(config_class, RESERVED)
     return AlgorithmSpec(name, factory, config_class, _agent_of(factory))
+
+
+def _factory(name: str) -> Callable[..., Algorithm]:
+    """The factory of an algorithm, its module imported now."""
+    found: Callable[..., Algorithm]
+    if ":" in name:
+        found = import_factory("algorithm", name, check_factory)
+    elif name in _added():
+        found = import_added("algorithm", name, _added()[name], check_factory)
+    elif name in own_names():
+        found = getattr(importlib.import_module(f"jaxrl.algos.{name}"), name)
+    else:
+        raise unknown("algorithm", name, algorithm_names())
+    return found
 
 
 def agent_beside(factory: Callable[..., Algorithm]) -> Callable[[Any, Any], Agent] | None:
@@ -119,8 +156,16 @@ def check_factory(found: Any, path: str) -> None:
     check_defaults(config, f"algorithm {path!r}")
 
 
-@functools.cache
 def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
+    """The tuned settings of an algorithm, by environment or dataset."""
+    if name in own_names():
+        return _own_table(name)
+    spec = load(name)
+    return settings_beside(spec.factory, spec.config_class())
+
+
+@functools.cache
+def _own_table(name: str) -> dict[str, dict[str, Any]]:
     path = resources.files("jaxrl.algos") / "tuned" / f"{name}.toml"
     return tomllib.loads(path.read_text()) if path.is_file() else {}
 

@@ -17,6 +17,7 @@ from jaxrl.cli import spelling
 from jaxrl.config import ON, install_command
 from jaxrl.core.co_scaling import co_scale
 from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.train import pretrained
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.output.console import Console
@@ -250,12 +251,14 @@ TrustOptions = Annotated[Trust, tyro.conf.OmitArgPrefixes]
 ProcessOptions = Annotated[Processes, tyro.conf.OmitArgPrefixes]
 
 
+WHICH_RUN = f"The run folder, or an agent that comes with jaxrl: {', '.join(pretrained.names())}."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Saved:
     """A saved policy: of which run, and from which checkpoint."""
 
-    run: tyro.conf.Positional[Path]
-    """The run folder, or a policy that comes with jaxrl: teacher:TASK/LEVEL."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=WHICH_RUN)]
     checkpoint: CheckpointName = CheckpointName("best")
     """The best policy of the run's own evaluations, the last one, or the one of an iteration, if
     the run was trained with --keep-policies."""

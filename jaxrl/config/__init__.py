@@ -6,6 +6,8 @@ or code: it is static. Configurations nest, and parts may be chosen by name; fil
 line name every setting flat.
 """
 
+from jaxrl.config.added import Added, added, import_added, package_of
+from jaxrl.config.beside import settings_beside
 from jaxrl.config.changes import Gate, no_such_option, override, replace_leaves, without_unchosen
 from jaxrl.config.checks import check, check_type, check_types
 from jaxrl.config.declared import check_chosen, check_settings, configuration
@@ -30,11 +32,13 @@ from jaxrl.config.paths import (
 from jaxrl.errors import install_command, installed
 
 __all__ = [
+    "Added",
     "ON",
     "Family",
     "Gate",
     "Possible",
     "Setting",
+    "added",
     "budget",
     "budget_field",
     "check",
@@ -49,6 +53,7 @@ __all__ = [
     "env_sizes",
     "field_names",
     "flatten",
+    "import_added",
     "import_factory",
     "inputs_of",
     "install_command",
@@ -59,9 +64,11 @@ __all__ = [
     "option",
     "possible",
     "override",
+    "package_of",
     "part",
     "replace_leaves",
     "settings",
+    "settings_beside",
     "settled",
     "size",
     "sizes",

@@ -19,6 +19,8 @@ and may have
                                           slow tests run the contract suite over them
 
 It imports its third party inside functions only, so that a probe never waits for a physics engine.
+
+Installed packages add environments by entry points (`jaxrl/config/added.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +39,17 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl import errors
-from jaxrl.config import import_factory, install_command, installed, type_hints, what_is
+from jaxrl.config import (
+    Added,
+    added,
+    import_added,
+    import_factory,
+    install_command,
+    installed,
+    package_of,
+    type_hints,
+    what_is,
+)
 from jaxrl.envs.api import Environment
 from jaxrl.envs.check import check_environment
 from jaxrl.envs.options import as_meant, check_numbers
@@ -84,8 +96,13 @@ def register(environment_id: str, factory: Factory) -> None:
             "that returns an Environment."
         )
     suite = _owners().get(environment_id)
-    if environment_id in _registered or suite is not None:
-        owner = f"by the suite {suite.SUITE!r}" if suite else "by an earlier call"
+    package = package_that_adds(environment_id)
+    if environment_id in _registered or suite is not None or package is not None:
+        owner = "by an earlier call"
+        if suite is not None:
+            owner = f"by the suite {suite.SUITE!r}"
+        elif package is not None:
+            owner = f"by the package {package}"
         raise errors.JaxrlError(
             f"environment {environment_id!r} is already registered {owner}; pick another id."
         )
@@ -95,8 +112,9 @@ def register(environment_id: str, factory: Factory) -> None:
 def make(environment_id: str, /, **kwargs: Any) -> Environment:
     """Build an environment from its id or an import path, 'package.module:Factory'.
 
-    An id is a suite's, or one that `register` was given. Inside of a traced function an
-    environment is made as outside of it, of concrete arrays, and its options may be traced.
+    An id is a suite's, one that `register` was given, or one that an installed package adds.
+    Inside of a traced function an environment is made as outside of it, of concrete arrays, and its
+    options may be traced.
     """
     _check_id(environment_id)
     with jax.ensure_compile_time_eval():
@@ -104,6 +122,11 @@ def make(environment_id: str, /, **kwargs: Any) -> Environment:
             environment = construct(environment_id, _registered[environment_id], kwargs)
         elif ":" in environment_id:
             factory = import_factory("environment", environment_id, check_factory)
+            environment = construct(environment_id, factory, kwargs)
+        elif environment_id in (packages := _added()):
+            factory = import_added(
+                "environment", environment_id, packages[environment_id], check_factory
+            )
             environment = construct(environment_id, factory, kwargs)
         else:
             environment = _made_by_suite(environment_id, kwargs)
@@ -148,11 +171,26 @@ def check_factory(found: Any, path: str) -> None:
 
 
 def environment_ids() -> dict[str, list[str]]:
-    """Every id that can be made, grouped by suite; your own are under 'registered'."""
+    """Every id that can be made, grouped by suite.
+
+    Those that installed packages add are under 'installed', your own under 'registered'.
+    """
     ids = {name: list(suite.IDS) for name, suite in suites().items()}
+    if _added():
+        ids["installed"] = sorted(_added())
     if _registered:
         ids["registered"] = list(_registered)
     return ids
+
+
+def _added() -> Added:
+    """What installed packages add, by id."""
+    return added("environment", _owners())
+
+
+def package_that_adds(environment_id: str) -> str | None:
+    """The installed package that adds an environment, if one does."""
+    return package_of(_added()[environment_id][0]) if environment_id in _added() else None
 
 
 def describe(environment_id: str) -> Description:
@@ -164,7 +202,10 @@ def describe(environment_id: str) -> Description:
         spec = EnvironmentSpec(
             environment.observation_space, environment.action_space, environment.horizon
         )
-    return Description(environment_id, suite.SUITE if suite else "registered", spec)
+    if suite is not None:
+        return Description(environment_id, suite.SUITE, spec)
+    group = "registered" if package_that_adds(environment_id) is None else "installed"
+    return Description(environment_id, group, spec)
 
 
 def evaluation_episodes(environment_id: str) -> int:
@@ -176,7 +217,8 @@ def requirements(environment_id: str) -> tuple[str, ...]:
     """The installed distributions on whose versions an environment's numbers depend, if any."""
     package = getattr(_owners().get(environment_id), "REQUIRES", None)
     if package is None:
-        return ()
+        from_package = package_that_adds(environment_id)
+        return () if from_package is None else (from_package,)
     return tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
 
 

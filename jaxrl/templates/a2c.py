@@ -3,6 +3,8 @@
 One iteration: roll out T steps in N environments with the current policy, estimate advantages, and
 take one gradient step on the whole rollout. Whatever the action space, the observations, the
 network, its memory and the starts are: the parts that are imported know, and this file does not.
+
+An installed package gives it a name by an entry point, "package.module:a2c", of jaxrl.algorithms.
 """
 
 from __future__ import annotations

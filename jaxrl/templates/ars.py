@@ -1,4 +1,7 @@
-"""Augmented random search, version V1 of Mania et al. (2018), arXiv 1803.07055: no gradients."""
+"""Augmented random search, version V1 of Mania et al. (2018), arXiv 1803.07055: no gradients.
+
+An installed package gives it a name by an entry point, "package.module:ars", of jaxrl.algorithms.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,8 @@
-"""An environment of one's own: two pure functions, two spaces and a time limit."""
+"""An environment of one's own: two pure functions, two spaces and a time limit.
+
+An installed package gives it a name by an entry point, "package.module:Corridor", of
+jaxrl.environments.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -16,8 +16,8 @@ from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError, check_positive_int
 from jaxrl.train.modes import choose
 from jaxrl.train.player import steered
+from jaxrl.train.pretrained import located
 from jaxrl.train.saved import open_policy
-from jaxrl.train.teachers import located
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Agent, Array, Dict, Key, PyTree, Space, View
 
@@ -153,7 +153,10 @@ def load(
     seed: int = 0,
     trust: Trust = NOBODY,
 ) -> LoadedAgent:
-    """The trained policy of a run folder, or of a "teacher:TASK/LEVEL", to act with in Python.
+    """The trained policy of a run folder, to act with in Python.
+
+    Or an agent that comes with jaxrl, by its name: `load("ppo/CartPole-v1")`; all are in
+    `jaxrl.pretrained()`.
 
     `mode` is one of the agent's, "deterministic", "stochastic" or "target=3600"; the one that ranks
     policies unless given. `checkpoint` is "best", "last", or an iteration whose policies were kept.

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import jaxrl
-from jaxrl.algos.registry import RESERVED, load, tuned
+from jaxrl.algos.registry import RESERVED, load, package_that_adds, tuned
 from jaxrl.analysis.records import CONFIG, FORMAT
 from jaxrl.config import (
     check,
@@ -284,10 +284,12 @@ def default_config(
     return override(load(algorithm).config_class(), settings), settings
 
 
-def versions(environment: str = "") -> dict[str, str]:
+def versions(environment: str = "", algorithm: str = "") -> dict[str, str]:
     """What the numbers of a run depend on besides its configuration."""
+    package = package_that_adds(algorithm)
     packages = dict.fromkeys(
         ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", *requirements(environment))
+        + (() if package is None else (package,))
     )
     found = {}
     for name in packages:

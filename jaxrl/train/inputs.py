@@ -43,6 +43,7 @@ from jaxrl.errors import JaxrlError
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import plain, read_description
 from jaxrl.train.player import Player
+from jaxrl.train.pretrained import located
 from jaxrl.train.saved import last_policies, open_policy
 from jaxrl.train.trust import Trust
 from jaxrl.types import Actor, PyTree
@@ -156,8 +157,8 @@ def _check_arrays(value: PyTree) -> None:
 
 def read_actor(source: Source) -> Input:
     """The best policy of a run folder, with its agent; of a population, that of its best member."""
-    folder = source.path
-    with _naming(source.name, folder):
+    with _naming(source.name, source.path):
+        folder = located(source.path)
         description = read_description(folder)
         _refuse_circle(source)
         trained_on = description.get("environment")
@@ -181,7 +182,7 @@ def read_first_policies(experiment: Experiment, player: Player) -> Input:
     """The last policies of the run that an experiment begins from, as its own members have them."""
     folder = Path(experiment.run.init_from)
     with _naming("init_from", folder):
-        return _first_policies(folder, experiment, player)
+        return _first_policies(located(folder), experiment, player)
 
 
 def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Input:

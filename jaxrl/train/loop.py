@@ -21,6 +21,7 @@ from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.lock import locked
 from jaxrl.train.going_on import check_effect
 from jaxrl.train.output.console import Console
+from jaxrl.train.pretrained import comes_with_jaxrl
 from jaxrl.train.profile.profile import profile
 from jaxrl.train.program import Program
 from jaxrl.train.runner import Result, Runner
@@ -112,6 +113,11 @@ def resume(
     console = console or Console(quiet=True)
     check_request(sinks)
     check_callbacks(callbacks)
+    if comes_with_jaxrl(folder):
+        raise JaxrlError(
+            f"{folder} is part of jaxrl, a policy that cannot be trained on. A run of your own may "
+            f"begin from it: jaxrl train … --init-from {folder}"
+        )
     path = Path(folder)
     run_folder.read_description(path)  # what is no run folder gets no lock either
     distributed.on_first_process(lambda: run_folder.refuse_links(path))

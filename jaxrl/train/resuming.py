@@ -43,7 +43,7 @@ def describe(experiment: Experiment, program: Program) -> dict[str, Any]:
     }
     found = {
         "layout": str(program.layout),
-        "versions": versions(experiment.environment),
+        "versions": versions(experiment.environment, experiment.algorithm),
         "inputs": program.checksums,
         "reference_scores": program.reference_scores,
     }

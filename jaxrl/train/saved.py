@@ -29,6 +29,7 @@ from jaxrl.train.files.folder import read_description
 from jaxrl.train.members import Members
 from jaxrl.train.modes import choose
 from jaxrl.train.player import Player, make_player
+from jaxrl.train.pretrained import comes_with_jaxrl
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.types import Agent, PyTree
 
@@ -132,8 +133,9 @@ def open_policies(
 
 
 def last_policies(folder: Path, trust: Trust = NOBODY) -> Saved:
-    """The last policies of a run, of all its members."""
-    experiment, player, restored = _restore(folder, "last", (), trust)
+    """The last policies of a run, of all its members; of an agent of ours, the one that it has."""
+    checkpoint = "best" if comes_with_jaxrl(folder) else "last"
+    experiment, player, restored = _restore(folder, checkpoint, (), trust)
     return Saved(experiment, player, restored.state, restored.iteration)
 
 

@@ -2,7 +2,8 @@
 
 A run folder is data, and may be a stranger's. Importing what it names would run whatever the name
 stands for, so a stored name with a colon needs the user's word: the same name on this command line,
-or `--trust`.
+or `--trust`. A name without a colon is jaxrl's own or one that an installed package adds by an
+entry point: to install a package was to trust it, and no folder can name anything else of it.
 """
 
 from __future__ import annotations

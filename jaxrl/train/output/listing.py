@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxrl.envs.registry import describe, environment_ids, missing, suites
+from jaxrl.envs.registry import (
+    describe,
+    environment_ids,
+    missing,
+    package_that_adds,
+    suites,
+)
 from jaxrl.errors import check_choice, unknown
 from jaxrl.train.output.console import Console
 
@@ -42,6 +48,9 @@ def _row(environment_id: str, described: bool) -> dict[str, Any]:
     """A line of the list of environments."""
     if not described:
         return {"environment": environment_id}
+    package = package_that_adds(environment_id)
+    if package is not None:  # which is imported when it is used
+        return {"environment": environment_id, "package": package}
     spec = describe(environment_id).spec
     row = {
         "environment": environment_id,

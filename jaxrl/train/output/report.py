@@ -37,10 +37,10 @@ from jaxrl.train.output.console import Console, human
 from jaxrl.train.output.ranked import name_the_winner, score_rows, summarize
 from jaxrl.train.output.record import record_episode
 from jaxrl.train.player import steered
+from jaxrl.train.pretrained import comes_with_jaxrl, located
 from jaxrl.train.recorder import record
 from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies, open_policy
-from jaxrl.train.teachers import is_teacher, located
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.train.turns import read as read_turns
 from jaxrl.types import Box, PyTree
@@ -202,7 +202,7 @@ def check_new(target: Path, suffix: str, overwrite: bool, option: str = "--outpu
 
 def _place(folder: Path) -> Path:
     """Where what is made of a run goes unless somebody says otherwise: into its folder."""
-    if is_teacher(folder):
+    if comes_with_jaxrl(folder):
         raise JaxrlError(f"{folder} is part of jaxrl: say where to write, --output.")
     refuse_links(folder)
     return folder
@@ -223,6 +223,12 @@ def drawing(target: Path, action: str = "write") -> Iterator[None]:
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """What runs have recorded; warns of what nothing vouches for."""
     for index, folder in enumerate(folders):
+        if comes_with_jaxrl(folder):
+            raise JaxrlError(
+                f"{folder} is part of jaxrl, a policy without the records of its training: "
+                f"evaluate it (jaxrl eval {folder}) or film it (jaxrl render {folder} --output "
+                "FILE.gif)."
+            )
         description = read_description(folder)  # its errors name the nearest run folders
         if folder.resolve() in [other.resolve() for other in folders[:index]]:
             raise JaxrlError(f"{folder} is given twice.")

@@ -11,7 +11,7 @@ import pytest
 from jaxrl.config import override
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import datasets, teachers
+from jaxrl.train import datasets, pretrained
 from jaxrl.train.datasets.parts import taught
 from jaxrl.train.datasets.parts.playing import mean_return, random_action
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others():
 def test_the_narrow_one_is_of_the_deterministic_expert():
     recorded = built("walker2d-expert-narrow")
     assert "deterministic" in recorded.about["source"]
-    policy = open_policy(teachers.located("teacher:Walker2d-v5/expert"), "best")
+    policy = open_policy(pretrained.located("teacher:Walker2d-v5/expert"), "best")
     act = jax.vmap(policy.agent.modes["deterministic"].act, (None, None, 0, None))
     begin = functools.partial(View.at_start, action_space=policy.env.action_space)
     view = jax.vmap(begin)(recorded.observation[:50])
@@ -153,10 +153,10 @@ def of_pendulum(monkeypatch):
 
 
 def test_rows_of_a_run_at_hand_are_those_of_training_again(folder, of_pendulum, monkeypatch):
-    monkeypatch.delenv(teachers.TRAININGS, raising=False)
+    monkeypatch.delenv(pretrained.TRAININGS, raising=False)
     with pytest.warns(RunWarning, match=r"SAC for 500 transitions.*JAXRL_TEACHERS=FOLDER takes"):
         trained = of_pendulum(seed=0)
-    monkeypatch.setenv(teachers.TRAININGS, str(folder))
+    monkeypatch.setenv(pretrained.TRAININGS, str(folder))
     taken = of_pendulum(seed=0)
     assert taken.sha256 == trained.sha256 and taken.about == trained.about
     # All from the first: the random ones, and the rest.
@@ -181,7 +181,7 @@ def test_rows_of_a_run_at_hand_are_those_of_training_again(folder, of_pendulum, 
 def test_another_run_than_the_teachers_is_refused(
     folder, of_pendulum, monkeypatch, wanted, seed, words
 ):
-    monkeypatch.setenv(teachers.TRAININGS, str(folder))
+    monkeypatch.setenv(pretrained.TRAININGS, str(folder))
     monkeypatch.setattr(taught, "training_of", lambda task: (wanted, WANTED))
     with pytest.raises(JaxrlError, match=words):
         of_pendulum(seed=seed)
@@ -190,13 +190,13 @@ def test_another_run_than_the_teachers_is_refused(
 def test_a_run_that_is_too_short_or_not_there_is_refused(
     folder, of_pendulum, monkeypatch, tmp_path
 ):
-    monkeypatch.setenv(teachers.TRAININGS, str(folder))
+    monkeypatch.setenv(pretrained.TRAININGS, str(folder))
     monkeypatch.setattr(taught, "training_of", lambda task: (tiny(), 900))
     with pytest.raises(JaxrlError, match="has 800 transitions, but 900 are wanted"):
         of_pendulum(seed=0)
     with pytest.raises(JaxrlError, match="no Hopper-v5 in it, only Pendulum-v1"):
         datasets.build("hopper-medium-replay")
-    monkeypatch.setenv(teachers.TRAININGS, str(tmp_path))
+    monkeypatch.setenv(pretrained.TRAININGS, str(tmp_path))
     with pytest.raises(JaxrlError, match="there is no run in it"):
         of_pendulum(seed=0)
 
@@ -204,7 +204,7 @@ def test_a_run_that_is_too_short_or_not_there_is_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLAYED)
 def test_a_small_replay_set_trains_a_small_network(name, monkeypatch):
-    monkeypatch.setenv(teachers.TRAININGS, "nowhere")  # which it does not look into
+    monkeypatch.setenv(pretrained.TRAININGS, "nowhere")  # which it does not look into
     recorded = built(name)
     assert len(recorded) == taught.SMALL_ROWS and recorded.about["small"]
     assert recorded.truncated[-1] or recorded.terminated[-1]

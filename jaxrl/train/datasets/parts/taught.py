@@ -16,7 +16,7 @@ from jaxrl.data.recorded import Recorded, describe
 from jaxrl.data.replay import Row
 from jaxrl.envs.registry import make
 from jaxrl.errors import JaxrlError, RunWarning
-from jaxrl.train import teachers
+from jaxrl.train import pretrained
 from jaxrl.train.datasets.parts.playing import play_steps, until_terminated, whole_episodes
 from jaxrl.train.datasets.parts.replayed import episodes_of, replayed, stop_after
 from jaxrl.train.experiment import Experiment, versions
@@ -66,7 +66,7 @@ def played(
     """
     wanted = num_rows // FEW if small else num_rows
     parts = [_rows_of(task, level, mode, wanted, seed) for level in levels]
-    policies = ", then as many of ".join(f"{teachers.PREFIX}{task}/{level}" for level in levels)
+    policies = ", then as many of ".join(f"{pretrained.PREFIX}{task}/{level}" for level in levels)
     about = describe(
         name,
         f"{wanted:,} steps of {policies}, {mode}: whole episodes, but for the last one of each, "
@@ -85,7 +85,7 @@ def played(
 
 def _rows_of(task: str, level: str, mode: str, wanted: int, seed: int) -> Recorded:
     """`wanted` rows of a teacher, played in rounds of as many episodes as could be enough."""
-    saved = open_policy(teachers.located(f"{teachers.PREFIX}{task}/{level}"), "best")
+    saved = open_policy(pretrained.located(f"{pretrained.PREFIX}{task}/{level}"), "best")
     act = functools.partial(saved.agent.modes[mode].act, saved.policies)
     num_episodes, horizon = -(-wanted // saved.env.horizon), saved.env.horizon
     key = jax.random.fold_in(jax.random.key(seed), LEVELS.index(level))
@@ -104,12 +104,12 @@ def learned(name: str, task: str, *, small: bool, seed: int) -> Recorded:
     """Every row up to the medium teacher's checkpoint, whatever its length.
 
     The teacher's training is run again up to there, with `seed` added to its own; or else, where
-    its run folder is at hand (jaxrl/train/teachers), the rows are taken from that. A small one is
+    its run folder is at hand (jaxrl/train/pretrained), the rows are taken from that. A small one is
     of a small network, always trained.
     """
     training, num_rows = training_of(task)
     training = replace(training, run=replace(training.run, seed=training.run.seed + seed))
-    found = None if small else teachers.training(task)
+    found = None if small else pretrained.training(task)
     if small:
         num_rows = SMALL_ROWS
         run = replace(training.run, num_evaluations=1, evaluation_episodes=1, keep_policies=False)
@@ -125,7 +125,7 @@ def learned(name: str, task: str, *, small: bool, seed: int) -> Recorded:
         name,
         f"the first {num_rows:,} rows of the replay buffer of SAC, seed {training.run.seed}: "
         f"{training.config.warm_up:,} random ones, then all up to "
-        + ("an early end" if small else f"the checkpoint of {teachers.PREFIX}{task}/medium"),
+        + ("an early end" if small else f"the checkpoint of {pretrained.PREFIX}{task}/medium"),
         environment=task,
         reference_scores=REFERENCE_SCORES[task],
         seed=seed,
@@ -141,7 +141,7 @@ def learned(name: str, task: str, *, small: bool, seed: int) -> Recorded:
 
 def training_of(task: str) -> tuple[Experiment, int]:
     """The training that made the teachers of a task, and its transitions up to the medium one."""
-    folder = teachers.located(f"{teachers.PREFIX}{task}/medium")
+    folder = pretrained.located(f"{pretrained.PREFIX}{task}/medium")
     iteration = open_policy(folder, "best").iteration
     return experiment_of(folder), iteration * read_description(folder)["samples_per_step"]
 
@@ -151,7 +151,7 @@ def _told(name: str, task: str, transitions: int) -> str:
     return (
         f"{name} trains SAC for {transitions:,} transitions, some "
         f"{transitions * CPU_SECONDS_PER_TRANSITION / 60:.0f} minutes of a core. If the teacher's "
-        f"run folder is FOLDER/{task}, {teachers.TRAININGS}=FOLDER takes its rows instead"
+        f"run folder is FOLDER/{task}, {pretrained.TRAININGS}=FOLDER takes its rows instead"
     )
 
 
@@ -166,13 +166,13 @@ def _rows_at_hand(folder: Path, training: Experiment, wanted: int) -> tuple[Row,
         lines = "\n".join(f"  {line}" for line in found)
         raise JaxrlError(
             f"{folder} is not the run that is wanted, but differs in:\n{lines}\n"
-            f"Name another folder with {teachers.TRAININGS}, or unset it to train here."
+            f"Name another folder with {pretrained.TRAININGS}, or unset it to train here."
         )
     rows = replay_rows(folder)
     if (have := len(rows.reward)) < wanted:
         raise JaxrlError(
             f"{folder} has {have:,} transitions, but {wanted:,} are wanted: go on with it (jaxrl "
-            f"resume), or unset {teachers.TRAININGS} to train here."
+            f"resume), or unset {pretrained.TRAININGS} to train here."
         )
     return rows, description["versions"]
 
