@@ -32,11 +32,11 @@ else
 fi
 
 # SLURM's signal reaches this shell alone, five minutes before its time is up. jaxrl then saves, and ends with 143.
+trap 'kill -TERM "${!:-}" 2>/dev/null || true' TERM
 jaxrl "${command[@]}" &
-trap 'stopped=yes; kill -TERM "$!" 2>/dev/null || true' TERM
-stopped=yes
-while [ -n "$stopped" ]; do # a signal ends the waiting before it ends jaxrl
-  stopped=
+status=0
+wait "$!" || status=$?
+while kill -0 "$!" 2>/dev/null; do # the signal has ended the waiting before it ends jaxrl
   status=0
   wait "$!" || status=$?
 done

@@ -19,9 +19,14 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Compiling is most of what the tests cost, and hardly any program runs for long.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# A shell's background jobs are born deaf to Ctrl-C, and so would be the commands that tests stop.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs are born deaf to Ctrl-C, nohup's to hanging up; so would be the commands
+# that tests stop.
+for each, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(each) == signal.SIG_IGN:
+        signal.signal(each, usual)
 # On a CPU, devices are whatever one takes for them; tests/devices needs these, and to the others
 # they cost nothing.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"

@@ -76,8 +76,11 @@ def begin(
 
 
 def is_one(folder: Path) -> bool:
-    """Whether a folder is that of a sweep in turn."""
-    return (folder / TURNS).is_file()
+    """Whether a folder is that of a sweep in turn; one that may not be read is taken for a run."""
+    try:
+        return (folder / TURNS).is_file()
+    except OSError:
+        return False
 
 
 def read(folder: Path) -> Turns:
