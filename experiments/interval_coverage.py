@@ -1,6 +1,7 @@
 """What a 95 % interval over few seeds covers: bootstrap intervals of scores whose truth is known.
 
-    python experiments/interval_coverage.py
+    python experiments/interval_coverage.py          # two minutes of a core
+    python experiments/interval_coverage.py --quick  # fifty sets of each: seconds
 
 Scores are drawn from four distributions, the interval of `jaxrl.analysis.statistics` is taken of
 each set of seeds, and counted is how often it holds what an endless number of seeds would give.
@@ -8,18 +9,19 @@ each set of seeds, and counted is how often it holds what an endless number of s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from harness import Cell, Cells, Study, StudyArguments, run_study, sections, table
 
 from jaxrl.analysis.statistics import bootstrap_interval, interquartile_mean
 
-RESULTS = Path(__file__).resolve().parent / "results" / "interval_coverage"
 SEEDS = (3, 5, 10, 20)
-SETS, REPETITIONS, ENDLESS = 2000, 1000, 1_000_000
+SETS, QUICK_SETS, REPETITIONS, ENDLESS = 2000, 50, 1000, 1_000_000
+CPU_HOURS = 0.004  # of a cell
 STATISTICS = {"mean": np.mean, "interquartile mean": interquartile_mean}
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, Any], np.ndarray]] = {
     "normal": lambda generator, size: generator.normal(100.0, 20.0, size),
@@ -33,7 +35,35 @@ DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, Any], np.ndarray]] = {
 }
 
 
-def coverage(distribution: str, statistic: str, seeds: int) -> float:
+@dataclass(frozen=True)
+class Arguments(StudyArguments):
+    """What a 95 % interval over few seeds covers."""
+
+
+def study(arguments: Arguments) -> Study:
+    """What is to be counted and written."""
+    name = "interval_coverage_quick" if arguments.quick else "interval_coverage"
+    sets = QUICK_SETS if arguments.quick else SETS
+    cells = {
+        f"{distribution}/{statistic}": Cell(
+            {"sets": sets, "repetitions": REPETITIONS, "seeds": list(SEEDS)},
+            partial(coverages, distribution, statistic, sets),
+            CPU_HOURS * sets / SETS,
+        )
+        for distribution in DISTRIBUTIONS
+        for statistic in STATISTICS
+    }
+    return Study(name, cells, text)
+
+
+def coverages(distribution: str, statistic: str, sets: int) -> dict[str, Any]:
+    """The shares of sets whose interval holds the truth, by the number of seeds of a set."""
+    return {
+        "coverage": {str(seeds): coverage(distribution, statistic, seeds, sets) for seeds in SEEDS}
+    }
+
+
+def coverage(distribution: str, statistic: str, seeds: int, sets: int) -> float:
     """The share of sets of so many seeds whose interval holds the truth."""
     draw, reduce = DISTRIBUTIONS[distribution], STATISTICS[statistic]
     generator = np.random.default_rng(seeds)
@@ -41,36 +71,27 @@ def coverage(distribution: str, statistic: str, seeds: int) -> float:
     # the interval is read as, that of all seeds there could be.
     truth = reduce(draw(generator, ENDLESS))
     held = 0
-    for trial in range(SETS):
+    for trial in range(sets):
         scores = draw(generator, seeds)
         low, high = bootstrap_interval(scores, reduce, repetitions=REPETITIONS, seed=trial)
         held += low <= truth <= high
-    return held / SETS
+    return held / sets
 
 
-def main() -> None:
-    """Every distribution, statistic and number of seeds, as JSON and as a table."""
-    cells = [
-        {
-            "scores": distribution,
-            "statistic": statistic,
-            "coverage": {seeds: coverage(distribution, statistic, seeds) for seeds in SEEDS},
-        }
-        for distribution in DISTRIBUTIONS
-        for statistic in STATISTICS
+def text(cells: Cells) -> str:
+    """The results in Markdown."""
+    rows = [
+        [*name.split("/"), *(f"{100 * share:.0f} %" for share in cell["coverage"].values())]
+        for name, cell in cells.items()
     ]
-    asked = {"confidence": 0.95, "sets": SETS, "repetitions": REPETITIONS}
-    RESULTS.with_suffix(".json").write_text(json.dumps(asked | {"cells": cells}, indent=1) + "\n")
-    lines = [
-        "| scores | interval of the | " + " | ".join(f"{seeds} seeds" for seeds in SEEDS) + " |",
-        "|---|---|" + "---|" * len(SEEDS),
-    ]
-    for cell in cells:
-        shares = " | ".join(f"{100 * share:.0f} %" for share in cell["coverage"].values())
-        lines.append(f"| {cell['scores']} | {cell['statistic']} | {shares} |")
-    RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    sets = next(iter(cells.values()))["asked"]["sets"] if cells else SETS
+    note = (
+        f"Share of {sets:,} sets of seeds whose interval of nominal 95 % holds the truth; "
+        f"intervals by {REPETITIONS:,} bootstrap samples."
+    )
+    header = ["scores", "interval of the", *(f"{seeds} seeds" for seeds in SEEDS)]
+    return sections(note, table(header, rows))
 
 
 if __name__ == "__main__":
-    main()
+    run_study(study, Arguments)
