@@ -354,6 +354,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=20_000, help="transitions of a training")
     parser.add_argument("--output", type=Path, help="where .json and .md go, without the ending")
     given = parser.parse_args()
+    # A shell's background job is born deaf to Ctrl-C, and so would be the commands that get one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = ["student"] if given.quick else given.users
     users: list[User] = []
     with tempfile.TemporaryDirectory(prefix="first-hour-") as temporary:

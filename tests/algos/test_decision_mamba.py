@@ -247,6 +247,7 @@ def trained(env, **settings):
     return algorithm.policy(run(jax.jit(algorithm.init)(jax.random.key(0))))
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_earned_in_both_modes():
     """Each of seven returns, by one compilation for each mode; the best without being asked."""
     policy = trained(CHOICES)

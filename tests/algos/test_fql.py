@@ -196,6 +196,7 @@ def test_modes_are_cloned():
     assert (shares_of_modes(agent, policy) > 0.1).all()
 
 
+@pytest.mark.slow
 def test_the_rewarded_mode_is_found():
     agent, policy = on_the_bandit(0.3, 600)
     assert shares_of_modes(agent, policy)[0] > 0.9

@@ -323,6 +323,7 @@ def on_the_bandit(eta, updates):
     return agent, learner.policy
 
 
+@pytest.mark.slow
 def test_all_modes_are_cloned_and_the_best_of_draws_is_of_the_rewarded_one():
     agent, policy = on_the_bandit(0.0, 2000)
     assert (shares_of_modes(agent, policy) > 0.1).all()

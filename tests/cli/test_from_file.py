@@ -9,7 +9,14 @@ from jaxrl import cli
 from jaxrl.cli import from_file
 from jaxrl.cli import train as command
 from jaxrl.train.files.folder import read_description
-from tests.train.tiny import ARGUMENTS, PROBE
+from tests.train.tiny import ARGUMENTS, PROBE, shared_compilations
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_equal_shapes_compile_once():
+    with shared_compilations():
+        yield
+
 
 WHOLE = """
 algorithm = "ppo"

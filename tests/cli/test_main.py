@@ -89,17 +89,9 @@ sys.exit(cli.main(sys.argv[1:]))
     [
         ["train", "ppo", "--env=probe/two-step", "--deterministic", "--folder=x"],
         ["train", "mine:algorithm", "--env=probe/two-step", "--deterministic", "--folder=x"],
-        [
-            "sweep",
-            "ppo",
-            "--env=probe/two-step",
-            "--over=gamma=0.9,1",
-            "--deterministic",
-            "--folder=x",
-        ],
         ["resume", "x", "--deterministic"],
     ],
-    ids=["train", "an algorithm that computes when it is imported", "sweep", "resume"],
+    ids=["train", "an algorithm that computes when it is imported", "resume"],
 )
 def test_determinism_is_asked_for_before_anything_is_computed(words, tmp_path):
     """XLA reads its flags when the first array is made."""

@@ -12,7 +12,7 @@ from jaxrl import cli
 from jaxrl.analysis import page, plots, versus
 from jaxrl.analysis.runs import load_run
 from jaxrl.cli import report
-from tests.train.tiny import ARGUMENTS, ITERATIONS
+from tests.train.tiny import ARGUMENTS, ITERATIONS, shared_compilations
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,11 @@ def runs(tmp_path_factory):
     """Two finished runs of two seeds, and a sweep."""
     folder = tmp_path_factory.mktemp("runs")
     shared = [*ARGUMENTS, "--quiet", "--num-seeds", "2", "--folder"]
-    assert cli.main(["train", "ppo", *shared, str(folder / "one")]) == 0
-    assert cli.main(["train", "ppo", *shared, str(folder / "two"), "--gamma", "0.9"]) == 0
-    over = ["--over", "learning_rate=1e-3,1e-2"]
-    assert cli.main(["sweep", "ppo", *shared, str(folder / "sweep"), *over]) == 0
+    with shared_compilations():
+        assert cli.main(["train", "ppo", *shared, str(folder / "one")]) == 0
+        assert cli.main(["train", "ppo", *shared, str(folder / "two"), "--gamma", "0.9"]) == 0
+        over = ["--over", "learning_rate=1e-3,1e-2"]
+        assert cli.main(["sweep", "ppo", *shared, str(folder / "sweep"), *over]) == 0
     return folder
 
 

@@ -18,10 +18,24 @@ from jaxrl.train.files.logs import load_evaluations
 from jaxrl.train.output import ranked
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
-from tests.train.tiny import ARGUMENTS, EPISODES, ITERATIONS, POINTS, experiment, records
+from tests.train.tiny import (
+    ARGUMENTS,
+    EPISODES,
+    ITERATIONS,
+    POINTS,
+    experiment,
+    records,
+    shared_compilations,
+)
 
 DRAWN = ["--over", "learning_rate=log:1e-4..1e-2", "gamma=0.9..0.99", "--samples", "3"]
 SIZES = ["--over", "num_envs=4,8", "learning_rate=1e-3,1e-2"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_equal_shapes_compile_once():
+    with shared_compilations():
+        yield
 
 
 @pytest.fixture(scope="module")

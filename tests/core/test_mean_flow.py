@@ -204,6 +204,7 @@ def trained(flow_ratio):
     return functools.partial(apply, params)
 
 
+@pytest.mark.slow
 def test_what_is_trained_on_single_paths_becomes_the_average_velocity():
     field = trained(0.5)
     _, _, r, t = points(jnp.float32, 500, gap=0.05)

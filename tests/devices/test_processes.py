@@ -129,6 +129,7 @@ def disturbed(tmp_path_factory):
         return folder, left, survivor, pair.ends()
 
 
+@pytest.mark.slow
 def test_a_process_that_loses_the_other_ends_soon_and_says_so(disturbed):
     status, _, errors, seconds = disturbed[2]
     assert status not in (0, -signal.SIGKILL)
@@ -136,6 +137,7 @@ def test_a_process_that_loses_the_other_ends_soon_and_says_so(disturbed):
     assert seconds < WELL_UNDER_A_MINUTE
 
 
+@pytest.mark.slow
 def test_both_go_on_to_the_end_under_slurm(disturbed):
     folder, _, _, ends = disturbed
     assert [end[0] for end in ends] == [0, 0], ends
@@ -145,6 +147,7 @@ def test_both_go_on_to_the_end_under_slurm(disturbed):
     assert [end[2] for end in ends] == ["", ""]
 
 
+@pytest.mark.slow
 def test_the_run_ends_in_the_bits_of_one_process_with_two_devices(disturbed, tmp_path):
     folder = disturbed[0]
     described = experiment_of(folder)
@@ -162,6 +165,7 @@ def test_the_run_ends_in_the_bits_of_one_process_with_two_devices(disturbed, tmp
     assert (folder / "plots" / "learning_curve.png").exists()
 
 
+@pytest.mark.slow
 def test_a_single_process_goes_on_with_what_was_left(disturbed):
     left = disturbed[1]
     begun = max(Checkpoints(left).iterations())
