@@ -211,13 +211,19 @@ def commands(page: str, heading: str, language: str = "sh") -> list[str]:
     return [line for line in (re.sub(r"\s+#.*", "", each).strip() for each in lines) if line]
 
 
-def student(user: User) -> None:
-    """The README's two commands in a clone, without uv, and the quickstart."""
+def checkout(user: User) -> str:
+    """Clone and train, as the README begins; the command that tests, which comes next there."""
     clone, train, test = commands("README.md", "Two commands", "")
     user.run(clone, clone.replace("<this repository>", str(ROOT)).partition(" && ")[0])
     user.folder /= "jaxrl"
     user.make(train, f"ARGS='--total-steps {user.budget}'")
     user.activate()
+    return test
+
+
+def student(user: User) -> None:
+    """The README's two commands in a clone, without uv, and the quickstart."""
+    test = checkout(user)
     for command in commands("docs/quickstart.md", "Look"):
         user.run(command)
     for command in commands("docs/quickstart.md", "Evaluate"):
@@ -274,11 +280,7 @@ def notebook(user: User) -> None:
 
 def other_python(user: User) -> None:
     """A clone on another Python than that of the rest, with uv if there is one."""
-    clone, train, _ = commands("README.md", "Two commands", "")
-    user.run(clone, clone.replace("<this repository>", str(ROOT)).partition(" && ")[0])
-    user.folder /= "jaxrl"
-    user.make(train, f"ARGS='--total-steps {user.budget}'")
-    user.activate()
+    checkout(user)
     first, *_ = commands("README.md", "On the command line")
     user.small(first)
 
