@@ -222,21 +222,24 @@ def main(arguments: Arguments) -> int:
         for name, result in zip(arguments.options, found, strict=True):
             begin(f"{name}: {result['verdict']}")
             rows[name] = result
+            renew(rows)
+    Console().note(text(renew(rows)))
+    return int(any(row["verdict"] != KILLED for row in rows.values()))
+
+
+def renew(rows: dict[str, Any]) -> dict[str, Any]:
+    """Put rows into the written record, which is returned: those of options that are gone go."""
+    written = RESULTS / "mutants.json"
+    kept = json.loads(written.read_text())["rows"] if written.exists() else {}
     record = {
         "machine": machine(),
         "versions": versions(),
         "not_dropped": sorted(SIZES | READ_ELSEWHERE | ONE_OF_A_KIND | OF_UNTRIED),
-        "rows": rows,
+        "not_tried": [name for name in MUTANTS if name not in kept | rows],
+        "rows": {name: (kept | rows)[name] for name in MUTANTS if name in kept | rows},
     }
-    Console().note(text(record))
-    written = RESULTS / "mutants.json"
-    kept = json.loads(written.read_text())["rows"] if written.exists() else {}
-    record["rows"] = {
-        name: rows.get(name, kept.get(name)) for name in MUTANTS if name in rows or name in kept
-    }
-    if len(record["rows"]) == len(MUTANTS):
-        write("mutants", record, text(record))
-    return int(any(row["verdict"] != KILLED for row in rows.values()))
+    write("mutants", record, text(record))
+    return record
 
 
 def try_mutant(name: str, patience: float) -> dict[str, Any]:
@@ -377,9 +380,11 @@ def text(record: dict[str, Any]) -> str:
         for name, row in record["rows"].items()
     ]
     killed = sum(row["verdict"] == KILLED for row in record["rows"].values())
+    missing = record.get("not_tried", [])
     return (
         f"{killed} of {len(rows)} options are noticed by a test when they are dropped. "
-        f"Not dropped: {', '.join(record['not_dropped'])}.\n\n{markdown(rows)}"
+        f"Not dropped: {', '.join(record['not_dropped'])}."
+        f"{' Not tried yet: ' + ', '.join(missing) + '.' if missing else ''}\n\n{markdown(rows)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""TD3 and SAC on Pendulum, MountainCarContinuous and Gymnasium's MuJoCo tasks (v5), beside the
-original TD3's curves.
+"""TD3 and SAC on Pendulum, MountainCarContinuous and Gymnasium's MuJoCo tasks (v5), beside SBX and
+the original TD3's curves.
 
-    python experiments/off_policy.py                        # everything: fifteen hours of a core
+    python experiments/off_policy.py                        # everything: some eight hours of a core
     python experiments/off_policy.py --quick                # classic control alone: minutes
     python experiments/off_policy.py --cells td3/HalfCheetah-v5/100k
     python experiments/off_policy.py --report-only
@@ -9,11 +9,15 @@ original TD3's curves.
 Default settings, but for a warm-up of 10,000 transitions, as the original's curves of HalfCheetah
 had (1,000 elsewhere), and for classic control, whose settings are those of `jaxrl/algos/tuned/`.
 The score is the mean undiscounted return of the last policy with deterministic actions. A cell that
-has finished is not trained again, one that was stopped is resumed.
+has finished is not trained again, one that was stopped is resumed. SBX is installed into an
+environment under `--venvs`, given the same settings, and begins a stopped seed anew.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +28,11 @@ if __name__ == "__main__":
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cells, Study, check_choices, run_study, sections, table
-from training import TrainingArguments, draw_curves, interval, scored
+from harness import ROOT, Cell, Cells, Study, check_choices, run_study, save, sections, table
+from training import TrainingArguments, draw_curves, interval, request, scored
 
-from jaxrl.config import override
+from jaxrl.analysis.statistics import mean_interval
+from jaxrl.config import flatten, override
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 
@@ -44,12 +49,13 @@ class Asked(NamedTuple):
     original: str
     settings: dict[str, Any]
     cpu_seconds_per_transition: float
+    by_sbx: bool = False
 
 
 TUNED: dict[str, Any] = {}
 LONG_WARM_UP = {"warm_up": 10_000}
 SHORT_WARM_UP = {"warm_up": 1_000}
-TD3_SECONDS, SAC_SECONDS = 8e-3, 9e-3
+TD3_SECONDS, SAC_SECONDS, SBX_SECONDS = 5e-3, 7e-3, 10e-3
 CELLS = {
     "td3/Pendulum-v1": Asked("td3", "Pendulum-v1", 15_000, 6, -200, "", TUNED, 5e-4),
     "sac/Pendulum-v1": Asked("sac", "Pendulum-v1", 15_000, 6, -200, "", TUNED, 8e-4),
@@ -71,6 +77,12 @@ CELLS = {
     ),
     "sac/HalfCheetah-v5/100k": Asked(
         "sac", "HalfCheetah-v5", 100_000, 3, None, "", LONG_WARM_UP, SAC_SECONDS
+    ),
+    "sbx-td3/HalfCheetah-v5/100k": Asked(
+        "td3", "HalfCheetah-v5", 100_000, 3, None, "", LONG_WARM_UP, SBX_SECONDS, by_sbx=True
+    ),
+    "sbx-sac/HalfCheetah-v5/100k": Asked(
+        "sac", "HalfCheetah-v5", 100_000, 3, None, "", LONG_WARM_UP, SBX_SECONDS, by_sbx=True
     ),
     "td3/Hopper-v5/250k": Asked(
         "td3", "Hopper-v5", 250_000, 6, 905, "2031 [279, 3295]", SHORT_WARM_UP, TD3_SECONDS
@@ -98,6 +110,8 @@ class Arguments(TrainingArguments):
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Cells to train; the table shows every cell that has been trained."""
+    venvs: Path = ROOT / ".bench"
+    """Where the environments of other libraries are made."""
 
 
 def study(arguments: Arguments) -> Study:
@@ -111,7 +125,12 @@ def study(arguments: Arguments) -> Study:
             continue
         asked = CELLS[place]
         run, seconds = experiment(asked), asked.cpu_seconds_per_transition
-        cells[place] = scored(run, folder / place, console, seconds)
+        if asked.by_sbx:
+            measure = partial(scored_by_sbx, run, folder / place, arguments.venvs, console)
+            hours = asked.steps * asked.seeds * seconds / 3600
+            cells[place] = Cell(request(run), measure, hours, type(run.config)())
+        else:
+            cells[place] = scored(run, folder / place, console, seconds)
     return Study(name, cells, text, partial(draw, folder))
 
 
@@ -123,6 +142,40 @@ def experiment(asked: Asked) -> Experiment:
     episodes = 200 if asked.settings is TUNED else 10
     run = RunSettings(num_seeds=asked.seeds, num_evaluations=20, evaluation_episodes=episodes)
     return Experiment(asked.algorithm, asked.task, config, run)
+
+
+def scored_by_sbx(run: Experiment, folder: Path, venvs: Path, console: Console) -> dict[str, Any]:
+    """Scores of SBX's learner of the same name, with the same settings: a process for each seed."""
+    sys.path.append(str(ROOT))  # where benchmarks/ is
+    from benchmarks.venvs import python_of
+
+    python = python_of("sb3", venvs)
+    setting = {"algorithm": run.algorithm, "environment": run.environment, **flatten(run.config)}
+    setting["evaluation_episodes"] = run.run.evaluation_episodes
+    found = []
+    for seed in range(run.run.num_seeds):
+        path = folder / f"seed_{seed}.json"
+        if not path.exists():
+            console.note(f"{folder}: seed {seed}")
+            given = json.dumps(setting | {"seed": seed})
+            command = [python, "-m", "benchmarks.peers.off_policy_sbx_score", given]
+            played = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+            save(path, played.stdout.decode())
+        found.append(json.loads(path.read_text()))
+    scores = [sum(each["returns"]) / len(each["returns"]) for each in found]
+    low, high = mean_interval(scores)
+    return {
+        "task": run.environment,
+        "score": sum(scores) / len(scores),
+        "low": low,
+        "high": high,
+        "seed_scores": scores,
+        "seeds": list(range(len(scores))),
+        "episodes_per_seed": run.run.evaluation_episodes,
+        "transitions": run.config.total_steps,
+        "training_seconds": sum(each["seconds"] for each in found),
+        "versions": found[-1]["versions"],
+    }
 
 
 def text(cells: Cells) -> str:
@@ -139,7 +192,7 @@ def text(cells: Cells) -> str:
         least = f"{min(seeds):.0f} … {max(seeds):.0f}"
         lines.append(
             [
-                asked.algorithm,
+                f"SBX's {asked.algorithm}" if asked.by_sbx else asked.algorithm,
                 asked.task,
                 f"{row['transitions']:,}",
                 len(seeds),
@@ -160,7 +213,8 @@ def text(cells: Cells) -> str:
 
 def draw(folder: Path, cells: Cells, path: Path) -> None:
     """Learning curves."""
-    draw_curves([folder / place for place in CELLS if place in cells], path)
+    ours = [place for place, asked in CELLS.items() if place in cells and not asked.by_sbx]
+    draw_curves([folder / place for place in ours], path)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,17 @@ from benchmarks.peers.protocol import Variant, serve
 
 # Environment steps, and gradient steps, of one iteration.
 STEPS = 250
+PACKAGES = (
+    "sbx-rl",
+    "stable_baselines3",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "gymnasium",
+    "mujoco",
+    "numpy",
+)
 
 
 def make(setting: dict) -> list[Variant]:
@@ -17,9 +28,22 @@ def make(setting: dict) -> list[Variant]:
 
     Before it is timed, it takes the random steps that come before its first gradient step.
     """
+    import jax
+
+    model = build(setting)
+
+    def train(iterations: int) -> None:
+        model.learn(iterations * STEPS, log_interval=None, reset_num_timesteps=False)
+        jax.block_until_ready((model.policy.actor_state, model.policy.qf_state))
+
+    train(setting["warm_up"] // STEPS + 1)
+    return [Variant(setting["algorithm"], train, STEPS)]
+
+
+def build(setting: dict, seed: int = 0) -> Any:
+    """The model, untrained, in an environment of its own."""
     import flax.linen
     import gymnasium
-    import jax
     import numpy as np
     import sbx
     from stable_baselines3.common.noise import NormalActionNoise
@@ -42,7 +66,7 @@ def make(setting: dict) -> list[Variant]:
             "activation_fn": getattr(flax.linen, setting["activation"]),
             "n_critics": setting["num_critics"],
         },
-        "seed": 0,
+        "seed": seed,
     }
     if name == "td3":
         size = env.action_space.shape
@@ -52,17 +76,9 @@ def make(setting: dict) -> list[Variant]:
             "target_policy_noise": setting["target_noise"],
             "target_noise_clip": setting["target_noise_clip"],
         }
-    model = {"td3": sbx.TD3, "sac": sbx.SAC}[name]("MlpPolicy", env, **given)
-
-    def train(iterations: int) -> None:
-        model.learn(iterations * STEPS, log_interval=None, reset_num_timesteps=False)
-        jax.block_until_ready((model.policy.actor_state, model.policy.qf_state))
-
-    train(setting["warm_up"] // STEPS + 1)
-    return [Variant(name, train, STEPS)]
+    return {"td3": sbx.TD3, "sac": sbx.SAC}[name]("MlpPolicy", env, **given)
 
 
 if __name__ == "__main__":
     keep_to_one_core()  # before JAX is imported
-    packages = ["sbx-rl", "stable_baselines3", "jax", "jaxlib", "flax", "optax"]
-    serve(make, ["sbx"], [*packages, "gymnasium", "mujoco", "numpy"])
+    serve(make, ["sbx"], PACKAGES)
