@@ -155,13 +155,17 @@ def gradients(network: list, rows: Any) -> list:
 
 def weight_gradients(network: list, inputs: list, gradient: Any) -> list:
     """Each layer's weight gradient, of what went into it and of the gradient of the output."""
+    import jax
+
     result = []
     for place in reversed(range(len(network))):
         layer, entered = network[place], inputs[place]
         # XLA copies the wide operand of a product with one column, and does not copy that of a
-        # product with one row.
-        narrow = layer.shape[1] < layer.shape[0]
-        result.append((gradient.T @ entered).T if narrow else entered.T @ gradient)
+        # product with one row. Others are faster where what entered is written down transposed.
+        if layer.shape[1] == 1:
+            result.append((gradient.T @ entered).T)
+        else:
+            result.append(jax.lax.optimization_barrier(entered.T) @ gradient)
         if place > 0:
             gradient = gradient @ layer.T
     return result[::-1]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxrl.config import ON, configuration, option, size
 from jaxrl.core.distributions import TanhNormal
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.products import Dense
 from jaxrl.nn.torsos import ACTIVATIONS, dense
 from jaxrl.types import Array, Box, Dict, Key, ObservationSpace, PyTree, Space
 
@@ -75,7 +76,7 @@ class QLayers(nn.Module):
         if self.config.initialization == "orthogonal":
             return dense(units, gain)(features)
         bound = 1.0 / math.sqrt(features.shape[-1])
-        return nn.Dense(
+        return Dense(
             units,
             kernel_init=uniform_fan_in,
             bias_init=lambda key, shape, dtype: jax.random.uniform(

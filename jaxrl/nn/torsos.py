@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxrl.nn.products import Dense, dot_general
 from jaxrl.types import Array, Key
 
 # Of a grid: height, width, channels.
@@ -38,9 +39,18 @@ def mish(x: Array) -> Array:
     return x * (weight / (weight + 2.0))
 
 
+def relu(x: Array) -> Array:
+    """max(x, 0), and NaN for NaN.
+
+    Written as a choice, as which XLA computes it once; a maximum it computes again wherever it is
+    read, and one by one where it is read transposed (jaxrl/nn/products.py).
+    """
+    return jnp.where(x <= 0.0, 0.0, x)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": nn.tanh,
-    "relu": nn.relu,
+    "relu": relu,
     "swish": nn.swish,
     "gelu": nn.gelu,
     "elu": nn.elu,
@@ -77,20 +87,20 @@ def _cast(
 
 def dense(
     width: int, scale: float, name: str | None = None, compute_dtype: str = "float32"
-) -> nn.Dense:
+) -> Dense:
     """A linear layer with orthogonal weights of gain `scale` and zero bias, as is usual in PPO."""
-    return nn.Dense(
+    return Dense(
         width, dtype=compute_dtype, promote_dtype=_cast, kernel_init=orthogonal(scale), name=name
     )
 
 
-def head(width: int, scale: float, compute_dtype: str = "float32") -> nn.Dense:
+def head(width: int, scale: float, compute_dtype: str = "float32") -> Dense:
     """A linear layer as `dense`, whose outputs are float32, never rounded to `compute_dtype`."""
-    return nn.Dense(
+    return Dense(
         width,
         dtype=compute_dtype,
         promote_dtype=_cast,
-        dot_general=functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32),
+        dot_general=functools.partial(dot_general, preferred_element_type=jnp.float32),
         kernel_init=orthogonal(scale),
     )
 

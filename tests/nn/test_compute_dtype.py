@@ -3,7 +3,6 @@ and that nothing changes in float32."""
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from jaxrl.envs.suites.probe import ObservationAction
 from jaxrl.errors import JaxrlError
 from jaxrl.nn import torsos
 from jaxrl.nn.actor_critic import ActorCritic, NetworkConfig
+from jaxrl.nn.products import Dense
 from jaxrl.types import Box, Discrete
 
 SPACES = {"mlp": (6,), "cnn": (5, 5, 2)}
@@ -164,10 +164,10 @@ def test_gradients_are_those_of_float32_to_a_few_percent(torso):
         assert float(jnp.linalg.norm(one - other)) < 0.03 * float(jnp.linalg.norm(other))
 
 
-def test_in_float32_a_layer_is_the_plain_one_of_flax():
+def test_in_float32_a_layer_is_the_plain_one():
     """The compiler is given the same program, so results are the same to the last bit."""
     observation = jnp.zeros((7, 5))
-    plain = nn.Dense(3, kernel_init=torsos.orthogonal(0.5))
+    plain = Dense(3, kernel_init=torsos.orthogonal(0.5))
     params = jax.jit(plain.init)(jax.random.key(0), observation)
 
     def lowered(layer):
