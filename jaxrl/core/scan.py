@@ -300,24 +300,30 @@ def _over_chunks(
 
 def _ssd_chunk(A: Array, state: Array, tokens: Tokens) -> tuple[Array, Array]:
     """(state, y) after Q tokens, as products of matrices: A is [G], the state [Z, G, F]."""
-    size = len(tokens.entering)
-    total = jnp.cumsum(tokens.delta * A[None], axis=0)  # [Q, G]
-    segment = jnp.cumsum(tokens.reset)
-    entering = tokens.entering
+    # Heads come first, so that what is multiplied lies as the products read it.
+    entering = jnp.swapaxes(tokens.entering, 0, 1)  # [G, Q, F]
+    until = jnp.triu(jnp.ones((len(tokens.entering),) * 2, tokens.delta.dtype))
+    exponents = (tokens.delta * A[None]).T
+    # A product, as XLA computes the parts of `cumsum` again for each pair of tokens on a CPU.
+    sums = jnp.matmul(
+        jnp.concatenate([exponents, tokens.reset[None].astype(exponents.dtype)]),
+        until,
+        precision="highest",
+    )
+    total, segment = sums[:-1], sums[-1]  # [G, Q], [Q]
 
-    earlier = jnp.tril(jnp.ones((size, size), bool)) & (segment[:, None] == segment[None])
+    earlier = (until.T > 0) & (segment[:, None] == segment[None])
     # Masked before the exponential, which of a later token would overflow.
-    difference = jnp.where(earlier[:, :, None], total[:, None] - total[None], -jnp.inf)
-    weight = (tokens.C @ tokens.B.T)[:, :, None] * jnp.exp(difference)  # [Q, Q, G]
-    y = jnp.einsum("qsg,sgf->qgf", weight, entering)
+    difference = jnp.where(earlier[None], total[:, :, None] - total[:, None], -jnp.inf)
+    weight = (tokens.C @ tokens.B.T)[None] * jnp.exp(difference)  # [G, Q, Q]
+    y = jnp.swapaxes(weight @ entering, 0, 1)
 
-    reached = jnp.where((segment == 0)[:, None], jnp.exp(total), 0.0)  # of what came before
-    y = y + reached[:, :, None] * jnp.einsum("qz,zgf->qgf", tokens.C, state)
+    reached = jnp.where((segment == 0)[None], jnp.exp(total), 0.0)  # of what came before
+    y = y + reached.T[:, :, None] * jnp.einsum("qz,zgf->qgf", tokens.C, state)
 
-    is_last = (segment == segment[-1])[:, None]
-    left = jnp.exp(jnp.where(is_last, total[-1][None] - total, -jnp.inf))
-    entered = jnp.einsum("sz,sgf->zgf", tokens.B, left[:, :, None] * entering)
-    return reached[-1][None, :, None] * state + entered, y
+    left = jnp.exp(jnp.where((segment == segment[-1])[None], total[:, -1:] - total, -jnp.inf))
+    entered = jnp.einsum("sz,sgf->zgf", tokens.B, left.T[:, :, None] * tokens.entering)
+    return reached[None, :, -1:] * state + entered, y
 
 
 METHODS: dict[str, Callable[[Array, Tokens, Array], tuple[Array, Array]]] = {

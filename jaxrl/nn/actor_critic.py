@@ -24,6 +24,7 @@ from jaxrl.core.distributions import (
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.nn.action_labels import ActionLabels
 from jaxrl.nn.memory import MEMORIES, MemoryConfig
+from jaxrl.nn.products import mapped
 from jaxrl.nn.torsos import GRID_AXES, DictTorso, head, make_torso
 from jaxrl.types import (
     ACTION_MASK,
@@ -167,17 +168,18 @@ class ActorCritic(nn.Module):
 
     def recall(self, views: View, memory: PyTree) -> tuple[Distribution, Array, PyTree]:
         """Views [L, ...] in turn, and a memory -> (distributions [L], values [L], memory)."""
-        features = self.actor_torso(views.observation)
-        action = jax.vmap(ActionLabels(self.action_space).of_executed)(views.action)
-        # Before the first step there was none; of whole numbers 0 would be one.
-        action = jnp.where(views.first[:, None], 0.0, action)
-        token = jnp.concatenate([features, action, views.reward[:, None]], axis=-1)
-        assert self.memory is not None
-        recalled, memory = self.memory(token, memory, views.first)
-        actor = jnp.concatenate([features, recalled], axis=-1)
-        critic = self._critic_features(views.observation, features)
-        distribution = self._distribution(actor, mask_of(views.observation))
-        return distribution, self._value(jnp.concatenate([critic, recalled], axis=-1)), memory
+        with mapped():  # environments are mapped over
+            features = self.actor_torso(views.observation)
+            action = jax.vmap(ActionLabels(self.action_space).of_executed)(views.action)
+            # Before the first step there was none; of whole numbers 0 would be one.
+            action = jnp.where(views.first[:, None], 0.0, action)
+            token = jnp.concatenate([features, action, views.reward[:, None]], axis=-1)
+            assert self.memory is not None
+            recalled, memory = self.memory(token, memory, views.first)
+            actor = jnp.concatenate([features, recalled], axis=-1)
+            critic = self._critic_features(views.observation, features)
+            distribution = self._distribution(actor, mask_of(views.observation))
+            return distribution, self._value(jnp.concatenate([critic, recalled], axis=-1)), memory
 
     def _critic_features(self, observation: PyTree, actor_features: Array | None) -> Array:
         if actor_features is not None and self.config.shared_torso:

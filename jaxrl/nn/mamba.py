@@ -67,15 +67,18 @@ def causal_convolution(
     """
     length, width = len(x), len(kernel)
     inputs = jnp.concatenate([before, x])
-    segment = jnp.cumsum(reset)
-    segments = jnp.concatenate([jnp.zeros(width - 1, segment.dtype), segment])
+    begun = jnp.concatenate([jnp.zeros(width - 1, bool), reset])
+    # Whether the input k tokens ago is of the same sequence: none has begun since. Sums of resets
+    # would say it too, but XLA's CPU back end computes them again for every channel.
+    within = [jnp.ones(length, bool)]
+    for back in range(1, width):
+        within.append(within[-1] & ~begun[width - back : width - back + length])
     y = jnp.broadcast_to(bias, x.shape)
-    for place in range(width):
-        tap = slice(place, place + length)
-        within = (segments[tap] == segment)[:, None]
-        y = y + jnp.where(within, inputs[tap], 0.0) * kernel[place][None]
-    left = (segments[length:] == segment[-1])[:, None]
-    return y, jnp.where(left, inputs[length:], 0.0)
+    for place, same in enumerate(reversed(within)):
+        tap = inputs[place : place + length]
+        y = y + jnp.where(same[:, None], tap, 0.0) * kernel[place][None]
+    left = jnp.array([same[-1] for same in reversed(within[:-1])], bool)
+    return y, jnp.where(left[:, None], inputs[length:], 0.0)
 
 
 class ShortConvolution(nn.Module):

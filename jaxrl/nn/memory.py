@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxrl.config import Family, configuration, nested, size
 from jaxrl.nn.mamba import MambaBlock, MambaConfig, check_mamba, first_memory, linear, norm
-from jaxrl.nn.torsos import orthogonal
+from jaxrl.nn.torsos import dense, orthogonal
 from jaxrl.types import Array, Key, PyTree
 
 
@@ -97,8 +97,7 @@ class GRU(nn.Module):
     @nn.compact
     def __call__(self, tokens: Array, memory: Array, reset: Array) -> tuple[Array, Array]:
         """[L, width], [size], bool [L] -> ([L, size], [size])."""
-        # Not of jaxrl/nn/products.py: what vmap maps over would be transposed twice.
-        inputs = nn.Dense(3 * self.size, kernel_init=orthogonal(1.0), name="inputs")(tokens)
+        inputs = dense(3 * self.size, 1.0, name="inputs")(tokens)
         weights = self.param("recurrent", _three_orthogonal, (self.size, 3 * self.size))
         bias = self.param("candidate_bias", nn.initializers.zeros, (self.size,))
 

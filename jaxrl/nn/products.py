@@ -3,13 +3,15 @@
 A weight's gradient is xᵀ g, over the rows of a batch. Differentiated by JAX, both factors are
 summed over their first axis, and for those XLA's CPU back end calls another library, which takes
 1.2 to 1.45 times as long as the one behind all other products (benchmarks/NOTES.md). Here xᵀ is
-written down before it is multiplied. For layers of batches, [..., in]: where vmap maps over the
-batch, as over the sequences of a memory, xᵀ would have to be written down twice, and nothing is
-gained.
+written down before it is multiplied. That is for layers of batches, [..., in]: where vmap maps over
+the batch, as over the sequences of a memory, it would have to be written down twice (`mapped`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -21,12 +23,29 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxrl.types import Array
 
+_traced = threading.local()
+
+
+@contextlib.contextmanager
+def mapped() -> Iterator[None]:
+    """Products that are traced in here are XLA's own: their batch is vmap's."""
+    before, _traced.mapped = is_mapped(), True
+    try:
+        yield
+    finally:
+        _traced.mapped = before
+
+
+def is_mapped() -> bool:
+    """Whether `mapped` holds."""
+    return getattr(_traced, "mapped", False)
+
 
 def product(inputs: Array, kernel: Array, **settings: Any) -> Array:
     """inputs [..., in] times kernel [in, out], [..., out]; `settings` are `lax.dot_general`'s."""
     # The gradient of a column is a vector. Other back ends sum over any axis equally fast, and are
     # bound by memory: x once more would cost them the time that is saved here.
-    if kernel.shape[1] == 1 or jax.default_backend() != "cpu":
+    if kernel.shape[1] == 1 or is_mapped() or jax.default_backend() != "cpu":
         return _product(inputs, kernel, settings)
     return _fast_backwards(tuple(sorted(settings.items())), inputs, kernel)
 

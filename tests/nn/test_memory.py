@@ -154,6 +154,14 @@ def test_rows_say_what_the_steps_said(kind):
     np.testing.assert_allclose(value, np.stack(values, 1), atol=2e-6)
 
 
+def test_what_vmap_maps_over_is_written_down_once():
+    """The products that write their inputs down transposed are those of batches alone."""
+    reader, policy, memory, views = read("gru")
+    rows = reader.rows(reader.inputs(memory, views))
+    slopes = jax.grad(lambda policy: jnp.sum(reader.read(policy, rows)[1]), allow_int=True)
+    assert "optimization_barrier" not in str(jax.make_jaxpr(slopes)(policy))
+
+
 def test_environments_in_another_order_give_results_in_that_order():
     _, _, memory, views = read("gru")
     order = np.array([2, 0, 3, 1])

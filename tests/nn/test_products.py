@@ -137,6 +137,15 @@ def test_elsewhere_than_on_a_cpu_the_products_are_xlas(monkeypatch):
     assert summed_axes(products.dot_general) == expected
 
 
+def test_where_vmap_maps_over_the_batch_the_products_are_xlas():
+    with products.mapped():
+        assert summed_axes(products.dot_general) == summed_axes(lax.dot_general)
+        with products.mapped():
+            pass
+        assert products.is_mapped()
+    assert not products.is_mapped()
+
+
 def test_products_of_other_axes_are_xlas():
     inputs, kernel = jnp.arange(6.0).reshape(2, 3), jnp.arange(8.0).reshape(2, 4)
     found = products.dot_general(inputs, kernel, (((0,), (0,)), ((), ())))
