@@ -29,7 +29,7 @@ from jaxrl.types import Array
 # The fastest method by back end, from each length on, as benchmarks/scan.py measured it. Where
 # nothing was measured, `auto` takes what needs least memory.
 FASTEST: dict[str, tuple[tuple[int, str], ...]] = {
-    "cpu": ((1, "sequential"), (16, "chunked")),
+    "cpu": ((1, "chunked"),),
 }
 UNMEASURED = "chunked"
 # Longer chunks of an SSD lose digits to differences of long sums, and cost Q² products: 64 takes
