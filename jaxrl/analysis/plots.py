@@ -7,7 +7,7 @@ not finite the curve has a gap. Files are .png, .pdf or .svg; the same data give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -239,10 +239,21 @@ def labels_of(
             raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs.")
     else:
         distinct = len({(run.algorithm, run.environment) for run in runs}) == len(runs)
-        labels = [run.algorithm for run in runs] if distinct else names_of(runs)
+        labels = [run.algorithm for run in runs] if distinct else _short(names_of(runs))
     if metric is not None or len({run.modes[:1] for run in runs}) == 1:
         return list(labels)
     return [f"{label}, {' '.join(run.modes[:1])}" for label, run in zip(labels, runs, strict=True)]
+
+
+def _short(paths: Sequence[str]) -> list[str]:
+    """Paths without the folders that all of them begin with."""
+    parts = [Path(path).parts for path in paths]
+    shared = 0
+    while (
+        len({each[: shared + 1] for each in parts}) == 1 < min(len(each) - shared for each in parts)
+    ):
+        shared += 1
+    return [str(Path(*each[shared:])) for each in parts]
 
 
 def colours_of(labels: Sequence[str]) -> dict[str, str]:
@@ -306,6 +317,12 @@ def _against_each(
     return figure
 
 
+def _legend_columns(names: Collection[str], inches: float) -> int:
+    """How many of the names stand side by side in a figure so wide, each behind its line."""
+    longest = max(map(len, names))
+    return max(1, min(len(names), 5, int(inches / (0.5 + 0.085 * longest))))
+
+
 def _many_panels(
     panels: Mapping[str, Sequence[Curve]],
     colours: Mapping[str, str],
@@ -326,8 +343,7 @@ def _many_panels(
         if place + columns < len(panels):
             axes.set_xlabel("")
     handles = [Line2D([], [], color=colour, lw=2.2, label=name) for name, colour in colours.items()]
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=min(len(handles), 5), labelcolor=INK
-    )
+    columns = _legend_columns(colours, figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, labelcolor=INK)
     figure.supxlabel(note, fontsize=8.5, color=MUTED)
     return figure

@@ -202,6 +202,25 @@ def test_the_caption_says_which_of_several_modes_is_drawn(tmp_path, monkeypatch)
     ]
 
 
+def test_a_legend_is_within_the_figure_and_leaves_out_what_all_names_begin_with(tmp_path):
+    runs = [
+        load_run(write_run(tmp_path / "study" / name / "the-same", algorithm="td3", environment=env))
+        for env in ("Hopper-v5", "Walker2d-v5")
+        for name in (f"{env}-with-a-long-name", f"{env}-with-another-name", f"{env}-and-a-third")
+    ]
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+        plot_comparison(runs, tmp_path / "a.png")
+    (figure,) = drawn
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[0] == "Hopper-v5-with-a-long-name/the-same" and len(names) == 6
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+
+
 def test_refusals(tmp_path):
     one = load_run(write_run(tmp_path / "one"))
     swept = load_run(write_run(tmp_path / "swept", {"rate": [1, 2]}, (2, 2, 2, 2)))
