@@ -204,7 +204,7 @@ def test_the_caption_says_which_of_several_modes_is_drawn(tmp_path, monkeypatch)
 
 def test_a_legend_is_within_the_figure_and_leaves_out_what_all_names_begin_with(tmp_path):
     runs = [
-        load_run(write_run(tmp_path / "study" / name / "the-same", algorithm="td3", environment=env))
+        load_run(write_run(tmp_path / "study" / name / "the-same", environment=env))
         for env in ("Hopper-v5", "Walker2d-v5")
         for name in (f"{env}-with-a-long-name", f"{env}-with-another-name", f"{env}-and-a-third")
     ]
