@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import Cell, StudyArguments, same_request, save
 
 from jaxrl.analysis.plots import plot_comparison
@@ -139,20 +140,27 @@ def score(folder: Path) -> dict[str, Any]:
     deterministic, stochastic = (
         run.returns(mode)[-1, 0] for mode in ("deterministic", "stochastic")
     )
-    low, high = mean_interval(deterministic) if len(deterministic) > 1 else (None, None)
     return {
         "task": run.environment,
-        "score": float(deterministic.mean()),
-        "low": low,
-        "high": high,
+        **over_seeds(deterministic),
         "stochastic": float(stochastic.mean()),
-        "seed_scores": [float(each) for each in deterministic],
         "seed_scores_stochastic": [float(each) for each in stochastic],
-        "seeds": list(range(len(deterministic))),
         "episodes_per_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
         "transitions": description["num_iterations"] * description["samples_per_step"],
         "training_seconds": run.metrics[-1]["seconds"],
         "versions": description["versions"],
+    }
+
+
+def over_seeds(scores: Sequence[float]) -> dict[str, Any]:
+    """The mean of the seeds' scores, with its interval if there is more than one seed."""
+    low, high = mean_interval(scores) if len(scores) > 1 else (None, None)
+    return {
+        "score": float(np.mean(scores)),
+        "low": low,
+        "high": high,
+        "seed_scores": [float(each) for each in scores],
+        "seeds": list(range(len(scores))),
     }
 
 

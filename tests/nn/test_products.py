@@ -79,16 +79,13 @@ def of_a_checkpoint(dot, weights, inputs):
 def of_a_loop(dot, weights, inputs):
     """Weights that are read once per round."""
 
-    def round_(rows, _):
-        return rows + layers(dot, weights_of_loop, rows), None
+    def loss(weight):
+        def round_(rows, _):
+            return rows + layers(dot, [weight, weight.T], rows), None
 
-    def loss(weights):
-        nonlocal weights_of_loop
-        weights_of_loop = weights
         return jnp.sum(lax.scan(round_, inputs, None, 3)[0] ** 2)
 
-    weights_of_loop = [weights[0], weights[0].T]
-    return jax.grad(loss)(weights_of_loop)
+    return jax.grad(loss)(weights[0])
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (0, 5)], ids=str)
