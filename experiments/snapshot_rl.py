@@ -2,6 +2,7 @@
 
     python experiments/snapshot_rl.py                # PPO on Hopper: an hour of a core
     python experiments/snapshot_rl.py --full         # Walker2d, HalfCheetah and TD3 too: ten hours
+    python experiments/snapshot_rl.py --cells ppo/HalfCheetah-v5/none ppo/HalfCheetah-v5/S3RL
     python experiments/snapshot_rl.py --quick        # three variants, a few thousand steps
     python experiments/snapshot_rl.py --report-only
 
@@ -26,7 +27,7 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Cell, Cells, Study, run_study, sections, table
+from harness import Cell, Cells, Study, check_choices, run_study, sections, table
 from training import TrainingArguments, holds, is_finished, request, train_or_resume
 
 from jaxrl.analysis.plots import plot_comparison
@@ -99,6 +100,8 @@ class Arguments(TrainingArguments):
 
     full: bool = False
     """Every task, and not Hopper with PPO alone."""
+    cells: tuple[str, ...] = ()
+    """Cells to train, of any task; the table shows every cell that has been trained."""
 
 
 def study(arguments: Arguments) -> Study:
@@ -106,7 +109,8 @@ def study(arguments: Arguments) -> Study:
     if arguments.quick:
         tasks, seeds, name = QUICK, 2, "snapshot_rl_quick"
     else:
-        tasks, seeds, name = TASKS + (OTHERS if arguments.full else ()), 6, "snapshot_rl"
+        full = arguments.full or arguments.cells
+        tasks, seeds, name = TASKS + (OTHERS if full else ()), 6, "snapshot_rl"
     folder, console = arguments.runs / name, Console()
     cells = {}
     for task in tasks:
@@ -117,7 +121,9 @@ def study(arguments: Arguments) -> Study:
             cells[f"{task.algorithm}/{task.environment}/{variant}"] = student(
                 teacher, variant, seeds, first
             )
-    return Study(name, cells, text, partial(draw, folder))
+    check_choices("cell", arguments.cells, cells)
+    chosen = {cell: cells[cell] for cell in arguments.cells or cells}
+    return Study(name, chosen, text, partial(draw, folder))
 
 
 @dataclass(frozen=True)
