@@ -299,22 +299,31 @@ class Program:
     def _chunk(
         self, env: Environment, config: Any, inputs: PyTree, state: PyTree, iterations: Array
     ) -> tuple[PyTree, Metrics]:
-        def one(
+        def step(
             env: Environment, config: Any, inputs: PyTree, state: PyTree
         ) -> tuple[PyTree, Metrics]:
             return self.factory(env, config, **inputs).step(state)
 
-        step = self.population.over_members(one)
+        def steps(
+            env: Environment, config: Any, inputs: PyTree, state: PyTree
+        ) -> tuple[PyTree, Metrics]:
+            one = functools.partial(step, env, config, inputs)
+            shapes = jax.eval_shape(one, state)[1]
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def body(_: Array, carry: tuple) -> tuple:
-            state, metrics = carry
-            state, more = step(env, config, inputs, state)
-            return state, jax.tree.map(jnp.add, metrics, more)
+            def body(_: Array, carry: tuple) -> tuple:
+                state, metrics = carry
+                state, more = one(state)
+                return state, jax.tree.map(jnp.add, metrics, more)
 
-        shapes = jax.eval_shape(step, env, config, inputs, state)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        # A loop with a traced length: chunks of any length are one compilation.
-        state, metrics = jax.lax.fori_loop(0, iterations, body, (state, nothing))
+            # A loop with a traced length: chunks of any length are one compilation.
+            found: tuple[PyTree, Metrics] = jax.lax.fori_loop(0, iterations, body, (state, nothing))
+            return found
+
+        population = self.population
+        alone = population.outgrows_cache(step, env, config, inputs, state)
+        of_all = population.one_by_one(steps) if alone else population.over_members(steps)
+        state, metrics = of_all(env, config, inputs, state)
         if self.layout.env > 1:  # once per chunk, as one message
             flat, unravel = ravel_pytree(metrics)
             metrics = unravel(jax.lax.psum(flat, ENV))

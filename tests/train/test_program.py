@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from dataclasses import replace
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrl.train.build import build
+from jaxrl.train.profile.flops import count
 from jaxrl.train.program import Program
 from tests.train.tiny import ITERATIONS, SIZES, arrays, experiment, same_bits, shared_compilations
 
@@ -28,9 +30,12 @@ def alone(setting: int = 0, seed: int = 0) -> Program:
     return build(experiment(learning_rate=RATES[setting], seed=seed))
 
 
-@pytest.fixture(scope="module")
-def population() -> Program:
-    return build(experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS))
+@pytest.fixture(scope="module", params=[math.inf, 0], ids=["side by side", "one by one"])
+def population(request):
+    """The program of all members, which holds while it is in use: it compiles when it is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxrl.train.population.CACHED", request.param)
+        yield build(experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +143,33 @@ def test_a_member_of_a_population_is_what_it_is_alone(population, trained, setti
     for name, pair in metrics.items():
         together = trained[1][name].sum[setting, seed]
         np.testing.assert_allclose(together, pair.sum, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_one_by_one_on_one_device_a_member_has_the_bits_it_has_alone(monkeypatch):
+    monkeypatch.setattr("jaxrl.train.population.CACHED", 0)
+    many = build(experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS, devices=1))
+    states, metrics = many.chunk(many.init(), 3)
+    one = build(experiment(learning_rate=RATES[1], seed=1, devices=1))
+    assert same_bits(member((states, metrics), 1, 1), one.chunk(one.init(), 3))
+
+
+def test_members_with_large_layers_are_trained_one_by_one(monkeypatch):
+    def loops(program: Program) -> bool:
+        """Whether the members of a program are taken in a loop."""
+        return f"length={len(RATES) * SEEDS}" in str(traced(program))
+
+    def traced(program: Program):
+        return program.traced_chunk(program.abstract_state())
+
+    program = build(experiment(sweep={"learning_rate": RATES}, num_seeds=SEEDS, devices=1))
+    of_one = count(traced(build(experiment(devices=1)))).product_bytes
+    assert of_one > 0
+    monkeypatch.setattr("jaxrl.train.population.CACHED", of_one + 1)
+    assert not loops(program)
+    monkeypatch.setattr("jaxrl.train.population.CACHED", of_one - 1)
+    assert loops(program)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not loops(program)
 
 
 def test_settings_and_seeds_of_a_population_differ(trained):

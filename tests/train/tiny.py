@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+import jaxrl.train.population as population_module
 from jaxrl.config import override
 from jaxrl.train.build import build
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
@@ -57,11 +58,16 @@ def experiment(
     *,
     seed: int = 0,
     num_seeds: int = 1,
+    devices: int | None = None,
     **settings: Any,
 ) -> Experiment:
     config, _ = default_config("ppo", environment, use_tuned=False)
     run = RunSettings(
-        seed=seed, num_seeds=num_seeds, num_evaluations=EVALUATIONS, evaluation_episodes=EPISODES
+        seed=seed,
+        num_seeds=num_seeds,
+        devices=devices,
+        num_evaluations=EVALUATIONS,
+        evaluation_episodes=EPISODES,
     )
     return Experiment("ppo", environment, override(config, SIZES | settings), run, sweep or {})
 
@@ -83,6 +89,7 @@ def shared_compilations() -> Iterator[None]:
             shapes,
             population.shape,
             str(population.layout),
+            population_module.CACHED,
             *parts,
         )
         population.compiled = _compilations.setdefault(key, population.compiled)

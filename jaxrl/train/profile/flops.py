@@ -30,23 +30,34 @@ class Work(NamedTuple):
     products: dict[str, float]  # matrix products and convolutions, by the type of their operands
     other: float
     unbounded: int
+    weighted: float = 0.0  # of products: operations times the bytes of the result, summed
 
     @property
     def total(self) -> float:
         """Products and other operations together."""
         return sum(self.products.values()) + self.other
 
+    @property
+    def product_bytes(self) -> float:
+        """The size of a product's result, a mean over the operations of all products; 0 without."""
+        return self.weighted / (sum(self.products.values()) or 1.0)
+
     def __add__(self, more: Work) -> Work:  # type: ignore[override]
         names = self.products | more.products
         products = {
             name: self.products.get(name, 0.0) + more.products.get(name, 0.0) for name in names
         }
-        return Work(products, self.other + more.other, self.unbounded + more.unbounded)
+        return Work(
+            products,
+            self.other + more.other,
+            self.unbounded + more.unbounded,
+            self.weighted + more.weighted,
+        )
 
     def times(self, count: int) -> Work:
         """The work of `count` repetitions; a loop of unknown length still counts as one."""
         products = {name: count * flops for name, flops in self.products.items()}
-        return Work(products, count * self.other, self.unbounded)
+        return Work(products, count * self.other, self.unbounded, count * self.weighted)
 
 
 NOTHING = Work({}, 0.0, 0)
@@ -102,7 +113,9 @@ def _product(equation: JaxprEqn) -> Work:
     kind = max(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
     if not jnp.issubdtype(kind, jnp.floating):
         return NOTHING
-    return NOTHING._replace(products={kind.name: 2.0 * math.prod(result.shape) * contracted})
+    operations = 2.0 * math.prod(result.shape) * contracted
+    size = math.prod(result.shape) * result.dtype.itemsize
+    return NOTHING._replace(products={kind.name: operations}, weighted=operations * size)
 
 
 def _floats(variable: Any) -> float:

@@ -18,7 +18,8 @@ def zeros(*shape, dtype=jnp.float32):
 
 
 def work(function, *arguments):
-    return count(jax.make_jaxpr(function)(*arguments))
+    """What is counted, but the sizes of results."""
+    return count(jax.make_jaxpr(function)(*arguments))._replace(weighted=0.0)
 
 
 def products(function, *arguments):
@@ -42,6 +43,19 @@ def products(function, *arguments):
 )
 def test_a_product_takes_two_operations_a_term(function, arguments, expected):
     assert work(function, *arguments) == Work({"float32": expected}, 0, 0)
+
+
+def test_the_size_of_results_is_a_mean_over_operations():
+    def function(a, b):
+        def body(carry, _):
+            return carry + jnp.sum(a.T @ a), None  # [4, 4] of 30 rows: 960 operations
+
+        return jax.lax.scan(body, jnp.sum(a @ b), length=3)  # [30, 5]: 1200 operations
+
+    found = count(jax.make_jaxpr(function)(zeros(30, 4), zeros(4, 5)))
+    expected = (1200 * 30 * 5 * 4 + 3 * 960 * 4 * 4 * 4) / (1200 + 3 * 960)
+    assert found.product_bytes == pytest.approx(expected)
+    assert NOTHING.product_bytes == 0.0
 
 
 @pytest.mark.parametrize(("padding", "outputs"), [("VALID", 8 * 8), ("SAME", 10 * 10)])
