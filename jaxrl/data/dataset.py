@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,16 +177,6 @@ class Dataset:
     @staticmethod
     def _read(leaf: Array, place: Array) -> Array:
         return leaf.at[place].get(mode="promise_in_bounds")
-
-
-def environment_of(dataset: PathLike | str) -> tuple[str, dict[str, Any]]:
-    """The id and the options of the environment that a dataset says it was made in."""
-    about = formats.read_any(store.located(str(dataset))).about
-    if not about["environment"]:
-        raise JaxrlError(
-            f"dataset {dataset} does not say which environment it is of: give it, --env ID."
-        )
-    return about["environment"], about["environment_options"]
 
 
 def returns_to_go(reward: np.ndarray, end: np.ndarray, episode: np.ndarray) -> np.ndarray:

@@ -332,13 +332,16 @@ def _dataset_id(path: Path) -> str:
 def _spaces(recorded: Recorded) -> dict[str, dict[str, Any]]:
     """The spaces of a dataset as Minari writes them: its environment's, if that can be made."""
     about = recorded.about
+    guessed = {
+        "observation_space": _guessed(recorded.observation),
+        "action_space": _guessed(recorded.action),
+    }
+    if ":" in about["environment"]:  # an import path: no code is run because a file names it
+        return guessed
     try:
         env = registry.make(about["environment"], **about["environment_options"])
     except JaxrlError:  # of no environment that jaxrl has, or of one that is not installed here
-        return {
-            "observation_space": _guessed(recorded.observation),
-            "action_space": _guessed(recorded.action),
-        }
+        return guessed
     return {name: _as_minari(getattr(env, name)) for name in SPACES}
 
 
