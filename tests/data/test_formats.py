@@ -10,6 +10,7 @@ import pytest
 
 from jaxrl.data import files, formats
 from jaxrl.data.formats import d4rl, own
+from jaxrl.data.recorded import broken_off
 from jaxrl.data.recording import Recording, header
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
@@ -212,8 +213,16 @@ def test_d4rl_with_timeouts(h5py, tmp_path):
     assert found.about["rows_without_successor"] == 2
 
 
+def following(**others):
+    """The next rows' observations of `flat`; of the rows `rI` others."""
+    successors = 2.0 + np.arange(2.0 * ROWS).reshape(ROWS, 2)
+    for row, value in others.items():
+        successors[int(row[1:])] = value
+    return successors
+
+
 def test_d4rl_with_successors_keeps_every_row(h5py, tmp_path):
-    successors = 100 + np.arange(2.0 * ROWS).reshape(ROWS, 2)
+    successors = following(r2=104, r5=110, r7=114, r9=118)
     path = flat(h5py, tmp_path / "mine.hdf5", next_observations=successors)
     found = formats.read_any(path)
     assert found.length.tolist() == [3, 3, 2, 2]
@@ -257,6 +266,55 @@ def test_d4rl_without_timeouts_is_cut_where_successors_do_not_fit(h5py, tmp_path
     assert np.flatnonzero(found.terminated).tolist() == [2, 7]  # as a timeout they would bootstrap
     assert found.final_observation[:, 0].tolist() == [6, 70, 16, 50]
     refused(flat(h5py, tmp_path / "mine", timeouts=None), "nothing in it says where episodes")
+
+
+def test_d4rls_successors_count_whatever_else_says_where_episodes_end(h5py, tmp_path):
+    """Two environments wrote by turns: no row leads to the next one's observation."""
+    rows = np.asarray([[0], [10], [1], [11], [2], [12]], np.float32)
+    flags = {"terminals": np.asarray([0] * 6), "timeouts": np.asarray([0, 0, 0, 0, 1, 1])}
+    usual = {"observations": rows, "actions": rows, "rewards": rows[:, 0]}
+    for name, limited in (("x", flags), ("hopper_mine.hdf5", flags | {"timeouts": None})):
+        path = flat(h5py, tmp_path / name, next_observations=rows + 1, **usual, **limited)
+        found = formats.read_any(path)
+        assert found.length.tolist() == [1] * 6
+        assert found.final_observation[:, 0].tolist() == [1, 11, 2, 12, 3, 13]
+        assert found.truncated.all() and not found.terminated.any()
+
+
+def test_a_time_limit_is_counted_from_where_successors_cut(h5py, tmp_path, monkeypatch):
+    task = d4rl.reference_scores.D4RL["hopper"]._replace(steps=3)
+    monkeypatch.setitem(d4rl.reference_scores.D4RL, "hopper", task)
+    path = tmp_path / "hopper.hdf5"
+    flat(h5py, path, timeouts=None, next_observations=following(r2=104, r3=70, r7=114))
+    found = formats.read_any(path)
+    # Row 3 is cut, and from row 4 on the third step is row 6.
+    assert found.length.tolist() == [3, 1, 3, 1, 2]
+    assert np.flatnonzero(found.terminated).tolist() == [2, 7]
+    assert found.final_observation[:, 0].tolist() == [104, 70, 14, 114, 20]
+
+
+@pytest.mark.parametrize(
+    ("successor", "broken"),
+    [
+        (1.0, False),
+        (1.0 + 5e-7, False),  # rounding
+        (1.0 + 5e-6, True),
+        (np.nan, True),
+    ],
+)
+def test_which_successors_are_no_next_observations(successor, broken):
+    observation = np.asarray([[[0.0, 3e8]], [[1.0, 3e8]]], np.float32)
+    said = np.asarray([[[successor, 3e8 + 32]], [[7.0, 7.0]]], np.float32)
+    assert broken_off(observation, said).tolist() == [broken, False]
+    assert broken_off(observation[:1], said[:1]).tolist() == [False]
+
+
+def test_whole_numbers_are_no_next_observations_unless_equal():
+    observation = np.asarray([[0], [2**30], [2**30 + 1]], np.int32)
+    assert broken_off(observation, np.roll(observation, -1, 0)).tolist() == [False] * 3
+    assert broken_off(observation, observation).tolist() == [True, True, False]
+    with pytest.raises(JaxrlError, match=r"next_observations are \[3, 2\], but observations are"):
+        broken_off(observation, np.zeros((3, 2)))
 
 
 def test_d4rls_antmazes_go_on_after_the_goal(h5py, tmp_path):
@@ -340,6 +398,13 @@ def test_ogbenchs_arrays_as_it_loads_them(tmp_path):
     found = formats.read_any(tmp_path / "train.npz")
     whole = formats.read_any(saved_npz(tmp_path / "whole.npz"))
     assert found.sha256 == whole.sha256
+    # Where a row leads elsewhere than to the next one, it is cut.
+    arrays["next_observations"] = STATES[[1, 2, 6, 5, 6]]
+    np.savez(tmp_path / "train.npz", **arrays)
+    found = formats.read_any(tmp_path / "train.npz")
+    assert found.length.tolist() == [2, 1, 2]
+    assert found.final_observation[:, 0].tolist() == [2, 6, 6]
+    assert np.flatnonzero(found.truncated).tolist() == [1, 2, 4]
 
 
 @pytest.mark.parametrize(
