@@ -103,13 +103,19 @@ def read_inputs(
                 )
             if path := values[name]:
                 check_type(name, path, str)
-                source = Source(name, Path(path), environment, env, trust)
+                source = Source(name, _path(path), environment, env, trust)
                 found[name] = read_actor(source) if kind is Actor else _read(kind, source)
             elif inspect.signature(maker).parameters[argument].default is inspect.Parameter.empty:
                 raise JaxrlError(
                     f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH."
                 )
     return found
+
+
+def _path(text: str) -> Path:
+    """Where a text leads. ./NAME and NAME/ are paths, and a Path of them would be a mere NAME."""
+    path = Path(text)
+    return path.absolute() if store.is_name(str(path)) and not store.is_name(text) else path
 
 
 def environment_of(dataset: str, trust: Trust) -> tuple[str, dict[str, Any]]:
