@@ -67,17 +67,19 @@ def test_a_format_is_told_by_what_is_in_a_file(name, tmp_path):
     assert name == formats.format_of(other).NAME
 
 
+@pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt("full")])
 @pytest.mark.parametrize("name", PLACES)
-def test_what_is_there_is_replaced_whole_or_not_at_all(name, tmp_path, monkeypatch):
+def test_what_is_there_is_replaced_whole_or_not_at_all(name, error, tmp_path, monkeypatch):
     path = written(tmp_path, name, toy())
     written(tmp_path, name, maze())
     assert_same(formats.read_any(path), maze())
-    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    if not path.is_dir():  # a folder is moved aside before
-        with pytest.raises(OSError, match="full"):
-            written(tmp_path, name, toy())
-        assert_same(formats.read_any(path), maze())
-        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error), match="full"):
+        written(tmp_path, name, toy())
+    assert_same(formats.read_any(path), maze())
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    if path.is_dir():
+        assert [each.name for each in path.iterdir()] == ["data"]
 
 
 def test_nothing_else_than_a_dataset_is_replaced(tmp_path):
