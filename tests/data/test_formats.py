@@ -326,6 +326,8 @@ def test_d4rls_antmazes_go_on_after_the_goal(h5py, tmp_path):
         assert np.flatnonzero(found.terminated).tolist() == [2, 6]
         assert np.flatnonzero(found.truncated).tolist() == [4, 6, 7]
         assert found.reward.tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
+    for name in ("giant-maze.hdf5", "my-antmaze.hdf5", "antmazes.hdf5"):  # none of D4RL's
+        assert formats.read_any(flat(h5py, tmp_path / name)).length.tolist() == [3, 2, 2, 1]
 
 
 def test_an_episode_of_which_nothing_is_known(h5py, tmp_path):

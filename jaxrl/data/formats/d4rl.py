@@ -19,6 +19,7 @@ Files that are written here hold the dataset's description and the lengths of it
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def read(path: Path) -> Recorded:
     task = reference_scores.d4rl(path.stem)
     if "length" in saved:
         return _as_written(arrays, saved)
-    goes_on = "antmaze" in path.stem.lower().replace("_", "").replace("-", "")
+    goes_on = bool(re.match(r"ant[-_ ]?maze(?![^-_ ])", path.stem.lower()))
     ends = _ends(arrays, None if task is None else task.steps, goes_on)
     about = describe(
         path.stem,
