@@ -43,6 +43,17 @@ def npz_names(path: Path) -> set[str]:
         return set()
 
 
+def hdf5_names(path: Path) -> set[str]:
+    """The names at the root of an HDF5 file; none where it is no such file, or cannot be read."""
+    if not begins_with(path, HDF5) or not installed("h5py"):
+        return set()
+    try:
+        with optional("h5py").File(path, "r") as file:
+            return set(file)
+    except Exception:  # of a damaged file: h5py's errors are of many kinds
+        return set()
+
+
 def load_npz(
     path: str | os.PathLike, kind: str, only: Collection[str] = ()
 ) -> dict[str, np.ndarray]:

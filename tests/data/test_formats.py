@@ -552,6 +552,19 @@ def test_a_minari_file_without_its_folder(h5py, tmp_path):
         formats.write_as("minari", tmp_path / "toy", toy())
 
 
+def test_an_hdf5_file_is_told_by_its_own_names_and_read_itself(h5py, tmp_path):
+    folder = minari_folder(h5py, tmp_path / "toy-v0", [episode(0)]) / "data"
+    flat(h5py, folder / "hopper-medium-v2.hdf5")  # beside Minari's metadata.json
+    assert formats.format_of(folder / "hopper-medium-v2.hdf5").NAME == "d4rl"
+    assert formats.read_any(folder / "hopper-medium-v2.hdf5").length.tolist() == [3, 2, 2, 1]
+    other = minari_folder(h5py, tmp_path / "other-v0", [episode(7)]) / "data"
+    (other / "main_data.hdf5").rename(folder / "other.hdf5")
+    assert formats.read_any(folder / "other.hdf5").episode_returns.tolist() == [14]
+    assert formats.read_any(folder / "main_data.hdf5").episode_returns.tolist() == [0]
+    (tmp_path / "metadata.json").write_text("{}")  # of something else
+    assert len(formats.read_any(flat(h5py, tmp_path / "mine.hdf5"))) == 8
+
+
 def test_arrow_by_hand(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import ipc

@@ -27,6 +27,7 @@ import numpy as np
 
 from jaxrl.data import reference_scores
 from jaxrl.data.files import HDF5, begins_with, numbers, optional, replacing
+from jaxrl.data.formats import minari
 from jaxrl.data.recorded import Recorded, broken_off, describe
 from jaxrl.errors import JaxrlError
 
@@ -44,8 +45,8 @@ class Ends(NamedTuple):
 
 
 def recognizes(path: Path) -> bool:
-    """Whether it is an HDF5 file, and none of a Minari folder."""
-    return begins_with(path, HDF5) and not (path.parent / "metadata.json").exists()
+    """Whether it is an HDF5 file, and none of Minari's."""
+    return begins_with(path, HDF5) and not minari.recognizes(path)
 
 
 def read(path: Path) -> Recorded:
@@ -93,11 +94,6 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 saved["length"] = np.asarray(file["metadata/length"])
     except Exception as error:  # h5py's errors are of many kinds, and of the libraries below it
         raise JaxrlError(f"{KIND} it cannot be read, whole or at all: {error}.") from error
-    if "episode_0" in names:
-        raise JaxrlError(
-            "it is the main_data.hdf5 of a Minari dataset without the metadata.json beside it: "
-            "give the whole folder."
-        )
     if missing := [name for name in REQUIRED if name not in arrays]:
         raise JaxrlError(f"{KIND} it has no {', '.join(missing)}: it has {', '.join(names)}.")
     rows = len(arrays["observations"])

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.data import store
-from jaxrl.data.files import HDF5, begins_with, numbers, optional, replacing
+from jaxrl.data.files import hdf5_names, numbers, optional, replacing
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
@@ -49,20 +49,26 @@ class Episode(NamedTuple):
 
 def recognizes(path: Path) -> bool:
     """Whether it is a dataset's folder, the `data` folder in it, or the HDF5 file in that."""
-    if begins_with(path, HDF5):
-        return (path.parent / METADATA).is_file()
-    return path.is_dir() and _data_folder(path) is not None
+    if path.is_dir():
+        return _data_folder(path) is not None
+    names = hdf5_names(path)
+    return "observations" not in names and any(name.startswith("episode_") for name in names)
 
 
 def read(path: Path) -> Recorded:
     """The episodes of a dataset, in the order of their ids."""
     data = path.parent if path.is_file() else _data_folder(path) or path
+    if not (data / METADATA).is_file():
+        raise JaxrlError(
+            f"it is the {MAIN} of a Minari dataset without the {METADATA} beside it: give the "
+            "whole folder."
+        )
     metadata = _metadata(data)
     for name in SPACES:
         _check_space(name, metadata.get(name))
-    format_name = metadata.get("data_format", "hdf5")
+    format_name = "hdf5" if path.is_file() else metadata.get("data_format", "hdf5")
     if format_name == "hdf5":
-        found = _hdf5_episodes(data / MAIN)
+        found = _hdf5_episodes(path if path.is_file() else data / MAIN)
     elif format_name == "arrow":
         shapes = {
             "observations": _shape(metadata.get("observation_space")),
@@ -161,7 +167,7 @@ def _shape(text: Any) -> tuple[int, ...] | None:
 
 
 def _hdf5_episodes(path: Path) -> Iterator[Episode]:
-    """The episodes of a main_data.hdf5, in the order of their names."""
+    """The episodes of an HDF5 file, in the order of their names."""
     h5py = optional("h5py")
     try:
         with h5py.File(path, "r") as file:
@@ -171,7 +177,9 @@ def _hdf5_episodes(path: Path) -> Iterator[Episode]:
     except JaxrlError:
         raise
     except Exception as error:  # h5py's errors are of many kinds, and of the libraries below it
-        raise JaxrlError(f"{KIND} its {MAIN} cannot be read, whole or at all: {error}.") from error
+        raise JaxrlError(
+            f"{KIND} its {path.name} cannot be read, whole or at all: {error}."
+        ) from error
 
 
 def _array(group: Any, name: str, h5py: Any) -> np.ndarray:
