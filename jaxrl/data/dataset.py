@@ -225,11 +225,10 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
         raise JaxrlError(
             f"it has {len(recorded.reward)} rows, but they are counted up to {MOST_ROWS}."
         )
-    for name, space in (
-        ("observations", env.observation_space),
-        ("actions", env.action_space),
+    for name, found, space in (
+        ("observations", recorded.observation, env.observation_space),
+        ("actions", recorded.action, env.action_space),
     ):
-        found = recorded.observation if name == "observations" else recorded.action
         if found.shape[1:] != space.shape:
             raise JaxrlError(
                 f"its {name} are of shape {list(found.shape[1:])}, but the environment's are of "
@@ -240,11 +239,21 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
             raise JaxrlError(
                 f"its {name} are whole numbers ({found.dtype}), but the environment's are {space}."
             )
-        if not isinstance(space, Box) and not whole:
+        # Truth values are whole numbers of a Box, and lose nothing.
+        if _is_whole(space) and not whole and not (isinstance(space, Box) and found.dtype == bool):
             raise JaxrlError(
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
-    _check_actions(recorded.action, env.action_space)
+    # A cast changes no floats, which files round besides.
+    if _is_whole(env.observation_space):
+        _check_bounds("observations", recorded.observation, env.observation_space)
+        _check_bounds("final observations", recorded.final_observation, env.observation_space)
+    _check_bounds("actions", recorded.action, env.action_space)
+
+
+def _is_whole(space: Space) -> bool:
+    """Whether a space's elements are whole numbers, or true and false."""
+    return np.dtype(space.dtype).kind in "iub"
 
 
 def _name(env: Environment) -> str:
@@ -255,8 +264,8 @@ def _name(env: Environment) -> str:
         return ""
 
 
-def _check_actions(action: np.ndarray, space: Space) -> None:
-    """Refuse actions that the environment would not take."""
+def _check_bounds(name: str, rows: np.ndarray, space: Space) -> None:
+    """Refuse rows that do not lie in a space."""
     if isinstance(space, Discrete):
         low, high, slack = np.asarray(0), np.asarray(space.n - 1), np.asarray(0.0)
     elif isinstance(space, MultiDiscrete):
@@ -265,12 +274,15 @@ def _check_actions(action: np.ndarray, space: Space) -> None:
         low = np.broadcast_to(np.asarray(space.low, np.float64), space.shape)
         high = np.broadcast_to(np.asarray(space.high, np.float64), space.shape)
         slack = BEYOND * np.where(np.isfinite(high - low), high - low, 0.0)
-    axes = tuple(range(1, action.ndim))
-    outside = np.any((action < low - slack) | (action > high + slack), axis=axes)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise JaxrlError(
-            f"its actions lie outside of the environment's bounds in {int(outside.sum())} of "
-            f"{len(action)} rows, first in row {row}: {action[row].tolist()}; {space} is "
-            f"[{low.tolist()}, {high.tolist()}]."
-        )
+    low, high = np.broadcast_to(low, space.shape), np.broadcast_to(high, space.shape)
+    least, most = low - slack, high + slack
+    if np.all(rows.min(axis=0) >= least) and np.all(rows.max(axis=0) <= most):
+        return
+    outside = (rows < least) | (rows > most)
+    row, *place = np.unravel_index(np.argmax(outside), outside.shape)
+    number = int(outside.reshape(len(rows), -1).any(axis=1).sum())
+    raise JaxrlError(
+        f"its {name} lie outside of the environment's bounds in {number} of {len(rows)} rows, "
+        f"first in row {row}: {rows[row][tuple(place)]} ({rows.dtype}), but must be from "
+        f"{low[tuple(place)]} to {high[tuple(place)]} ({space})."
+    )

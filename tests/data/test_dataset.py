@@ -186,6 +186,46 @@ def test_what_the_environment_could_not_have_made_is_refused(changes, env, messa
         Dataset.of(recorded(**changes), env)
 
 
+class Seen(Line):
+    """The same of images."""
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (2, 2), np.uint8)
+
+
+def images(dtype, value=7, last=7):
+    observation, final = np.zeros((8, 2, 2), dtype), np.zeros((3, 2, 2), dtype)
+    observation[5, 1, 0], final[2, 0, 1] = value, last
+    return recorded(observation=observation, final_observation=final)
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        (images(np.float32), r"observations are float32, but .* are Box\(2, 2\) uint8: whole"),
+        (
+            images(np.int32, 300),
+            r"its observations lie outside .* in 1 of 8 rows, first in row 5: 300 \(int32\), but "
+            r"must be from 0.0 to 255.0 \(Box\(2, 2\) uint8\)",
+        ),
+        (images(np.int32, last=-1), "its final observations lie .* 1 of 3 rows, first in row 2"),
+    ],
+)
+def test_observations_that_a_cast_would_change_are_refused(whole, message):
+    with pytest.raises(JaxrlError, match=message):
+        Dataset.of(whole, Seen())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+def test_observations_that_a_cast_leaves_alone_are_taken(dtype):
+    whole = images(dtype, 1, 1)
+    found = Dataset.of(whole, Seen())
+    assert found.observation.dtype == jnp.uint8
+    np.testing.assert_array_equal(found.observation, whole.observation)
+    np.testing.assert_array_equal(found.final_observation, whole.final_observation)
+
+
 def test_a_dataset_of_another_environment_is_refused_by_name():
     made = recorded(about=describe("line", "counted", environment="Pendulum-v1"))
     env = registry.make("probe/continuous-never-ending")
