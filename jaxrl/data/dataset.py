@@ -10,7 +10,9 @@ an episode, that of `final_observation`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 
 import jax
@@ -152,7 +154,9 @@ class Dataset:
         """Rows of the best share of the episodes, each of them equally likely: int32 [B]."""
         if best >= 1.0:
             return jax.random.randint(key, (batch_size,), 0, self.num_rows)
-        chosen = self.best_first[: max(1, int(np.ceil(best * self.num_episodes)))]
+        # As a decimal: in binary 0.07 of 100 episodes is more than 7.
+        share = math.ceil(Fraction(str(best)) * self.num_episodes)
+        chosen = self.best_first[: max(1, share)]
         # The chosen episodes laid end to end: a draw falls into one of them, at some step.
         ends = jnp.cumsum(self.end[chosen] - self.start[chosen])
         drawn = jax.random.randint(key, (batch_size,), 0, ends[-1])

@@ -128,6 +128,24 @@ def test_convert_to_a_place_of_minaris(run, here):
     assert toy().sha256 in output
 
 
+def test_what_says_nothing_of_reference_scores(run, here):
+    recorded = toy()
+    del recorded.about["reference_scores"]
+    formats.write_as("own", here / "toy.npz", recorded)
+    assert "TQ                unknown" in run("dataset", "info", "toy.npz")[0]
+    pytest.importorskip("h5py")
+    run("dataset", "convert", "toy.npz", "toy-v0", "--to", "minari")
+
+
+def test_a_folder_that_one_is_in_is_drawn_beside_itself(run, here, monkeypatch):
+    pytest.importorskip("h5py")
+    formats.write_as("minari", here / "toy-v0", toy())
+    monkeypatch.chdir(here / "toy-v0" / "data")
+    for path, picture in ((".", here / "toy-v0" / "data.png"), ("..", here / "toy-v0.png")):
+        assert f"wrote {picture}" in run("dataset", "plot", path)[0]
+        assert picture.exists()
+
+
 def test_plot(run, ask, here):
     run("dataset", "build", "toy")
     output, _ = run("dataset", "plot", "toy")

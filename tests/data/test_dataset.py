@@ -108,6 +108,27 @@ def test_of_the_best_episodes_the_share_is_rounded_up(best, episodes):
     assert np.square(counts[wanted] - expected).sum() / expected < 24.3
 
 
+@pytest.mark.parametrize(("best", "number"), [(0.07, 7), (0.071, 8), (0.55, 55), (1e-9, 1)])
+def test_the_share_of_the_best_is_a_decimal_number(best, number):
+    """0.07 * 100 is 7.000000000000001 in binary."""
+    rows = np.arange(100, dtype=np.float32)
+    ends = np.ones(100, np.bool_)
+    many = Dataset.of(
+        recorded(
+            observation=np.stack([rows, -rows], axis=1),
+            action=np.zeros((100, 1), np.float32),
+            reward=rows,
+            terminated=ends,
+            truncated=~ends,
+            final_observation=np.zeros((100, 2), np.float32),
+            length=np.ones(100, np.int32),
+        ),
+        Line(),
+    )
+    row = np.asarray(many._draw(jax.random.key(0), 4000, best))
+    assert set(row) == set(range(100 - number, 100))
+
+
 def test_windows_stay_in_their_episode_and_are_filled_up_on_the_right():
     windows = jax.device_get(dataset().windows(jax.random.key(1), 500, 3, Line().action_space))
     ends = np.cumsum(LENGTHS) - 1

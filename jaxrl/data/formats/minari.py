@@ -325,8 +325,8 @@ def _new_metadata(path: Path, recorded: Recorded) -> dict[str, Any]:
         metadata[name] = about.get(f"minari_{name}", json.dumps(spaces[name]))
     if "minari_env_spec" in about:
         metadata["env_spec"] = about["minari_env_spec"]
-    if about["reference_scores"] is not None:
-        metadata["ref_min_score"], metadata["ref_max_score"] = about["reference_scores"]
+    if (scores := about.get("reference_scores")) is not None:
+        metadata["ref_min_score"], metadata["ref_max_score"] = scores
     return metadata
 
 
