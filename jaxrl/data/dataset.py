@@ -10,10 +10,13 @@ an episode, that of `final_observation`.
 
 from __future__ import annotations
 
+import json
 import math
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +28,7 @@ from jaxrl.data.recorded import Recorded
 from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.nn.action_units import unscale_action
 from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
 
@@ -222,9 +225,12 @@ def _reference_scores(recorded: Recorded) -> Array:
 
 def _check_rows(recorded: Recorded, env: Environment) -> None:
     """Refuse rows that are not of the environment, or not of its spaces."""
-    made_in, name = recorded.about["environment"], _name(env)
+    made_in = recorded.about["environment"]
+    name, options = _name_of(env)
     if made_in and name and made_in != name:
         raise JaxrlError(f"it is of {made_in}, but the environment is {name}.")
+    if made_in and name:
+        _compare_options(recorded.about, options)
     if len(recorded.reward) > MOST_ROWS:
         raise JaxrlError(
             f"it has {len(recorded.reward)} rows, but they are counted up to {MOST_ROWS}."
@@ -260,12 +266,38 @@ def _is_whole(space: Space) -> bool:
     return np.dtype(space.dtype).kind in "iub"
 
 
-def _name(env: Environment) -> str:
-    """The id of an environment; empty of one that `jaxrl.make` has not made."""
+def _name_of(env: Environment) -> tuple[str, dict[str, Any]]:
+    """The id and the options of an environment; no id of one that `jaxrl.make` has not made."""
     try:
-        return name_of(env)[0]
+        return name_of(env)
     except JaxrlError:
-        return ""
+        return "", {}
+
+
+def _as_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as a file has them: arrays and tuples are lists."""
+
+    def leaf(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+    return json.loads(json.dumps(options, default=leaf))
+
+
+def _compare_options(about: dict[str, Any], options: dict[str, Any]) -> None:
+    """Say where a dataset was made with other options: one may want to, but should know."""
+    theirs, ours = about["environment_options"], _as_json(options)
+    if theirs == ours:
+        return
+    there, here = (
+        ", ".join(f"{name}={value}" for name, value in each.items()) or "its usual options"
+        for each in (theirs, ours)
+    )
+    warnings.warn(
+        f"the dataset {about['name']} was made in {about['environment']} with {there}, but the "
+        f"environment is one with {here}: what is learned may be of another task.",
+        RunWarning,
+        stacklevel=4,
+    )
 
 
 def _check_bounds(name: str, rows: np.ndarray, space: Space) -> None:

@@ -12,7 +12,7 @@ from jaxrl.data.dataset import Dataset, returns_to_go
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
 from jaxrl.envs.api import Environment
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.types import Box, Discrete
 
 LENGTHS = (3, 1, 4)
@@ -252,6 +252,26 @@ def test_a_dataset_of_another_environment_is_refused_by_name():
     env = registry.make("probe/continuous-never-ending")
     with pytest.raises(JaxrlError, match="it is of Pendulum-v1, but the environment is probe/"):
         Dataset.of(made, env)
+
+
+def test_a_dataset_of_other_options_is_said_to_be():
+    task, options = "Pendulum-v1", {"g": 9.0}
+    env, usual = registry.make(task, **options), registry.make(task)
+
+    def check(made_with, env):
+        about = describe("line", "counted", environment=task, environment_options=made_with)
+        rows = np.zeros((8, 3), np.float32)
+        whole = recorded(about=about, observation=rows, final_observation=rows[:3])
+        return Dataset.of(replace(whole, action=np.zeros((8, 1), np.float32)), env)
+
+    check(options, env)  # a warning would be an error
+    check({}, usual)
+    for made_with, here, words in (
+        (options, usual, "line was made in Pendulum-v1 with g=9.0, .* with its usual options"),
+        ({}, env, "line was made in Pendulum-v1 with its usual options, .* with g=9.0"),
+    ):
+        with pytest.warns(RunWarning, match=words):
+            check(made_with, here)
 
 
 def test_actions_that_a_file_has_rounded_are_taken():
