@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxrl.data import files, formats
-from jaxrl.data.formats import d4rl, own
+from jaxrl.data.formats import d4rl, minari, own
 from jaxrl.data.recorded import broken_off
 from jaxrl.data.recording import Recording, header
 from jaxrl.envs import registry
@@ -499,6 +499,24 @@ def test_minari_metadata(h5py, tmp_path):
     assert about["reference_scores"] is None
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        space("MultiDiscrete", nvec=[2, 2], start=[0, 0], dtype="int64"),
+        space("MultiBinary", n=2),
+        space("MultiBinary", n=[2]),
+    ],
+)
+def test_vectors_of_whole_numbers_are_one_array(described, h5py, tmp_path):
+    actions = np.asarray([[0, 1], [1, 1]], np.int8)
+    whole = episode(0, actions=actions)
+    found = formats.read_any(
+        minari_folder(h5py, tmp_path / "toy-v0", [whole], action_space=described)
+    )
+    assert found.action.tolist() == actions.tolist() and found.action.dtype == np.int32
+    assert minari._shape(described) == (2,)  # of a row, where Arrow has them flat
+
+
 def test_an_unfinished_minari_episode_is_cut(h5py, tmp_path):
     neither = episode(0, terminations=np.zeros(2, np.bool_))
     found = formats.read_any(minari_folder(h5py, tmp_path / "a-v0", [neither, episode(1)]))
@@ -516,9 +534,27 @@ def test_an_unfinished_minari_episode_is_cut(h5py, tmp_path):
         ([episode(0, rewards=np.full(2, np.inf))], {}, "reward is inf in row 0"),
         ([episode(0)], {"total_episodes": 2}, "1 of its 2 episodes are there"),
         ([episode(0)], {"data_format": "zarr"}, "its data_format is 'zarr'"),
-        ([episode(0)], {"observation_space": space("Dict")}, "its observation_space is a Dict"),
-        ([episode(0)], {"action_space": space("Tuple")}, "its action_space is a Tuple"),
+        (
+            [episode(0)],
+            {"observation_space": space("Dict")},
+            "its observation_space is a Dict, .* as it is collected .*FlattenObservation",
+        ),
+        (
+            [episode(0)],
+            {"action_space": space("Tuple")},
+            "its action_space is a Tuple, .* collect actions that are one array",
+        ),
+        (
+            [episode(0)],
+            {"observation_space": space("Text")},
+            "its observation_space is a Text, .*: collect it as one of these",
+        ),
         ([episode(0)], {"action_space": space("Discrete", n=2, start=1)}, "begins at 1"),
+        (
+            [episode(0)],
+            {"action_space": space("MultiDiscrete", nvec=[2, 3], start=[0, 1])},
+            r"begins at \[0, 1\], but must begin at 0",
+        ),
         ([episode(0)], {"action_space": "{"}, "is no JSON"),
         ([episode(0)], {"ref_min_score": [], "ref_max_score": 1}, "cannot be read as minari: Type"),
     ],

@@ -33,6 +33,12 @@ VERSION = "0.5.3"  # of the layout that is written
 KIND = "it should be a Minari dataset, but"
 SPACES = ("observation_space", "action_space")
 ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
+# Spaces whose elements are one array, and how others that can be are made so.
+ONE_ARRAY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+FLATTENED = {
+    "observation_space": "flatten it as it is collected (gymnasium.wrappers.FlattenObservation).",
+    "action_space": "collect actions that are one array (gymnasium.spaces.flatten).",
+}
 LEGAL_NAME = re.compile(r"[\w.:-]+-v\d+")
 
 
@@ -149,12 +155,13 @@ def _check_space(name: str, text: Any) -> None:
     """Refuse spaces that are not one array."""
     space = _space(text)
     kind = space.get("type", "Box")
-    if kind not in ("Box", "Discrete"):
+    if kind not in ONE_ARRAY:
+        advice = FLATTENED[name] if kind in ("Dict", "Tuple") else "collect it as one of these."
         raise JaxrlError(
-            f"its {name} is a {kind}, but jaxrl reads those that are one array, Box or Discrete: "
-            "flatten it first (gymnasium.wrappers.FlattenObservation, as it is collected)."
+            f"its {name} is a {kind}, but jaxrl reads those that are one array, "
+            f"{', '.join(ONE_ARRAY)}: {advice}"
         )
-    if kind == "Discrete" and space.get("start", 0) != 0:
+    if kind in ("Discrete", "MultiDiscrete") and np.any(np.asarray(space.get("start", 0)) != 0):
         raise JaxrlError(f"its {name} begins at {space['start']}, but must begin at 0.")
 
 
@@ -163,6 +170,10 @@ def _shape(text: Any) -> tuple[int, ...] | None:
     space = _space(text)
     if space.get("type") == "Discrete":
         return ()
+    if space.get("type") == "MultiDiscrete":
+        return np.shape(space["nvec"])
+    if space.get("type") == "MultiBinary":
+        return tuple(np.atleast_1d(space["n"]).tolist())
     return tuple(space["shape"]) if "shape" in space else None
 
 
