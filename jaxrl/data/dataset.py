@@ -30,7 +30,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.nn.action_units import unscale_action
-from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
+from jaxrl.types import Array, Box, Dict, Discrete, Key, MultiDiscrete, Space
 
 # How far beyond a bound an action may lie, as a share of the bounds' distance: files round.
 BEYOND = 1e-5
@@ -237,6 +237,7 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
         )
     for name, found, space in (
         ("observations", recorded.observation, env.observation_space),
+        ("final observations", recorded.final_observation, env.observation_space),
         ("actions", recorded.action, env.action_space),
     ):
         if found.shape[1:] != space.shape:
@@ -249,21 +250,16 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
             raise JaxrlError(
                 f"its {name} are whole numbers ({found.dtype}), but the environment's are {space}."
             )
+        assert not isinstance(space, Dict)  # which has no shape
+        wants_whole = np.dtype(space.dtype).kind in "iub"
         # Truth values are whole numbers of a Box, and lose nothing.
-        if _is_whole(space) and not whole and not (isinstance(space, Box) and found.dtype == bool):
+        if wants_whole and not whole and not (isinstance(space, Box) and found.dtype == bool):
             raise JaxrlError(
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
-    # A cast changes no floats, which files round besides.
-    if _is_whole(env.observation_space):
-        _check_bounds("observations", recorded.observation, env.observation_space)
-        _check_bounds("final observations", recorded.final_observation, env.observation_space)
-    _check_bounds("actions", recorded.action, env.action_space)
-
-
-def _is_whole(space: Space) -> bool:
-    """Whether a space's elements are whole numbers, or true and false."""
-    return np.dtype(space.dtype).kind in "iub"
+        # A cast changes no observations that are floats, and files round those besides.
+        if wants_whole or name == "actions":
+            _check_bounds(name, found, space)
 
 
 def _name_of(env: Environment) -> tuple[str, dict[str, Any]]:
