@@ -233,7 +233,7 @@ def parse_only(monkeypatch, tmp_path):
     for path in ("corridor", "my_package.my_module", "my_measures"):
         monkeypatch.setitem(sys.modules, path, own)
     monkeypatch.setattr(cli, "prepare_process", lambda: None)
-    monkeypatch.setattr(command, "environment_of", lambda dataset: ("maze/point-large", {}))
+    monkeypatch.setattr(command, "environment_of", lambda *_: ("maze/point-large", {}))
     monkeypatch.setattr(command.loop, "train", lambda experiment, *_, **__: build(experiment))
     monkeypatch.setattr(command.loop, "check_request", lambda *_: None)
     monkeypatch.setattr(

@@ -202,7 +202,8 @@ def plot(given: Plot) -> None:
     from jaxrl.analysis.dataset_plots import plot_dataset
 
     path, recorded = _read(given.dataset)
-    target = given.output or path.with_name(f"{path.name.removesuffix(path.suffix)}.png")
+    named = path if path.name not in ("", "..") else path.resolve()
+    target = given.output or named.with_name(f"{named.name.removesuffix(named.suffix)}.png")
     with file_errors("write", target):
         try:
             plot_dataset(
@@ -290,7 +291,7 @@ def _ends(recorded: Recorded) -> str:
 
 def _scores(recorded: Recorded) -> Iterator[tuple[str, str]]:
     """What returns are worth, where it is known what random and expert policies earn."""
-    scores = recorded.about["reference_scores"]
+    scores = recorded.about.get("reference_scores")
     if scores is None:
         yield "TQ", "unknown: there are no returns of a random and of an expert policy to compare"
         return

@@ -28,12 +28,12 @@ from jaxrl.config import (
 )
 from jaxrl.config import settings as settings_of
 from jaxrl.core.co_scaling import SCALED
-from jaxrl.data.dataset import environment_of
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop, turns
 from jaxrl.train.devices import distributed
 from jaxrl.train.devices.distributed import Processes
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
+from jaxrl.train.inputs import environment_of
 from jaxrl.train.output import report
 from jaxrl.train.output.console import Console
 from jaxrl.train.trust import Trust
@@ -123,7 +123,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
         options.ask_for_determinism()
     found: tuple[str, dict[str, Any]] = (early.env, {})
     if early.dataset and not early.env:
-        found = environment_of(early.dataset)
+        found = environment_of(early.dataset, early.trust)
     with from_file.naming(None if named else early.config):
         factory = load(algorithm).factory
     config, tuned = default_config(algorithm, found[0], early.tuned, early.dataset)

@@ -10,7 +10,11 @@ an episode, that of `final_observation`.
 
 from __future__ import annotations
 
+import json
+import math
+import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 from typing import Any
 
@@ -24,9 +28,9 @@ from jaxrl.data.recorded import Recorded
 from jaxrl.data.transitions import Batch, Windows
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.nn.action_units import unscale_action
-from jaxrl.types import Array, Box, Discrete, Key, MultiDiscrete, Space
+from jaxrl.types import Array, Box, Dict, Discrete, Key, MultiDiscrete, Space
 
 # How far beyond a bound an action may lie, as a share of the bounds' distance: files round.
 BEYOND = 1e-5
@@ -153,7 +157,9 @@ class Dataset:
         """Rows of the best share of the episodes, each of them equally likely: int32 [B]."""
         if best >= 1.0:
             return jax.random.randint(key, (batch_size,), 0, self.num_rows)
-        chosen = self.best_first[: max(1, int(np.ceil(best * self.num_episodes)))]
+        # As a decimal: in binary 0.07 of 100 episodes is more than 7.
+        share = math.ceil(Fraction(str(best)) * self.num_episodes)
+        chosen = self.best_first[: max(1, share)]
         # The chosen episodes laid end to end: a draw falls into one of them, at some step.
         ends = jnp.cumsum(self.end[chosen] - self.start[chosen])
         drawn = jax.random.randint(key, (batch_size,), 0, ends[-1])
@@ -178,16 +184,6 @@ class Dataset:
     @staticmethod
     def _read(leaf: Array, place: Array) -> Array:
         return leaf.at[place].get(mode="promise_in_bounds")
-
-
-def environment_of(dataset: PathLike | str) -> tuple[str, dict[str, Any]]:
-    """The id and the options of the environment that a dataset says it was made in."""
-    about = formats.read_any(store.located(str(dataset))).about
-    if not about["environment"]:
-        raise JaxrlError(
-            f"dataset {dataset} does not say which environment it is of: give it, --env ID."
-        )
-    return about["environment"], about["environment_options"]
 
 
 def returns_to_go(reward: np.ndarray, end: np.ndarray, episode: np.ndarray) -> np.ndarray:
@@ -229,18 +225,21 @@ def _reference_scores(recorded: Recorded) -> Array:
 
 def _check_rows(recorded: Recorded, env: Environment) -> None:
     """Refuse rows that are not of the environment, or not of its spaces."""
-    made_in, name = recorded.about["environment"], _name(env)
+    made_in = recorded.about["environment"]
+    name, options = _name_of(env)
     if made_in and name and made_in != name:
         raise JaxrlError(f"it is of {made_in}, but the environment is {name}.")
+    if made_in and name:
+        _compare_options(recorded.about, options)
     if len(recorded.reward) > MOST_ROWS:
         raise JaxrlError(
             f"it has {len(recorded.reward)} rows, but they are counted up to {MOST_ROWS}."
         )
-    for name, space in (
-        ("observations", env.observation_space),
-        ("actions", env.action_space),
+    for name, found, space in (
+        ("observations", recorded.observation, env.observation_space),
+        ("final observations", recorded.final_observation, env.observation_space),
+        ("actions", recorded.action, env.action_space),
     ):
-        found = recorded.observation if name == "observations" else recorded.action
         if found.shape[1:] != space.shape:
             raise JaxrlError(
                 f"its {name} are of shape {list(found.shape[1:])}, but the environment's are of "
@@ -251,23 +250,54 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
             raise JaxrlError(
                 f"its {name} are whole numbers ({found.dtype}), but the environment's are {space}."
             )
-        if not isinstance(space, Box) and not whole:
+        assert not isinstance(space, Dict)  # which has no shape
+        wants_whole = np.dtype(space.dtype).kind in "iub"
+        # Truth values are whole numbers of a Box, and lose nothing.
+        if wants_whole and not whole and not (isinstance(space, Box) and found.dtype == bool):
             raise JaxrlError(
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
-    _check_actions(recorded.action, env.action_space)
+        # A cast changes no observations that are floats, and files round those besides.
+        if wants_whole or name == "actions":
+            _check_bounds(name, found, space)
 
 
-def _name(env: Environment) -> str:
-    """The id of an environment; empty of one that `jaxrl.make` has not made."""
+def _name_of(env: Environment) -> tuple[str, dict[str, Any]]:
+    """The id and the options of an environment; no id of one that `jaxrl.make` has not made."""
     try:
-        return name_of(env)[0]
+        return name_of(env)
     except JaxrlError:
-        return ""
+        return "", {}
 
 
-def _check_actions(action: np.ndarray, space: Space) -> None:
-    """Refuse actions that the environment would not take."""
+def _as_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as a file has them: arrays and tuples are lists."""
+
+    def leaf(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+    return json.loads(json.dumps(options, default=leaf))
+
+
+def _compare_options(about: dict[str, Any], options: dict[str, Any]) -> None:
+    """Say where a dataset was made with other options: one may want to, but should know."""
+    theirs, ours = about["environment_options"], _as_json(options)
+    if theirs == ours:
+        return
+    there, here = (
+        ", ".join(f"{name}={value}" for name, value in each.items()) or "its usual options"
+        for each in (theirs, ours)
+    )
+    warnings.warn(
+        f"the dataset {about['name']} was made in {about['environment']} with {there}, but the "
+        f"environment is one with {here}: what is learned may be of another task.",
+        RunWarning,
+        stacklevel=4,
+    )
+
+
+def _check_bounds(name: str, rows: np.ndarray, space: Space) -> None:
+    """Refuse rows that do not lie in a space."""
     if isinstance(space, Discrete):
         low, high, slack = np.asarray(0), np.asarray(space.n - 1), np.asarray(0.0)
     elif isinstance(space, MultiDiscrete):
@@ -276,12 +306,15 @@ def _check_actions(action: np.ndarray, space: Space) -> None:
         low = np.broadcast_to(np.asarray(space.low, np.float64), space.shape)
         high = np.broadcast_to(np.asarray(space.high, np.float64), space.shape)
         slack = BEYOND * np.where(np.isfinite(high - low), high - low, 0.0)
-    axes = tuple(range(1, action.ndim))
-    outside = np.any((action < low - slack) | (action > high + slack), axis=axes)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise JaxrlError(
-            f"its actions lie outside of the environment's bounds in {int(outside.sum())} of "
-            f"{len(action)} rows, first in row {row}: {action[row].tolist()}; {space} is "
-            f"[{low.tolist()}, {high.tolist()}]."
-        )
+    low, high = np.broadcast_to(low, space.shape), np.broadcast_to(high, space.shape)
+    least, most = low - slack, high + slack
+    if np.all(rows.min(axis=0) >= least) and np.all(rows.max(axis=0) <= most):
+        return
+    outside = (rows < least) | (rows > most)
+    row, *place = np.unravel_index(np.argmax(outside), outside.shape)
+    number = int(outside.reshape(len(rows), -1).any(axis=1).sum())
+    raise JaxrlError(
+        f"its {name} lie outside of the environment's bounds in {number} of {len(rows)} rows, "
+        f"first in row {row}: {rows[row][tuple(place)]} ({rows.dtype}), but must be from "
+        f"{low[tuple(place)]} to {high[tuple(place)]} ({space})."
+    )

@@ -43,6 +43,17 @@ def npz_names(path: Path) -> set[str]:
         return set()
 
 
+def hdf5_names(path: Path) -> set[str]:
+    """The names at the root of an HDF5 file; none where it is no such file, or cannot be read."""
+    if not begins_with(path, HDF5) or not installed("h5py"):
+        return set()
+    try:
+        with optional("h5py").File(path, "r") as file:
+            return set(file)
+    except Exception:  # of a damaged file: h5py's errors are of many kinds
+        return set()
+
+
 def load_npz(
     path: str | os.PathLike, kind: str, only: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
@@ -96,7 +107,7 @@ def replacing(path: Path) -> Iterator[Path]:
     It is written beside its place, synchronised and renamed: readers see the old one or the new.
     """
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    written = folder / path.name
+    written, replaced = folder / path.name, folder / "replaced"
     try:
         yield written
         for each in [*written.rglob("*"), written, folder]:
@@ -104,10 +115,12 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir() and not path.is_symlink():  # which no rename replaces
             if not written.is_dir():
                 raise JaxrlError(f"{path} is a folder, which no file may take the place of.")
-            os.rename(path, folder / "replaced")
+            os.rename(path, replaced)
         os.replace(written, path)
         _synchronize(path.parent)
     finally:
+        if replaced.exists() and not path.exists():  # interrupted between the two
+            os.rename(replaced, path)
         shutil.rmtree(folder, ignore_errors=True)
 
 

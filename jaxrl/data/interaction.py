@@ -370,6 +370,12 @@ def make_interaction(
                 f"replay_capacity is {config.replay_capacity}, but must hold at least the "
                 f"{name} of {getattr(config, name)} transitions."
             )
+    least = config.n_step * config.num_envs
+    if config.replay_capacity < least:
+        raise JaxrlError(
+            f"replay_capacity is {config.replay_capacity}, but must be at least n_step * num_envs "
+            f"= {least}."
+        )
     transitions = config.num_envs * config.num_steps
     if transitions > config.total_steps:
         raise JaxrlError(

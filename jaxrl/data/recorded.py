@@ -24,6 +24,8 @@ EPISODES = ("final_observation", "length")
 # Of the arrays whose type is fixed. Observations and actions are of one that a device takes.
 DTYPES = {"reward": np.float32, "terminated": np.bool_, "truncated": np.bool_, "length": np.int32}
 NUMBERS = ("float32", "uint8", "int32", "bool")
+# Numbers further apart than this, in themselves or relative to their size, are different ones.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,28 @@ class Recorded:
                 f"the last step of episode {open_ended.argmax()} is neither terminated nor "
                 "truncated, but must be one of them."
             )
+
+
+def broken_off(observation: np.ndarray, successor: np.ndarray) -> np.ndarray:
+    """Where a step led to something else than the next row has: bool [N], the last row's is False.
+
+    `successor` is what each row led to, [N, *shape]. Floats may differ by rounding; NaN fits none.
+    """
+    if successor.shape != observation.shape:
+        raise JaxrlError(
+            f"next_observations are {list(successor.shape)}, but observations are "
+            f"{list(observation.shape)}."
+        )
+    rows = len(observation)
+    following = observation[1:].reshape(rows - 1, observation[0].size)
+    said = successor[:-1].reshape(following.shape)
+    broken = np.any(following != said, axis=1)
+    if observation.dtype.kind == "f":  # most rows are equal, and are compared no further
+        unequal = np.flatnonzero(broken)
+        with np.errstate(over="ignore"):
+            close = np.isclose(said[unequal], following[unequal], TOLERANCE, TOLERANCE)
+        broken[unequal] = ~close.all(axis=1)
+    return np.append(broken, False)
 
 
 def describe(

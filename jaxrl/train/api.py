@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.config import override, settled
-from jaxrl.data.dataset import environment_of
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import name_of
 from jaxrl.errors import JaxrlError
 from jaxrl.train import loop
 from jaxrl.train.callbacks import Callback
 from jaxrl.train.experiment import GIVEN, Experiment, RunSettings, default_config
+from jaxrl.train.inputs import environment_of
 from jaxrl.train.output.console import Console
 from jaxrl.train.runner import Result
 from jaxrl.train.trust import NOBODY, Trust
@@ -54,7 +54,7 @@ def train(
     sinks:     "tensorboard", "wandb".
     """
     dataset = settings.get("dataset", getattr(config, "dataset", ""))
-    name, options = _environment(env, dataset)
+    name, options = _environment(env, dataset, trust)
     usual = default_config(algorithm, name, dataset=dataset)[0]
     if config is not None and not isinstance(config, type(usual)):
         raise JaxrlError(
@@ -104,7 +104,9 @@ def _swept(
     )
 
 
-def _environment(env: str | Environment | None, dataset: str) -> tuple[str, dict[str, Any]]:
+def _environment(
+    env: str | Environment | None, dataset: str, trust: Trust
+) -> tuple[str, dict[str, Any]]:
     """The id and the options of an environment; unless given, those of the dataset's."""
     if isinstance(env, str):
         return env, {}
@@ -112,7 +114,7 @@ def _environment(env: str | Environment | None, dataset: str) -> tuple[str, dict
         return name_of(env)
     if not dataset:
         raise JaxrlError("give the environment, as in jaxrl.train('ppo', 'CartPole-v1').")
-    return environment_of(dataset)
+    return environment_of(dataset, trust)
 
 
 def resume(

@@ -36,6 +36,7 @@ import numpy as np
 
 from jaxrl.analysis.records import CONFIG
 from jaxrl.config import check_type, settings
+from jaxrl.data import formats, store
 from jaxrl.data.snapshots import read_bank
 from jaxrl.envs.api import Environment
 from jaxrl.envs.bank import SnapshotBank
@@ -102,13 +103,34 @@ def read_inputs(
                 )
             if path := values[name]:
                 check_type(name, path, str)
-                source = Source(name, Path(path), environment, env, trust)
+                source = Source(name, _path(path), environment, env, trust)
                 found[name] = read_actor(source) if kind is Actor else _read(kind, source)
             elif inspect.signature(maker).parameters[argument].default is inspect.Parameter.empty:
                 raise JaxrlError(
                     f"{who} needs {name}, and none is given: --{name.replace('_', '-')} PATH."
                 )
     return found
+
+
+def _path(text: str) -> Path:
+    """Where a text leads. ./NAME and NAME/ are paths, and a Path of them would be a mere NAME."""
+    path = Path(text)
+    return path.absolute() if store.is_name(str(path)) and not store.is_name(text) else path
+
+
+def environment_of(dataset: str, trust: Trust) -> tuple[str, dict[str, Any]]:
+    """The id and the options of the environment that a dataset says it was made in.
+
+    A dataset may be a stranger's, as a run folder may: code that it names is imported only as far
+    as `trust` goes.
+    """
+    with _reading("dataset", Path(dataset)):
+        about = formats.read_any(store.located(dataset)).about
+        environment = about["environment"]
+        if not environment:
+            raise JaxrlError("it does not say which environment it is of: give it, --env ID.")
+    trust.check({"environment": environment}, f"dataset {dataset}")
+    return environment, about["environment_options"]
 
 
 @contextlib.contextmanager
@@ -122,22 +144,29 @@ def _naming(name: str, path: Path) -> Iterator[None]:
         raise named from error
 
 
-def _read(kind: Any, source: Source) -> Input:
-    """An input that is no saved agent."""
-    with _naming(source.name, source.path):
+@contextlib.contextmanager
+def _reading(name: str, path: Path) -> Iterator[None]:
+    """What is wrong with an input that is a file, as an error that names its option and it."""
+    with _naming(name, path):
         try:
-            reader = READERS.get(kind) or kind.read
-            value = reader(source.path, source.env)
+            yield
         except JaxrlError:
             raise
         except FileNotFoundError as error:
-            where = "" if source.path.is_absolute() else f" in {os.getcwd()}"
+            where = "" if path.is_absolute() else f" in {os.getcwd()}"
             raise JaxrlError(f"there is no such file{where}.") from error
         except OSError as error:
             raise JaxrlError(f"it cannot be read: {error.strerror or error}.") from error
         except Exception as error:
             # The type is somebody's, and its reader may raise whatever it likes.
             raise JaxrlError(f"reading it failed: {type(error).__name__}: {error}") from error
+
+
+def _read(kind: Any, source: Source) -> Input:
+    """An input that is no saved agent."""
+    with _reading(source.name, source.path):
+        reader = READERS.get(kind) or kind.read
+        value = reader(source.path, source.env)
         _check_arrays(value)
     return Input(value, checksum(value))
 

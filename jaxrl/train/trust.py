@@ -1,9 +1,10 @@
 """The one gate for code that run folders name: `package.module:Name` is imported only if asked.
 
-A run folder is data, and may be a stranger's. Importing what it names would run whatever the name
-stands for, so a stored name with a colon needs the user's word: the same name on this command line,
-or `--trust`. A name without a colon is jaxrl's own or one that an installed package adds by an
-entry point: to install a package was to trust it, and no folder can name anything else of it.
+A run folder is data, as a dataset is, and may be a stranger's. Importing what it names would run
+whatever the name stands for, so a stored name with a colon needs the user's word: the same name on
+this command line, or `--trust`. A name without a colon is jaxrl's own or one that an installed
+package adds by an entry point: to install a package was to trust it, and no folder can name
+anything else of it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from jaxrl.errors import JaxrlError
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose code a run folder may have imported."""
+    """Whose code a run folder or a dataset may have imported."""
 
     trust: bool = False
-    """Import whatever a run folder names as package.module:Name:
-    for folders of people whose code you would run."""
+    """Import whatever a run folder or a dataset names as package.module:Name:
+    for those of people whose code you would run."""
     imports: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Import this name, package.module:Name, where a run folder holds it;
+    """Import this name, package.module:Name, where a run folder or a dataset holds it;
     may be given several times."""
 
     def also(self, *names: str) -> Trust:
@@ -59,7 +60,7 @@ class Trust:
         by_name = f"--imports {name}, or " if re.fullmatch(r"[\w.]+:\w+", name) else ""
         raise JaxrlError(
             f"{folder} names its {kind} as {name!r}, which would be imported and run. If you know "
-            f"whose code that is, say so: {by_name}--trust for whatever the folder names."
+            f"whose code that is, say so: {by_name}--trust for whatever it names."
         )
 
 

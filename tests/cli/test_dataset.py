@@ -1,9 +1,15 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrl.config import installed
 from jaxrl.data import formats, store
-from jaxrl.train import datasets
+from jaxrl.errors import JaxrlError
+from jaxrl.train import api, datasets
+from jaxrl.train.inputs import environment_of
+from jaxrl.train.trust import NOBODY, Trust
 from tests.data.toys import assert_same, maze, toy
 
 
@@ -122,6 +128,24 @@ def test_convert_to_a_place_of_minaris(run, here):
     assert toy().sha256 in output
 
 
+def test_what_says_nothing_of_reference_scores(run, here):
+    recorded = toy()
+    del recorded.about["reference_scores"]
+    formats.write_as("own", here / "toy.npz", recorded)
+    assert "TQ                unknown" in run("dataset", "info", "toy.npz")[0]
+    pytest.importorskip("h5py")
+    run("dataset", "convert", "toy.npz", "toy-v0", "--to", "minari")
+
+
+def test_a_folder_that_one_is_in_is_drawn_beside_itself(run, here, monkeypatch):
+    pytest.importorskip("h5py")
+    formats.write_as("minari", here / "toy-v0", toy())
+    monkeypatch.chdir(here / "toy-v0" / "data")
+    for path, picture in ((".", here / "toy-v0" / "data.png"), ("..", here / "toy-v0.png")):
+        assert f"wrote {picture}" in run("dataset", "plot", path)[0]
+        assert picture.exists()
+
+
 def test_plot(run, ask, here):
     run("dataset", "build", "toy")
     output, _ = run("dataset", "plot", "toy")
@@ -132,3 +156,37 @@ def test_plot(run, ask, here):
     assert (
         "choose a file name that ends in" in ask("dataset", "plot", "toy", "--output", "x.txt")[2]
     )
+
+
+def test_code_that_a_dataset_names_is_not_imported_unasked(ask, here, monkeypatch):
+    (here / "evil.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(here)
+    formats.write_as("own", here / "evil.npz", toy(environment="evil:Env"))
+    if installed("h5py"):
+        status, _, errors = ask("dataset", "convert", "evil.npz", "out-v0", "--to", "minari")
+        assert (status, errors) == (0, "")
+    for command in ("info", "plot"):
+        assert ask("dataset", command, "evil.npz")[0] == 0
+    refused = "dataset evil.npz names its environment as 'evil:Env', which would be imported"
+    status, _, errors = ask("train", "bc", "--dataset", "evil.npz")
+    assert (status, refused in errors, "--imports evil:Env" in errors) == (2, True, True)
+    with pytest.raises(JaxrlError, match=refused):
+        api.train("bc", dataset="evil.npz")
+    with pytest.raises(JaxrlError, match=refused):
+        environment_of("evil.npz", NOBODY)
+    assert "evil" not in sys.modules
+    for trust in (Trust(trust=True), Trust(imports=("evil:Env",))):
+        assert environment_of("evil.npz", trust) == ("evil:Env", {})
+
+
+def test_a_dataset_that_is_to_name_the_environment_is_itself_named(ask, here):
+    (here / "broken.npz").write_text("no archive")
+    formats.write_as("own", here / "of-none.npz", toy())
+    for name, words in (
+        ("broken.npz", "dataset is broken.npz: it is no dataset"),
+        ("of-none.npz", "dataset is of-none.npz: it does not say which environment it is of"),
+        ("no.npz", "dataset is no.npz: there is no such file in"),
+        ("nothing-here", "dataset is nothing-here: there is no dataset nothing-here"),
+    ):
+        status, _, errors = ask("train", "bc", "--dataset", name)
+        assert (status, words in errors) == (2, True), errors

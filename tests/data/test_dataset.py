@@ -12,7 +12,7 @@ from jaxrl.data.dataset import Dataset, returns_to_go
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
 from jaxrl.envs.api import Environment
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.types import Box, Discrete
 
 LENGTHS = (3, 1, 4)
@@ -108,6 +108,27 @@ def test_of_the_best_episodes_the_share_is_rounded_up(best, episodes):
     assert np.square(counts[wanted] - expected).sum() / expected < 24.3
 
 
+@pytest.mark.parametrize(("best", "number"), [(0.07, 7), (0.071, 8), (0.55, 55), (1e-9, 1)])
+def test_the_share_of_the_best_is_a_decimal_number(best, number):
+    """0.07 * 100 is 7.000000000000001 in binary."""
+    rows = np.arange(100, dtype=np.float32)
+    ends = np.ones(100, np.bool_)
+    many = Dataset.of(
+        recorded(
+            observation=np.stack([rows, -rows], axis=1),
+            action=np.zeros((100, 1), np.float32),
+            reward=rows,
+            terminated=ends,
+            truncated=~ends,
+            final_observation=np.zeros((100, 2), np.float32),
+            length=np.ones(100, np.int32),
+        ),
+        Line(),
+    )
+    row = np.asarray(many._draw(jax.random.key(0), 4000, best))
+    assert set(row) == set(range(100 - number, 100))
+
+
 def test_windows_stay_in_their_episode_and_are_filled_up_on_the_right():
     windows = jax.device_get(dataset().windows(jax.random.key(1), 500, 3, Line().action_space))
     ends = np.cumsum(LENGTHS) - 1
@@ -186,11 +207,71 @@ def test_what_the_environment_could_not_have_made_is_refused(changes, env, messa
         Dataset.of(recorded(**changes), env)
 
 
+class Seen(Line):
+    """The same of images."""
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (2, 2), np.uint8)
+
+
+def images(dtype, value=7, last=7):
+    observation, final = np.zeros((8, 2, 2), dtype), np.zeros((3, 2, 2), dtype)
+    observation[5, 1, 0], final[2, 0, 1] = value, last
+    return recorded(observation=observation, final_observation=final)
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        (images(np.float32), r"observations are float32, but .* are Box\(2, 2\) uint8: whole"),
+        (
+            images(np.int32, 300),
+            r"its observations lie outside .* in 1 of 8 rows, first in row 5: 300 \(int32\), but "
+            r"must be from 0.0 to 255.0 \(Box\(2, 2\) uint8\)",
+        ),
+        (images(np.int32, last=-1), "its final observations lie .* 1 of 3 rows, first in row 2"),
+    ],
+)
+def test_observations_that_a_cast_would_change_are_refused(whole, message):
+    with pytest.raises(JaxrlError, match=message):
+        Dataset.of(whole, Seen())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+def test_observations_that_a_cast_leaves_alone_are_taken(dtype):
+    whole = images(dtype, 1, 1)
+    found = Dataset.of(whole, Seen())
+    assert found.observation.dtype == jnp.uint8
+    np.testing.assert_array_equal(found.observation, whole.observation)
+    np.testing.assert_array_equal(found.final_observation, whole.final_observation)
+
+
 def test_a_dataset_of_another_environment_is_refused_by_name():
     made = recorded(about=describe("line", "counted", environment="Pendulum-v1"))
     env = registry.make("probe/continuous-never-ending")
     with pytest.raises(JaxrlError, match="it is of Pendulum-v1, but the environment is probe/"):
         Dataset.of(made, env)
+
+
+def test_a_dataset_of_other_options_is_said_to_be():
+    task, options = "Pendulum-v1", {"g": 9.0}
+    env, usual = registry.make(task, **options), registry.make(task)
+
+    def check(made_with, env):
+        about = describe("line", "counted", environment=task, environment_options=made_with)
+        rows = np.zeros((8, 3), np.float32)
+        whole = recorded(about=about, observation=rows, final_observation=rows[:3])
+        return Dataset.of(replace(whole, action=np.zeros((8, 1), np.float32)), env)
+
+    check(options, env)  # a warning would be an error
+    check({}, usual)
+    for made_with, here, words in (
+        (options, usual, "line was made in Pendulum-v1 with g=9.0, .* with its usual options"),
+        ({}, env, "line was made in Pendulum-v1 with its usual options, .* with g=9.0"),
+    ):
+        with pytest.warns(RunWarning, match=words):
+            check(made_with, here)
 
 
 def test_actions_that_a_file_has_rounded_are_taken():

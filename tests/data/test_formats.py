@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxrl.data import files, formats
-from jaxrl.data.formats import d4rl, own
+from jaxrl.data.formats import d4rl, minari, own
+from jaxrl.data.recorded import broken_off
 from jaxrl.data.recording import Recording, header
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
@@ -66,17 +67,19 @@ def test_a_format_is_told_by_what_is_in_a_file(name, tmp_path):
     assert name == formats.format_of(other).NAME
 
 
+@pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt("full")])
 @pytest.mark.parametrize("name", PLACES)
-def test_what_is_there_is_replaced_whole_or_not_at_all(name, tmp_path, monkeypatch):
+def test_what_is_there_is_replaced_whole_or_not_at_all(name, error, tmp_path, monkeypatch):
     path = written(tmp_path, name, toy())
     written(tmp_path, name, maze())
     assert_same(formats.read_any(path), maze())
-    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    if not path.is_dir():  # a folder is moved aside before
-        with pytest.raises(OSError, match="full"):
-            written(tmp_path, name, toy())
-        assert_same(formats.read_any(path), maze())
-        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error), match="full"):
+        written(tmp_path, name, toy())
+    assert_same(formats.read_any(path), maze())
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    if path.is_dir():
+        assert [each.name for each in path.iterdir()] == ["data"]
 
 
 def test_nothing_else_than_a_dataset_is_replaced(tmp_path):
@@ -212,8 +215,16 @@ def test_d4rl_with_timeouts(h5py, tmp_path):
     assert found.about["rows_without_successor"] == 2
 
 
+def following(**others):
+    """The next rows' observations of `flat`; of the rows `rI` others."""
+    successors = 2.0 + np.arange(2.0 * ROWS).reshape(ROWS, 2)
+    for row, value in others.items():
+        successors[int(row[1:])] = value
+    return successors
+
+
 def test_d4rl_with_successors_keeps_every_row(h5py, tmp_path):
-    successors = 100 + np.arange(2.0 * ROWS).reshape(ROWS, 2)
+    successors = following(r2=104, r5=110, r7=114, r9=118)
     path = flat(h5py, tmp_path / "mine.hdf5", next_observations=successors)
     found = formats.read_any(path)
     assert found.length.tolist() == [3, 3, 2, 2]
@@ -259,6 +270,55 @@ def test_d4rl_without_timeouts_is_cut_where_successors_do_not_fit(h5py, tmp_path
     refused(flat(h5py, tmp_path / "mine", timeouts=None), "nothing in it says where episodes")
 
 
+def test_d4rls_successors_count_whatever_else_says_where_episodes_end(h5py, tmp_path):
+    """Two environments wrote by turns: no row leads to the next one's observation."""
+    rows = np.asarray([[0], [10], [1], [11], [2], [12]], np.float32)
+    flags = {"terminals": np.asarray([0] * 6), "timeouts": np.asarray([0, 0, 0, 0, 1, 1])}
+    usual = {"observations": rows, "actions": rows, "rewards": rows[:, 0]}
+    for name, limited in (("x", flags), ("hopper_mine.hdf5", flags | {"timeouts": None})):
+        path = flat(h5py, tmp_path / name, next_observations=rows + 1, **usual, **limited)
+        found = formats.read_any(path)
+        assert found.length.tolist() == [1] * 6
+        assert found.final_observation[:, 0].tolist() == [1, 11, 2, 12, 3, 13]
+        assert found.truncated.all() and not found.terminated.any()
+
+
+def test_a_time_limit_is_counted_from_where_successors_cut(h5py, tmp_path, monkeypatch):
+    task = d4rl.reference_scores.D4RL["hopper"]._replace(steps=3)
+    monkeypatch.setitem(d4rl.reference_scores.D4RL, "hopper", task)
+    path = tmp_path / "hopper.hdf5"
+    flat(h5py, path, timeouts=None, next_observations=following(r2=104, r3=70, r7=114))
+    found = formats.read_any(path)
+    # Row 3 is cut, and from row 4 on the third step is row 6.
+    assert found.length.tolist() == [3, 1, 3, 1, 2]
+    assert np.flatnonzero(found.terminated).tolist() == [2, 7]
+    assert found.final_observation[:, 0].tolist() == [104, 70, 14, 114, 20]
+
+
+@pytest.mark.parametrize(
+    ("successor", "broken"),
+    [
+        (1.0, False),
+        (1.0 + 5e-7, False),  # rounding
+        (1.0 + 5e-6, True),
+        (np.nan, True),
+    ],
+)
+def test_which_successors_are_no_next_observations(successor, broken):
+    observation = np.asarray([[[0.0, 3e8]], [[1.0, 3e8]]], np.float32)
+    said = np.asarray([[[successor, 3e8 + 32]], [[7.0, 7.0]]], np.float32)
+    assert broken_off(observation, said).tolist() == [broken, False]
+    assert broken_off(observation[:1], said[:1]).tolist() == [False]
+
+
+def test_whole_numbers_are_no_next_observations_unless_equal():
+    observation = np.asarray([[0], [2**30], [2**30 + 1]], np.int32)
+    assert broken_off(observation, np.roll(observation, -1, 0)).tolist() == [False] * 3
+    assert broken_off(observation, observation).tolist() == [True, True, False]
+    with pytest.raises(JaxrlError, match=r"next_observations are \[3, 2\], but observations are"):
+        broken_off(observation, np.zeros((3, 2)))
+
+
 def test_d4rls_antmazes_go_on_after_the_goal(h5py, tmp_path):
     for name in ("antmaze-large-play-v2", "Ant_maze_hardest-maze_noisy_sparse_fixed"):
         found = formats.read_any(flat(h5py, tmp_path / name))
@@ -266,6 +326,8 @@ def test_d4rls_antmazes_go_on_after_the_goal(h5py, tmp_path):
         assert np.flatnonzero(found.terminated).tolist() == [2, 6]
         assert np.flatnonzero(found.truncated).tolist() == [4, 6, 7]
         assert found.reward.tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
+    for name in ("giant-maze.hdf5", "my-antmaze.hdf5", "antmazes.hdf5"):  # none of D4RL's
+        assert formats.read_any(flat(h5py, tmp_path / name)).length.tolist() == [3, 2, 2, 1]
 
 
 def test_an_episode_of_which_nothing_is_known(h5py, tmp_path):
@@ -340,6 +402,13 @@ def test_ogbenchs_arrays_as_it_loads_them(tmp_path):
     found = formats.read_any(tmp_path / "train.npz")
     whole = formats.read_any(saved_npz(tmp_path / "whole.npz"))
     assert found.sha256 == whole.sha256
+    # Where a row leads elsewhere than to the next one, it is cut.
+    arrays["next_observations"] = STATES[[1, 2, 6, 5, 6]]
+    np.savez(tmp_path / "train.npz", **arrays)
+    found = formats.read_any(tmp_path / "train.npz")
+    assert found.length.tolist() == [2, 1, 2]
+    assert found.final_observation[:, 0].tolist() == [2, 6, 6]
+    assert np.flatnonzero(found.truncated).tolist() == [1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -430,6 +499,24 @@ def test_minari_metadata(h5py, tmp_path):
     assert about["reference_scores"] is None
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        space("MultiDiscrete", nvec=[2, 2], start=[0, 0], dtype="int64"),
+        space("MultiBinary", n=2),
+        space("MultiBinary", n=[2]),
+    ],
+)
+def test_vectors_of_whole_numbers_are_one_array(described, h5py, tmp_path):
+    actions = np.asarray([[0, 1], [1, 1]], np.int8)
+    whole = episode(0, actions=actions)
+    found = formats.read_any(
+        minari_folder(h5py, tmp_path / "toy-v0", [whole], action_space=described)
+    )
+    assert found.action.tolist() == actions.tolist() and found.action.dtype == np.int32
+    assert minari._shape(described) == (2,)  # of a row, where Arrow has them flat
+
+
 def test_an_unfinished_minari_episode_is_cut(h5py, tmp_path):
     neither = episode(0, terminations=np.zeros(2, np.bool_))
     found = formats.read_any(minari_folder(h5py, tmp_path / "a-v0", [neither, episode(1)]))
@@ -447,9 +534,27 @@ def test_an_unfinished_minari_episode_is_cut(h5py, tmp_path):
         ([episode(0, rewards=np.full(2, np.inf))], {}, "reward is inf in row 0"),
         ([episode(0)], {"total_episodes": 2}, "1 of its 2 episodes are there"),
         ([episode(0)], {"data_format": "zarr"}, "its data_format is 'zarr'"),
-        ([episode(0)], {"observation_space": space("Dict")}, "its observation_space is a Dict"),
-        ([episode(0)], {"action_space": space("Tuple")}, "its action_space is a Tuple"),
+        (
+            [episode(0)],
+            {"observation_space": space("Dict")},
+            "its observation_space is a Dict, .* as it is collected .*FlattenObservation",
+        ),
+        (
+            [episode(0)],
+            {"action_space": space("Tuple")},
+            "its action_space is a Tuple, .* collect actions that are one array",
+        ),
+        (
+            [episode(0)],
+            {"observation_space": space("Text")},
+            "its observation_space is a Text, .*: collect it as one of these",
+        ),
         ([episode(0)], {"action_space": space("Discrete", n=2, start=1)}, "begins at 1"),
+        (
+            [episode(0)],
+            {"action_space": space("MultiDiscrete", nvec=[2, 3], start=[0, 1])},
+            r"begins at \[0, 1\], but must begin at 0",
+        ),
         ([episode(0)], {"action_space": "{"}, "is no JSON"),
         ([episode(0)], {"ref_min_score": [], "ref_max_score": 1}, "cannot be read as minari: Type"),
     ],
@@ -481,6 +586,19 @@ def test_a_minari_file_without_its_folder(h5py, tmp_path):
     refused(tmp_path / "alone.hdf5", "without the metadata.json beside it")
     with pytest.raises(JaxrlError, match="name ends in its version.* not 'toy'"):
         formats.write_as("minari", tmp_path / "toy", toy())
+
+
+def test_an_hdf5_file_is_told_by_its_own_names_and_read_itself(h5py, tmp_path):
+    folder = minari_folder(h5py, tmp_path / "toy-v0", [episode(0)]) / "data"
+    flat(h5py, folder / "hopper-medium-v2.hdf5")  # beside Minari's metadata.json
+    assert formats.format_of(folder / "hopper-medium-v2.hdf5").NAME == "d4rl"
+    assert formats.read_any(folder / "hopper-medium-v2.hdf5").length.tolist() == [3, 2, 2, 1]
+    other = minari_folder(h5py, tmp_path / "other-v0", [episode(7)]) / "data"
+    (other / "main_data.hdf5").rename(folder / "other.hdf5")
+    assert formats.read_any(folder / "other.hdf5").episode_returns.tolist() == [14]
+    assert formats.read_any(folder / "main_data.hdf5").episode_returns.tolist() == [0]
+    (tmp_path / "metadata.json").write_text("{}")  # of something else
+    assert len(formats.read_any(flat(h5py, tmp_path / "mine.hdf5"))) == 8
 
 
 def test_arrow_by_hand(tmp_path):

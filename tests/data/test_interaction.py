@@ -234,7 +234,14 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
             "replay_capacity is 3, but must hold at least the batch_size of 4",
         ),
         ({"warm_up": 65}, "replay_capacity is 64, but must hold at least the warm_up of 65"),
-        ({"n_step": 20}, "of at least 80, for samples of n_step=20"),
+        (
+            {"n_step": 20},
+            r"replay_capacity is 64, but must be at least n_step \* num_envs = 80",
+        ),
+        (
+            {"num_envs": 128, "warm_up": 0},
+            r"replay_capacity is 64, but must be at least n_step \* num_envs = 128",
+        ),
         ({"warm_up": 1000, "replay_capacity": 5000}, "warm_up is 1000, but total_steps are 1000"),
         ({"num_steps": 300}, "total_steps is 1000, less than one iteration"),
         ({"updates_per_transition": 0.3}, "makes 9.6 gradient steps"),

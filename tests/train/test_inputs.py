@@ -12,6 +12,9 @@ from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.stepmix import StepMixConfig, stepmix
 from jaxrl.config import configuration, flatten, inputs_of, option, override, part
 from jaxrl.core.shards import SINGLE
+from jaxrl.data import formats, store
+from jaxrl.data.dataset import Dataset
+from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs.registry import make
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
@@ -161,6 +164,37 @@ def test_parts_are_given_their_own_inputs_by_flat_name(tmp_path):
         JaxrlError, match="BeginningConfig needs later_numbers, .*: --later-numbers PATH"
     ):
         read(whole, override(config, {"later_numbers": ""}), "probe/two-step")
+
+
+def learning(env, config: WholeConfig, *, dataset: Dataset) -> Algorithm:
+    """Is never made."""
+
+
+def zeros(steps, environment):
+    """A dataset of one episode."""
+    rows = np.zeros((steps, 1), np.float32)
+    return Recorded(
+        observation=rows,
+        action=rows,
+        reward=rows[:, 0],
+        terminated=np.arange(steps) == steps - 1,
+        truncated=np.zeros(steps, np.bool_),
+        final_observation=rows[:1],
+        length=np.asarray([steps], np.int32),
+        about=describe("zeros", "zeros", environment=environment),
+    )
+
+
+@pytest.mark.parametrize(("text", "steps"), [("mine", 1), ("./mine", 2), (".//mine", 2)])
+def test_a_path_stays_one_where_a_dataset_has_its_name(text, steps, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXRL_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+    store.root().mkdir()
+    environment = "probe/continuous-never-ending"
+    formats.write_as("own", store.place("mine"), zeros(1, environment))
+    formats.write_as("own", tmp_path / "mine", zeros(2, environment))
+    found = read(learning, override(WholeConfig(), {"dataset": text}), environment)
+    assert found["dataset"].value.num_rows == steps
 
 
 def test_an_input_that_no_option_names_is_refused():

@@ -8,7 +8,9 @@
 A timeout is no terminal. A successor that no row holds is unknown, and a value may not be
 bootstrapped from another episode's first state: such a row (a timeout's, or the last one of a file)
 is dropped, and its observation ends the episode, unless `next_observations` are in the file.
-d4rl's own `qlearning_dataset` drops these rows as well, whatever the file has.
+d4rl's own `qlearning_dataset` drops these rows as well, whatever the file has. Where they are, they
+are what a step led to: a row that leads to something else than the next one's observation is cut
+there, as rows are that several environments wrote by turns.
 
 Files that are written here hold the dataset's description and the lengths of its episodes in
 `metadata` too, and read back to the last bit.
@@ -17,6 +19,7 @@ Files that are written here hold the dataset's description and the lengths of it
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +27,14 @@ import numpy as np
 
 from jaxrl.data import reference_scores
 from jaxrl.data.files import HDF5, begins_with, numbers, optional, replacing
-from jaxrl.data.recorded import Recorded, describe
+from jaxrl.data.formats import minari
+from jaxrl.data.recorded import Recorded, broken_off, describe
 from jaxrl.errors import JaxrlError
 
 NAME = "d4rl"
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 ARRAYS = (*REQUIRED, "timeouts", "next_observations")
 KIND = "it should be a D4RL file of observations, actions, rewards and terminals, but"
-# Successors further apart than this are of different episodes (as IQL and FQL read the files).
-TOLERANCE = 1e-6
 
 
 class Ends(NamedTuple):
@@ -43,8 +45,8 @@ class Ends(NamedTuple):
 
 
 def recognizes(path: Path) -> bool:
-    """Whether it is an HDF5 file, and none of a Minari folder."""
-    return begins_with(path, HDF5) and not (path.parent / "metadata.json").exists()
+    """Whether it is an HDF5 file, and none of Minari's."""
+    return begins_with(path, HDF5) and not minari.recognizes(path)
 
 
 def read(path: Path) -> Recorded:
@@ -53,7 +55,7 @@ def read(path: Path) -> Recorded:
     task = reference_scores.d4rl(path.stem)
     if "length" in saved:
         return _as_written(arrays, saved)
-    goes_on = "antmaze" in path.stem.lower().replace("_", "").replace("-", "")
+    goes_on = bool(re.match(r"ant[-_ ]?maze(?![^-_ ])", path.stem.lower()))
     ends = _ends(arrays, None if task is None else task.steps, goes_on)
     about = describe(
         path.stem,
@@ -92,11 +94,6 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 saved["length"] = np.asarray(file["metadata/length"])
     except Exception as error:  # h5py's errors are of many kinds, and of the libraries below it
         raise JaxrlError(f"{KIND} it cannot be read, whole or at all: {error}.") from error
-    if "episode_0" in names:
-        raise JaxrlError(
-            "it is the main_data.hdf5 of a Minari dataset without the metadata.json beside it: "
-            "give the whole folder."
-        )
     if missing := [name for name in REQUIRED if name not in arrays]:
         raise JaxrlError(f"{KIND} it has no {', '.join(missing)}: it has {', '.join(names)}.")
     rows = len(arrays["observations"])
@@ -121,20 +118,17 @@ def _column(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _ends(arrays: dict[str, np.ndarray], steps: int | None, goes_on: bool) -> Ends:
-    """Where episodes end: told by timeouts, by a time limit, or by successors that do not fit."""
+    """Where episodes end: told by timeouts or a time limit, and by successors that do not fit."""
     terminals = arrays["terminals"]
     terminated = np.zeros_like(terminals) if goes_on else terminals
+    truncated = np.zeros_like(terminals)
+    if "next_observations" in arrays:
+        truncated = broken_off(arrays["observations"], arrays["next_observations"]) & ~terminated
     if "timeouts" in arrays:
-        truncated = arrays["timeouts"].copy()
+        truncated |= arrays["timeouts"]
     elif steps is not None:
-        truncated = _at_limit(terminated, steps)
-    elif "next_observations" in arrays:
-        rows = len(terminals)
-        following = arrays["observations"][1:].reshape(rows - 1, -1).astype(np.float64)
-        said = arrays["next_observations"][:-1].reshape(rows - 1, -1)
-        apart = np.linalg.norm(following - said, axis=1) > TOLERANCE
-        truncated = np.append(apart & ~terminated[:-1], False)
-    else:
+        truncated |= _at_limit(terminated | truncated, steps)
+    elif "next_observations" not in arrays:
         raise JaxrlError(
             "nothing in it says where episodes were cut: it has neither timeouts nor "
             "next_observations, and its name is none of D4RL's, whose time limits are known. "

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.data import store
-from jaxrl.data.files import HDF5, begins_with, numbers, optional, replacing
+from jaxrl.data.files import hdf5_names, numbers, optional, replacing
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
@@ -33,6 +33,12 @@ VERSION = "0.5.3"  # of the layout that is written
 KIND = "it should be a Minari dataset, but"
 SPACES = ("observation_space", "action_space")
 ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
+# Spaces whose elements are one array, and how others that can be are made so.
+ONE_ARRAY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+FLATTENED = {
+    "observation_space": "flatten it as it is collected (gymnasium.wrappers.FlattenObservation).",
+    "action_space": "collect actions that are one array (gymnasium.spaces.flatten).",
+}
 LEGAL_NAME = re.compile(r"[\w.:-]+-v\d+")
 
 
@@ -49,20 +55,26 @@ class Episode(NamedTuple):
 
 def recognizes(path: Path) -> bool:
     """Whether it is a dataset's folder, the `data` folder in it, or the HDF5 file in that."""
-    if begins_with(path, HDF5):
-        return (path.parent / METADATA).is_file()
-    return path.is_dir() and _data_folder(path) is not None
+    if path.is_dir():
+        return _data_folder(path) is not None
+    names = hdf5_names(path)
+    return "observations" not in names and any(name.startswith("episode_") for name in names)
 
 
 def read(path: Path) -> Recorded:
     """The episodes of a dataset, in the order of their ids."""
     data = path.parent if path.is_file() else _data_folder(path) or path
+    if not (data / METADATA).is_file():
+        raise JaxrlError(
+            f"it is the {MAIN} of a Minari dataset without the {METADATA} beside it: give the "
+            "whole folder."
+        )
     metadata = _metadata(data)
     for name in SPACES:
         _check_space(name, metadata.get(name))
-    format_name = metadata.get("data_format", "hdf5")
+    format_name = "hdf5" if path.is_file() else metadata.get("data_format", "hdf5")
     if format_name == "hdf5":
-        found = _hdf5_episodes(data / MAIN)
+        found = _hdf5_episodes(path if path.is_file() else data / MAIN)
     elif format_name == "arrow":
         shapes = {
             "observations": _shape(metadata.get("observation_space")),
@@ -143,12 +155,13 @@ def _check_space(name: str, text: Any) -> None:
     """Refuse spaces that are not one array."""
     space = _space(text)
     kind = space.get("type", "Box")
-    if kind not in ("Box", "Discrete"):
+    if kind not in ONE_ARRAY:
+        advice = FLATTENED[name] if kind in ("Dict", "Tuple") else "collect it as one of these."
         raise JaxrlError(
-            f"its {name} is a {kind}, but jaxrl reads those that are one array, Box or Discrete: "
-            "flatten it first (gymnasium.wrappers.FlattenObservation, as it is collected)."
+            f"its {name} is a {kind}, but jaxrl reads those that are one array, "
+            f"{', '.join(ONE_ARRAY)}: {advice}"
         )
-    if kind == "Discrete" and space.get("start", 0) != 0:
+    if kind in ("Discrete", "MultiDiscrete") and np.any(np.asarray(space.get("start", 0)) != 0):
         raise JaxrlError(f"its {name} begins at {space['start']}, but must begin at 0.")
 
 
@@ -157,11 +170,15 @@ def _shape(text: Any) -> tuple[int, ...] | None:
     space = _space(text)
     if space.get("type") == "Discrete":
         return ()
+    if space.get("type") == "MultiDiscrete":
+        return np.shape(space["nvec"])
+    if space.get("type") == "MultiBinary":
+        return tuple(np.atleast_1d(space["n"]).tolist())
     return tuple(space["shape"]) if "shape" in space else None
 
 
 def _hdf5_episodes(path: Path) -> Iterator[Episode]:
-    """The episodes of a main_data.hdf5, in the order of their names."""
+    """The episodes of an HDF5 file, in the order of their names."""
     h5py = optional("h5py")
     try:
         with h5py.File(path, "r") as file:
@@ -171,7 +188,9 @@ def _hdf5_episodes(path: Path) -> Iterator[Episode]:
     except JaxrlError:
         raise
     except Exception as error:  # h5py's errors are of many kinds, and of the libraries below it
-        raise JaxrlError(f"{KIND} its {MAIN} cannot be read, whole or at all: {error}.") from error
+        raise JaxrlError(
+            f"{KIND} its {path.name} cannot be read, whole or at all: {error}."
+        ) from error
 
 
 def _array(group: Any, name: str, h5py: Any) -> np.ndarray:
@@ -317,8 +336,8 @@ def _new_metadata(path: Path, recorded: Recorded) -> dict[str, Any]:
         metadata[name] = about.get(f"minari_{name}", json.dumps(spaces[name]))
     if "minari_env_spec" in about:
         metadata["env_spec"] = about["minari_env_spec"]
-    if about["reference_scores"] is not None:
-        metadata["ref_min_score"], metadata["ref_max_score"] = about["reference_scores"]
+    if (scores := about.get("reference_scores")) is not None:
+        metadata["ref_min_score"], metadata["ref_max_score"] = scores
     return metadata
 
 
@@ -332,13 +351,16 @@ def _dataset_id(path: Path) -> str:
 def _spaces(recorded: Recorded) -> dict[str, dict[str, Any]]:
     """The spaces of a dataset as Minari writes them: its environment's, if that can be made."""
     about = recorded.about
+    guessed = {
+        "observation_space": _guessed(recorded.observation),
+        "action_space": _guessed(recorded.action),
+    }
+    if ":" in about["environment"]:  # an import path: no code is run because a file names it
+        return guessed
     try:
         env = registry.make(about["environment"], **about["environment_options"])
     except JaxrlError:  # of no environment that jaxrl has, or of one that is not installed here
-        return {
-            "observation_space": _guessed(recorded.observation),
-            "action_space": _guessed(recorded.action),
-        }
+        return guessed
     return {name: _as_minari(getattr(env, name)) for name in SPACES}
 
 

@@ -7,7 +7,8 @@
 
 A step's mask of 0 terminates it in value, and the end of a trajectory only cuts it. What OGBench
 offers for download has no rewards: they belong to a task, and `ogbench` adds them as it loads. The
-arrays that it then returns are read too: one row per step, with `next_observations`.
+arrays that it then returns are read too: one row per step, with `next_observations`. A row that
+leads to something else than the next one's observation is cut there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from jaxrl.data.files import load_npz, npz_names, numbers, replacing
 from jaxrl.data.formats.own import as_header, from_header
-from jaxrl.data.recorded import Recorded, describe
+from jaxrl.data.recorded import Recorded, broken_off, describe
 from jaxrl.errors import JaxrlError
 
 NAME = "ogbench"
@@ -35,17 +36,22 @@ def read(path: Path) -> Recorded:
     """The trajectories of a file that has rewards."""
     arrays = load_npz(path, KIND)
     _check_arrays(arrays)
-    last = np.flatnonzero(_column(arrays, "terminals") != 0)
+    ended = _column(arrays, "terminals") != 0
     rows = len(arrays["observations"])
-    if not last.size or last[-1] != rows - 1:
+    if not rows or not ended[-1]:
         raise JaxrlError(f"{KIND} its last trajectory has no end: the last of terminals is not 1.")
-    steps = np.ones(rows, np.bool_)
+    observations = numbers("observations", arrays["observations"])
+    steps, broken = np.ones(rows, np.bool_), np.zeros(rows, np.bool_)
     if "next_observations" in arrays:
+        successors = numbers("next_observations", arrays["next_observations"])
+        broken = broken_off(observations, successors)
+        last = np.flatnonzero(ended | broken)
         length = np.diff(np.append(-1, last))
-        finals = arrays["next_observations"][last]
+        finals = successors[last]
     else:
+        last = np.flatnonzero(ended)
         length = np.diff(np.append(-1, last)) - 1
-        finals = arrays["observations"][last]
+        finals = observations[last]
         steps[last] = False
     if (short := np.flatnonzero(length < 1)).size:
         raise JaxrlError(f"trajectory {short[0]} has length 0, but must be at least one step.")
@@ -53,15 +59,15 @@ def read(path: Path) -> Recorded:
     truncated = np.zeros(len(terminated), np.bool_)
     truncated[np.cumsum(length) - 1] = True
     if "truncations" in arrays:  # which `write` adds
-        truncated = arrays["truncations"][steps] != 0
+        truncated = ((arrays["truncations"] != 0) | broken)[steps]
     about = describe(path.stem, "a file of OGBench's layout")
     return Recorded(
-        observation=numbers("observations", arrays["observations"])[steps],
+        observation=observations[steps],
         action=numbers("actions", arrays["actions"])[steps],
         reward=_column(arrays, "rewards").astype(np.float32)[steps],
         terminated=terminated,
         truncated=truncated,
-        final_observation=numbers("observations", finals),
+        final_observation=finals,
         length=length.astype(np.int32),
         about=from_header(arrays["about"], KIND) if "about" in arrays else about,
     )
