@@ -158,6 +158,30 @@ def test_a_stage_is_taken_away_as_long_as_returns_stay_up():
     assert after(after(nearly, 10.0, 1.0), 10.0, 1.0).stages == 0
 
 
+def test_only_whole_episodes_of_the_present_stage_judge_it():
+    """Two of three parts are left, 4 steps: the first two rows began so and had all their time."""
+    starts = vector_of(**GUIDED, inputs={"guide": guide()}).starts
+    state = replace(starts.init(jax.random.key(0), N), stages=jnp.int32(2))
+    _, _, _, rollout, _ = guided()
+
+    def earned(stages, **changes):
+        seen = jax.tree.map(lambda leaf: leaf[HORIZON - 1], rollout.transition)
+        at_stage = replace(state, stages=jnp.int32(stages))
+        ended = jnp.ones(N, bool)
+        seen = replace(seen, **{name: jnp.asarray(each) for name, each in changes.items()})
+        return starts.draw(at_stage, jax.random.key(1), ended, seen, None)[0].earned
+
+    returns = jnp.float32([1.0, 2.0, 4.0, 8.0])
+    origin, cut = jnp.int32([4, 4, 6, 4]), jnp.arange(N) != 1
+    length = jnp.int32([HORIZON, 7, HORIZON, 7])
+    whole = {"episode_return": returns, "episode_length": length, "terminated": ~cut}
+    np.testing.assert_array_equal(earned(2, origin=origin, truncated=cut, **whole), [3.0, 2.0])
+    # The last stage is the learner's alone: those are natural episodes.
+    natural = jnp.where(origin == 4, -1, origin)
+    np.testing.assert_array_equal(earned(0, origin=natural, truncated=cut, **whole), [3.0, 2.0])
+    np.testing.assert_array_equal(earned(1, origin=origin, truncated=cut, **whole), [0.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
