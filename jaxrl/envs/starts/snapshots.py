@@ -57,7 +57,8 @@ class SnapshotsConfig(StartsConfig):
     """Clusters of the value, K; or parts into which values or time are divided."""
     snapshot_limit: int | None = option(None)
     """Steps granted to an episode from the bank (student trajectory truncation); the horizon unless
-    given, and with selection=backward what the demonstration had left of it."""
+    given. Where successes are counted (selection=success or backward, schedule=success) it is what
+    the recorded episode had left of the horizon, and cannot be given."""
     snapshot_schedule: Literal["switch", "constant", "decay", "environments", "success"] = option(
         "switch"
     )
@@ -97,12 +98,27 @@ class SnapshotsConfig(StartsConfig):
             )
         return self
 
+    @property
+    def judges(self) -> bool:
+        """Whether anything asks which episodes from the bank succeed."""
+        by_success = self.snapshot_selection in ("success", "backward")
+        return by_success or self.snapshot_schedule == "success"
+
     def make(  # type: ignore[override]
         self, env: Environment, shards: Shards, *, bank: SnapshotBank
     ) -> Starts:
         """The same choice of rows on every device."""
         if self.snapshot_limit is not None:
             check_whole_number("snapshot_limit", self.snapshot_limit, 1)
+            if self.judges:
+                judge = f"snapshot_selection={self.snapshot_selection}"
+                if self.snapshot_schedule == "success":
+                    judge = "snapshot_schedule=success"
+                raise JaxrlError(
+                    f"snapshot_limit is {self.snapshot_limit}, but with {judge} an episode is "
+                    "compared with the recorded one, and has the steps that this one had left: "
+                    "leave it out."
+                )
             if self.snapshot_limit > env.horizon:
                 raise JaxrlError(
                     f"snapshot_limit is {self.snapshot_limit}, but episodes have {env.horizon} "
@@ -146,8 +162,8 @@ class Snapshots(struct.PyTreeNode):
     @property
     def shortest(self) -> int:
         """The budget of an episode from the bank."""
-        if self.is_backward:
-            return 1  # of a demonstration's last row
+        if self.config.judges:
+            return 1  # of a recorded episode's last row
         return self.config.snapshot_limit or self.env.horizon
 
     @property
@@ -158,8 +174,7 @@ class Snapshots(struct.PyTreeNode):
     @property
     def counts(self) -> bool:
         """Whether anything asks how episodes from the bank went."""
-        by_outcome = self.config.snapshot_selection in ("visits", "success", "backward")
-        return by_outcome or self.config.snapshot_schedule == "success"
+        return self.config.judges or self.config.snapshot_selection == "visits"
 
     @property
     def sharded(self) -> PyTree:
@@ -224,8 +239,11 @@ class Snapshots(struct.PyTreeNode):
         counted = state.outcomes
         if counted is not None:
             if seen is not None:
+                # One that a staggered beginning cut short had not the steps of the recorded one.
+                granted = self._limit(jnp.maximum(seen.origin, 0))
+                whole = seen.terminated | (seen.episode_length >= granted)
                 to_go = self.bank.return_to_go
-                counted = outcomes.count_ends(counted, ended, seen, to_go, self.shards)
+                counted = outcomes.count_ends(counted, ended & whole, seen, to_go, self.shards)
             counted = outcomes.count_starts(counted, ended & given, row, self.shards)
         snapshot = jax.tree.map(lambda leaf: leaf[row], self._beginnings)
         begun, observation = select_rows(given, snapshot, (own.state, own.observation))
@@ -243,11 +261,11 @@ class Snapshots(struct.PyTreeNode):
 
     def _limit(self, row: Array) -> Array:
         """Steps granted to episodes that begin at rows [n] of the bank, int32 [n]."""
+        if self.config.judges:
+            left = self.env.horizon - self.bank.step[row]
+            return jnp.maximum(left, 1).astype(jnp.int32)
         most = self.config.snapshot_limit or self.env.horizon
-        if not self.is_backward:
-            return jnp.full(row.shape, most, jnp.int32)
-        left = self.env.horizon - self.bank.step[row]
-        return jnp.clip(left, 1, most).astype(jnp.int32)
+        return jnp.full(row.shape, most, jnp.int32)
 
     def _is_given(self, share: Array, key: Key, n: int) -> Array:
         """Which of `n` starts come from the bank, bool [n]."""
