@@ -35,8 +35,9 @@ from jaxrl.types import Array, Key, Progress, PyTree, Transition
 
 # Part of the training for which the bank is used unless something else is asked for: S3RL's.
 USUAL_PART = 10
-# Florensa's band of success.
+# Florensa's band of success, and the share of the episodes that begin there.
 BAND = (0.1, 0.9)
+BAND_SHARE = 0.9
 # Salimans & Chen's share of the episodes that begin at the frontier itself.
 FRONTIER_SHARE = 0.8
 
@@ -306,7 +307,13 @@ class Snapshots(struct.PyTreeNode):
                 return row_logits.rarely_begun(counted.begun)
             case "success":
                 assert counted is not None
-                return row_logits.in_band(counted.ended, counted.won, *BAND)
+                return row_logits.in_band(
+                    counted.ended,
+                    counted.won,
+                    *BAND,
+                    least=outcomes.LEAST_OF_ROW,
+                    share=BAND_SHARE,
+                )
             case "backward":
                 place, shown = self._demonstration()
                 steps_back = jnp.where(shown, place - jnp.maximum(frontier, 0), -1)
