@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.td3 import TD3Config, td3
-from jaxrl.config import override
+from jaxrl.config import check, override
 from jaxrl.core.shards import SINGLE
 from jaxrl.envs.collect import collect
 from jaxrl.envs.guided import GuidedVectorEnv
@@ -193,6 +193,14 @@ def test_only_whole_episodes_of_the_present_stage_judge_it():
 def test_a_guide_that_cannot_act_so_is_refused(settings, words):
     with pytest.raises(JaxrlError, match=words):
         vector_of(**GUIDED | settings, inputs={"guide": guide()})
+
+
+@pytest.mark.parametrize("name", ["guide_stages", "guide_tolerance"])
+def test_stages_of_steps_that_are_drawn_are_refused(name):
+    settings = {"starts": "jumpstart", "guide": "runs/guide", name: 1}
+    check(override(PPOConfig(), settings))
+    with pytest.raises(JaxrlError, match=f"{name} is 1, which has no effect: .*=curriculum"):
+        check(override(PPOConfig(), settings | {"guide_schedule": "random"}))
 
 
 def test_a_replay_buffer_keeps_what_the_guide_executed():

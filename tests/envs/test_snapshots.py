@@ -11,7 +11,7 @@ import pytest
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.sac import SACConfig, sac
 from jaxrl.algos.td3 import TD3Config, td3
-from jaxrl.config import override
+from jaxrl.config import check, override
 from jaxrl.core.shards import SINGLE
 from jaxrl.data.snapshots import bank_of, demonstrated
 from jaxrl.envs import registry
@@ -19,6 +19,7 @@ from jaxrl.envs.api import Environment
 from jaxrl.envs.bank import SnapshotBank
 from jaxrl.envs.collect import bootstrap, collect
 from jaxrl.envs.starts import outcomes
+from jaxrl.envs.starts.api import Training
 from jaxrl.envs.starts.snapshots import SnapshotsConfig
 from jaxrl.envs.vector import VectorEnv, make_vector
 from jaxrl.errors import JaxrlError
@@ -64,7 +65,9 @@ def line_bank():
 
 def line_vector(num_envs=N, **settings):
     config = PPOConfig(num_envs=num_envs, num_steps=8, total_steps=800 * num_envs)
-    config = override(config, {"starts": "snapshots", "clusters": 3} | settings)
+    if settings.get("snapshot_selection", "clusters") in ("clusters", "values", "time"):
+        settings = {"clusters": 3} | settings
+    config = override(config, {"starts": "snapshots"} | settings)
     return make_vector(Line(), config, SINGLE, {"bank": line_bank()})
 
 
@@ -566,12 +569,49 @@ def test_rows_of_the_replay_buffer_name_the_start_of_their_episode(name):
             "snapshot_limit is 4, but with snapshot_selection=backward",
         ),
         ({"clusters": 13}, "clusters is 13, but the bank has only 12 rows"),
+        (
+            {"clusters": 3, "snapshot_selection": "uniform"},
+            "clusters is 3, which has no effect: .*=clusters, values or time, .* is 'uniform'",
+        ),
+        (
+            {"snapshot_selection": "backward", "snapshot_schedule": "success"},
+            "snapshot_schedule=success has no effect with snapshot_selection=backward",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, str) else ", ".join(map(str, value.values())),
 )
 def test_what_does_not_fit_is_refused_by_name(settings, words):
     with pytest.raises(JaxrlError, match=words):
         line_vector(**settings)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "share", "words"),
+    [
+        (1, 0.5, r"which is 0.5 of num_envs=1: .* choose 0 \(0 of them\) or 1 \(1 of them\)"),
+        (8, 0.3, r"which is 2.4 of num_envs=8: .* choose 0.25 \(2 of them\) or 0.375 \(3 of them"),
+        (8, np.float32([0.5, 0.99]), r"which is 7.92 of .* choose 0.875 .* or 1 \(8 of them\)"),
+        (10**6, 1e-7, r"which is 0.1 of .* choose 0 \(0 of them\) or 1e-06 \(1 of them\)"),
+    ],
+)
+def test_a_share_of_the_environments_is_a_whole_number_of_them(num_envs, share, words):
+
+    def begin(num_envs, share):
+        config = SnapshotsConfig(snapshot_schedule="environments", snapshot_share=share)
+        config.for_training(Training(800 * num_envs, 8 * num_envs, num_envs))
+
+    with pytest.raises(JaxrlError, match=words):
+        begin(num_envs, share)
+    for written in (0.0, 1.0, 0.333333, np.float32([1 / 6, 5 / 6])):
+        begin(6, written)
+
+
+def test_successes_at_which_nothing_happens_are_refused():
+    without = {"starts": "snapshots", "bank": "bank.npz", "snapshot_success": 0.5}
+    with pytest.raises(JaxrlError, match="snapshot_success is 0.5, which has no effect"):
+        check(override(PPOConfig(), without))
+    for reader in ({"snapshot_schedule": "success"}, {"snapshot_selection": "backward"}):
+        check(override(PPOConfig(), without | reader))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])

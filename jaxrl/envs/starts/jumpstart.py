@@ -36,11 +36,11 @@ class JumpstartConfig(StartsConfig):
     """The mode in which it acts."""
     guide_steps: int = size(100)
     """Steps for which it acts at first, at most the horizon."""
-    guide_stages: int = size(10)
+    guide_stages: int = size(10, needs={"guide_schedule": "curriculum"})
     """Parts into which these steps are divided: each success takes away one."""
     guide_schedule: Literal["curriculum", "random"] = option("curriculum")
     """Whether its steps become fewer as returns stay up, or are drawn anew for each episode."""
-    guide_tolerance: float = number(0.05, 0)
+    guide_tolerance: float = number(0.05, 0, needs={"guide_schedule": "curriculum"})
     """Share of the best mean return so far that may be lost when the learner does more."""
 
     def make(self, env: Environment, shards: Shards, *, guide: Actor) -> Starts:  # type: ignore[override]

@@ -12,11 +12,13 @@ bank is left goes on to its end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl.config import configuration, number, option, size
@@ -40,6 +42,8 @@ BAND = (0.1, 0.9)
 BAND_SHARE = 0.9
 # Salimans & Chen's share of the episodes that begin at the frontier itself.
 FRONTIER_SHARE = 0.8
+# What a share of the environments may lose that is written with some six digits.
+SHARE_ROUNDING = 1e-5
 
 
 @configuration
@@ -70,11 +74,15 @@ class SnapshotsConfig(StartsConfig):
     """Transitions for which the bank is used; a tenth of the training unless given."""
     snapshot_share: float = number(1.0, 0, 1)
     """Share of the episodes, or of the environments, that begin in the bank."""
-    snapshot_success: float = number(0.2, 0, 1)
+    snapshot_success: float = number(
+        0.2, 0, 1, needs={"snapshot_schedule": "success", "snapshot_selection": "backward"}
+    )
     """Share of successes at which a frontier moves back, or schedule=success ends."""
 
     def for_training(self, training: Training) -> Self:
         """With the transitions for which the bank is used."""
+        if self.snapshot_schedule == "environments":
+            _check_share(self.snapshot_share, training.num_envs)
         steps = self.snapshot_steps
         if self.snapshot_schedule == "constant":
             if steps is not None:
@@ -125,13 +133,47 @@ class SnapshotsConfig(StartsConfig):
                     f"snapshot_limit is {self.snapshot_limit}, but episodes have {env.horizon} "
                     "steps at most: leave it out for all of them."
                 )
+        if self.snapshot_selection == "backward" and self.snapshot_schedule == "success":
+            raise JaxrlError(
+                "snapshot_schedule=success has no effect with snapshot_selection=backward, which "
+                "leaves the bank once the first row of the demonstration has succeeded: choose "
+                "snapshot_schedule=constant."
+            )
         divides = self.snapshot_selection in ("clusters", "values", "time")
+        if not divides and self.clusters != SnapshotsConfig.clusters:
+            raise JaxrlError(
+                f"clusters is {self.clusters}, which has no effect: it is read only with "
+                "snapshot_selection=clusters, values or time, and snapshot_selection is "
+                f"{self.snapshot_selection!r}."
+            )
         if divides and self.clusters > bank.rows:
             raise JaxrlError(
                 f"clusters is {self.clusters}, but the bank has only {bank.rows} rows: choose "
                 f"{bank.rows} or less."
             )
         return Snapshots(env, Fresh(env), bank, self, shards)
+
+
+def _check_share(share: Any, num_envs: int) -> None:
+    """Refuse a share, of one member or of each, that is no whole number of the environments.
+
+    A traced one passes: it was checked before it was traced.
+    """
+    if isinstance(share, jax.core.Tracer):
+        return
+    for each in np.ravel(share):
+        wanted = float(each) * num_envs
+        nearest = round(wanted)
+        is_possible = 0 < nearest < num_envs or each in (0, 1)
+        if not is_possible or abs(wanted - nearest) > SHARE_ROUNDING * num_envs:
+            choices = [
+                f"{choice / num_envs:g} ({choice} of them)"
+                for choice in (math.floor(wanted), math.ceil(wanted))
+            ]
+            raise JaxrlError(
+                f"snapshot_share is {each:g}, which is {wanted:g} of num_envs={num_envs}: with "
+                f"snapshot_schedule=environments choose {' or '.join(choices)}."
+            )
 
 
 @jax.tree_util.register_dataclass
