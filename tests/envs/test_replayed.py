@@ -76,6 +76,25 @@ def test_episodes_begun_are_counted_and_rare_ones_come_more_often():
     np.testing.assert_allclose(share[:4] / share[0], [1, 1 / 2, 1 / 4, 0], atol=1e-5)
 
 
+def test_a_state_is_not_drawn_by_the_visits_of_the_one_that_it_replaces():
+    """Episodes began at the first half of the ring alone, until new states are written there."""
+    vector, first, (after, seen) = replayed(replayed_priority="visits")
+    past = replace(first.starts, begun=jnp.float32([1e12] * 4 + [3] * 4))
+    refreshed = vector.starts.refresh(past, jax.random.key(1), Progress(jnp.int32(1), 32))
+    seen, reached = jax.tree.map(lambda leaf: leaf[0], (seen, after.env_state))
+    draw = jax.jit(vector.starts.draw)
+
+    def chances(past):
+        key, ended = jax.random.key(2), jnp.zeros(N, bool)
+        kept = draw(past, key, ended, seen, reached)[0]
+        return np.diff(np.asarray(kept.cumulative), prepend=0.0)
+
+    # Nothing is due in the first of two steps.
+    np.testing.assert_allclose(chances(refreshed), [0] * 4 + [1 / 4] * 4, atol=1e-5)
+    due = replace(refreshed, time=jnp.int32(1))
+    np.testing.assert_allclose(chances(due), [1 / 6] * 4 + [1 / 12] * 4, atol=1e-5)
+
+
 def test_a_ring_without_room_for_every_environment_is_refused():
     vector = vector_of(**REPLAYED | {"replayed_capacity": 3})
     with pytest.raises(JaxrlError, match="replayed_capacity is 3, but must hold a state of each"):
