@@ -269,8 +269,13 @@ def test_an_episode_that_a_staggered_beginning_cut_short_neither_wins_nor_loses(
         episode_length=length,
         origin=row,
     )
-    state = starts.init(jax.random.key(0), N)
-    counted = starts.draw(state, jax.random.key(1), jnp.ones(N, bool), seen, None)[0].outcomes
+
+    @jax.jit
+    def count(key_init, key_draw):
+        state = starts.init(key_init, N)
+        return starts.draw(state, key_draw, jnp.ones(N, bool), seen, None)[0].outcomes
+
+    counted = count(jax.random.key(0), jax.random.key(1))
     np.testing.assert_array_equal(counted.ended, np.eye(ROWS)[0] + 3 * np.eye(ROWS)[5])
     np.testing.assert_array_equal(counted.won, np.eye(ROWS)[0] + 2 * np.eye(ROWS)[5])
 
@@ -303,6 +308,17 @@ def test_a_tenth_of_a_short_training_is_one_iteration_at_least():
     config = PPOConfig(num_envs=N, num_steps=8, total_steps=128, starts="snapshots", clusters=3)
     vector = make_vector(Line(), config, SINGLE, {"bank": line_bank()})
     assert vector.starts.config.snapshot_steps == 64
+
+
+@pytest.mark.parametrize("schedule", ["constant", "decay"])
+def test_a_bank_may_be_used_for_more_transitions_than_an_int32_holds(schedule):
+    steps = {"snapshot_steps": 2**33} if schedule == "decay" else {}
+    training = Training(2**33, 2**30, num_envs=2**20)
+    config = SnapshotsConfig(snapshot_schedule=schedule, clusters=3, **steps)
+    starts = config.for_training(training).make(Line(), SINGLE, bank=line_bank())
+    share = starts._share(jnp.float32(2**32), jnp.int32(0), jnp.zeros((), bool))
+    assert share == (1.0 if schedule == "constant" else 0.5)
+    starts._logits(jnp.float32(2**32), jnp.int32(0), None)
 
 
 def test_no_start_comes_from_the_bank_after_the_switch():

@@ -319,11 +319,16 @@ class Snapshots(struct.PyTreeNode):
             number += jax.lax.axis_index(self.shards.axis_name) * n
         return (number + 0.5) / (n * self.shards.devices) < share
 
+    @property
+    def _steps(self) -> float:
+        """Transitions for which the bank is used: a float, since they may be beyond int32."""
+        return float(self.config.snapshot_steps or jnp.inf)
+
     def _share(self, transitions: Array, frontier: Array, left: Array) -> Array:
         """The share of starts from the bank, after so many transitions; 0 once it is `left`."""
-        steps = self.config.snapshot_steps
+        steps = self._steps
         share = jnp.asarray(self.config.snapshot_share, jnp.float32)
-        if steps is not None and self.config.snapshot_schedule != "constant":
+        if self.config.snapshot_schedule != "constant":
             if self.config.snapshot_schedule == "decay":
                 share = share * jnp.maximum(1.0 - transitions / steps, 0.0)
             left |= transitions >= steps
@@ -334,7 +339,7 @@ class Snapshots(struct.PyTreeNode):
         """How often each row is drawn, [R]."""
         bank, config = self.bank, self.config
         value = bank.value
-        progress = transitions / (config.snapshot_steps or jnp.inf)
+        progress = transitions / self._steps
         width = 1.0 / config.clusters
         match config.snapshot_selection:
             case "clusters":
