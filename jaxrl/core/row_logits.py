@@ -58,16 +58,30 @@ def rarely_begun(begun: Float[Array, "R"]) -> Logits:
     return -0.5 * jnp.log1p(begun)
 
 
-def in_band(ended: Float[Array, "R"], won: Float[Array, "R"], low: Scalar, high: Scalar) -> Logits:
-    """Rows after which a share of [low, high] of the episodes succeeds, uniformly.
+def in_band(
+    ended: Float[Array, "R"],
+    won: Float[Array, "R"],
+    low: Scalar,
+    high: Scalar,
+    *,
+    least: float,
+    share: float,
+) -> Logits:
+    """Rows after which a part of [low, high] of the episodes succeeds, uniformly, or any row.
 
-    Of `ended` episodes of a row, `won` did; its share is estimated as (won + 1) / (ended + 2). All
-    rows, where none is in the band.
+        p_i = share · [i is inside] / (rows inside) + (1 − share) / R
 
-    Source: Florensa et al., Reverse curriculum generation (2017), arXiv 1707.05300.
+    Of `ended` episodes of a row, `won` did. Rows of fewer than `least` count as inside: of them too
+    little is known. All do, where none is in the band. Without draws of any row, one that has left
+    the band could never return, and what fails now may succeed later.
+
+    Source: Florensa et al., Reverse curriculum generation (2017), arXiv 1707.05300, which
+    mixes in starts that were in the band before.
     """
-    share = (won + 1.0) / (ended + 2.0)
-    return only((share >= low) & (share <= high))
+    part = won / jnp.maximum(ended, least)
+    inside = (ended < least) | ((part >= low) & (part <= high))
+    chosen = jax.nn.softmax(only(inside))
+    return jnp.log(share * chosen + (1.0 - share) / len(ended))
 
 
 def at_frontier(steps_back: Int32[Array, "R"], share: float) -> Logits:

@@ -9,6 +9,7 @@ before a fall. `Values.cut` counts the rows of episodes that the time limit ende
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Mapping
 from os import PathLike
@@ -21,11 +22,9 @@ import numpy as np
 from jaxrl.data.recording import Recording, header
 from jaxrl.envs.api import Environment
 from jaxrl.envs.bank import SnapshotBank
+from jaxrl.envs.registry import simulators
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, Key, PyTree, Timestep
-
-# Whose states are memory images, or whose physics change with the version.
-SIMULATORS = ("mujoco", "mujoco-mjx", "brax", "playground")
 
 
 class Values(NamedTuple):
@@ -78,15 +77,27 @@ def values_of(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Values:
 
 def check_versions(about: Mapping[str, Any]) -> None:
     """Refuse states of another version of the physics: they would step to somewhere else."""
-    for name, recorded in about.get("versions", {}).items():
-        of_gymnax = name == "gymnax" and ".gymnax." in about["identity"]["class"]
-        if name in SIMULATORS or of_gymnax:
-            here = importlib.metadata.version(name)
-            if here != recorded:
-                raise JaxrlError(
-                    f"the bank was recorded with {name} {recorded}, but {here} is installed: from "
-                    "the same state it may step to another one. Record it anew."
-                )
+    for name, here in installed_simulators(about["environment"]).items():
+        recorded = about.get("versions", {}).get(name)
+        if recorded is None:
+            raise JaxrlError(
+                f"the bank does not say with which version of {name} it was recorded: with another "
+                f"one than the installed {here} a state may step to another one. Record it anew."
+            )
+        if here != recorded:
+            raise JaxrlError(
+                f"the bank was recorded with {name} {recorded}, but {here} is installed: from "
+                "the same state it may step to another one. Record it anew."
+            )
+
+
+def installed_simulators(environment_id: str) -> dict[str, str]:
+    """The versions of the packages to which an environment's states belong."""
+    found = {}
+    for name in simulators(environment_id):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another backend
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def demonstrated(
@@ -105,7 +116,12 @@ def demonstrated(
     length = int(ended[0]) + 1 if ended.size else len(actions)
     earned = np.cumsum(seen.reward[:length], dtype=np.float64)
     about = header(
-        env, environment_id, options, episode_returns=[earned[-1]], episode_lengths=[length]
+        env,
+        environment_id,
+        options,
+        versions=installed_simulators(environment_id),
+        episode_returns=[earned[-1]],
+        episode_lengths=[length],
     )
     steps = np.arange(length, dtype=np.int32)
     whole = length == env.horizon

@@ -11,6 +11,8 @@ and may have
 
     REQUIRES: str                         the third-party package that `make` imports
     EXTRA: str                            the extra of jaxrl that installs the package
+    SIMULATORS: tuple[str, ...]           the distributions whose versions decide to what a state
+                                          steps: none goes on with states of another version
     SPECS: dict[str, EnvironmentSpec]     what a list of its ids shows, so that listing builds none
     REFUSED: dict[str, str]               ids that it knows and cannot serve, with the reason
     NOTES: dict[str, str]                 what one should know of an id before one trains on it
@@ -219,7 +221,14 @@ def requirements(environment_id: str) -> tuple[str, ...]:
     if package is None:
         from_package = package_that_adds(environment_id)
         return () if from_package is None else (from_package,)
-    return tuple(sorted(importlib.metadata.packages_distributions().get(package, [package])))
+    distributions = importlib.metadata.packages_distributions().get(package, [package])
+    return tuple(sorted({*distributions, *simulators(environment_id)}))
+
+
+def simulators(environment_id: str) -> tuple[str, ...]:
+    """The distributions to whose versions an environment's states belong, if any."""
+    found: tuple[str, ...] = getattr(_owners().get(environment_id), "SIMULATORS", ())
+    return found
 
 
 def construct(environment_id: str, factory: Factory, kwargs: dict[str, Any]) -> Environment:

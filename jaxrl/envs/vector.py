@@ -168,7 +168,8 @@ def make_vector(
     chosen: StartsConfig = config.starts
     if (total := budget_field(config)) is not None:
         per_iteration = config.num_envs * config.num_steps
-        chosen = chosen.for_training(Training(getattr(config, total[0]), per_iteration))
+        training = Training(getattr(config, total[0]), per_iteration, config.num_envs)
+        chosen = chosen.for_training(training)
     starts = chosen.make(env, shards, **inputs_of(config, "starts", inputs or {}))
     vector_class: type[VectorEnv] = getattr(starts, "vector_class", VectorEnv)
     return vector_class(env, starts, shards.split("num_envs", config.num_envs), config.stagger)

@@ -178,6 +178,7 @@ def test_each_option_without_effect_is_refused_by_both_names(algorithm, name, va
 def test_every_need_that_is_declared_is_tested(algorithm):
     tested = {name for name, *_ in DECLARED[algorithm]}
     of_adam = {"learning_rate", "anneal_learning_rate", "max_grad_norm"}  # tests/algos/test_ppo.py
+    of_starts = {"guide_stages", "guide_tolerance", "snapshot_success"}  # tests/envs
     for each in possible(load(algorithm).config_class()):
         if each.setting.field.metadata.get("needs"):
-            assert each.setting.name in tested | of_adam
+            assert each.setting.name in tested | of_adam | of_starts

@@ -74,12 +74,13 @@ def test_rows_that_few_episodes_began_at_come_more_often():
 
 
 def test_the_band_of_success_and_nothing_in_it():
-    ended, won = jnp.float32([8.0, 8.0, 8.0, 0.0]), jnp.float32([0.0, 4.0, 8.0, 0.0])
-    # Estimated shares: 0.1, 0.5, 0.9, 0.5.
-    found = probabilities(row_logits.in_band(ended, won, 0.2, 0.8))
-    np.testing.assert_allclose(found, [0.0, 0.5, 0.0, 0.5])
-    found = probabilities(row_logits.in_band(ended, won, 0.6, 0.8))
-    np.testing.assert_allclose(found, 0.25)
+    ended, won = jnp.float32([8.0, 8.0, 8.0, 2.0]), jnp.float32([0.0, 4.0, 8.0, 0.0])
+    # Shares: 0, 0.5, 1, and of two episodes none is told.
+    settings = {"least": 2.5, "share": 0.8}
+    found = probabilities(row_logits.in_band(ended, won, 0.1, 0.9, **settings))
+    np.testing.assert_allclose(found, [0.05, 0.45, 0.05, 0.45], rtol=1e-6)
+    found = probabilities(row_logits.in_band(ended + 1.0, won, 0.6, 0.8, **settings))
+    np.testing.assert_allclose(found, 0.25, rtol=1e-6)
 
 
 def test_the_frontier_and_what_follows():

@@ -1,6 +1,7 @@
 """Banks: read from recordings, made from demonstrations, described; and what is refused."""
 
 import functools
+import importlib.metadata
 import json
 
 import jax
@@ -76,6 +77,15 @@ def test_a_demonstration_that_stops_early_is_no_truncation():
     assert len(found) == 2 and not found.truncated.any() and not found.terminated.any()
 
 
+def test_a_demonstration_names_the_versions_of_its_simulator(tmp_path):
+    env = registry.make(ENVIRONMENT)
+    found = demonstrated(env, ENVIRONMENT, {}, np.ones(3), jax.random.key(0))
+    assert found.header["versions"] == {"gymnax": importlib.metadata.version("gymnax")}
+    path = tmp_path / "bank.npz"
+    path.write_bytes(found.data())
+    assert read_bank(path, env).rows == 3
+
+
 def test_info_says_what_a_bank_holds_and_draws_it(bank, capsys):
     assert main(["snapshot", "info", str(bank), "--clusters", "2"]) == 0
     text = capsys.readouterr().out
@@ -94,6 +104,7 @@ TRAIN = "train ppo --env CartPole-v1 --starts snapshots --total-steps 8000 --fol
         (["--bank", "BANK", "--env", "Acrobot-v1"], "is of another environment"),
         (["--bank", "EMPTY"], "the bank is empty: it holds no rows"),
         (["--bank", "OLDER"], "recorded with gymnax 0.0.1"),
+        (["--bank", "UNSAID"], "does not say with which version of gymnax it was recorded"),
         (["--bank", "PARTLY"], "its values are not all finite"),
         (["--bank", "BANK", "--clusters", "100000"], "clusters is 100000, but the bank has only"),
         (["--bank", "BANK", "--snapshot-steps", "9000"], "snapshot_steps is 9000"),
@@ -118,10 +129,12 @@ def test_bad_requests_are_refused_by_name_before_compilation(
     }
     older = json.loads(json.dumps(recording.header))
     older["versions"]["gymnax"] = "0.0.1"
+    unsaid = {name: each for name, each in recording.header.items() if name != "versions"}
     partly = np.where(np.arange(len(recording)) == 0, np.nan, recording.value)
     files = {
         "EMPTY": changed(recording, **nothing),
         "OLDER": changed(recording, header=older),
+        "UNSAID": changed(recording, header=unsaid),
         "PARTLY": changed(recording, value=partly.astype(np.float32)),
     }
     paths = {"BANK": str(bank)}

@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.td3 import TD3Config, td3
-from jaxrl.config import override
+from jaxrl.config import check, override
 from jaxrl.core.shards import SINGLE
 from jaxrl.envs.collect import collect
 from jaxrl.envs.guided import GuidedVectorEnv
@@ -74,6 +74,25 @@ def test_episodes_begun_are_counted_and_rare_ones_come_more_often():
     renewed = vector.starts.refresh(past, jax.random.key(1), Progress(jnp.int32(1), 32))
     share = np.diff(np.asarray(renewed.cumulative), prepend=0.0)
     np.testing.assert_allclose(share[:4] / share[0], [1, 1 / 2, 1 / 4, 0], atol=1e-5)
+
+
+def test_a_state_is_not_drawn_by_the_visits_of_the_one_that_it_replaces():
+    """Episodes began at the first half of the ring alone, until new states are written there."""
+    vector, first, (after, seen) = replayed(replayed_priority="visits")
+    past = replace(first.starts, begun=jnp.float32([1e12] * 4 + [3] * 4))
+    refreshed = vector.starts.refresh(past, jax.random.key(1), Progress(jnp.int32(1), 32))
+    seen, reached = jax.tree.map(lambda leaf: leaf[0], (seen, after.env_state))
+    draw = jax.jit(vector.starts.draw)
+
+    def chances(past):
+        key, ended = jax.random.key(2), jnp.zeros(N, bool)
+        kept = draw(past, key, ended, seen, reached)[0]
+        return np.diff(np.asarray(kept.cumulative), prepend=0.0)
+
+    # Nothing is due in the first of two steps.
+    np.testing.assert_allclose(chances(refreshed), [0] * 4 + [1 / 4] * 4, atol=1e-5)
+    due = replace(refreshed, time=jnp.int32(1))
+    np.testing.assert_allclose(chances(due), [1 / 6] * 4 + [1 / 12] * 4, atol=1e-5)
 
 
 def test_a_ring_without_room_for_every_environment_is_refused():
@@ -158,6 +177,30 @@ def test_a_stage_is_taken_away_as_long_as_returns_stay_up():
     assert after(after(nearly, 10.0, 1.0), 10.0, 1.0).stages == 0
 
 
+def test_only_whole_episodes_of_the_present_stage_judge_it():
+    """Two of three parts are left, 4 steps: the first two rows began so and had all their time."""
+    starts = vector_of(**GUIDED, inputs={"guide": guide()}).starts
+    state = replace(starts.init(jax.random.key(0), N), stages=jnp.int32(2))
+    _, _, _, rollout, _ = guided()
+
+    def earned(stages, **changes):
+        seen = jax.tree.map(lambda leaf: leaf[HORIZON - 1], rollout.transition)
+        at_stage = replace(state, stages=jnp.int32(stages))
+        ended = jnp.ones(N, bool)
+        seen = replace(seen, **{name: jnp.asarray(each) for name, each in changes.items()})
+        return starts.draw(at_stage, jax.random.key(1), ended, seen, None)[0].earned
+
+    returns = jnp.float32([1.0, 2.0, 4.0, 8.0])
+    origin, cut = jnp.int32([4, 4, 6, 4]), jnp.arange(N) != 1
+    length = jnp.int32([HORIZON, 7, HORIZON, 7])
+    whole = {"episode_return": returns, "episode_length": length, "terminated": ~cut}
+    np.testing.assert_array_equal(earned(2, origin=origin, truncated=cut, **whole), [3.0, 2.0])
+    # The last stage is the learner's alone: those are natural episodes.
+    natural = jnp.where(origin == 4, -1, origin)
+    np.testing.assert_array_equal(earned(0, origin=natural, truncated=cut, **whole), [3.0, 2.0])
+    np.testing.assert_array_equal(earned(1, origin=origin, truncated=cut, **whole), [0.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -169,6 +212,14 @@ def test_a_stage_is_taken_away_as_long_as_returns_stay_up():
 def test_a_guide_that_cannot_act_so_is_refused(settings, words):
     with pytest.raises(JaxrlError, match=words):
         vector_of(**GUIDED | settings, inputs={"guide": guide()})
+
+
+@pytest.mark.parametrize("name", ["guide_stages", "guide_tolerance"])
+def test_stages_of_steps_that_are_drawn_are_refused(name):
+    settings = {"starts": "jumpstart", "guide": "runs/guide", name: 1}
+    check(override(PPOConfig(), settings))
+    with pytest.raises(JaxrlError, match=f"{name} is 1, which has no effect: .*=curriculum"):
+        check(override(PPOConfig(), settings | {"guide_schedule": "random"}))
 
 
 def test_a_replay_buffer_keeps_what_the_guide_executed():

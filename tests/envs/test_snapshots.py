@@ -11,17 +11,19 @@ import pytest
 from jaxrl.algos.ppo import PPOConfig, ppo
 from jaxrl.algos.sac import SACConfig, sac
 from jaxrl.algos.td3 import TD3Config, td3
-from jaxrl.config import override
+from jaxrl.config import check, override
 from jaxrl.core.shards import SINGLE
 from jaxrl.data.snapshots import bank_of, demonstrated
 from jaxrl.envs import registry
 from jaxrl.envs.api import Environment
 from jaxrl.envs.bank import SnapshotBank
 from jaxrl.envs.collect import bootstrap, collect
+from jaxrl.envs.starts import outcomes
+from jaxrl.envs.starts.api import Training
 from jaxrl.envs.starts.snapshots import SnapshotsConfig
 from jaxrl.envs.vector import VectorEnv, make_vector
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Box, Progress, Timestep
+from jaxrl.types import Box, Progress, Timestep, Transition
 from tests.train.tiny import same_bits
 
 CHEAP = {"xla_backend_optimization_level": 0}
@@ -63,7 +65,9 @@ def line_bank():
 
 def line_vector(num_envs=N, **settings):
     config = PPOConfig(num_envs=num_envs, num_steps=8, total_steps=800 * num_envs)
-    config = override(config, {"starts": "snapshots", "clusters": 3} | settings)
+    if settings.get("snapshot_selection", "clusters") in ("clusters", "values", "time"):
+        settings = {"clusters": 3} | settings
+    config = override(config, {"starts": "snapshots"} | settings)
     return make_vector(Line(), config, SINGLE, {"bank": line_bank()})
 
 
@@ -239,6 +243,43 @@ def test_backward_grants_what_was_left_of_the_horizon():
     assert vector.starts.shortest == 1
 
 
+@pytest.mark.parametrize("name", ["snapshot_selection", "snapshot_schedule"])
+def test_whoever_counts_successes_grants_what_the_recorded_episode_had_left(name):
+    starts = line_vector(**{name: "success"}).starts
+    limits = starts._limit(jnp.arange(ROWS))
+    np.testing.assert_array_equal(limits, HORIZON - np.arange(ROWS) % 6)
+    assert starts.shortest == 1
+
+
+def test_an_episode_that_a_staggered_beginning_cut_short_neither_wins_nor_loses():
+    """Rows of step 0 and 5, with a reward of −1 a step as the recorded episodes had it."""
+    starts = line_vector(snapshot_selection="success").starts
+    starts = starts.replace(bank=replace(starts.bank, return_to_go=starts.bank.step - 20.0))
+    row = jnp.int32([0, 0, 5, 5, 5, 5, -1, -1])
+    length = jnp.int32([20, 19, 15, 14, 14, 15, 20, 15])
+    terminated = jnp.arange(N) == 4
+    seen = Transition(
+        observation=jnp.zeros((N, 1)),
+        action=jnp.zeros((N, 1)),
+        reward=-jnp.ones(N),
+        terminated=terminated,
+        truncated=~terminated,
+        final_observation=jnp.zeros((N, 1)),
+        episode_return=-1.0 * length - (jnp.arange(N) == 5),
+        episode_length=length,
+        origin=row,
+    )
+
+    @jax.jit
+    def count(key_init, key_draw):
+        state = starts.init(key_init, N)
+        return starts.draw(state, key_draw, jnp.ones(N, bool), seen, None)[0].outcomes
+
+    counted = count(jax.random.key(0), jax.random.key(1))
+    np.testing.assert_array_equal(counted.ended, np.eye(ROWS)[0] + 3 * np.eye(ROWS)[5])
+    np.testing.assert_array_equal(counted.won, np.eye(ROWS)[0] + 2 * np.eye(ROWS)[5])
+
+
 # ---- Schedules
 
 
@@ -267,6 +308,17 @@ def test_a_tenth_of_a_short_training_is_one_iteration_at_least():
     config = PPOConfig(num_envs=N, num_steps=8, total_steps=128, starts="snapshots", clusters=3)
     vector = make_vector(Line(), config, SINGLE, {"bank": line_bank()})
     assert vector.starts.config.snapshot_steps == 64
+
+
+@pytest.mark.parametrize("schedule", ["constant", "decay"])
+def test_a_bank_may_be_used_for_more_transitions_than_an_int32_holds(schedule):
+    steps = {"snapshot_steps": 2**33} if schedule == "decay" else {}
+    training = Training(2**33, 2**30, num_envs=2**20)
+    config = SnapshotsConfig(snapshot_schedule=schedule, clusters=3, **steps)
+    starts = config.for_training(training).make(Line(), SINGLE, bank=line_bank())
+    share = starts._share(jnp.float32(2**32), jnp.int32(0), jnp.zeros((), bool))
+    assert share == (1.0 if schedule == "constant" else 0.5)
+    starts._logits(jnp.float32(2**32), jnp.int32(0), None)
 
 
 def test_no_start_comes_from_the_bank_after_the_switch():
@@ -299,9 +351,7 @@ def test_the_bank_is_left_for_good_once_episodes_succeed():
     state = starts.init(jax.random.key(0), N)
 
     def after(state, won, iteration):
-        counted = replace(
-            state.outcomes, ended=jnp.zeros(ROWS).at[0].set(8.0), won=jnp.zeros(ROWS).at[0].set(won)
-        )
+        counted = replace(state.outcomes, all_ended=jnp.float32(8.0), all_won=jnp.float32(won))
         state = replace(state, outcomes=counted)
         return starts.refresh(state, jax.random.key(1), Progress(jnp.int32(iteration), 64))
 
@@ -316,9 +366,13 @@ def test_the_bank_is_left_for_good_once_episodes_succeed():
 
 
 def test_an_episode_wins_that_earns_what_the_recorded_one_did():
-    """Row k has 6 − k mod 6 to earn, at most 1 a step of which there are 4: rows of step 2 and more
-    are won by who always moves, those of step 0 and 1 never."""
-    vector = line_vector(snapshot_selection="success", snapshot_limit=4)
+    """Who always moves earns 1 in each of the steps that the recording had left: what is asked of
+    rows of step 2 and more, and 1 less than is asked of those of step 0 and 1."""
+    vector = line_vector(snapshot_selection="success")
+    starts = vector.starts
+    beyond = 1.0 * (starts.bank.step < 2)
+    bank = replace(starts.bank, return_to_go=HORIZON - starts.bank.step + beyond)
+    vector = vector.replace(starts=starts.replace(bank=bank))
 
     @jax.jit
     def run(key):
@@ -328,24 +382,73 @@ def test_an_episode_wins_that_earns_what_the_recorded_one_did():
             state, _ = vector.step(state, jnp.ones((N, 1)), key)
             return state, ()
 
-        state, _ = jax.lax.scan(
-            one_step, vector.init(key_init), jax.random.split(key_steps, 4 * 30)
-        )
+        first = vector.init(key_init)
+        state, _ = jax.lax.scan(one_step, first, jax.random.split(key_steps, 20 * HORIZON))
         return state.starts, vector.refresh(state, key_refresh, Progress(jnp.int32(1), 64)).starts
 
     before, after = jax.device_get(run(jax.random.key(0)))
     begun, ended, won = before.outcomes.begun, before.outcomes.ended, before.outcomes.won
-    assert begun.sum() == N * 31 and ended.sum() == N * 30
+    assert begun.sum() == N + before.outcomes.all_ended and (ended > 2.5).all()
     winnable = np.tile([False, False, True, True, True, True], 2)
     np.testing.assert_array_equal(won, np.where(winnable, ended, 0))
     np.testing.assert_array_equal(after.outcomes.begun, begun)
-    # What ended is remembered, a little less.
-    np.testing.assert_allclose(after.outcomes.ended, 0.9 * ended, rtol=1e-6)
-    # Neither what always nor what never succeeds is in the band.
-    share = (won + 1) / (ended + 2)
-    inside = (share >= 0.1) & (share <= 0.9)
-    expected = inside / inside.sum() if inside.any() else np.full(ROWS, 1 / ROWS)
-    np.testing.assert_allclose(np.diff(after.cumulative, prepend=0.0), expected, atol=1e-6)
+    np.testing.assert_array_equal(after.outcomes.ended, ended)
+    # Neither what always nor what never succeeds is in the band: none is, and all are alike.
+    np.testing.assert_allclose(np.diff(after.cumulative, prepend=0.0), 1 / ROWS, atol=1e-6)
+
+
+def ended_at(counted, rows, won):
+    """With episodes that began at `rows` and end in one step, `won` of which succeed."""
+    rows = jnp.asarray(rows)
+    zeros = jnp.zeros(len(rows))
+    seen = Transition(
+        *(zeros,) * 6,
+        episode_return=jnp.where(jnp.asarray(won), 1.0, -1.0),
+        episode_length=zeros,
+        origin=rows,
+    )
+    return outcomes.count_ends(counted, zeros == 0, seen, jnp.zeros(ROWS), SINGLE)
+
+
+def test_three_episodes_of_a_row_judge_it_however_far_apart_they_end():
+    """Episodes of rows 0, 1 and 2 end in every twentieth iteration, those of row 3 in each."""
+    counted = outcomes.nothing(ROWS)
+    for iteration in range(60):
+        rows, won = [3], [iteration % 2 == 0]
+        if iteration % 20 == 19:
+            rows, won = [3, 0, 1, 2], [won[0], False, iteration == 39, True]
+        counted = outcomes.fade(ended_at(counted, rows, won), forget=jnp.zeros((), bool))
+        if iteration == 39:  # of two episodes nothing is told
+            np.testing.assert_allclose(row_chances(counted), 1 / ROWS, rtol=1e-5)
+    weight = (1 - 0.9**60) / (1 - 0.9)
+    np.testing.assert_allclose(counted.ended[:4], [2.71, 2.71, 2.71, weight], rtol=1e-5)
+    np.testing.assert_allclose(counted.won[:3], [0.0, 0.9, 2.71], rtol=1e-5)
+    np.testing.assert_allclose(row_chances(counted)[[0, 2]], 0.1 / ROWS, rtol=1e-4)
+    np.testing.assert_allclose(row_chances(counted)[1], 0.9 / (ROWS - 2) + 0.1 / ROWS, rtol=1e-4)
+    # What has left the band comes back with what succeeds now.
+    again = ended_at(counted, [0], [True])
+    assert row_chances(again)[0] > 1 / ROWS
+
+
+def row_chances(counted):
+    """How often each row is drawn where those in the band of success are."""
+    settings = {"snapshot_selection": "success"}
+    logits = line_vector(**settings).starts._logits(jnp.zeros(()), jnp.zeros((), int), counted)
+    return np.asarray(jax.nn.softmax(logits))
+
+
+@pytest.mark.parametrize("pause", [1, 20])
+def test_the_frontier_moves_after_a_few_episodes_however_far_apart_they_end(pause):
+    """One episode in `pause` iterations, always won: with 1 + 0.9 + … of at least 4, after five."""
+    counted, ended = outcomes.nothing(ROWS), 0
+    for iteration in range(5 * pause):
+        if iteration % pause == pause - 1:
+            counted, ended = ended_at(counted, [5], [True]), ended + 1
+        assert bool(outcomes.succeeded(counted, 0.2)) == (ended == 5)
+        counted = outcomes.fade(counted, forget=jnp.zeros((), bool))
+    assert outcomes.fade(counted, forget=jnp.ones((), bool)).all_ended == 0
+    assert outcomes.succeeded(ended_at(outcomes.nothing(ROWS), [5] * 4, [1, 0, 0, 0]), 0.2)
+    assert not outcomes.succeeded(ended_at(outcomes.nothing(ROWS), [5] * 6, [1] + 5 * [0]), 0.2)
 
 
 @functools.cache
@@ -473,13 +576,58 @@ def test_rows_of_the_replay_buffer_name_the_start_of_their_episode(name):
         ),
         ({"snapshot_limit": 0}, "snapshot_limit is 0"),
         ({"snapshot_limit": 21}, "snapshot_limit is 21, but episodes have 20 steps"),
+        (
+            {"snapshot_limit": 4, "snapshot_schedule": "success"},
+            "snapshot_limit is 4, but with snapshot_schedule=success",
+        ),
+        (
+            {"snapshot_limit": 4, "snapshot_selection": "backward"},
+            "snapshot_limit is 4, but with snapshot_selection=backward",
+        ),
         ({"clusters": 13}, "clusters is 13, but the bank has only 12 rows"),
+        (
+            {"clusters": 3, "snapshot_selection": "uniform"},
+            "clusters is 3, which has no effect: .*=clusters, values or time, .* is 'uniform'",
+        ),
+        (
+            {"snapshot_selection": "backward", "snapshot_schedule": "success"},
+            "snapshot_schedule=success has no effect with snapshot_selection=backward",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, str) else ", ".join(map(str, value.values())),
 )
 def test_what_does_not_fit_is_refused_by_name(settings, words):
     with pytest.raises(JaxrlError, match=words):
         line_vector(**settings)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "share", "words"),
+    [
+        (1, 0.5, r"which is 0.5 of num_envs=1: .* choose 0 \(0 of them\) or 1 \(1 of them\)"),
+        (8, 0.3, r"which is 2.4 of num_envs=8: .* choose 0.25 \(2 of them\) or 0.375 \(3 of them"),
+        (8, np.float32([0.5, 0.99]), r"which is 7.92 of .* choose 0.875 .* or 1 \(8 of them\)"),
+        (10**6, 1e-7, r"which is 0.1 of .* choose 0 \(0 of them\) or 1e-06 \(1 of them\)"),
+    ],
+)
+def test_a_share_of_the_environments_is_a_whole_number_of_them(num_envs, share, words):
+
+    def begin(num_envs, share):
+        config = SnapshotsConfig(snapshot_schedule="environments", snapshot_share=share)
+        config.for_training(Training(800 * num_envs, 8 * num_envs, num_envs))
+
+    with pytest.raises(JaxrlError, match=words):
+        begin(num_envs, share)
+    for written in (0.0, 1.0, 0.333333, np.float32([1 / 6, 5 / 6])):
+        begin(6, written)
+
+
+def test_successes_at_which_nothing_happens_are_refused():
+    without = {"starts": "snapshots", "bank": "bank.npz", "snapshot_success": 0.5}
+    with pytest.raises(JaxrlError, match="snapshot_success is 0.5, which has no effect"):
+        check(override(PPOConfig(), without))
+    for reader in ({"snapshot_schedule": "success"}, {"snapshot_selection": "backward"}):
+        check(override(PPOConfig(), without | reader))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])

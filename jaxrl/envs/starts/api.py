@@ -79,10 +79,14 @@ class Starts(Protocol):
 
 
 class Training(NamedTuple):
-    """How long a training is, in transitions: schedules are checked against it."""
+    """How long a training is, in transitions, and in how many environments.
+
+    Schedules are checked against it.
+    """
 
     total: int
     per_iteration: int
+    num_envs: int
 
 
 @configuration

@@ -36,11 +36,11 @@ class JumpstartConfig(StartsConfig):
     """The mode in which it acts."""
     guide_steps: int = size(100)
     """Steps for which it acts at first, at most the horizon."""
-    guide_stages: int = size(10)
+    guide_stages: int = size(10, needs={"guide_schedule": "curriculum"})
     """Parts into which these steps are divided: each success takes away one."""
     guide_schedule: Literal["curriculum", "random"] = option("curriculum")
     """Whether its steps become fewer as returns stay up, or are drawn anew for each episode."""
-    guide_tolerance: float = number(0.05, 0)
+    guide_tolerance: float = number(0.05, 0, needs={"guide_schedule": "curriculum"})
     """Share of the best mean return so far that may be lost when the learner does more."""
 
     def make(self, env: Environment, shards: Shards, *, guide: Actor) -> Starts:  # type: ignore[override]
@@ -63,7 +63,7 @@ class JumpstartState:
     memory: PyTree  # of the guide, [n, ...]
     stages: Array  # int32 [], parts of the steps that are still the guide's
     best: Array  # float32 [], mean return of a stage
-    earned: Array  # float32 [2]: returns and episodes of this iteration, over all devices
+    earned: Array  # float32 [2]: returns and episodes of this stage, of this iteration, everywhere
 
 
 class Jumpstart(struct.PyTreeNode):
@@ -136,16 +136,24 @@ class Jumpstart(struct.PyTreeNode):
         """The environment's own starts; the origin is the number of steps that are the guide's."""
         key_steps, key_own = jax.random.split(key)
         natural, own = self.natural.draw(state.natural, key_own, ended, seen, reached)
+        config = self.config
+        left = state.stages * config.guide_steps // config.guide_stages
+        steps = jnp.full(ended.shape, left, jnp.int32)
         earned = state.earned
         if seen is not None:
-            returns = jnp.where(ended, seen.episode_return, 0.0)
-            more = jnp.stack([jnp.sum(returns), jnp.sum(ended, dtype=jnp.float32)])
+            # Episodes of an earlier stage say nothing of this one, and one that a staggered
+            # beginning cut short earned another return than it would have.
+            whole = seen.terminated | (seen.episode_length >= self.env.horizon)
+            judged = ended & whole & (seen.origin == _origin(steps))
+            returns = jnp.where(judged, seen.episode_return, 0.0)
+            more = jnp.stack([jnp.sum(returns), jnp.sum(judged, dtype=jnp.float32)])
             earned = earned + self.shards.sum(more)
-        config, shape = self.config, ended.shape
         if config.guide_schedule == "random":
-            steps = jax.random.randint(key_steps, shape, 0, config.guide_steps + 1)
-        else:
-            left = state.stages * config.guide_steps // config.guide_stages
-            steps = jnp.full(shape, left, jnp.int32)
-        origin = jnp.where(steps > 0, steps, -1)
-        return replace(state, natural=natural, earned=earned), replace(own, origin=origin)
+            steps = jax.random.randint(key_steps, ended.shape, 0, config.guide_steps + 1)
+        state = replace(state, natural=natural, earned=earned)
+        return state, replace(own, origin=_origin(steps))
+
+
+def _origin(steps: Array) -> Array:
+    """The origin of episodes [n] whose first `steps` are the guide's; -1 where none are."""
+    return jnp.where(steps > 0, steps, -1)

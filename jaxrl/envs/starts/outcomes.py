@@ -14,10 +14,14 @@ import jax.numpy as jnp
 from jaxrl.core.shards import Shards
 from jaxrl.types import Array, Scalar, Transition
 
-# Weight that an iteration's successes keep in the next one: the learner changes.
+# Weight that earlier episodes keep, since the learner changes: those of a row with each newer one
+# of that row, and those of all rows with each iteration in which one ends. Time alone takes nothing
+# away: with many rows, or long episodes, there would never be enough to tell a share from.
 KEPT = 0.9
-# Episodes, so weighted, that a share of successes is told from.
+# Episodes, so weighted, that a share of successes is told from: of all rows, and of a single one,
+# where three make 1 + 0.9 + 0.81.
 LEAST_ENDED = 4.0
+LEAST_OF_ROW = 2.5
 # What float32 may lose of a return, as a share of it.
 ROUNDING = 1e-4
 
@@ -25,17 +29,23 @@ ROUNDING = 1e-4
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Outcomes:
-    """Counts of R rows, float32 [R]: episodes begun there; ended, and of these won, of late."""
+    """Counts of R rows, float32 [R]: episodes begun there; ended, and of these won, of late.
+
+    And of all rows together, float32 [].
+    """
 
     begun: Array
     ended: Array
     won: Array
+    all_ended: Array
+    all_won: Array
+    ended_now: Array  # in this iteration
 
 
 def nothing(rows: int) -> Outcomes:
     """Nothing is counted yet."""
-    zeros = jnp.zeros(rows)
-    return Outcomes(zeros, zeros, zeros)
+    zeros, zero = jnp.zeros(rows), jnp.zeros(())
+    return Outcomes(zeros, zeros, zeros, zero, zero, zero)
 
 
 def count_starts(outcomes: Outcomes, given: Array, row: Array, shards: Shards) -> Outcomes:
@@ -54,10 +64,17 @@ def count_ends(
     row = jnp.maximum(seen.origin, 0)
     asked = return_to_go[row]
     won = given & (seen.episode_return >= asked - ROUNDING * (1.0 + jnp.abs(asked)))
+    ended_more = _by_row(outcomes, row, given, shards)
+    won_more = _by_row(outcomes, row, won, shards)
+    number = jnp.sum(ended_more)
+    kept = KEPT**ended_more
     return replace(
         outcomes,
-        ended=outcomes.ended + _by_row(outcomes, row, given, shards),
-        won=outcomes.won + _by_row(outcomes, row, won, shards),
+        ended=kept * outcomes.ended + ended_more,
+        won=kept * outcomes.won + won_more,
+        all_ended=outcomes.all_ended + number,
+        all_won=outcomes.all_won + jnp.sum(won_more),
+        ended_now=outcomes.ended_now + number,
     )
 
 
@@ -68,12 +85,20 @@ def _by_row(outcomes: Outcomes, row: Array, where: Array, shards: Shards) -> Arr
 
 
 def succeeded(outcomes: Outcomes, share: Scalar) -> Array:
-    """Whether at least `share` of enough episodes were won: bool []."""
-    ended, won = jnp.sum(outcomes.ended), jnp.sum(outcomes.won)
-    return (ended >= LEAST_ENDED) & (won >= share * ended)
+    """Whether at least `share` of enough episodes of all rows were won: bool []."""
+    enough = outcomes.all_ended >= LEAST_ENDED
+    return enough & (outcomes.all_won >= share * outcomes.all_ended)
 
 
 def fade(outcomes: Outcomes, forget: Array) -> Outcomes:
-    """At the end of an iteration: what ended counts less in the next one, or not at all."""
-    kept = jnp.where(forget, 0.0, KEPT)
-    return replace(outcomes, ended=kept * outcomes.ended, won=kept * outcomes.won)
+    """At the end of an iteration: episodes of all rows count less beside newer ones, or not at all.
+
+    If none ended in it, there are no newer ones.
+    """
+    kept = jnp.where(forget, 0.0, jnp.where(outcomes.ended_now > 0, KEPT, 1.0))
+    return replace(
+        outcomes,
+        all_ended=kept * outcomes.all_ended,
+        all_won=kept * outcomes.all_won,
+        ended_now=jnp.zeros_like(outcomes.ended_now),
+    )

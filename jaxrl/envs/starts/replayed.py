@@ -58,7 +58,8 @@ class Past:
     state: PyTree  # [M, ...]
     observation: PyTree
     begun: Array  # float32 [M], episodes
-    cumulative: Array  # float32 [M], as row_logits.draw reads it: of the last refresh
+    # float32 [M], as row_logits.draw reads it: of the last refresh, or since some were kept
+    cumulative: Array
     next: Array  # int32 [], the place of the oldest
     time: Array  # int32 [], vector steps since some were kept
 
@@ -150,11 +151,16 @@ class Replayed(struct.PyTreeNode):
         rows = (state.state, state.observation, state.begun)
         new = (reached, seen.final_observation, jnp.zeros(n))
         states, observation, begun = jax.tree.map(write, rows, new)
+        cumulative = state.cumulative
+        if self.config.replayed_priority == "visits":
+            # The weights of the states that were replaced are not those of the new ones.
+            cumulative = jax.lax.cond(is_due, self._cumulated, lambda _: cumulative, begun)
         return replace(
             state,
             state=states,
             observation=observation,
             begun=begun,
+            cumulative=cumulative,
             next=jnp.where(is_due, (state.next + n) % self.size, state.next),
             time=jnp.where(is_due, 0, time),
         )

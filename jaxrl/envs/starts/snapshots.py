@@ -12,11 +12,13 @@ bank is left goes on to its end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl.config import configuration, number, option, size
@@ -35,10 +37,13 @@ from jaxrl.types import Array, Key, Progress, PyTree, Transition
 
 # Part of the training for which the bank is used unless something else is asked for: S3RL's.
 USUAL_PART = 10
-# Florensa's band of success.
+# Florensa's band of success, and the share of the episodes that begin there.
 BAND = (0.1, 0.9)
+BAND_SHARE = 0.9
 # Salimans & Chen's share of the episodes that begin at the frontier itself.
 FRONTIER_SHARE = 0.8
+# What a share of the environments may lose that is written with some six digits.
+SHARE_ROUNDING = 1e-5
 
 
 @configuration
@@ -57,7 +62,8 @@ class SnapshotsConfig(StartsConfig):
     """Clusters of the value, K; or parts into which values or time are divided."""
     snapshot_limit: int | None = option(None)
     """Steps granted to an episode from the bank (student trajectory truncation); the horizon unless
-    given, and with selection=backward what the demonstration had left of it."""
+    given. Where successes are counted (selection=success or backward, schedule=success) it is what
+    the recorded episode had left of the horizon, and cannot be given."""
     snapshot_schedule: Literal["switch", "constant", "decay", "environments", "success"] = option(
         "switch"
     )
@@ -68,11 +74,15 @@ class SnapshotsConfig(StartsConfig):
     """Transitions for which the bank is used; a tenth of the training unless given."""
     snapshot_share: float = number(1.0, 0, 1)
     """Share of the episodes, or of the environments, that begin in the bank."""
-    snapshot_success: float = number(0.2, 0, 1)
+    snapshot_success: float = number(
+        0.2, 0, 1, needs={"snapshot_schedule": "success", "snapshot_selection": "backward"}
+    )
     """Share of successes at which a frontier moves back, or schedule=success ends."""
 
     def for_training(self, training: Training) -> Self:
         """With the transitions for which the bank is used."""
+        if self.snapshot_schedule == "environments":
+            _check_share(self.snapshot_share, training.num_envs)
         steps = self.snapshot_steps
         if self.snapshot_schedule == "constant":
             if steps is not None:
@@ -97,24 +107,73 @@ class SnapshotsConfig(StartsConfig):
             )
         return self
 
+    @property
+    def judges(self) -> bool:
+        """Whether anything asks which episodes from the bank succeed."""
+        by_success = self.snapshot_selection in ("success", "backward")
+        return by_success or self.snapshot_schedule == "success"
+
     def make(  # type: ignore[override]
         self, env: Environment, shards: Shards, *, bank: SnapshotBank
     ) -> Starts:
         """The same choice of rows on every device."""
         if self.snapshot_limit is not None:
             check_whole_number("snapshot_limit", self.snapshot_limit, 1)
+            if self.judges:
+                judge = f"snapshot_selection={self.snapshot_selection}"
+                if self.snapshot_schedule == "success":
+                    judge = "snapshot_schedule=success"
+                raise JaxrlError(
+                    f"snapshot_limit is {self.snapshot_limit}, but with {judge} an episode is "
+                    "compared with the recorded one, and has the steps that this one had left: "
+                    "leave it out."
+                )
             if self.snapshot_limit > env.horizon:
                 raise JaxrlError(
                     f"snapshot_limit is {self.snapshot_limit}, but episodes have {env.horizon} "
                     "steps at most: leave it out for all of them."
                 )
+        if self.snapshot_selection == "backward" and self.snapshot_schedule == "success":
+            raise JaxrlError(
+                "snapshot_schedule=success has no effect with snapshot_selection=backward, which "
+                "leaves the bank once the first row of the demonstration has succeeded: choose "
+                "snapshot_schedule=constant."
+            )
         divides = self.snapshot_selection in ("clusters", "values", "time")
+        if not divides and self.clusters != SnapshotsConfig.clusters:
+            raise JaxrlError(
+                f"clusters is {self.clusters}, which has no effect: it is read only with "
+                "snapshot_selection=clusters, values or time, and snapshot_selection is "
+                f"{self.snapshot_selection!r}."
+            )
         if divides and self.clusters > bank.rows:
             raise JaxrlError(
                 f"clusters is {self.clusters}, but the bank has only {bank.rows} rows: choose "
                 f"{bank.rows} or less."
             )
         return Snapshots(env, Fresh(env), bank, self, shards)
+
+
+def _check_share(share: Any, num_envs: int) -> None:
+    """Refuse a share, of one member or of each, that is no whole number of the environments.
+
+    A traced one passes: it was checked before it was traced.
+    """
+    if isinstance(share, jax.core.Tracer):
+        return
+    for each in np.ravel(share):
+        wanted = float(each) * num_envs
+        nearest = round(wanted)
+        is_possible = 0 < nearest < num_envs or each in (0, 1)
+        if not is_possible or abs(wanted - nearest) > SHARE_ROUNDING * num_envs:
+            choices = [
+                f"{choice / num_envs:g} ({choice} of them)"
+                for choice in (math.floor(wanted), math.ceil(wanted))
+            ]
+            raise JaxrlError(
+                f"snapshot_share is {each:g}, which is {wanted:g} of num_envs={num_envs}: with "
+                f"snapshot_schedule=environments choose {' or '.join(choices)}."
+            )
 
 
 @jax.tree_util.register_dataclass
@@ -146,8 +205,8 @@ class Snapshots(struct.PyTreeNode):
     @property
     def shortest(self) -> int:
         """The budget of an episode from the bank."""
-        if self.is_backward:
-            return 1  # of a demonstration's last row
+        if self.config.judges:
+            return 1  # of a recorded episode's last row
         return self.config.snapshot_limit or self.env.horizon
 
     @property
@@ -158,8 +217,7 @@ class Snapshots(struct.PyTreeNode):
     @property
     def counts(self) -> bool:
         """Whether anything asks how episodes from the bank went."""
-        by_outcome = self.config.snapshot_selection in ("visits", "success", "backward")
-        return by_outcome or self.config.snapshot_schedule == "success"
+        return self.config.judges or self.config.snapshot_selection == "visits"
 
     @property
     def sharded(self) -> PyTree:
@@ -224,8 +282,11 @@ class Snapshots(struct.PyTreeNode):
         counted = state.outcomes
         if counted is not None:
             if seen is not None:
+                # One that a staggered beginning cut short had not the steps of the recorded one.
+                granted = self._limit(jnp.maximum(seen.origin, 0))
+                whole = seen.terminated | (seen.episode_length >= granted)
                 to_go = self.bank.return_to_go
-                counted = outcomes.count_ends(counted, ended, seen, to_go, self.shards)
+                counted = outcomes.count_ends(counted, ended & whole, seen, to_go, self.shards)
             counted = outcomes.count_starts(counted, ended & given, row, self.shards)
         snapshot = jax.tree.map(lambda leaf: leaf[row], self._beginnings)
         begun, observation = select_rows(given, snapshot, (own.state, own.observation))
@@ -243,11 +304,11 @@ class Snapshots(struct.PyTreeNode):
 
     def _limit(self, row: Array) -> Array:
         """Steps granted to episodes that begin at rows [n] of the bank, int32 [n]."""
+        if self.config.judges:
+            left = self.env.horizon - self.bank.step[row]
+            return jnp.maximum(left, 1).astype(jnp.int32)
         most = self.config.snapshot_limit or self.env.horizon
-        if not self.is_backward:
-            return jnp.full(row.shape, most, jnp.int32)
-        left = self.env.horizon - self.bank.step[row]
-        return jnp.clip(left, 1, most).astype(jnp.int32)
+        return jnp.full(row.shape, most, jnp.int32)
 
     def _is_given(self, share: Array, key: Key, n: int) -> Array:
         """Which of `n` starts come from the bank, bool [n]."""
@@ -258,11 +319,16 @@ class Snapshots(struct.PyTreeNode):
             number += jax.lax.axis_index(self.shards.axis_name) * n
         return (number + 0.5) / (n * self.shards.devices) < share
 
+    @property
+    def _steps(self) -> float:
+        """Transitions for which the bank is used: a float, since they may be beyond int32."""
+        return float(self.config.snapshot_steps or jnp.inf)
+
     def _share(self, transitions: Array, frontier: Array, left: Array) -> Array:
         """The share of starts from the bank, after so many transitions; 0 once it is `left`."""
-        steps = self.config.snapshot_steps
+        steps = self._steps
         share = jnp.asarray(self.config.snapshot_share, jnp.float32)
-        if steps is not None and self.config.snapshot_schedule != "constant":
+        if self.config.snapshot_schedule != "constant":
             if self.config.snapshot_schedule == "decay":
                 share = share * jnp.maximum(1.0 - transitions / steps, 0.0)
             left |= transitions >= steps
@@ -273,7 +339,7 @@ class Snapshots(struct.PyTreeNode):
         """How often each row is drawn, [R]."""
         bank, config = self.bank, self.config
         value = bank.value
-        progress = transitions / (config.snapshot_steps or jnp.inf)
+        progress = transitions / self._steps
         width = 1.0 / config.clusters
         match config.snapshot_selection:
             case "clusters":
@@ -288,7 +354,13 @@ class Snapshots(struct.PyTreeNode):
                 return row_logits.rarely_begun(counted.begun)
             case "success":
                 assert counted is not None
-                return row_logits.in_band(counted.ended, counted.won, *BAND)
+                return row_logits.in_band(
+                    counted.ended,
+                    counted.won,
+                    *BAND,
+                    least=outcomes.LEAST_OF_ROW,
+                    share=BAND_SHARE,
+                )
             case "backward":
                 place, shown = self._demonstration()
                 steps_back = jnp.where(shown, place - jnp.maximum(frontier, 0), -1)

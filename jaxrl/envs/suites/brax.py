@@ -41,6 +41,7 @@ from jaxrl.types import Array, Key, PyTree, Timestep
 SUITE = "brax"
 REQUIRES = "brax"
 EXTRA = "brax"
+SIMULATORS = ("brax", "mujoco-mjx")  # of the latter with backend=mjx
 EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 SLOW = True
 BACKENDS = ("generalized", "positional", "spring", "mjx")

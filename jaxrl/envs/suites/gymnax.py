@@ -35,6 +35,7 @@ from jaxrl.types import Array, Bound, Box, Discrete, Key, PyTree, Space, Timeste
 
 SUITE = "gymnax"
 REQUIRES = "gymnax"
+SIMULATORS = ("gymnax",)
 # What the list of environments shows without an import of gymnax, which takes seconds: the shape of
 # observations (planes of a grid are bool), how many actions or the shape of one, the time limit.
 _SIZES: dict[str, tuple[tuple[int, ...], int | tuple[int, ...], int]] = {

@@ -41,6 +41,7 @@ from jaxrl.types import Array, Key, PyTree, Timestep
 SUITE = "playground"
 REQUIRES = "mujoco_playground"
 EXTRA = "playground"
+SIMULATORS = ("playground", "mujoco", "mujoco-mjx")  # states are data of MJX
 EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 SLOW = True
 HORIZON = 1000  # their `episode_length`
