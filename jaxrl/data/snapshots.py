@@ -77,17 +77,17 @@ def values_of(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Values:
 
 def check_versions(about: Mapping[str, Any]) -> None:
     """Refuse states of another version of the physics: they would step to somewhere else."""
-    for name, here in installed_simulators(about["environment"]).items():
-        recorded = about.get("versions", {}).get(name)
-        if recorded is None:
+    installed, recorded = installed_simulators(about["environment"]), about.get("versions", {})
+    if installed and not installed.keys() & recorded.keys():
+        raise JaxrlError(
+            f"the bank does not say with which version of {' or '.join(installed)} it was "
+            "recorded: with another version a state may step to another one. Record it anew."
+        )
+    for name, here in installed.items():
+        if recorded.get(name, here) != here:
             raise JaxrlError(
-                f"the bank does not say with which version of {name} it was recorded: with another "
-                f"one than the installed {here} a state may step to another one. Record it anew."
-            )
-        if here != recorded:
-            raise JaxrlError(
-                f"the bank was recorded with {name} {recorded}, but {here} is installed: from "
-                "the same state it may step to another one. Record it anew."
+                f"the bank was recorded with {name} {recorded[name]}, but {here} is installed: "
+                "from the same state it may step to another one. Record it anew."
             )
 
 
