@@ -67,7 +67,7 @@ def time_pairs(
     """Ordered pairs r ≤ t; in a share `flow_ratio` of the rows, the first ones, r = t.
 
     In those the average velocity is the velocity itself, which all of MeanFlow rests on. How many
-    they are is fixed, to the nearest whole row: the rows of a batch are drawn independently.
+    they are is fixed, to the nearest whole row: the rows of a batch have to be in random order.
 
     Source: Geng et al., Mean Flows for One-step Generative Modeling (2025), section 4.3, and its
     code.

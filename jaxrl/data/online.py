@@ -38,12 +38,13 @@ class Mixed(Replay):
     reward_shift: float | Array = 0.0
 
     def sample(self, log: Log, key: Key, batch_size: int, gamma: float | Array) -> Batch:
-        """`batch_size` transitions; those of the dataset stand first."""
-        key_old, key_new = jax.random.split(key)
+        """`batch_size` transitions in random order: who reads them may treat the first otherwise."""
+        key_old, key_new, key_order = jax.random.split(key, 3)
         new = batch_size // 2
         old = self.dataset.sample(key_old, batch_size - new, gamma, self.env.action_space)
+        order = jax.random.permutation(key_order, batch_size)
         batch: Batch = jax.tree.map(
-            lambda *halves: jnp.concatenate(halves),
+            lambda *halves: jnp.concatenate(halves)[order],
             old,
             super().sample(log, key_new, new, gamma),
         )
