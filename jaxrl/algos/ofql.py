@@ -17,6 +17,7 @@ dql.py has the same steps with a diffusion for the flow.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -190,11 +191,15 @@ def acting(env: Environment, config: GenerativeConfig, generator: Generator) -> 
 
 def check_generative(config: GenerativeConfig) -> None:
     """Refuse settings that do not go together."""
-    if config.ema_start >= config.total_updates:
+    total, per_iteration = config.total_updates, config.updates_per_iteration
+    taken = total // per_iteration * per_iteration
+    first = math.ceil(config.ema_start / config.ema_interval) * config.ema_interval
+    if 0 < taken <= first:
+        whole = f", of which whole iterations take {taken}" if taken < total else ""
         raise JaxrlError(
-            f"total_updates is {config.total_updates}, but the policy that acts is an average that "
-            f"begins after ema_start={config.ema_start} gradient steps: train for longer, or "
-            "choose a smaller ema_start."
+            f"total_updates is {total}{whole}, but the policy that acts is an average that begins "
+            f"after ema_start={config.ema_start} gradient steps, at a multiple of "
+            f"ema_interval={config.ema_interval}: train for longer, or choose a smaller ema_start."
         )
     if config.q_normalization == "other_critic" and config.policy_critic != "either":
         raise JaxrlError(

@@ -370,23 +370,7 @@ def make_interaction(
                 f"replay_capacity is {config.replay_capacity}, but must hold at least the "
                 f"{name} of {getattr(config, name)} transitions."
             )
-    transitions = config.num_envs * config.num_steps
-    if transitions > config.total_steps:
-        raise JaxrlError(
-            f"total_steps is {config.total_steps}, less than one iteration of num_envs * num_steps "
-            f"= {transitions} transitions: choose num_steps={config.total_steps // config.num_envs}"
-            " or less."
-        )
-    if config.total_steps // config.num_envs > MOST_VECTOR_STEPS:
-        raise JaxrlError(
-            f"total_steps is {config.total_steps}, but the steps of each of {config.num_envs} "
-            f"environments are counted up to {MOST_VECTOR_STEPS}."
-        )
-    if config.warm_up >= config.total_steps:
-        raise JaxrlError(
-            f"warm_up is {config.warm_up}, but total_steps are {config.total_steps}: nothing would "
-            f"be learned. Choose a warm_up below {config.total_steps}."
-        )
+    _check_budget(config)
     interaction = Interaction(
         vector=vector,
         replay=Replay(capacity, vector.num_envs, config.n_step, shards),
@@ -401,3 +385,37 @@ def make_interaction(
     _ = interaction.due  # which refuses a fraction of a gradient step
     shards.split("batch_size", config.batch_size)
     return interaction
+
+
+def _check_budget(config: InteractionConfig) -> None:
+    """Refuse a budget without a whole iteration, or without a gradient step in those it holds."""
+    total, num_envs = config.total_steps, config.num_envs
+    transitions = num_envs * config.num_steps
+    if num_envs > total:
+        raise JaxrlError(
+            f"total_steps is {total}, less than one step of each of num_envs = {num_envs} "
+            f"environments: choose num_envs={total} or less, or more total_steps."
+        )
+    if transitions > total:
+        raise JaxrlError(
+            f"total_steps is {total}, less than one iteration of num_envs * num_steps "
+            f"= {transitions} transitions: choose num_steps={total // num_envs} or less."
+        )
+    if total // num_envs > MOST_VECTOR_STEPS:
+        raise JaxrlError(
+            f"total_steps is {total}, but the steps of each of {num_envs} environments are counted "
+            f"up to {MOST_VECTOR_STEPS}."
+        )
+    taken = total // transitions * transitions
+    whole = f", of which whole iterations take {taken}" if taken < total else ""
+    if config.warm_up >= taken:
+        raise JaxrlError(
+            f"warm_up is {config.warm_up}, but total_steps are {total}{whole}: nothing would be "
+            f"learned. Choose a warm_up below {taken}."
+        )
+    if config.n_step > taken // num_envs:
+        raise JaxrlError(
+            f"n_step is {config.n_step}, but total_steps are {total}{whole}, "
+            f"{taken // num_envs} steps of each environment: nothing would be learned. Choose "
+            f"n_step={taken // num_envs} or less."
+        )

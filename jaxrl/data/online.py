@@ -38,7 +38,7 @@ class Mixed(Replay):
     reward_shift: float | Array = 0.0
 
     def sample(self, log: Log, key: Key, batch_size: int, gamma: float | Array) -> Batch:
-        """`batch_size` transitions in random order: who reads them may treat the first otherwise."""
+        """`batch_size` transitions, in random order: a learner may treat the first ones apart."""
         key_old, key_new, key_order = jax.random.split(key, 3)
         new = batch_size // 2
         old = self.dataset.sample(key_old, batch_size - new, gamma, self.env.action_space)

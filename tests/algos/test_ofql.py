@@ -338,7 +338,10 @@ def test_the_rewarded_mode_is_found():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"total_updates": 1000}, "begins after ema_start=1000"),
+        ({"total_updates": 1000}, "total_updates is 1000, but .* begins after ema_start=1000"),
+        ({"total_updates": 1500}, "of which whole iterations take 1000, but"),
+        ({"ema_start": 1, "ema_interval": 5000}, "at a multiple of ema_interval=5000"),
+        ({"total_updates": 500}, "less than one iteration of updates_per_iteration = 1000"),
         ({"q_normalization": "other_critic", "policy_critic": "mean"}, "policy_critic is mean"),
         ({"q_normalization": "other_critic", "num_critics": 1}, "num_critics is 1"),
         ({"time_width": 5}, "time_width is 5"),

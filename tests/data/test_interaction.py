@@ -235,7 +235,19 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
         ),
         ({"warm_up": 65}, "replay_capacity is 64, but must hold at least the warm_up of 65"),
         ({"n_step": 20}, "of at least 80, for samples of n_step=20"),
-        ({"warm_up": 1000, "replay_capacity": 5000}, "warm_up is 1000, but total_steps are 1000"),
+        (
+            {"warm_up": 1000, "replay_capacity": 5000},
+            "warm_up is 1000, but total_steps are 1000, of which whole iterations take 992",
+        ),
+        (
+            {"warm_up": 993, "replay_capacity": 5000},
+            "nothing would be learned. Choose a warm_up below 992",
+        ),
+        (
+            {"total_steps": 40, "n_step": 9},
+            "n_step is 9, .*whole iterations take 32, 8 steps of each environment.*n_step=8 or",
+        ),
+        ({"total_steps": 3}, "choose num_envs=3 or less, or more total_steps"),
         ({"num_steps": 300}, "total_steps is 1000, less than one iteration"),
         ({"updates_per_transition": 0.3}, "makes 9.6 gradient steps"),
         ({"updates_per_transition": 0.001}, "choose 0.03125, or another num_steps"),
@@ -244,3 +256,10 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
 def test_what_does_not_fit_together_is_refused(settings, words):
     with pytest.raises(JaxrlError, match=words):
         make_interaction(ENV, InteractionConfig(**SETTINGS | settings), SINGLE, {})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"warm_up": 991, "replay_capacity": 5000}, {"total_steps": 40, "n_step": 8}]
+)
+def test_a_budget_is_enough_whose_last_vector_step_is_learned_from(settings):
+    make_interaction(ENV, InteractionConfig(**SETTINGS | settings), SINGLE, {})
