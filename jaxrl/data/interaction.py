@@ -7,7 +7,7 @@ then followed by the gradient steps that are due.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -99,13 +99,14 @@ class Learns(NamedTuple):
     begin:   (policy) -> L, before its first gradient step.
     explore: (L, View [N, ...], key) -> (actions [N, d] in [-1, 1], bonus float32 [N]), where a
              bonus is what the critic counts beside the reward, as SAC's entropy is; 0 where none.
-    update:  (L, Batch, key) -> (L, numbers by name).  One gradient step.
+    update:  (L, Batch, key) -> (L, numbers by name).  One gradient step; a number that only some
+             of them have is a Mean, of count 0 in the others.
     value:   (L, observation [N, ...], key) -> float32 [N].  What the critic expects of the policy.
     """
 
     begin: Callable[[Any], Any]
     explore: Callable[[Any, View, Key], tuple[Array, Array]]
-    update: Callable[[Any, Batch, Key], tuple[Any, dict[str, Array]]]
+    update: Callable[[Any, Batch, Key], tuple[Any, Mapping[str, Array | Mean]]]
     value: Callable[[Any, PyTree, Key], Array]
 
 
@@ -306,7 +307,7 @@ class Interaction:
         # step would select every parameter anew.
         ready = any_member(self._is_warmed_up(experience) & self.replay.can_sample(log))
 
-        def one_update(learner: Any, key: Key) -> tuple[Any, dict[str, Array]]:
+        def one_update(learner: Any, key: Key) -> tuple[Any, Mapping[str, Array | Mean]]:
             key_sample, key_update = jax.random.split(key)
             batch = self.replay.sample(log, key_sample, rows, self.gamma)
             batch = replace(
@@ -325,7 +326,7 @@ class Interaction:
         count = jnp.where(ready, due, 0)
         learner, sums = jax.lax.fori_loop(0, count, one_more, (learner, sums))
         taken = count.astype(jnp.float32)
-        metrics = {name: Mean(total, taken) for name, total in sums.items()}
+        metrics = means(sums, taken)
         # Every device takes all the gradient steps, and its share of the transitions.
         transitions = jnp.where(ready, jnp.float32(self.vector.num_envs), 0.0)
         updates = Mean(taken / self.shards.devices, transitions)
@@ -344,6 +345,17 @@ def _normalized(learner: Any, observation: PyTree) -> PyTree:
 def foreseen(learns: Learns, learner: Any, observation: PyTree, key: Key) -> Array:
     """What the critic expects of the policy at observations as they are, [N]."""
     return learns.value(learner, _normalized(learner, observation), key)
+
+
+def means(sums: Mapping[str, Array | Mean], count: Array) -> Metrics:
+    """Means over `count` gradient steps of the numbers that were summed over them.
+
+    What is a Mean already counts by itself.
+    """
+    return {
+        name: total if isinstance(total, Mean) else Mean(total, count)
+        for name, total in sums.items()
+    }
 
 
 def _zeros_like(shapes: PyTree) -> PyTree:
