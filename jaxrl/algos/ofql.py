@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.config import check, configuration, nested, number, option, size
+from jaxrl.config import ON, check, configuration, nested, number, option, size
 from jaxrl.core import adam, mean_flow
 from jaxrl.core.offline_losses import value_scale
 from jaxrl.core.targets import clipped_double_q, polyak
@@ -35,10 +35,9 @@ from jaxrl.data.offline import Learns, Offline, OfflineConfig
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.flow_networks import FlowNetwork, check_time_width
+from jaxrl.nn.flow_networks import FlowLayersConfig, FlowNetwork, check_time_width
 from jaxrl.nn.q_networks import (
     Critic,
-    QNetworkConfig,
     action_size,
     check_spaces,
     ensemble_loss,
@@ -91,9 +90,10 @@ class GenerativeConfig(OfflineConfig):
     guidance_temperature: float = number(
         1e-3, 0, open_low=True, needs={"behavior_weight": "guided"}
     )
-    """Advantage, in units of the mean |Q|, at which that weight is 0.73."""
-    network: QNetworkConfig = nested(
-        QNetworkConfig(hidden_sizes=(256, 256, 256), activation="mish")
+    """Advantage, in units of the mean |Q|, at which that weight is 0.73. It is that |Q| by which
+    q_normalization divides eta; of the dataset's actions, where it divides by none."""
+    network: FlowLayersConfig = nested(
+        FlowLayersConfig(hidden_sizes=(256, 256, 256), activation="mish")
     )
     """Layers of the actor and of the critics."""
     best: CandidatesConfig = nested(CandidatesConfig())
@@ -120,7 +120,7 @@ class OFQLConfig(GenerativeConfig):
     """p of the weight 1 / (error + 0.01)^p of each row; MeanFlow has 1, OFQL names none."""
     time_width: int = size(64, 0)
     """Features of each of r and t; 0: the numbers themselves."""
-    shared_time: bool = option(False)
+    shared_time: bool = option(False, needs={"time_width": ON})
     """Embed r and t by the same layers; open in the paper."""
     clip_actions: bool = option(True)
     """Clip the policy's actions to [-1, 1] before a critic sees them (Diffusion-QL). No gradient
@@ -200,6 +200,11 @@ def check_generative(config: GenerativeConfig) -> None:
             f"total_updates is {total}{whole}, but the policy that acts is an average that begins "
             f"after ema_start={config.ema_start} gradient steps, at a multiple of "
             f"ema_interval={config.ema_interval}: train for longer, or choose a smaller ema_start."
+        )
+    if config.policy_critic != "either" and config.network.num_critics == 1:
+        raise JaxrlError(
+            f"policy_critic is {config.policy_critic}, which has no effect: num_critics is 1. Take "
+            "policy_critic=either, or 2 critics."
         )
     if config.q_normalization == "other_critic" and config.policy_critic != "either":
         raise JaxrlError(

@@ -205,5 +205,8 @@ def test_the_rewarded_mode_is_found():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(JaxrlError, match="fql needs continuous actions"):
         fql_agent(registry.make("CartPole-v1"), FQLConfig())
+    alone = FQLConfig(**OWN | {"target_critics": "least", "num_critics": 1})
+    with pytest.raises(JaxrlError, match="target_critics is least, which has no effect"):
+        fql(REACH, alone, dataset=None)
     with pytest.raises(JaxrlError, match="time_width is 3"):
         fql(REACH, FQLConfig(**OWN | {"time_width": 3}), dataset=None)
