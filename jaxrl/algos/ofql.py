@@ -224,7 +224,10 @@ class GenerativeModel(Generator, Protocol):
     def behavior_loss(
         self, params: PyTree, batch: Batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
-        """How far from the data's actions the model is, by row, [B]; other numbers by name."""
+        """What holds the model to the data's actions, by row, [B]; and numbers by name.
+
+        One of these is `behavior_loss`, how far from the data's actions it is, unweighted.
+        """
         ...
 
 
@@ -256,7 +259,7 @@ class MeanFlowPolicy:
     def behavior_loss(
         self, params: PyTree, batch: Batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
-        """The MeanFlow loss at drawn pairs of times; beside it, at (0, 1) on a few of the rows."""
+        """The MeanFlow loss at drawn pairs of times; its error there, and at (0, 1) on few rows."""
         config = self.config
         key_noise, key_times = jax.random.split(key)
         noise = jax.random.normal(key_noise, batch.action.shape)
@@ -275,19 +278,21 @@ class MeanFlowPolicy:
         endpoint = self._error(
             jax.lax.stop_gradient(params), few, noise[:ENDPOINT_ROWS], zeros, zeros + 1.0
         )
-        return error, {"behavior_loss_endpoint": jnp.mean(endpoint)}
+        weight = mean_flow.adaptive_weight(error, config.adaptive_power)
+        return weight * error, {
+            "behavior_loss": jnp.mean(error),
+            "behavior_loss_endpoint": jnp.mean(endpoint),
+        }
 
     def _error(
         self, params: PyTree, batch: Batch, noise: Array, start: Array, time: Array
     ) -> Array:
+        """The squared error of the average velocity between two times, [B]."""
         point, velocity = mean_flow.straight_path(batch.action, noise, time)
         average, target = mean_flow.average_velocity_target(
             self.field(params, batch.observation), point, velocity, start, time
         )
-        config = self.config
-        return mean_flow.squared_error(
-            average, target, config.behavior_reduction, config.adaptive_power
-        )
+        return mean_flow.squared_error(average, target, self.config.behavior_reduction)
 
 
 class ActorSignal(NamedTuple):
@@ -295,7 +300,7 @@ class ActorSignal(NamedTuple):
 
     q: Array  # Q(s, a_π), [B]; its gradient goes to the action
     data_q: Array  # Q(s, a_data), [B]
-    scale: Array  # 1 / mean |Q|, []
+    scale: Array  # of Q in the actor's loss, []: 1 / mean |Q|, or 1
 
 
 @dataclass(frozen=True)
@@ -363,7 +368,6 @@ class GenerativeQ:
             weighted = self._weight(signal) * behavior
             loss = jnp.mean(weighted) - config.eta * signal.scale * jnp.mean(signal.q)
             return loss, seen | {
-                "behavior_loss": jnp.mean(behavior),
                 "policy_q": jnp.mean(signal.q),
                 "clipped_actions": jnp.mean(jnp.abs(action) >= 1.0),
             }
@@ -430,7 +434,9 @@ class GenerativeQ:
         """How much each row's behaviour loss counts, [B]."""
         if self.config.behavior_weight == "none":
             return jnp.ones_like(signal.q)
-        advantage = (signal.data_q - signal.q) * signal.scale
+        unnormalized = self.config.q_normalization == "none"
+        scale = value_scale(signal.data_q, 1.0) if unnormalized else signal.scale
+        advantage = (signal.data_q - signal.q) * scale
         weight = jax.nn.sigmoid(advantage / self.config.guidance_temperature)
         return jax.lax.stop_gradient(weight)
 
