@@ -151,7 +151,7 @@ class Online:
         return jnp.clip(action + noise, -1.0, 1.0), bonus
 
     def _value(self, learner: Any, observation: PyTree, key: Key) -> Array:
-        """What the target critics expect of the policy, in the unit of unscaled rewards, [N]."""
+        """What the critics expect of the policy, in the unit of unscaled rewards, [N]."""
         policy, value = _as_it_reads(learner), self.agent.value
         assert value is not None
         keys, space = jax.random.split(key, len(observation)), self.env.action_space
