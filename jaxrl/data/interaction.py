@@ -242,17 +242,24 @@ class Interaction:
         view = vector.view
         view = replace(view, observation=_normalized(learner, view.observation))
         action, bonus = learns.explore(learner, view, key_explore)
-        warmed_up = self._is_warmed_up(experience)
+        warmed_up = self._is_warmed_up(experience.vector_steps)
         action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
         if seen.weight is not None:  # somebody else may have acted
             executed = unscale_action(seen.action, space)
             action = jnp.where(seen.weight[:, None] > 0, action, executed)
-        values = value_check.add(
-            experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
-        )
+        # Of the n steps whose rewards a target sums, the critic counts the first one's bonus alone.
+        counted = jnp.where((seen.episode_length - 1) % self.replay.n_step == 0, bonus, 0.0)
+        values = value_check.add(experience.values, seen.reward + counted, self.gamma)
+        # Of random actions it foresees nothing.
+        begun = experience.vector_steps + 1 - seen.episode_length
         values, metrics = self._check_values(
-            values, seen, vector.observation, partial(foreseen, learns, learner), key_value
+            values,
+            seen,
+            self._is_warmed_up(begun),
+            vector.observation,
+            partial(foreseen, learns, learner),
+            key_value,
         )
         experience = Experience(
             vector=vector,
@@ -277,13 +284,15 @@ class Interaction:
         self,
         values: ValueCheck,
         seen: Transition,
+        told: Array,
         observation: PyTree,
         value: Callable[[PyTree, Key], Array],
         key: Key,
     ) -> tuple[ValueCheck, Metrics]:
         """What the critic foresaw of the episodes that ended, beside what followed.
 
-        `observation` is that of the next step. The critic is asked only where episodes end.
+        `told` are the episodes that count, bool [N]; `observation` is that of the next step. The
+        critic is asked only where episodes end.
         """
         ended = seen.terminated | seen.truncated
 
@@ -295,7 +304,7 @@ class Interaction:
         nothing = (jnp.zeros_like(values.foreseen), jnp.zeros_like(values.foreseen))
         any_ended = any_member(jnp.any(ended)).astype(jnp.int32)
         final, first = jax.lax.fori_loop(0, any_ended, ask, nothing)
-        metrics = value_check.metrics(values, seen.terminated, seen.truncated, final)
+        metrics = value_check.metrics(values, seen.terminated & told, seen.truncated & told, final)
         return value_check.begin_again(values, ended, first), metrics
 
     def _learn(
@@ -305,7 +314,8 @@ class Interaction:
         log, rows = experience.log, self.shards.split("batch_size", self.batch_size)
         # All members of a population are equally far. Were it decided one by one, each gradient
         # step would select every parameter anew.
-        ready = any_member(self._is_warmed_up(experience) & self.replay.can_sample(log))
+        warmed_up = self._is_warmed_up(experience.vector_steps)
+        ready = any_member(warmed_up & self.replay.can_sample(log))
 
         def one_update(learner: Any, key: Key) -> tuple[Any, Mapping[str, Array | Mean]]:
             key_sample, key_update = jax.random.split(key)
@@ -332,9 +342,9 @@ class Interaction:
         updates = Mean(taken / self.shards.devices, transitions)
         return learner, metrics | {"updates_per_transition": updates}
 
-    def _is_warmed_up(self, experience: Experience) -> Array:
-        """Whether the transitions of the warm-up are all there: bool []."""
-        return experience.vector_steps >= math.ceil(self.warm_up / self.total_envs)
+    def _is_warmed_up(self, vector_steps: Array) -> Array:
+        """Whether the transitions of the warm-up are all there after so many vector steps."""
+        return vector_steps >= math.ceil(self.warm_up / self.total_envs)
 
 
 def _normalized(learner: Any, observation: PyTree) -> PyTree:

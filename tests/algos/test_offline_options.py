@@ -86,6 +86,7 @@ OPTIONS = {
 BESIDE = {
     "exploration_noise": {"online": True},
     "guidance_temperature": {"behavior_weight": "guided"},
+    "policy_critic": {"q_normalization": "policy"},
 }
 # Values of an option whose default is not the same everywhere: the other one.
 OTHER = {"initialization": ("torch", "orthogonal")}

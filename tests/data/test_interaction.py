@@ -179,6 +179,23 @@ def test_what_the_critic_foresaw_is_held_against_what_followed():
     assert metrics[1]["value_foreseen"] == (4.0 * (16 + 36), 8.0)
 
 
+def test_of_n_steps_the_first_one_s_bonus_counts_as_it_does_in_targets():
+    _, metrics = run(1, n_step=4)
+    # Bonuses before the steps 0 and 4 of 5, and 4 gradient steps before the end of the episode.
+    followed = (1 - 0.9**5) / 0.1 + 0.25 * (1 + 0.9**4) + 0.9**5 * 4
+    total, count = metrics[0]["value_followed"]
+    assert count == 4 and total / count == pytest.approx(followed, rel=1e-5)
+
+
+def test_episodes_that_began_in_the_warm_up_are_not_held_against_the_critic():
+    # Three vector steps of random actions; episodes end after 5, in the second iteration after 10
+    # and 15.
+    _, metrics = run(2, warm_up=12)
+    for name in ("overestimation", "value_foreseen", "value_followed"):
+        assert [seen[name][1] for seen in metrics] == [0.0, 8.0]
+    assert metrics[0]["episode_length"] == (20.0, 4.0)
+
+
 def test_the_fill_of_the_ring():
     fills = [seen["replay_fill"] for seen in run(3)[1]]
     assert fills == [(0.5, 1.0), (1.0, 1.0), (1.0, 1.0)]
