@@ -13,10 +13,10 @@ from jaxrl.config import check, override
 from jaxrl.core import moments
 from jaxrl.data.dataset import Dataset
 from jaxrl.data.offline import Learns, Offline, OfflineConfig
-from jaxrl.data.online import Mixed
+from jaxrl.data.online import Mixed, Online
 from jaxrl.data.replay import Replay
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Agent, feed_forward
+from jaxrl.types import Agent, View, feed_forward
 from tests.algos.offline import SMALL, reaching
 from tests.algos.reach import CHEAP, Reach
 from tests.data.test_dataset import Line, recorded
@@ -33,7 +33,7 @@ def update(learner, batch, key):
     return replace(learner, total=learner.total + 1.0), {"seen": seen.mean()}
 
 
-def made(**settings):
+def parts(**settings):
     """A learner that counts, in an environment of 3-vectors whose reward is minus the distance."""
     sizes = {"total_updates": UPDATES, "updates_per_iteration": 4, "batch_size": 8, "online": True}
     config = OfflineConfig(**sizes | settings)
@@ -44,7 +44,11 @@ def made(**settings):
         value=lambda policy, memory, view, key: 10.0 * view.observation.sum(),
     )
     learns = Learns(lambda policy: Counter(policy, jnp.zeros(())), update)
-    return Offline(config, env, dataset, agent, learns).algorithm()
+    return config, env, dataset, agent, learns
+
+
+def made(**settings):
+    return Offline(*parts(**settings)).algorithm()
 
 
 @functools.cache
@@ -110,6 +114,17 @@ def test_a_step_is_taken_and_kept_before_every_gradient_step():
 def test_without_noise_it_acts_as_its_first_mode():
     _, _, state, _ = stepped(exploration_noise=0.0)
     np.testing.assert_allclose(state.experience.log.rows.action[:4], 0.5, atol=1e-6)
+
+
+def test_noise_takes_no_action_beyond_its_bounds_and_a_shift_counts_as_a_reward():
+    online = Online(*parts(exploration_noise=0.5, reward_shift=-0.25))
+    learner = Counter(Policy(None), jnp.zeros(()))
+    view = View(jnp.zeros((200, 3)), jnp.zeros(200), jnp.zeros((200, 3)), jnp.zeros(200, bool))
+    action, bonus = online.rules.explore(learner, view, jax.random.key(0))
+    # The mode is 0.5 of [-1, 1], and a noise of 0.5 takes a sixth of the actions beyond 1.
+    assert np.abs(action).max() == 1.0
+    assert 0.1 < np.mean(np.asarray(action) == 1.0) < 0.22
+    np.testing.assert_array_equal(bonus, np.full(200, -0.25, np.float32))
 
 
 def test_the_statistics_stay_those_of_the_dataset():
