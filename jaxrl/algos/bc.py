@@ -10,6 +10,7 @@ Continuous actions are in units where [-1, 1] spans the action space.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -25,13 +26,22 @@ from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.action_units import scale_action
 from jaxrl.nn.offline_networks import CategoricalActor, GaussianActor
-from jaxrl.nn.q_networks import DeterministicActor, QNetworkConfig, action_size, check_spaces
+from jaxrl.nn.q_networks import (
+    DeterministicActor,
+    QLayersConfig,
+    action_size,
+    check_single_box,
+    check_spaces,
+)
 from jaxrl.types import Agent, Algorithm, Array, Box, Discrete, Key, PyTree, feed_forward
 
 
 @configuration
 class BCConfig(DatasetConfig):
     """Settings of BC. Real numbers are traced: a sweep over them compiles once."""
+
+    # Of critics, which there are none of: run folders of 0.2.0 still hold these options.
+    GONE: ClassVar[tuple[str, ...]] = ("layer_norm", "num_critics")
 
     batch_size: int = size(256, basic=True)
     """Steps per gradient step."""
@@ -43,7 +53,7 @@ class BCConfig(DatasetConfig):
     """Adam's step size."""
     normalize_observations: bool = option(True, basic=True)
     """Standardise observations by the dataset's statistics, which are saved with the policy."""
-    network: QNetworkConfig = nested(QNetworkConfig())
+    network: QLayersConfig = nested(QLayersConfig())
     """Layers of the actor."""
 
 
@@ -83,6 +93,7 @@ def bc(env: Environment, config: BCConfig, *, dataset: Dataset) -> Algorithm:
 
 def make_actor(env: Environment, config: BCConfig) -> nn.Module:
     """The actor for these actions: choices, a Gaussian or a mean; refuses what it cannot act in."""
+    check_single_box("bc", env.observation_space)
     space, event_ndim = env.action_space, len(env.observation_space.shape)
     if isinstance(space, Discrete):
         if config.gaussian:

@@ -100,4 +100,5 @@ class DiffusionPolicy:
         step = jax.random.randint(key_step, (len(noise),), 0, self.num_noises)
         point = diffusion.noised(batch.action, noise, step, self.schedule)
         found = self.network.apply(params, batch.observation, point, step.astype(point.dtype))
-        return squared_error(found, noise, "mean"), {}
+        error = squared_error(found, noise, "mean")
+        return error, {"behavior_loss": jnp.mean(error)}

@@ -29,6 +29,7 @@ from jaxrl.data.dataset import Dataset
 from jaxrl.data.offline import Learns, Offline, OfflineConfig
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
+from jaxrl.errors import JaxrlError
 from jaxrl.nn.flow_networks import FlowNetwork, check_time_width
 from jaxrl.nn.q_networks import (
     Critic,
@@ -100,6 +101,11 @@ class Learner:
 def fql(env: Environment, config: FQLConfig, *, dataset: Dataset) -> Algorithm:
     """FQL for `env`, whose actions are continuous and bounded, from a dataset of it."""
     check(config)
+    if config.target_critics == "least" and config.network.num_critics == 1:
+        raise JaxrlError(
+            "target_critics is least, which has no effect: num_critics is 1. Take "
+            "target_critics=mean, or 2 critics."
+        )
     agent = fql_agent(env, config)
     critic = Critic(config.network, len(env.observation_space.shape))
     rules = FQL(config, one_step_policy(env, config), critic)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.config import check, configuration, nested, number, option
+from jaxrl.config import ON, check, configuration, nested, number, option
 from jaxrl.core import adam, moments
 from jaxrl.core.distributions import Normal
 from jaxrl.core.moments import Moments, normalize_if_kept
@@ -56,7 +56,9 @@ class IQLConfig(OfflineConfig):
     """Which expectile of Q over recorded actions V is, τ: 0.5 their mean, near 1 their maximum."""
     inverse_temperature: float = number(3.0, 0, basic=True)
     """How much more better actions count in the actor's loss, β; 0: all alike."""
-    maximum_weight: float = number(100.0, 0, open_low=True, infinite=True)
+    maximum_weight: float = number(
+        100.0, 0, open_low=True, infinite=True, needs={"inverse_temperature": ON}
+    )
     """Most that an action counts."""
     learning_rate: float = number(3e-4, 0, basic=True)
     """Adam's step size, of the actor, at first."""

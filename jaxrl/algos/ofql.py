@@ -17,6 +17,7 @@ dql.py has the same steps with a diffusion for the flow.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.config import check, configuration, nested, number, option, size
+from jaxrl.config import ON, check, configuration, nested, number, option, size
 from jaxrl.core import adam, mean_flow
 from jaxrl.core.offline_losses import value_scale
 from jaxrl.core.targets import clipped_double_q, polyak
@@ -34,10 +35,9 @@ from jaxrl.data.offline import Learns, Offline, OfflineConfig
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.flow_networks import FlowNetwork, check_time_width
+from jaxrl.nn.flow_networks import FlowLayersConfig, FlowNetwork, check_time_width
 from jaxrl.nn.q_networks import (
     Critic,
-    QNetworkConfig,
     action_size,
     check_spaces,
     ensemble_loss,
@@ -90,9 +90,10 @@ class GenerativeConfig(OfflineConfig):
     guidance_temperature: float = number(
         1e-3, 0, open_low=True, needs={"behavior_weight": "guided"}
     )
-    """Advantage, in units of the mean |Q|, at which that weight is 0.73."""
-    network: QNetworkConfig = nested(
-        QNetworkConfig(hidden_sizes=(256, 256, 256), activation="mish")
+    """Advantage, in units of the mean |Q|, at which that weight is 0.73. It is that |Q| by which
+    q_normalization divides eta; of the dataset's actions, where it divides by none."""
+    network: FlowLayersConfig = nested(
+        FlowLayersConfig(hidden_sizes=(256, 256, 256), activation="mish")
     )
     """Layers of the actor and of the critics."""
     best: CandidatesConfig = nested(CandidatesConfig())
@@ -119,7 +120,7 @@ class OFQLConfig(GenerativeConfig):
     """p of the weight 1 / (error + 0.01)^p of each row; MeanFlow has 1, OFQL names none."""
     time_width: int = size(64, 0)
     """Features of each of r and t; 0: the numbers themselves."""
-    shared_time: bool = option(False)
+    shared_time: bool = option(False, needs={"time_width": ON})
     """Embed r and t by the same layers; open in the paper."""
     clip_actions: bool = option(True)
     """Clip the policy's actions to [-1, 1] before a critic sees them (Diffusion-QL). No gradient
@@ -190,11 +191,20 @@ def acting(env: Environment, config: GenerativeConfig, generator: Generator) -> 
 
 def check_generative(config: GenerativeConfig) -> None:
     """Refuse settings that do not go together."""
-    if config.ema_start >= config.total_updates:
+    total, per_iteration = config.total_updates, config.updates_per_iteration
+    taken = total // per_iteration * per_iteration
+    first = math.ceil(config.ema_start / config.ema_interval) * config.ema_interval
+    if 0 < taken <= first:
+        whole = f", of which whole iterations take {taken}" if taken < total else ""
         raise JaxrlError(
-            f"total_updates is {config.total_updates}, but the policy that acts is an average that "
-            f"begins after ema_start={config.ema_start} gradient steps: train for longer, or "
-            "choose a smaller ema_start."
+            f"total_updates is {total}{whole}, but the policy that acts is an average that begins "
+            f"after ema_start={config.ema_start} gradient steps, at a multiple of "
+            f"ema_interval={config.ema_interval}: train for longer, or choose a smaller ema_start."
+        )
+    if config.policy_critic != "either" and config.network.num_critics == 1:
+        raise JaxrlError(
+            f"policy_critic is {config.policy_critic}, which has no effect: num_critics is 1. Take "
+            "policy_critic=either, or 2 critics."
         )
     if config.q_normalization == "other_critic" and config.policy_critic != "either":
         raise JaxrlError(
@@ -214,7 +224,10 @@ class GenerativeModel(Generator, Protocol):
     def behavior_loss(
         self, params: PyTree, batch: Batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
-        """How far from the data's actions the model is, by row, [B]; other numbers by name."""
+        """What holds the model to the data's actions, by row, [B]; and numbers by name.
+
+        One of these is `behavior_loss`, how far from the data's actions it is, unweighted.
+        """
         ...
 
 
@@ -246,7 +259,7 @@ class MeanFlowPolicy:
     def behavior_loss(
         self, params: PyTree, batch: Batch, key: Key
     ) -> tuple[Array, dict[str, Array]]:
-        """The MeanFlow loss at drawn pairs of times; beside it, at (0, 1) on a few of the rows."""
+        """The MeanFlow loss at drawn pairs of times; its error there, and at (0, 1) on few rows."""
         config = self.config
         key_noise, key_times = jax.random.split(key)
         noise = jax.random.normal(key_noise, batch.action.shape)
@@ -265,19 +278,21 @@ class MeanFlowPolicy:
         endpoint = self._error(
             jax.lax.stop_gradient(params), few, noise[:ENDPOINT_ROWS], zeros, zeros + 1.0
         )
-        return error, {"behavior_loss_endpoint": jnp.mean(endpoint)}
+        weight = mean_flow.adaptive_weight(error, config.adaptive_power)
+        return weight * error, {
+            "behavior_loss": jnp.mean(error),
+            "behavior_loss_endpoint": jnp.mean(endpoint),
+        }
 
     def _error(
         self, params: PyTree, batch: Batch, noise: Array, start: Array, time: Array
     ) -> Array:
+        """The squared error of the average velocity between two times, [B]."""
         point, velocity = mean_flow.straight_path(batch.action, noise, time)
         average, target = mean_flow.average_velocity_target(
             self.field(params, batch.observation), point, velocity, start, time
         )
-        config = self.config
-        return mean_flow.squared_error(
-            average, target, config.behavior_reduction, config.adaptive_power
-        )
+        return mean_flow.squared_error(average, target, self.config.behavior_reduction)
 
 
 class ActorSignal(NamedTuple):
@@ -285,7 +300,7 @@ class ActorSignal(NamedTuple):
 
     q: Array  # Q(s, a_π), [B]; its gradient goes to the action
     data_q: Array  # Q(s, a_data), [B]
-    scale: Array  # 1 / mean |Q|, []
+    scale: Array  # of Q in the actor's loss, []: 1 / mean |Q|, or 1
 
 
 @dataclass(frozen=True)
@@ -353,7 +368,6 @@ class GenerativeQ:
             weighted = self._weight(signal) * behavior
             loss = jnp.mean(weighted) - config.eta * signal.scale * jnp.mean(signal.q)
             return loss, seen | {
-                "behavior_loss": jnp.mean(behavior),
                 "policy_q": jnp.mean(signal.q),
                 "clipped_actions": jnp.mean(jnp.abs(action) >= 1.0),
             }
@@ -420,7 +434,9 @@ class GenerativeQ:
         """How much each row's behaviour loss counts, [B]."""
         if self.config.behavior_weight == "none":
             return jnp.ones_like(signal.q)
-        advantage = (signal.data_q - signal.q) * signal.scale
+        unnormalized = self.config.q_normalization == "none"
+        scale = value_scale(signal.data_q, 1.0) if unnormalized else signal.scale
+        advantage = (signal.data_q - signal.q) * scale
         weight = jax.nn.sigmoid(advantage / self.config.guidance_temperature)
         return jax.lax.stop_gradient(weight)
 

@@ -47,6 +47,8 @@ from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
 class SACConfig(InteractionConfig):
     """Settings of SAC. Real numbers are traced: a sweep over them compiles once."""
 
+    n_step: int = size(1)
+    """Rewards that a target sums before it bootstraps; it leaves out the entropies between."""
     policy_delay: int = size(1)
     """Gradient steps of the critics for each one of actor and temperature."""
     learning_rate: float = number(3e-4, 0, basic=True)

@@ -37,7 +37,7 @@ from jaxrl.nn.q_networks import (
     ensemble_values,
     first_value,
 )
-from jaxrl.types import Agent, Algorithm, Array, Key, PyTree, View, feed_forward
+from jaxrl.types import Agent, Algorithm, Array, Key, Mean, PyTree, View, feed_forward
 
 
 @configuration
@@ -221,22 +221,24 @@ class TwinDelayed:
         del key
         return state_values(self.networks, learner.policy, observation)
 
-    def update(self, learner: Learner, batch: Batch, key: Key) -> tuple[Learner, dict[str, Array]]:
+    def update(
+        self, learner: Learner, batch: Batch, key: Key
+    ) -> tuple[Learner, dict[str, Array | Mean]]:
         """One gradient step of the critics and, where it is due, one of actor and targets."""
         learner, seen = self._update_critic(learner, batch, key)
 
-        def update_actor(_: Array, carry: tuple) -> tuple[Learner, dict[str, Array]]:
+        def update_actor(_: Array, carry: tuple) -> tuple[Learner, dict[str, Mean]]:
             learner, _ = carry
             return self._update_actor(learner, batch)
 
         # A real branch: decided by each member of a population, it would be computed every time.
         due = any_member(learner.gradient_steps % self.config.policy_delay == 0)
         names = jax.eval_shape(self._update_actor, learner, batch)[1]
-        nothing = {name: jnp.zeros(()) for name in names}
+        nothing = {name: Mean(jnp.zeros(()), jnp.zeros(())) for name in names}
         learner, more = jax.lax.fori_loop(
             0, due.astype(jnp.int32), update_actor, (learner, nothing)
         )
-        return learner, seen | more
+        return learner, {**seen, **more}
 
     def goal(self, targets: Targets, batch: Batch, key: Key) -> Array:
         """What every critic learns: r + γ min_k Q'_k(s', a'), a' = μ'(s') + noise; [B]."""
@@ -286,12 +288,8 @@ class TwinDelayed:
         )
         return learner, {"critic_loss": loss, "q": q}
 
-    def _update_actor(self, learner: Learner, batch: Batch) -> tuple[Learner, dict[str, Array]]:
-        """The actor down its loss; then the targets.
-
-        Its numbers count for the gradient steps since the last one, too: `policy_delay` times, so
-        that their means over gradient steps are those over the actor's.
-        """
+    def _update_actor(self, learner: Learner, batch: Batch) -> tuple[Learner, dict[str, Mean]]:
+        """The actor down its loss; then the targets. Its numbers count once per step of its own."""
         config, policy, targets = self.config, learner.policy, learner.targets
 
         def loss_of(params: PyTree) -> tuple[Array, dict[str, Array]]:
@@ -310,7 +308,7 @@ class TwinDelayed:
             ),
             actor_optimizer=optimizer,
         )
-        return learner, {name: config.policy_delay * value for name, value in seen.items()}
+        return learner, {name: Mean.of(value) for name, value in seen.items()}
 
 
 @dataclass(frozen=True)

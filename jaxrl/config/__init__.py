@@ -14,7 +14,7 @@ from jaxrl.config.declared import check_chosen, check_settings, configuration
 from jaxrl.config.family import Family, check_defaults
 from jaxrl.config.fields import budget, nested, number, option, part, size
 from jaxrl.config.imports import import_factory, type_hints, what_is
-from jaxrl.config.needs import ON, check_needs, settled
+from jaxrl.config.needs import ON, SEVERAL, check_needs, settled
 from jaxrl.config.paths import (
     Possible,
     Setting,
@@ -34,6 +34,7 @@ from jaxrl.errors import install_command, installed
 __all__ = [
     "Added",
     "ON",
+    "SEVERAL",
     "Family",
     "Gate",
     "Possible",

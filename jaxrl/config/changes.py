@@ -49,8 +49,11 @@ def without_unchosen(
 ) -> dict[str, Any]:
     """`changes` without options at their defaults, of parts that they do not choose.
 
-    Run folders held them once: `starts: "fresh"` and, for the other case, `pool_size: 1024`.
+    Run folders held them once: `starts: "fresh"` and, for the other case, `pool_size: 1024`. They
+    also held what a configuration names in GONE, options that nothing ever read.
     """
+    gone = getattr(config, "GONE", ())
+    changes = {name: value for name, value in changes.items() if name not in gone}
     config, rest = _choose(config, changes, gate)
     known = field_names(config)
     if rest.keys() <= known.keys():

@@ -22,15 +22,20 @@ from jaxrl.config.changes import replace_leaves
 from jaxrl.errors import JaxrlError
 
 
-class _On:
-    """The type of `ON`."""
+class _Kind:
+    """The type of `ON` and of `SEVERAL`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def __repr__(self) -> str:
-        return "ON"
+        return self.name
 
 
 # Any value but None, False, 0, "" and an empty tuple.
-ON = _On()
+ON = _Kind("ON")
+# A number of more than one.
+SEVERAL = _Kind("SEVERAL")
 
 
 class Unread(NamedTuple):
@@ -133,6 +138,8 @@ def _holds(owner: Any, name: str, wanted: Any) -> bool:
     value = _plain(owner, name)
     if isinstance(value, jax.core.Tracer):
         return True
+    if wanted is SEVERAL:
+        return bool(value > 1)
     if wanted is not ON:
         return bool(value == wanted)
     if value is None or isinstance(value, bool | str | tuple):
@@ -164,6 +171,8 @@ def _in_words(name: str, wanted: Any) -> str:
     """What is wanted of a field: "with train_temperature=True", "without dataset"."""
     if wanted is ON:
         return f"with {name}"
+    if wanted is SEVERAL:
+        return f"with several {name}"
     if wanted in (None, ""):
         return f"without {name}"
     return f"with {name}={wanted}"

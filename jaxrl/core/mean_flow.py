@@ -67,7 +67,7 @@ def time_pairs(
     """Ordered pairs r ≤ t; in a share `flow_ratio` of the rows, the first ones, r = t.
 
     In those the average velocity is the velocity itself, which all of MeanFlow rests on. How many
-    they are is fixed, to the nearest whole row: the rows of a batch are drawn independently.
+    they are is fixed, to the nearest whole row: the rows of a batch have to be in random order.
 
     Source: Geng et al., Mean Flows for One-step Generative Modeling (2025), section 4.3, and its
     code.
@@ -128,20 +128,21 @@ def euler(
 
 
 def squared_error(
-    prediction: Float[Array, "*B D"],
-    target: Float[Array, "*B D"],
-    reduction: Reduction,
-    adaptive_power: Scalar = 0.0,
+    prediction: Float[Array, "*B D"], target: Float[Array, "*B D"], reduction: Reduction
 ) -> Float[Array, "*B"]:
-    """The squared error of each row, its mean or its sum over the coordinates.
+    """The squared error of each row, its mean or its sum over the coordinates."""
+    square = jnp.square(prediction - target)
+    return jnp.mean(square, axis=-1) if reduction == "mean" else jnp.sum(square, axis=-1)
 
-        e = mean_d or Σ_d (x̂_d − x_d)²,   L = e / sg(e + 0.01)^p
 
-    `adaptive_power` is p: with 0 all rows count alike, with 1 those of large errors hardly move the
-    gradient more than others.
+def adaptive_weight(error: Float[Array, "*B"], power: Scalar) -> Float[Array, "*B"]:
+    """What each row's squared error counts in the loss: less, the larger it is.
+
+        w = 1 / (e + 0.01)^p
+
+    `power` is p: with 0 all rows count alike, with 1 those of large errors hardly move the gradient
+    more than others. No gradient goes through the weight.
 
     Source: Geng et al. (2025), equation 22.
     """
-    square = jnp.square(prediction - target)
-    error = jnp.mean(square, axis=-1) if reduction == "mean" else jnp.sum(square, axis=-1)
-    return error / jax.lax.stop_gradient(jnp.power(error + 0.01, adaptive_power))
+    return jax.lax.stop_gradient(1.0 / jnp.power(error + 0.01, power))

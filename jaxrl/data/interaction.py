@@ -7,7 +7,7 @@ then followed by the gradient steps that are due.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -99,13 +99,14 @@ class Learns(NamedTuple):
     begin:   (policy) -> L, before its first gradient step.
     explore: (L, View [N, ...], key) -> (actions [N, d] in [-1, 1], bonus float32 [N]), where a
              bonus is what the critic counts beside the reward, as SAC's entropy is; 0 where none.
-    update:  (L, Batch, key) -> (L, numbers by name).  One gradient step.
+    update:  (L, Batch, key) -> (L, numbers by name).  One gradient step; a number that only some
+             of them have is a Mean, of count 0 in the others.
     value:   (L, observation [N, ...], key) -> float32 [N].  What the critic expects of the policy.
     """
 
     begin: Callable[[Any], Any]
     explore: Callable[[Any, View, Key], tuple[Array, Array]]
-    update: Callable[[Any, Batch, Key], tuple[Any, dict[str, Array]]]
+    update: Callable[[Any, Batch, Key], tuple[Any, Mapping[str, Array | Mean]]]
     value: Callable[[Any, PyTree, Key], Array]
 
 
@@ -241,17 +242,24 @@ class Interaction:
         view = vector.view
         view = replace(view, observation=_normalized(learner, view.observation))
         action, bonus = learns.explore(learner, view, key_explore)
-        warmed_up = self._is_warmed_up(experience)
+        warmed_up = self._is_warmed_up(experience.vector_steps)
         action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
         if seen.weight is not None:  # somebody else may have acted
             executed = unscale_action(seen.action, space)
             action = jnp.where(seen.weight[:, None] > 0, action, executed)
-        values = value_check.add(
-            experience.values, seen.reward + jnp.where(warmed_up, bonus, 0.0), self.gamma
-        )
+        # Of the n steps whose rewards a target sums, the critic counts the first one's bonus alone.
+        counted = jnp.where((seen.episode_length - 1) % self.replay.n_step == 0, bonus, 0.0)
+        values = value_check.add(experience.values, seen.reward + counted, self.gamma)
+        # Of random actions it foresees nothing.
+        begun = experience.vector_steps + 1 - seen.episode_length
         values, metrics = self._check_values(
-            values, seen, vector.observation, partial(foreseen, learns, learner), key_value
+            values,
+            seen,
+            self._is_warmed_up(begun),
+            vector.observation,
+            partial(foreseen, learns, learner),
+            key_value,
         )
         experience = Experience(
             vector=vector,
@@ -276,13 +284,15 @@ class Interaction:
         self,
         values: ValueCheck,
         seen: Transition,
+        told: Array,
         observation: PyTree,
         value: Callable[[PyTree, Key], Array],
         key: Key,
     ) -> tuple[ValueCheck, Metrics]:
         """What the critic foresaw of the episodes that ended, beside what followed.
 
-        `observation` is that of the next step. The critic is asked only where episodes end.
+        `told` are the episodes that count, bool [N]; `observation` is that of the next step. The
+        critic is asked only where episodes end.
         """
         ended = seen.terminated | seen.truncated
 
@@ -294,7 +304,7 @@ class Interaction:
         nothing = (jnp.zeros_like(values.foreseen), jnp.zeros_like(values.foreseen))
         any_ended = any_member(jnp.any(ended)).astype(jnp.int32)
         final, first = jax.lax.fori_loop(0, any_ended, ask, nothing)
-        metrics = value_check.metrics(values, seen.terminated, seen.truncated, final)
+        metrics = value_check.metrics(values, seen.terminated & told, seen.truncated & told, final)
         return value_check.begin_again(values, ended, first), metrics
 
     def _learn(
@@ -304,9 +314,10 @@ class Interaction:
         log, rows = experience.log, self.shards.split("batch_size", self.batch_size)
         # All members of a population are equally far. Were it decided one by one, each gradient
         # step would select every parameter anew.
-        ready = any_member(self._is_warmed_up(experience) & self.replay.can_sample(log))
+        warmed_up = self._is_warmed_up(experience.vector_steps)
+        ready = any_member(warmed_up & self.replay.can_sample(log))
 
-        def one_update(learner: Any, key: Key) -> tuple[Any, dict[str, Array]]:
+        def one_update(learner: Any, key: Key) -> tuple[Any, Mapping[str, Array | Mean]]:
             key_sample, key_update = jax.random.split(key)
             batch = self.replay.sample(log, key_sample, rows, self.gamma)
             batch = replace(
@@ -325,15 +336,15 @@ class Interaction:
         count = jnp.where(ready, due, 0)
         learner, sums = jax.lax.fori_loop(0, count, one_more, (learner, sums))
         taken = count.astype(jnp.float32)
-        metrics = {name: Mean(total, taken) for name, total in sums.items()}
+        metrics = means(sums, taken)
         # Every device takes all the gradient steps, and its share of the transitions.
         transitions = jnp.where(ready, jnp.float32(self.vector.num_envs), 0.0)
         updates = Mean(taken / self.shards.devices, transitions)
         return learner, metrics | {"updates_per_transition": updates}
 
-    def _is_warmed_up(self, experience: Experience) -> Array:
-        """Whether the transitions of the warm-up are all there: bool []."""
-        return experience.vector_steps >= math.ceil(self.warm_up / self.total_envs)
+    def _is_warmed_up(self, vector_steps: Array) -> Array:
+        """Whether the transitions of the warm-up are all there after so many vector steps."""
+        return vector_steps >= math.ceil(self.warm_up / self.total_envs)
 
 
 def _normalized(learner: Any, observation: PyTree) -> PyTree:
@@ -344,6 +355,17 @@ def _normalized(learner: Any, observation: PyTree) -> PyTree:
 def foreseen(learns: Learns, learner: Any, observation: PyTree, key: Key) -> Array:
     """What the critic expects of the policy at observations as they are, [N]."""
     return learns.value(learner, _normalized(learner, observation), key)
+
+
+def means(sums: Mapping[str, Array | Mean], count: Array) -> Metrics:
+    """Means over `count` gradient steps of the numbers that were summed over them.
+
+    What is a Mean already counts by itself.
+    """
+    return {
+        name: total if isinstance(total, Mean) else Mean(total, count)
+        for name, total in sums.items()
+    }
 
 
 def _zeros_like(shapes: PyTree) -> PyTree:
@@ -376,23 +398,7 @@ def make_interaction(
             f"replay_capacity is {config.replay_capacity}, but must be at least n_step * num_envs "
             f"= {least}."
         )
-    transitions = config.num_envs * config.num_steps
-    if transitions > config.total_steps:
-        raise JaxrlError(
-            f"total_steps is {config.total_steps}, less than one iteration of num_envs * num_steps "
-            f"= {transitions} transitions: choose num_steps={config.total_steps // config.num_envs}"
-            " or less."
-        )
-    if config.total_steps // config.num_envs > MOST_VECTOR_STEPS:
-        raise JaxrlError(
-            f"total_steps is {config.total_steps}, but the steps of each of {config.num_envs} "
-            f"environments are counted up to {MOST_VECTOR_STEPS}."
-        )
-    if config.warm_up >= config.total_steps:
-        raise JaxrlError(
-            f"warm_up is {config.warm_up}, but total_steps are {config.total_steps}: nothing would "
-            f"be learned. Choose a warm_up below {config.total_steps}."
-        )
+    _check_budget(config)
     interaction = Interaction(
         vector=vector,
         replay=Replay(capacity, vector.num_envs, config.n_step, shards),
@@ -407,3 +413,37 @@ def make_interaction(
     _ = interaction.due  # which refuses a fraction of a gradient step
     shards.split("batch_size", config.batch_size)
     return interaction
+
+
+def _check_budget(config: InteractionConfig) -> None:
+    """Refuse a budget without a whole iteration, or without a gradient step in those it holds."""
+    total, num_envs = config.total_steps, config.num_envs
+    transitions = num_envs * config.num_steps
+    if num_envs > total:
+        raise JaxrlError(
+            f"total_steps is {total}, less than one step of each of num_envs = {num_envs} "
+            f"environments: choose num_envs={total} or less, or more total_steps."
+        )
+    if transitions > total:
+        raise JaxrlError(
+            f"total_steps is {total}, less than one iteration of num_envs * num_steps "
+            f"= {transitions} transitions: choose num_steps={total // num_envs} or less."
+        )
+    if total // num_envs > MOST_VECTOR_STEPS:
+        raise JaxrlError(
+            f"total_steps is {total}, but the steps of each of {num_envs} environments are counted "
+            f"up to {MOST_VECTOR_STEPS}."
+        )
+    taken = total // transitions * transitions
+    whole = f", of which whole iterations take {taken}" if taken < total else ""
+    if config.warm_up >= taken:
+        raise JaxrlError(
+            f"warm_up is {config.warm_up}, but total_steps are {total}{whole}: nothing would be "
+            f"learned. Choose a warm_up below {taken}."
+        )
+    if config.n_step > taken // num_envs:
+        raise JaxrlError(
+            f"n_step is {config.n_step}, but total_steps are {total}{whole}, "
+            f"{taken // num_envs} steps of each environment: nothing would be learned. Choose "
+            f"n_step={taken // num_envs} or less."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jaxrl.config import budget, configuration, number, option, size
 from jaxrl.core.moments import normalize_if_kept
 from jaxrl.core.tree import strip_weak_types
 from jaxrl.data.dataset import Dataset
+from jaxrl.data.interaction import means
 from jaxrl.data.online import Online
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
@@ -60,12 +61,13 @@ class Learns(NamedTuple):
     batches are normalised by them, and their rewards scaled.
 
     begin:  (policy) -> L, before its first gradient step.
-    update: (L, Batch, key) -> (L, numbers by name).  One gradient step.
+    update: (L, Batch, key) -> (L, numbers by name).  One gradient step; a number that only some of
+            them have is a Mean, of count 0 in the others.
     draw:   (L, key) -> what `update` reads in place of a Batch: windows, say, as it wants them.
     """
 
     begin: Callable[[Any], Any]
-    update: Callable[[Any, Any, Key], tuple[Any, dict[str, Array]]]
+    update: Callable[[Any, Any, Key], tuple[Any, Mapping[str, Array | Mean]]]
     draw: Callable[[Any, Key], Any] | None = None
 
 
@@ -127,7 +129,7 @@ class Offline:
         key_run, key = jax.random.split(state.key)
         draw = self.learns.draw or self._batch
 
-        def one_update(learner: Any, key: Key) -> tuple[Any, dict[str, Array]]:
+        def one_update(learner: Any, key: Key) -> tuple[Any, Mapping[str, Array | Mean]]:
             key_sample, key_update = jax.random.split(key)
             return self.learns.update(learner, draw(learner, key_sample), key_update)
 
@@ -141,8 +143,7 @@ class Offline:
         keys = jax.random.split(key_run, self.config.updates_per_iteration)
         (learner, sums), _ = jax.lax.scan(one_more, (state.learner, nothing), keys)
         count = jnp.asarray(self.config.updates_per_iteration, jnp.float32)
-        metrics = {name: Mean(total, count) for name, total in sums.items()}
-        return OfflineState(learner, key, state.iteration + 1), metrics
+        return OfflineState(learner, key, state.iteration + 1), means(sums, count)
 
     def _batch(self, learner: Any, key: Key) -> Batch:
         """Transitions as the learner's networks read them."""

@@ -38,12 +38,13 @@ class Mixed(Replay):
     reward_shift: float | Array = 0.0
 
     def sample(self, log: Log, key: Key, batch_size: int, gamma: float | Array) -> Batch:
-        """`batch_size` transitions; those of the dataset stand first."""
-        key_old, key_new = jax.random.split(key)
+        """`batch_size` transitions, in random order: a learner may treat the first ones apart."""
+        key_old, key_new, key_order = jax.random.split(key, 3)
         new = batch_size // 2
         old = self.dataset.sample(key_old, batch_size - new, gamma, self.env.action_space)
+        order = jax.random.permutation(key_order, batch_size)
         batch: Batch = jax.tree.map(
-            lambda *halves: jnp.concatenate(halves),
+            lambda *halves: jnp.concatenate(halves)[order],
             old,
             super().sample(log, key_new, new, gamma),
         )
@@ -150,7 +151,7 @@ class Online:
         return jnp.clip(action + noise, -1.0, 1.0), bonus
 
     def _value(self, learner: Any, observation: PyTree, key: Key) -> Array:
-        """What the target critics expect of the policy, in the unit of unscaled rewards, [N]."""
+        """What the critics expect of the policy, in the unit of unscaled rewards, [N]."""
         policy, value = _as_it_reads(learner), self.agent.value
         assert value is not None
         keys, space = jax.random.split(key, len(observation)), self.env.action_space

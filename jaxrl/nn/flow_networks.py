@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.config import configuration, option
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.q_networks import QLayers, QNetworkConfig
 from jaxrl.types import Array
@@ -25,6 +27,14 @@ def sinusoid(time: Array, width: int) -> Array:
     lift = (1,) * time.ndim + frequency.shape
     angle = time[..., None] * jnp.asarray(frequency, time.dtype).reshape(lift)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+@configuration
+class FlowLayersConfig(QNetworkConfig):
+    """Layers of the actor and of the critics, beside which a time has layers of its own."""
+
+    activation: Literal["tanh", "relu", "swish", "gelu", "elu", "mish"] = option("relu")
+    """Nonlinearity between layers, and between those that a time goes through."""
 
 
 class TimeEmbedding(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxrl.core.distributions import Categorical, Normal
-from jaxrl.nn.q_networks import LOG_STD_RANGE, QLayers, QNetworkConfig, flat
+from jaxrl.nn.q_networks import LOG_STD_RANGE, QLayers, QLayersConfig, QNetworkConfig, flat
 from jaxrl.types import Array
 
 
@@ -30,7 +30,7 @@ class GaussianActor(nn.Module):
     The logarithm of the deviation begins at 0 and is clipped to `LOG_STD_RANGE`.
     """
 
-    config: QNetworkConfig
+    config: QLayersConfig
     event_ndim: int
     action_size: int
 
@@ -46,7 +46,7 @@ class GaussianActor(nn.Module):
 class CategoricalActor(nn.Module):
     """An actor of one of `num_actions` choices."""
 
-    config: QNetworkConfig
+    config: QLayersConfig
     event_ndim: int
     num_actions: int
 

@@ -25,8 +25,8 @@ LAST_GAIN = 1.0
 
 
 @configuration
-class QNetworkConfig:
-    """Layers of the actor and of the critics."""
+class QLayersConfig:
+    """Layers of an actor."""
 
     hidden_sizes: tuple[int, ...] = size((256, 256), basic=True)
     """Units of each hidden layer."""
@@ -37,6 +37,12 @@ class QNetworkConfig:
     initialization: Literal["torch", "orthogonal"] = option("torch")
     """First weights: uniform in ±1/√inputs, as PyTorch draws them, biases too; or orthogonal of
     gain √2 in hidden layers and 1 in the last one, with zero biases."""
+
+
+@configuration
+class QNetworkConfig(QLayersConfig):
+    """Layers of the actor and of the critics."""
+
     layer_norm: bool = option(False, needs={"hidden_sizes": ON})
     """Normalise each hidden layer of the critics over its units, before the nonlinearity."""
     num_critics: int = size(2)
@@ -52,7 +58,7 @@ def uniform_fan_in(key: Key, shape: Sequence[int], dtype: type = jnp.float32) ->
 class QLayers(nn.Module):
     """Hidden layers and a linear one of `width` outputs."""
 
-    config: QNetworkConfig
+    config: QLayersConfig
     width: int
     layer_norm: bool = False
 
@@ -136,7 +142,7 @@ def first_value(critic: nn.Module, params: PyTree, observation: Array, action: A
 class DeterministicActor(nn.Module):
     """The actor of TD3: a = tanh(f(s))."""
 
-    config: QNetworkConfig
+    config: QLayersConfig
     event_ndim: int
     action_size: int
 

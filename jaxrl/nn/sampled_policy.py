@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.config import configuration, number, size
+from jaxrl.config import SEVERAL, configuration, number, size
 from jaxrl.core import moments
 from jaxrl.core.moments import Moments, normalize_if_kept
 from jaxrl.nn.action_units import scale_action
@@ -23,7 +23,7 @@ class CandidatesConfig:
 
     candidates: int = size(50, basic=True)
     """Actions that the mode "best" draws for each observation."""
-    candidate_temperature: float = number(0.0, 0)
+    candidate_temperature: float = number(0.0, 0, needs={"candidates": SEVERAL})
     """The chosen one is drawn from the softmax of Q over this; at 0 it has the largest Q."""
     candidate_noise: float = number(1.0, 0)
     """Scale of the noise that candidates begin as."""

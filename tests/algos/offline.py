@@ -64,13 +64,13 @@ def recorded_batch(keys):
 
 def run(factory, env, config, dataset, iterations):
     """(algorithm, state after so many iterations, the last one's means)."""
-    state, metrics = _steps(factory, env, config, dataset, iterations)
+    state, metrics = steps(factory, env, config, dataset, iterations)
     numbers = {name: float(mean.sum / mean.count) for name, mean in metrics.items()}
     return factory(env, config, dataset=dataset), state, numbers
 
 
 @functools.partial(jax.jit, static_argnames="factory", compiler_options=CHEAP)
-def _steps(factory, env, config, dataset, iterations):
+def steps(factory, env, config, dataset, iterations):
     """Numbers of the configuration are traced: runs that differ in them compile once."""
     algorithm = factory(env, config, dataset=dataset)
     state = algorithm.init(jax.random.key(0))

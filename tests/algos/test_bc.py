@@ -150,6 +150,8 @@ def test_actions_that_it_cannot_clone_are_refused():
         bc_agent(registry.make("probe/multi-discrete-action"), BCConfig())
     with pytest.raises(JaxrlError, match="bc needs continuous actions between finite bounds"):
         bc_agent(Reach(-np.inf, np.inf), BCConfig())
+    with pytest.raises(JaxrlError, match="but bc needs a Box: ppo reads dictionaries"):
+        bc_agent(registry.make("dict/grid"), BCConfig())
     with pytest.raises(JaxrlError, match="gaussian is for continuous actions"):
         bc_agent(CHOICE, BCConfig(gaussian=True))
     with pytest.raises(JaxrlError, match="best_fraction"):

@@ -140,6 +140,21 @@ def test_modes_draw_once_or_take_no_noise():
     np.testing.assert_allclose(acted, drawn(model, observation, 0.0 * noise)[0], atol=1e-5)
 
 
+def test_the_noise_that_candidates_begin_as_is_scaled_and_that_of_later_steps_is_not():
+    config = DQLConfig(**OWN | {"candidates": 5, "candidate_noise": 0.3})
+    agent = dql_agent(REACH, config)
+    policy = agent.init(jax.random.key(0))
+    view = View.at_start(jnp.array([0.3, -0.2, 0.1]), REACH.action_space)
+    found, _ = agent.modes["best"].act(policy, (), view, jax.random.key(3))
+    key_noise, _ = jax.random.split(jax.random.key(3))
+    noise = np.array(jax.random.normal(key_noise, (STEPS, 5, 3)), np.float64)
+    noise[0] *= 0.3
+    rows = np.tile([[0.3, -0.2, 0.1]], (5, 1))
+    actions = drawn(noise_model(policy.actor), rows, noise)
+    best = q_values(policy.critic, rows, actions).min(0).argmax()
+    np.testing.assert_allclose(found, actions[best], atol=1e-4)
+
+
 def test_the_defaults_are_the_authors():
     config = DQLConfig()
     assert (config.eta, config.diffusion_steps, config.q_normalization) == (1.0, 5, "other_critic")

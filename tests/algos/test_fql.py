@@ -157,6 +157,22 @@ def test_the_actor_stays_near_the_flow_and_climbs_the_critics(normalize):
     np.testing.assert_allclose(seen["clipped_actions"], clipped.mean())
 
 
+def test_critics_are_asked_for_no_action_beyond_the_bounds():
+    learner, *_ = one_update()
+    rules, rows = rules_of(FQLConfig(**OWN)), numpy64(BATCH())
+    actors = learner.policy.actor
+    actors = replace(actors, one_step=jax.tree.map(lambda leaf: 3.0 * leaf, actors.one_step))
+    noise = np.asarray(jax.random.normal(jax.random.key(2), (16, 3)), np.float64)
+    action = acted(stack_of(actors.one_step), rows.observation, noise)
+    assert 0.1 < (np.abs(action) > 1.0).mean() < 0.9
+    expected = q_values(learner.critic, rows.observation, np.clip(action, -1, 1)).mean()
+    _, seen = rules._actor_loss(actors, learner, BATCH(), jax.random.key(2))
+    np.testing.assert_allclose(seen["policy_q"], expected, rtol=1e-4)
+    # Those of the next actions likewise.
+    made = rules.model.make(actors, BATCH().observation, jnp.asarray(noise[None], jnp.float32))
+    np.testing.assert_allclose(made, np.clip(action, -1, 1), atol=1e-4)
+
+
 def test_modes_draw_once_or_take_no_noise():
     agent = fql_agent(REACH, FQLConfig(**OWN))
     policy = agent.init(jax.random.key(0))
@@ -205,5 +221,8 @@ def test_the_rewarded_mode_is_found():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(JaxrlError, match="fql needs continuous actions"):
         fql_agent(registry.make("CartPole-v1"), FQLConfig())
+    alone = FQLConfig(**OWN | {"target_critics": "least", "num_critics": 1})
+    with pytest.raises(JaxrlError, match="target_critics is least, which has no effect"):
+        fql(REACH, alone, dataset=None)
     with pytest.raises(JaxrlError, match="time_width is 3"):
         fql(REACH, FQLConfig(**OWN | {"time_width": 3}), dataset=None)

@@ -192,6 +192,19 @@ def test_all_actions_count_alike_without_a_temperature():
     assert float(seen["weight"]) == 1.0
 
 
+def test_recorded_actions_are_held_within_the_bounds_by_a_hair():
+    rules, learner = made(**TRIED)
+    batch = some_batch(0)
+    sign = jnp.sign(batch.action)
+    found = [
+        updated(rules.config, learner, replace(batch, action=size * sign))
+        for size in (1.0, np.float32(1.0 - 1e-5))
+    ]
+    assert_same_bits(*found)
+    inside = updated(rules.config, learner, replace(batch, action=np.float32(1.0 - 2e-5) * sign))
+    assert float(inside[1]["behavior_loss"]) != float(found[0][1]["behavior_loss"])
+
+
 class OfRecordedActions(nn.Module):
     """A critic that does not know any action but those of ±½."""
 

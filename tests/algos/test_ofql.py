@@ -121,7 +121,13 @@ ACTOR_SETTINGS = [
         "adaptive_power": 0.5,
         "flow_ratio": 0.25,
     },
-    {"policy_critic": "least", "q_normalization": "none", "time_distribution": "uniform"},
+    {
+        "policy_critic": "least",
+        "q_normalization": "none",
+        "time_distribution": "uniform",
+        "behavior_weight": "guided",
+        "guidance_temperature": 0.5,
+    },
     {
         "q_normalization": "other_critic",
         "behavior_weight": "guided",
@@ -176,7 +182,8 @@ def test_the_actor_descends_the_behaviour_loss_less_the_critics(settings):
     }[config.q_normalization]()
     weight = np.ones(16)
     if config.behavior_weight == "guided":
-        weight = 1 / (1 + np.exp(-(q_of(rows.action) - q_of(action)) / scale / 0.5))
+        unit = np.abs(q_of(rows.action)).mean() if config.q_normalization == "none" else scale
+        weight = 1 / (1 + np.exp(-(q_of(rows.action) - q_of(action)) / unit / 0.5))
 
     def loss(network):
         field = average(learner.actor, network)
@@ -187,14 +194,31 @@ def test_the_actor_descends_the_behaviour_loss_less_the_critics(settings):
     kept = after.actor_optimizer
     kept = kept._replace(mu={"params": main_layers(kept.mu)["params"]})
     assert_first_gradient(kept, None, expected)
-    np.testing.assert_allclose(seen["behavior_loss"], (raw * row_scale).mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen["behavior_loss"], raw.mean(), rtol=1e-4)
     np.testing.assert_allclose(seen["policy_q"], q_of(action).mean(), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(seen["clipped_actions"], (np.abs(action) >= 1.0).mean(), rtol=1e-6)
     zeros = np.zeros(16)
     at_end, its_target = target_at(base, rows, noise, zeros, zeros + 1.0)
     endpoint = errors(base, at_end, its_target, zeros, zeros + 1.0)
-    endpoint = endpoint / (endpoint + 0.01) ** config.adaptive_power
     np.testing.assert_allclose(seen["behavior_loss_endpoint"], endpoint.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("by", ["dataset", "policy", "other_critic", "none"])
+def test_the_weights_of_better_actions_do_not_depend_on_the_unit_of_the_rewards(by):
+    settings = {"q_normalization": by, "behavior_weight": "guided", "guidance_temperature": 0.5}
+    rules, rows = rules_of(OFQLConfig(**OWN | settings)), BATCH()
+    critic, action = begun().critic, -rows.action
+    lot = int(jax.random.randint(jax.random.key(2), (), 0, 2))
+    of_data, of_policy = (
+        q_values(critic, np.asarray(rows.observation), np.asarray(each))
+        for each in (rows.action, action)
+    )
+    units = {"policy": of_policy[lot], "other_critic": of_policy[1 - lot]}
+    advantage = (of_data - of_policy)[lot] / np.abs(units.get(by, of_data[lot])).mean()
+    expected = 1 / (1 + np.exp(-advantage / 0.5))
+    found = rules._weight(rules._signal(critic, rows, action, jax.random.key(2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert found.max() - found.min() > 0.3
 
 
 def test_the_actor_s_loss_moves_no_critic():
@@ -338,9 +362,13 @@ def test_the_rewarded_mode_is_found():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"total_updates": 1000}, "begins after ema_start=1000"),
+        ({"total_updates": 1000}, "total_updates is 1000, but .* begins after ema_start=1000"),
+        ({"total_updates": 1500}, "of which whole iterations take 1000, but"),
+        ({"ema_start": 1, "ema_interval": 5000}, "at a multiple of ema_interval=5000"),
+        ({"total_updates": 500}, "less than one iteration of updates_per_iteration = 1000"),
         ({"q_normalization": "other_critic", "policy_critic": "mean"}, "policy_critic is mean"),
         ({"q_normalization": "other_critic", "num_critics": 1}, "num_critics is 1"),
+        ({"policy_critic": "mean", "num_critics": 1}, "policy_critic is mean, which has no effect"),
         ({"time_width": 5}, "time_width is 5"),
         ({"time_std": 0.5, "time_distribution": "uniform"}, "time_std is 0.5, which has no effect"),
         ({"candidates": 0}, "candidates"),

@@ -100,8 +100,8 @@ def test_the_actor_climbs_the_least_of_scaled_values_and_clones():
     network = layers(begun.policy.actor)
     q, cloning = terms(network)
     scale = 1.0 / np.abs(q).mean()
-    np.testing.assert_allclose(seen["behavior_loss"], cloning, rtol=1e-5)
-    np.testing.assert_allclose(seen["policy_q"], q.mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen["behavior_loss"].sum, cloning, rtol=1e-5)
+    np.testing.assert_allclose(seen["policy_q"].sum, q.mean(), rtol=1e-4)
 
     def loss(actor):
         q, cloning = terms(actor)

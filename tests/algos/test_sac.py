@@ -215,6 +215,19 @@ def test_the_agent_acts_by_the_median_or_by_a_draw_and_values_both():
     )
 
 
+def test_exploring_earns_the_entropy_of_what_was_drawn():
+    config = SACConfig(**SMALL | UNUSUAL)
+    rules = SAC(config, make_networks(REACH, config), target_entropy=-3.0)
+    learner = rules.begin(sac_agent(REACH, config).init(jax.random.key(0)))
+    observation = jnp.array([[0.3, -0.2, 0.1], [-1.0, 0.5, 2.0]])
+    view = View(observation, jnp.zeros(2), jnp.zeros((2, 3)), jnp.zeros(2, bool))
+    noise = np.asarray(jax.random.normal(jax.random.key(3), (2, 3)), np.float64)
+    action, log_probability = drawn(layers(learner.policy.actor), np.asarray(observation), noise)
+    found, bonus = rules.explore(learner, view, jax.random.key(3))
+    np.testing.assert_allclose(found, action, rtol=1e-4)
+    np.testing.assert_allclose(bonus, -0.4 * log_probability, rtol=1e-4)
+
+
 LEARNS = {
     "total_steps": 6000,
     "batch_size": 64,

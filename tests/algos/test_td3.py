@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.algos.td3 import TD3, TD3Config, make_networks, state_values, td3, td3_agent
+from jaxrl.algos.td3 import (
+    TD3,
+    TD3Config,
+    make_networks,
+    state_values,
+    td3,
+    td3_agent,
+    with_noise,
+)
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
 from jaxrl.types import View
@@ -177,6 +185,14 @@ def test_actions_are_explored_with_clipped_noise():
     clipped = np.clip(mean + noise, -1.0, 1.0)
     np.testing.assert_allclose(actions.mean(0), clipped.mean(0), atol=0.03)
     np.testing.assert_allclose(actions.std(0), clipped.std(0), atol=0.03)
+
+
+def test_noise_takes_no_action_beyond_its_bounds():
+    action = jnp.tile(jnp.array([-0.9, 0.0, 0.9]), (100, 1))
+    noise = 0.3 * np.asarray(jax.random.normal(jax.random.key(3), (100, 3)))
+    found = with_noise(action, 0.3, jax.random.key(3))
+    np.testing.assert_allclose(found, np.clip(action + noise, -1.0, 1.0), atol=1e-6)
+    assert (np.abs(found) == 1.0).any(0).tolist() == [True, False, True]
 
 
 def test_the_value_is_the_least_of_the_critics_at_the_actor_s_action():

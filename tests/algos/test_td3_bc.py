@@ -18,6 +18,7 @@ from tests.algos.offline import (
     assert_same_bits,
     reaching,
     run,
+    steps,
     two_actions,
 )
 from tests.algos.reach import (
@@ -76,8 +77,8 @@ def test_the_actor_climbs_scaled_values_and_clones(alpha):
     network = layers(begun.policy.actor)
     q, cloning = terms(network)
     scale = alpha / np.abs(q).mean()
-    np.testing.assert_allclose(seen["behavior_loss"], cloning, rtol=1e-5)
-    np.testing.assert_allclose(seen["policy_q"], q.mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen["behavior_loss"].sum, cloning, rtol=1e-5)
+    np.testing.assert_allclose(seen["policy_q"].sum, q.mean(), rtol=1e-4)
 
     def loss(actor):
         q, cloning = terms(actor)
@@ -100,18 +101,14 @@ def test_the_actor_waits_for_the_second_gradient_step_and_moves_no_critic():
 
 
 def test_numbers_of_the_actor_are_means_over_its_own_gradient_steps():
-    begun, batch, _, _ = one_update()
-    config = TD3BCConfig(**SMALL)
-    rules = TD3BC(config, make_networks(Reach(), config))
-    update = jax.jit(rules.update)
-    _, waiting = update(begun, batch, jax.random.key(1))
-    _, moving = update(
-        replace(begun, gradient_steps=begun.gradient_steps + 1), batch, jax.random.key(1)
-    )
+    *_, waiting = one_update()
     *_, every = one_update(policy_delay=1)
-    assert float(waiting["behavior_loss"]) == 0.0
-    mean = (waiting["behavior_loss"] + moving["behavior_loss"]) / 2
-    np.testing.assert_allclose(mean, every["behavior_loss"], rtol=1e-6)
+    for name in ("behavior_loss", "policy_q"):
+        assert tuple(map(float, waiting[name])) == (0.0, 0.0)
+        assert float(every[name].count) == 1.0
+    # Of the 4 gradient steps of an iteration, every second one is the actor's too.
+    _, metrics = steps(td3_bc, Reach(), TD3BCConfig(**SMALL), reaching(), 2)
+    assert (float(metrics["critic_loss"].count), float(metrics["policy_q"].count)) == (4.0, 2.0)
 
 
 def test_the_better_of_two_recorded_actions_is_found():

@@ -10,6 +10,7 @@ import pytest
 from jaxrl.algos.registry import algorithm_names, load
 from jaxrl.config import (
     ON,
+    SEVERAL,
     check,
     configuration,
     nested,
@@ -36,6 +37,8 @@ class Settings:
     rate: float = number(0.1, 0, needs={"trained": True})
     noise: float = number(0.2, 0)
     clip: float = number(0.5, 0, needs={"noise": ON})
+    copies: int = size(3)
+    spread: float = number(0.0, 0, needs={"copies": SEVERAL})
     widths: tuple[int, ...] = size((4, 4))
     torso: Literal["mlp", "cnn"] = option("mlp")
     activation: Literal["tanh", "relu"] = option("tanh", needs={"widths": ON, "torso": "cnn"})
@@ -48,6 +51,7 @@ READ = [
     {"trained": False},
     {"trained": False, "rate": 0.1},
     {"noise": np.array([0.0, 0.2]), "clip": 0.1},
+    {"copies": 2, "spread": 0.5},
     {"widths": (), "torso": "cnn", "activation": "relu"},
     {"inner_heat": 2.0},
 ]
@@ -59,6 +63,7 @@ UNREAD = [
     ),
     ({"trained": False, "rate": np.array([0.1, 0.3])}, "rate is 0.1, 0.3, which has no effect"),
     ({"noise": 0.0, "clip": 0.1}, "clip is 0.1, .*only with noise, and noise is 0"),
+    ({"copies": 1, "spread": 0.5}, "spread is 0.5, .*only with several copies, and copies is 1."),
     ({"widths": (), "activation": "relu"}, "only with widths or with torso=cnn, and widths is "),
     ({"inner_kind": "hard", "inner_heat": 2.0}, "only with inner_kind=soft, and inner_kind is 'h"),
     # What it needs is at its default, but is itself not read.
@@ -132,21 +137,28 @@ DECLARED = {
         ("layer_norm", False, "hidden_sizes", ()),
     },
     "iql": {
+        ("maximum_weight", 10.0, "inverse_temperature", 0.0),
         ("activation", "tanh", "hidden_sizes", ()),
         ("layer_norm", True, "hidden_sizes", ()),
     },
 }
 DECLARED["deep_stepmix"] = DECLARED["ppo"]
 DECLARED["td3_bc"] = DECLARED["td3"] - {("warm_up_hold", 4, "warm_up", 0)}
-DECLARED["bc"] = DECLARED["iql"]
+DECLARED["bc"] = {("activation", "tanh", "hidden_sizes", ())}
 DECLARED["fql"] = {
     ("activation", "tanh", "hidden_sizes", ()),
     ("layer_norm", False, "hidden_sizes", ()),
+    ("candidate_temperature", 0.5, "candidates", 1),
 }
-DECLARED["dql"] = DECLARED["iql"] | {("guidance_temperature", 0.1, "behavior_weight", "none")}
+DECLARED["dql"] = {
+    ("layer_norm", True, "hidden_sizes", ()),
+    ("guidance_temperature", 0.1, "behavior_weight", "none"),
+    ("candidate_temperature", 0.5, "candidates", 1),
+}
 DECLARED["ofql"] = DECLARED["dql"] | {
     ("time_mean", 0.0, "time_distribution", "uniform"),
     ("time_std", 2.0, "time_distribution", "uniform"),
+    ("shared_time", True, "time_width", 0),
 }
 DECLARED["decision_transformer"] = {
     ("self_evolution_weight", 0.5, "self_evolution", False),
@@ -172,6 +184,11 @@ def test_each_option_without_effect_is_refused_by_both_names(algorithm, name, va
     check(config)
     with pytest.raises(JaxrlError, match=f"{name} is .*no effect.*{other} is "):
         check(override(config, {name: value}))
+
+
+@pytest.mark.parametrize("algorithm", ["ofql", "dql"])
+def test_the_layers_of_a_time_read_the_activation_where_there_are_no_others(algorithm):
+    check(override(load(algorithm).config_class(), {"hidden_sizes": (), "activation": "relu"}))
 
 
 @pytest.mark.parametrize("algorithm", algorithm_names())

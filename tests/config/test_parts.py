@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.algos.bc import BCConfig
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.algos.registry import RESERVED
 from jaxrl.config import (
@@ -259,6 +260,13 @@ def test_what_is_no_part_is_refused(somebodys, name, text):
     with pytest.raises(JaxrlError) as error:
         override(Settings(), {"credit": name})
     assert text in str(error.value)
+
+
+def test_run_folders_of_before_held_options_that_nothing_read():
+    old = {"gaussian": True, "layer_norm": True, "num_critics": 2}
+    assert without_unchosen(BCConfig(), old) == {"gaussian": True}
+    with pytest.raises(JaxrlError, match="unknown option of BCConfig 'layer_norm'"):
+        override(BCConfig(), old)
 
 
 def test_a_gate_is_asked_before_anything_is_imported():

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxrl.core.mean_flow import (
+    adaptive_weight,
     average_velocity_target,
     draw_times,
     euler,
@@ -158,11 +159,14 @@ def test_squared_errors_by_hand():
     prediction, target = jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([[0.0, 4.0], [0.0, 0.3]])
     np.testing.assert_allclose(squared_error(prediction, target, "mean"), [2.5, 0.045], rtol=1e-6)
     np.testing.assert_allclose(squared_error(prediction, target, "sum"), [5.0, 0.09], rtol=1e-6)
-    found = squared_error(prediction, target, "sum", 1.0)
-    np.testing.assert_allclose(found, [5.0 / 5.01, 0.09 / 0.10], rtol=1e-5)
-    gradient = jax.grad(lambda x: squared_error(x, target, "sum", 0.5).sum())(prediction)
-    by_hand = [[2.0 / 5.01**0.5, -4.0 / 5.01**0.5], [0.0, -0.6 / 0.1**0.5]]
-    np.testing.assert_allclose(gradient, by_hand, rtol=1e-5)
+
+
+def test_weights_of_large_errors_by_hand():
+    error = jnp.array([5.0, 0.09])
+    np.testing.assert_allclose(adaptive_weight(error, 1.0), [1 / 5.01, 1 / 0.10], rtol=1e-5)
+    np.testing.assert_array_equal(adaptive_weight(error, 0.0), 1.0)
+    gradient = jax.grad(lambda e: (adaptive_weight(e, 0.5) * e).sum())(error)
+    np.testing.assert_allclose(gradient, [1 / 5.01**0.5, 1 / 0.1**0.5], rtol=1e-5)
 
 
 @functools.cache

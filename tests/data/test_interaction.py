@@ -179,6 +179,23 @@ def test_what_the_critic_foresaw_is_held_against_what_followed():
     assert metrics[1]["value_foreseen"] == (4.0 * (16 + 36), 8.0)
 
 
+def test_of_n_steps_the_first_one_s_bonus_counts_as_it_does_in_targets():
+    _, metrics = run(1, n_step=4)
+    # Bonuses before the steps 0 and 4 of 5, and 4 gradient steps before the end of the episode.
+    followed = (1 - 0.9**5) / 0.1 + 0.25 * (1 + 0.9**4) + 0.9**5 * 4
+    total, count = metrics[0]["value_followed"]
+    assert count == 4 and total / count == pytest.approx(followed, rel=1e-5)
+
+
+def test_episodes_that_began_in_the_warm_up_are_not_held_against_the_critic():
+    # Three vector steps of random actions; episodes end after 5, in the second iteration after 10
+    # and 15.
+    _, metrics = run(2, warm_up=12)
+    for name in ("overestimation", "value_foreseen", "value_followed"):
+        assert [seen[name][1] for seen in metrics] == [0.0, 8.0]
+    assert metrics[0]["episode_length"] == (20.0, 4.0)
+
+
 def test_the_fill_of_the_ring():
     fills = [seen["replay_fill"] for seen in run(3)[1]]
     assert fills == [(0.5, 1.0), (1.0, 1.0), (1.0, 1.0)]
@@ -242,7 +259,19 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
             {"num_envs": 128, "warm_up": 0},
             r"replay_capacity is 64, but must be at least n_step \* num_envs = 128",
         ),
-        ({"warm_up": 1000, "replay_capacity": 5000}, "warm_up is 1000, but total_steps are 1000"),
+        (
+            {"warm_up": 1000, "replay_capacity": 5000},
+            "warm_up is 1000, but total_steps are 1000, of which whole iterations take 992",
+        ),
+        (
+            {"warm_up": 993, "replay_capacity": 5000},
+            "nothing would be learned. Choose a warm_up below 992",
+        ),
+        (
+            {"total_steps": 40, "n_step": 9},
+            "n_step is 9, .*whole iterations take 32, 8 steps of each environment.*n_step=8 or",
+        ),
+        ({"total_steps": 3}, "choose num_envs=3 or less, or more total_steps"),
         ({"num_steps": 300}, "total_steps is 1000, less than one iteration"),
         ({"updates_per_transition": 0.3}, "makes 9.6 gradient steps"),
         ({"updates_per_transition": 0.001}, "choose 0.03125, or another num_steps"),
@@ -251,3 +280,10 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
 def test_what_does_not_fit_together_is_refused(settings, words):
     with pytest.raises(JaxrlError, match=words):
         make_interaction(ENV, InteractionConfig(**SETTINGS | settings), SINGLE, {})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"warm_up": 991, "replay_capacity": 5000}, {"total_steps": 40, "n_step": 8}]
+)
+def test_a_budget_is_enough_whose_last_vector_step_is_learned_from(settings):
+    make_interaction(ENV, InteractionConfig(**SETTINGS | settings), SINGLE, {})

@@ -13,10 +13,10 @@ from jaxrl.config import check, override
 from jaxrl.core import moments
 from jaxrl.data.dataset import Dataset
 from jaxrl.data.offline import Learns, Offline, OfflineConfig
-from jaxrl.data.online import Mixed
+from jaxrl.data.online import Mixed, Online
 from jaxrl.data.replay import Replay
 from jaxrl.errors import JaxrlError
-from jaxrl.types import Agent, feed_forward
+from jaxrl.types import Agent, View, feed_forward
 from tests.algos.offline import SMALL, reaching
 from tests.algos.reach import CHEAP, Reach
 from tests.data.test_dataset import Line, recorded
@@ -29,12 +29,11 @@ LINE = Dataset.of(recorded(), Line())
 
 def update(learner, batch, key):
     del key
-    new = len(batch.reward) // 2
-    numbers = {"old": batch.reward[:-new].mean(), "new": batch.reward[-new:].mean()}
-    return replace(learner, total=learner.total + 1.0), numbers
+    seen = ~jnp.isin(batch.reward, reaching(-2.0, 6.0).reward)
+    return replace(learner, total=learner.total + 1.0), {"seen": seen.mean()}
 
 
-def made(**settings):
+def parts(**settings):
     """A learner that counts, in an environment of 3-vectors whose reward is minus the distance."""
     sizes = {"total_updates": UPDATES, "updates_per_iteration": 4, "batch_size": 8, "online": True}
     config = OfflineConfig(**sizes | settings)
@@ -45,7 +44,11 @@ def made(**settings):
         value=lambda policy, memory, view, key: 10.0 * view.observation.sum(),
     )
     learns = Learns(lambda policy: Counter(policy, jnp.zeros(())), update)
-    return Offline(config, env, dataset, agent, learns).algorithm()
+    return config, env, dataset, agent, learns
+
+
+def made(**settings):
+    return Offline(*parts(**settings)).algorithm()
 
 
 @functools.cache
@@ -55,18 +58,26 @@ def stepped(**settings):
     return algorithm, begun, *jax.jit(algorithm.step, compiler_options=CHEAP)(begun)
 
 
-def test_half_a_batch_is_the_dataset_s_and_half_what_was_seen():
+def test_half_a_batch_is_the_dataset_s_and_half_what_was_seen_in_random_order():
     mixed = Mixed(8, 1, dataset=LINE, env=Line(), reward_scale=2.0, reward_shift=1.0)
     log = mixed.init(Line())
     seen_reward = 1000.0
     row = jax.tree.map(jnp.zeros_like, log.rows)
     one = jax.tree.map(lambda leaf: leaf[:1], replace(row, reward=row.reward + seen_reward))
     log = log.append(one)
-    batch = mixed.sample(log, jax.random.key(0), 9, GAMMA)
-    assert set(np.asarray(batch.reward[:5])) <= {2.0 * (row + 1.0) for row in range(8)}
-    np.testing.assert_array_equal(batch.reward[5:], 2.0 * (seen_reward + 1.0))
-    alone = LINE.sample(jax.random.split(jax.random.key(0))[0], 5, GAMMA, Line().action_space)
-    np.testing.assert_array_equal(batch.action[:5], alone.action)
+    sample = jax.jit(lambda key: mixed.sample(log, key, 9, GAMMA))
+    recorded_first = []
+    for seed in range(20):
+        batch = sample(jax.random.key(seed))
+        is_seen = np.asarray(batch.reward) == 2.0 * (seen_reward + 1.0)
+        assert is_seen.sum() == 4
+        recorded = np.asarray(batch.reward)[~is_seen] / 2.0 - 1.0
+        assert set(recorded) <= set(range(8))
+        # Row i of the dataset observes [i, -i]; what was seen observes nothing.
+        np.testing.assert_array_equal(batch.observation[~is_seen, 0], recorded)
+        assert not np.any(batch.observation[is_seen])
+        recorded_first.append((~is_seen[:4]).sum())
+    assert np.mean(recorded_first) == pytest.approx(4 * 5 / 9, abs=0.7)
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
@@ -96,15 +107,24 @@ def test_a_step_is_taken_and_kept_before_every_gradient_step():
     # 4 of [-2, 6] is 0.5 of [-1, 1], and noise of a tenth is beside it.
     actions = np.asarray(kept.action[:4])
     assert 0.01 < np.std(actions) < 0.3 and abs(actions.mean() - 0.5) < 0.15
-    means = {name: float(mean.sum / mean.count) for name, mean in metrics.items()}
-    seen = np.asarray(kept.reward[:4])
-    assert seen.min() - 1e-4 <= means["new"] <= seen.max() + 1e-4
-    assert means["updates_per_transition"] == 1.0
+    assert tuple(map(float, metrics["seen"])) == (4 * 0.5, 4)
+    assert tuple(map(float, metrics["updates_per_transition"])) == (4, 4)
 
 
 def test_without_noise_it_acts_as_its_first_mode():
     _, _, state, _ = stepped(exploration_noise=0.0)
     np.testing.assert_allclose(state.experience.log.rows.action[:4], 0.5, atol=1e-6)
+
+
+def test_noise_takes_no_action_beyond_its_bounds_and_a_shift_counts_as_a_reward():
+    online = Online(*parts(exploration_noise=0.5, reward_shift=-0.25))
+    learner = Counter(Policy(None), jnp.zeros(()))
+    view = View(jnp.zeros((200, 3)), jnp.zeros(200), jnp.zeros((200, 3)), jnp.zeros(200, bool))
+    action, bonus = online.rules.explore(learner, view, jax.random.key(0))
+    # The mode is 0.5 of [-1, 1], and a noise of 0.5 takes a sixth of the actions beyond 1.
+    assert np.abs(action).max() == 1.0
+    assert 0.1 < np.mean(np.asarray(action) == 1.0) < 0.22
+    np.testing.assert_array_equal(bonus, np.full(200, -0.25, np.float32))
 
 
 def test_the_statistics_stay_those_of_the_dataset():

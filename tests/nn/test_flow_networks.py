@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.config import check
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.flow_networks import FlowNetwork, check_time_width, sinusoid
+from jaxrl.nn.flow_networks import FlowLayersConfig, FlowNetwork, check_time_width, sinusoid
 from jaxrl.nn.q_networks import QNetworkConfig
 
 CONFIG = QNetworkConfig(hidden_sizes=(12, 9), activation="mish", layer_norm=True)
@@ -56,6 +57,17 @@ def test_two_times_are_embedded_by_layers_of_their_own():
     shapes = jax.tree.map(jnp.shape, stacks["TimeEmbedding_0"]["QLayers_0"])
     assert shapes["Dense_0"]["kernel"] == (8, 16) and shapes["Dense_1"]["kernel"] == (16, 8)
     assert stacks["QLayers_0"]["Dense_0"]["kernel"].shape == (2 + 3 + 2 * 8, 12)
+
+
+def test_a_time_s_layers_have_the_nonlinearity_where_no_others_do():
+    found = {}
+    for activation in ("mish", "relu"):
+        config = FlowLayersConfig(hidden_sizes=(), activation=activation)
+        check(config)
+        network, point = FlowNetwork(config, 2, time_width=8), jnp.zeros((5, 2))
+        params = network.init(jax.random.key(0), point, point, jnp.ones(5))
+        found[activation] = network.apply(params, point, point, jnp.ones(5))
+    assert np.abs(found["mish"] - found["relu"]).max() > 1e-3
 
 
 def test_shared_layers_embed_both_times():
