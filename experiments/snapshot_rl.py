@@ -14,6 +14,7 @@ in the table, and in no curve.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from jaxrl.analysis.plots import plot_comparison
 from jaxrl.analysis.runs import Run, load_run
 from jaxrl.analysis.statistics import bootstrap_interval, interquartile_mean
 from jaxrl.config import override
-from jaxrl.data.recording import Recording
+from jaxrl.data.recording import Recording, load
 from jaxrl.data.snapshots import demonstrated
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.files.folder import write_atomically
@@ -144,25 +145,23 @@ class Teacher:
         return Experiment(self.task.algorithm, self.task.environment, config, run)
 
     def policy(self) -> Saved:
-        """The best policy of the seed that ended best, trained if it is not there."""
+        """The best policy of the seed that ended best, trained if it is not there.
+
+        Banks and students of another teacher are removed.
+        """
         folder = self.place / "teacher"
+        if self.place.exists() and not holds(folder, self.experiment):
+            shutil.rmtree(self.place)
         train_or_resume(self.experiment, folder, self.console)
         return open_policy(folder, "best", modes=("stochastic",))
 
     def bank(self, kind: str) -> Path:
         """A bank of its states, of natural starts or of random actions, made if it is not there."""
-        path = self.place / f"{kind}.npz"
-        if not path.exists() or not self.is_there():
-            saved = self.policy()
+        saved, path = self.policy(), self.place / f"{kind}.npz"
+        if not path.exists():
             made = {"teacher": by_teacher, "natural": of_starts, "random": by_chance}[kind](saved)
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, made.data())
         return path
-
-    def is_there(self) -> bool:
-        """Whether the teacher has been trained as it is asked for."""
-        folder = self.place / "teacher"
-        return holds(folder, self.experiment) and is_finished(folder)
 
 
 def by_teacher(saved: Saved) -> Recording:
@@ -228,7 +227,7 @@ def student(teacher: Teacher, name: str, seeds: int, with_teacher: bool) -> Cell
     if variant.bank:
         settings |= {
             "starts": "snapshots",
-            "bank": str(teacher.place / f"{variant.bank}.npz"),
+            "bank": str(teacher.place.resolve() / f"{variant.bank}.npz"),
             "snapshot_steps": task.switch,
             **variant.settings,
         }
@@ -240,6 +239,8 @@ def student(teacher: Teacher, name: str, seeds: int, with_teacher: bool) -> Cell
         "variant": name,
         "teacher": request(teacher.experiment),
     }
+    if variant.bank:  # wherever it lies
+        asked["config"]["bank"] = variant.bank
     transitions = task.steps * seeds
     if with_teacher:
         transitions += task.teacher_steps * teacher.seeds
@@ -256,14 +257,15 @@ def folder_of(place: Path, name: str) -> Path:
 def measure(teacher: Teacher, name: str, experiment: Experiment) -> dict[str, Any]:
     """Train the students of a variant, and say how they fared from natural starts."""
     task = teacher.task
+    header, _ = load(teacher.bank("teacher"))
     if VARIANTS[name].bank:
         teacher.bank(VARIANTS[name].bank)
-    saved = teacher.policy()
     folder = folder_of(teacher.place, name)
     train_or_resume(experiment, folder, teacher.console)
     run = load_run(folder)
     returns, transitions = run.returns()[:, 0], run.evaluations["transitions"]
-    at = [int(np.argmax(transitions >= step)) for step in (task.switch, 2 * task.switch)]
+    # The last evaluation before the switch: after it a student learns from its own starts.
+    at = np.searchsorted(transitions, [task.switch, 2 * task.switch], side="right") - 1
     widths = np.diff(transitions)[:, None]
     area = np.sum(widths * (returns[1:] + returns[:-1]) / 2, axis=0) / transitions[-1]
     return {
@@ -271,16 +273,11 @@ def measure(teacher: Teacher, name: str, experiment: Experiment) -> dict[str, An
         "at_twice": returns[at[1]],
         "at_end": returns[-1],
         "area": area,
+        "evaluated_at": [*transitions[at], transitions[-1]],
         **bank_use(run),
-        "teacher_return": float(teacher_return(teacher)),
+        "teacher_return": float(np.mean(header["episode_returns"])),
         "teacher_transitions": task.teacher_steps * teacher.seeds,
-        "teacher_iteration": saved.iteration,
     }
-
-
-def teacher_return(teacher: Teacher) -> float:
-    """The mean return of the teacher's last policy, of its best seed."""
-    return float(load_run(teacher.place / "teacher").returns()[-1, 0].max())
 
 
 def bank_use(run: Run) -> dict[str, Any]:
@@ -336,11 +333,13 @@ def of_task(place: str, cells: Cells) -> str:
             ]
         )
     first = next(iter(found.values()))
-    header = ["", "at the switch", "at twice", "at the end", "area", "area − none", "bank episodes"]
+    after = [f"after {transitions:,}" for transitions in first["evaluated_at"]]
+    header = ["", *after, "area", "area − none", "bank episodes"]
     caption = (
         f"**{place}**, {len(first['at_end'])} seeds, switch at {first['asked']['switch']:,}. "
-        f"Teacher: {first['teacher_return']:.0f}, after {first['teacher_transitions']:,} "
-        "transitions that no row counts."
+        f"Teacher: {first['teacher_return']:.0f}, the mean of the bank's episodes, whose actions "
+        f"are stochastic; its training took {first['teacher_transitions']:,} transitions that no "
+        "row counts."
     )
     claim = claimed(found) if without else ""
     return sections(table([*header, "cut"], rows, caption), claim)
@@ -389,14 +388,13 @@ def claimed(found: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(folder: Path, cells: Cells, path: Path) -> None:
-    """Learning curves of the first task's variants; they are in the run folders alone."""
-    if not cells:
-        return
-    place = next(iter(cells)).rsplit("/", 1)[0]
-    names = [name.removeprefix(f"{place}/") for name in cells if name.startswith(place)]
-    folders = [folder_of(folder / place.replace("/", "-"), name) for name in names]
-    if all(map(is_finished, folders)):
-        plot_comparison([load_run(each) for each in folders], path, names)
+    """Learning curves of each learner's students; they are in the run folders alone."""
+    for learner in dict.fromkeys(name.partition("/")[0] for name in cells):
+        mine = [name.rsplit("/", 1) for name in cells if name.startswith(f"{learner}/")]
+        folders = [folder_of(folder / place.replace("/", "-"), variant) for place, variant in mine]
+        if all(map(is_finished, folders)):
+            runs, variants = map(load_run, folders), [variant for _, variant in mine]
+            plot_comparison(list(runs), path.with_stem(f"{path.stem}_{learner}"), variants)
 
 
 if __name__ == "__main__":
