@@ -252,8 +252,9 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
             )
         assert not isinstance(space, Dict)  # which has no shape
         wants_whole = np.dtype(space.dtype).kind in "iub"
-        # Truth values are whole numbers of a Box, and lose nothing.
-        if wants_whole and not whole and not (isinstance(space, Box) and found.dtype == bool):
+        # In a Box, truth values and floats such as 0.0 and 1.0 lose nothing as whole numbers.
+        whole = whole or (isinstance(space, Box) and np.array_equal(found, np.rint(found)))
+        if wants_whole and not whole:
             raise JaxrlError(
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )

@@ -224,7 +224,7 @@ def images(dtype, value=7, last=7):
 @pytest.mark.parametrize(
     ("whole", "message"),
     [
-        (images(np.float32), r"observations are float32, but .* are Box\(2, 2\) uint8: whole"),
+        (images(np.float32, 0.5), r"observations are float32, but .* are Box\(2, 2\) uint8: whole"),
         (
             images(np.int32, 300),
             r"its observations lie outside .* in 1 of 8 rows, first in row 5: 300 \(int32\), but "
@@ -238,7 +238,7 @@ def test_observations_that_a_cast_would_change_are_refused(whole, message):
         Dataset.of(whole, Seen())
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.bool_, np.float32])
 def test_observations_that_a_cast_leaves_alone_are_taken(dtype):
     whole = images(dtype, 1, 1)
     found = Dataset.of(whole, Seen())
