@@ -136,10 +136,9 @@ def text(cells: Cells) -> str:
     ]
     seeds = {len(row["seeds"]) for row in cells.values()}
     steps = {row["transitions"] for row in cells.values()}
-    note = (
-        f"Seeds 0 … {max(seeds, default=1) - 1}; {min(steps, default=0):,} to "
-        f"{max(steps, default=0):,} steps per seed."
-    )
+    least, most = min(steps, default=0), max(steps, default=0)
+    budget = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    note = f"Seeds 0 … {max(seeds, default=1) - 1}; {budget} steps per seed."
     return sections(table(header, lines), note)
 
 

@@ -1,6 +1,6 @@
 """The agents that come with jaxrl: PPO on classic control, MinAtar and five MuJoCo tasks.
 
-    python experiments/pretrained.py                       # everything: some 20 minutes of a core
+    python experiments/pretrained.py                       # everything: 49 minutes of a core
     python experiments/pretrained.py --cells CartPole-v1   # one agent
     python experiments/pretrained.py --report-only
 
@@ -39,7 +39,7 @@ class Task(NamedTuple):
     evaluation_episodes: int
 
 
-SIMPLE, ROBOT = 5e-5, 2.7e-4
+SIMPLE, ROBOT = 1.5e-4, 8.6e-4
 MANY, FEW = 20, 5
 TASKS = {
     "CartPole-v1": Task(500_000, SIMPLE, MANY),

@@ -1,6 +1,6 @@
 """Teachers: SAC on three MuJoCo tasks, from which later experiments take states and data.
 
-    python experiments/teachers.py                     # everything: some seven hours of a core
+    python experiments/teachers.py                     # everything: some two hours of a core
     python experiments/teachers.py --cells Hopper-v5   # one teacher
     python experiments/teachers.py --report-only
 
@@ -45,7 +45,7 @@ TASKS = ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5")
 SEED = 100
 STEPS = 500_000
 SETTINGS: dict[str, Any] = {"total_steps": STEPS, "replay_capacity": STEPS, "warm_up": 10_000}
-CPU_SECONDS_PER_TRANSITION = 9e-3
+CPU_SECONDS_PER_TRANSITION = 5e-3
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def score(folder: Path) -> dict[str, Any]:
     )
     return {
         "task": run.environment,
-        **over_seeds(deterministic),
+        **over_seeds(deterministic, description["run"]["seed"]),
         "stochastic": float(stochastic.mean()),
         "seed_scores_stochastic": [float(each) for each in stochastic],
         "episodes_per_seed": int(run.evaluations["deterministic_returns"].shape[-1]),
@@ -152,15 +152,16 @@ def score(folder: Path) -> dict[str, Any]:
     }
 
 
-def over_seeds(scores: Sequence[float]) -> dict[str, Any]:
-    """The mean of the seeds' scores, with its interval if there is more than one seed."""
+def over_seeds(scores: Sequence[float], first: int = 0) -> dict[str, Any]:
+    """The mean of the scores of seeds `first`, `first` + 1, …, with its interval if there is more
+    than one."""
     low, high = mean_interval(scores) if len(scores) > 1 else (None, None)
     return {
         "score": float(np.mean(scores)),
         "low": low,
         "high": high,
         "seed_scores": [float(each) for each in scores],
-        "seeds": list(range(len(scores))),
+        "seeds": list(range(first, first + len(scores))),
     }
 
 

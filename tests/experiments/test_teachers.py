@@ -79,6 +79,23 @@ def test_medium_is_the_first_evaluation_of_a_third_of_the_last(run, monkeypatch)
     assert script.chosen(run) == {"medium": 4, "expert": 6}
 
 
+def test_a_score_names_the_seeds_that_the_run_had(tmp_path, monkeypatch):
+    script = importlib.import_module("training")
+
+    class Told:
+        environment = "task"
+        evaluations = {"deterministic_returns": np.zeros((1, 1, 1, 3))}
+        metrics = [{"seconds": 1.0}]
+
+        def returns(self, mode):
+            return np.asarray([5.0])[:, None, None]
+
+    about = {"run": {"seed": 100}, "num_iterations": 2, "samples_per_step": 8, "versions": {}}
+    monkeypatch.setattr(script, "load_run", lambda folder: Told())
+    monkeypatch.setattr(script, "read_description", lambda folder: about)
+    assert script.score(tmp_path)["seeds"] == [100]
+
+
 def test_without_any_it_is_said_how_to_make_them(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "ROOT", tmp_path)
     with pytest.raises(JaxrlError, match=r"no teachers are there. python experiments/teachers.py"):
