@@ -1,7 +1,7 @@
 """SnapshotRL: students that begin in states that a teacher has seen, beside those that do not.
 
     python experiments/snapshot_rl.py                # PPO on Hopper: an hour of a core
-    python experiments/snapshot_rl.py --full         # Walker2d, HalfCheetah and TD3 too: ten hours
+    python experiments/snapshot_rl.py --full         # Walker2d, HalfCheetah and TD3 too: five hours
     python experiments/snapshot_rl.py --cells ppo/HalfCheetah-v5/none ppo/HalfCheetah-v5/S3RL
     python experiments/snapshot_rl.py --quick        # three variants, a few thousand steps
     python experiments/snapshot_rl.py --report-only
