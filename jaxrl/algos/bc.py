@@ -40,8 +40,8 @@ from jaxrl.types import Agent, Algorithm, Array, Box, Discrete, Key, PyTree, fee
 class BCConfig(DatasetConfig):
     """Settings of BC. Real numbers are traced: a sweep over them compiles once."""
 
-    # Of critics, which there are none of: run folders of 0.2.0 still hold these options.
     GONE: ClassVar[tuple[str, ...]] = ("layer_norm", "num_critics")
+    """Options of critics, which there are none of: run folders of 0.2.0 still hold them."""
 
     batch_size: int = size(256, basic=True)
     """Steps per gradient step."""
