@@ -155,9 +155,9 @@ class Teacher:
         train_or_resume(self.experiment, folder, self.console)
         return open_policy(folder, "best", modes=("stochastic",))
 
-    def bank(self, kind: str) -> Path:
+    def bank(self, kind: str, saved: Saved) -> Path:
         """A bank of its states, of natural starts or of random actions, made if it is not there."""
-        saved, path = self.policy(), self.place / f"{kind}.npz"
+        path = self.place / f"{kind}.npz"
         if not path.exists():
             made = {"teacher": by_teacher, "natural": of_starts, "random": by_chance}[kind](saved)
             write_atomically(path, made.data())
@@ -257,9 +257,10 @@ def folder_of(place: Path, name: str) -> Path:
 def measure(teacher: Teacher, name: str, experiment: Experiment) -> dict[str, Any]:
     """Train the students of a variant, and say how they fared from natural starts."""
     task = teacher.task
-    header, _ = load(teacher.bank("teacher"))
+    saved = teacher.policy()
+    header, _ = load(teacher.bank("teacher", saved))
     if VARIANTS[name].bank:
-        teacher.bank(VARIANTS[name].bank)
+        teacher.bank(VARIANTS[name].bank, saved)
     folder = folder_of(teacher.place, name)
     train_or_resume(experiment, folder, teacher.console)
     run = load_run(folder)

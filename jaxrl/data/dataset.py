@@ -253,14 +253,17 @@ def _check_rows(recorded: Recorded, env: Environment) -> None:
         assert not isinstance(space, Dict)  # which has no shape
         wants_whole = np.dtype(space.dtype).kind in "iub"
         # In a Box, truth values and floats such as 0.0 and 1.0 lose nothing as whole numbers.
-        whole = whole or (isinstance(space, Box) and np.array_equal(found, np.rint(found)))
-        if wants_whole and not whole:
+        if wants_whole and not whole and not (isinstance(space, Box) and _are_whole(found)):
             raise JaxrlError(
                 f"its {name} are {found.dtype}, but the environment's are {space}: whole numbers."
             )
         # A cast changes no observations that are floats, and files round those besides.
         if wants_whole or name == "actions":
             _check_bounds(name, found, space)
+
+
+def _are_whole(rows: np.ndarray) -> bool:
+    return np.array_equal(rows, np.rint(rows))
 
 
 def _name_of(env: Environment) -> tuple[str, dict[str, Any]]:

@@ -202,7 +202,7 @@ class Population:
         return jax.vmap(over_seeds, in_axes=(None, 0, None, 0))
 
     def one_by_one(self, function: Callable) -> Callable:
-        """`function(env, config, inputs, state) -> (state, found)`, of one member after another."""
+        """`function(env, config, inputs, state) -> (state, found)`, one member after another."""
 
         def of_all(
             env: Environment, config: Any, inputs: PyTree, states: PyTree
@@ -212,12 +212,12 @@ class Population:
             seeds = 1 if self.is_flat else self.shape[1]  # that share a configuration
 
             def of_member(number: Array | int, states: PyTree) -> tuple[PyTree, PyTree]:
-                own = entry(config, number // seeds), inputs, entry(states, number)
+                own = _entry(config, number // seeds), inputs, _entry(states, number)
                 found: tuple[PyTree, PyTree] = function(env, *own)
                 return found
 
             def body(number: Array, carry: tuple) -> tuple:
-                return with_entry(carry, number, of_member(number, carry[0]))
+                return _with_entry(carry, number, of_member(number, carry[0]))
 
             states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), states)
             shapes = jax.eval_shape(of_member, 0, states)[1]
@@ -228,7 +228,7 @@ class Population:
             found = jax.lax.fori_loop(0, members, body, (states, nothing))
             return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), found)
 
-        return of_all if self.is_population else function
+        return of_all
 
     def outgrows_cache(
         self, function: Callable, env: Environment, config: Any, inputs: PyTree, states: PyTree
@@ -237,14 +237,12 @@ class Population:
         if not self.is_population or jax.default_backend() != "cpu":
             return False
         axes = len(self.members)
-        own, state = jax.eval_shape(
-            lambda config, states: (
-                entry(config, 0),
-                jax.tree.map(lambda leaf: leaf[(0,) * axes], states),
-            ),
-            config,
-            states,
-        )
+
+        def first(leaf: Array) -> Array:
+            return leaf[(0,) * axes]
+
+        state = jax.eval_shape(lambda: jax.tree.map(first, states))
+        own = jax.eval_shape(lambda: _entry(config, 0))
         work = count(jax.make_jaxpr(function)(env, own, inputs, state))
         return work.product_bytes > CACHED
 
@@ -276,14 +274,14 @@ class Population:
         return self.deal(keys) if self.is_flat else self.everywhere(keys)
 
 
-def entry(tree: PyTree, number: Array | int) -> PyTree:
+def _entry(tree: PyTree, number: Array | int) -> PyTree:
     """Leaves [M, ...] of one member."""
     return jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), tree
     )
 
 
-def with_entry(tree: PyTree, number: Array, entry: PyTree) -> PyTree:
+def _with_entry(tree: PyTree, number: Array, entry: PyTree) -> PyTree:
     """Leaves [M, ...] with those of one member in their place."""
     return jax.tree.map(
         lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, number, 0), tree, entry
