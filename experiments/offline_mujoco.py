@@ -20,21 +20,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 if __name__ == "__main__":
     from jaxrl.cli import prepare_process
 
     prepare_process()  # a CPU core a device; before JAX is imported
 
-from harness import Cell, Cells, Study, check_choices, run_study, sections, table
-from offline import METHODS, Method, with_interval
+from harness import Cell, Study, check_choices, run_study
+from offline import METHODS
+from offline_mujoco_report import (
+    ABLATED_ON,
+    FULL,
+    FULL_ON,
+    NAMES,
+    ONLINE,
+    TUNED_ON,
+    draw,
+    text,
+)
 from training import TrainingArguments, ensure_built, request, train_or_resume
 
 from jaxrl.analysis.runs import load_run
-from jaxrl.analysis.statistics import bootstrap_interval, mean_interval, normalised, summarize
+from jaxrl.analysis.statistics import normalised
 from jaxrl.config import flatten, override
 from jaxrl.data import store
 from jaxrl.data.formats import own
@@ -47,7 +55,6 @@ TASKS = {
     "halfcheetah-medium-replay": "HalfCheetah-v5",
     "walker2d-medium-replay": "Walker2d-v5",
 }
-TUNED_ON = ("hopper-medium-replay", "walker2d-medium-replay")
 SHARED: dict[str, Any] = {
     "total_updates": 30_000,
     "updates_per_iteration": 1000,
@@ -85,36 +92,21 @@ OWN: dict[str, dict[str, Any]] = {
     "dql": GENERATIVE,
     "ofql": GENERATIVE,
 }
-NAMES = ("bc", *CHOICES)
-ABLATED_ON, FULL_ON = "halfcheetah-medium-replay", "hopper-medium-replay"
-
-
-class Variant(NamedTuple):
-    """A change of OFQL's, or of Diffusion-QL's, and network evaluations per action."""
-
-    words: str
-    method: str
-    settings: dict[str, Any]
-    evaluations: int
-    published: str = ""  # on D4RL's set of the same name, after 2,000,000 steps of 256 units
-
-
-ABLATIONS = {
-    "flow-0": Variant("flow ratio 0", "ofql", {"flow_ratio": 0.0}, 1, "10.5"),
-    "flow-0.5": Variant("flow ratio 0.5", "ofql", {}, 1, "51.2"),
-    "flow-1": Variant("flow ratio 1", "ofql", {"flow_ratio": 1.0}, 1, "45.2"),
-    "uniform": Variant("uniform times", "ofql", {"time_distribution": "uniform"}, 1, "51.7"),
-    "dql-1": Variant("Diffusion-QL, 1 step", "dql", {"diffusion_steps": 1}, 1),
-    "dql-5": Variant("Diffusion-QL, 5 steps", "dql", {}, 5, "47.8"),
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "flow-0": ("ofql", {"flow_ratio": 0.0}),
+    "flow-0.5": ("ofql", {}),
+    "flow-1": ("ofql", {"flow_ratio": 1.0}),
+    "uniform": ("ofql", {"time_distribution": "uniform"}),
+    "dql-1": ("dql", {"diffusion_steps": 1}),
+    "dql-5": ("dql", {}),
 }
-ONLINE = ("ofql", "iql", "rebrac", "sac")
 ONLINE_STEPS = 50_000
 SEEDS, FEW_SEEDS, TUNING_SEEDS, FIRST_TUNING_SEED = 5, 2, 2, 100
 EPISODES = 10
 CELLS = [f"{name}/{method}" for name in TASKS for method in NAMES]
 CELLS += [f"tuning/{name}/{method}" for method in CHOICES for name in TUNED_ON]
-CELLS += [f"ablation/{name}" for name in ABLATIONS]
-CELLS += [f"full/{name}" for name in ("ofql", "dql")]
+CELLS += [f"ablation/{name}" for name in VARIANTS]
+CELLS += [f"full/{name}" for name in FULL]
 CELLS += [f"online/{name}" for name in ONLINE]
 # Seconds of a core per gradient step of three layers of 128 units (SAC: of two).
 SECONDS = {
@@ -153,7 +145,7 @@ def study(arguments: Arguments) -> Study:
         if place.startswith("online/"):
             measure = partial(go_on, place, arguments.quick, folder, console)
         cells[place] = Cell(request(run), measure, seconds / 3600, type(run.config)())
-    return Study(name, cells, text)
+    return Study(name, cells, text, draw)
 
 
 def steps_of(run: Experiment) -> int:
@@ -173,8 +165,7 @@ def experiment(place: str, quick: bool) -> Experiment:
         sweep = {METHODS[name].coefficient: list(CHOICES[name])}
         seeds, seed, settings = TUNING_SEEDS, FIRST_TUNING_SEED, TUNING
     elif kind == "ablation":
-        dataset, variant = ABLATED_ON, ABLATIONS[rest]
-        name, settings = variant.method, variant.settings
+        dataset, (name, settings) = ABLATED_ON, VARIANTS[rest]
     elif kind == "full":
         dataset, name, seeds, settings = FULL_ON, rest, FEW_SEEDS, FULL_SIZE
     elif kind == "online":
@@ -253,160 +244,6 @@ def reference_scores(dataset: str) -> tuple[float, float]:
     about, _ = own.outline(store.place(dataset))
     random, expert = about["reference_scores"]
     return float(random), float(expert)
-
-
-def text(cells: Cells) -> str:
-    """The results in Markdown."""
-    parts: list[str] = []
-    for dataset in TASKS:
-        lines = [
-            line(METHODS[name], cells[f"{dataset}/{name}"])
-            for name in NAMES
-            if f"{dataset}/{name}" in cells
-        ]
-        if lines:
-            lines.sort(key=lambda found: -found[0])
-            header = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
-            parts += [f"**{dataset}**", table(header, [found[1] for found in lines])]
-    parts += overall(cells) + tuning(cells) + ablations(cells) + full_size(cells) + online(cells)
-    parts.append(
-        f"Scores of the last policies, {EPISODES} episodes per seed: 0 for random actions, 100 for "
-        "the teacher's expert. One draw per action of what draws; best of 50: of as many draws the "
-        "one that the target critics value most. Intervals: of the mean, by bootstrap over seeds."
-    )
-    return sections(*parts)
-
-
-def scores(cell: dict[str, Any], mode: str = "") -> np.ndarray:
-    """Normalised scores [settings, seeds], of the method's first mode unless named."""
-    return np.asarray(cell["scores"][mode or next(iter(cell["scores"]))])
-
-
-def line(method: Method, cell: dict[str, Any]) -> tuple[float, list[Any]]:
-    """(score, cells of a table's line)."""
-    first = scores(cell)[0]
-    best = with_interval(scores(cell, "best")[0]) if "best" in cell["scores"] else ""
-    seconds = f"{cell['training_seconds']:.0f}"
-    return float(first.mean()), [method.title, with_interval(first), best, len(first), seconds]
-
-
-def overall(cells: Cells) -> list[str]:
-    """Over the sets that every method has finished: interquartile means, and pairs of methods."""
-    sets = [name for name in TASKS if all(f"{name}/{method}" in cells for method in NAMES)]
-    if not sets:
-        return []
-    found = {
-        method: np.stack([scores(cells[f"{name}/{method}"])[0] for name in sets], -1)
-        for method in NAMES
-    }
-    rows = []
-    for name, each in found.items():
-        summary = summarize(each)
-        rows.append(
-            [METHODS[name].title, f"{summary.iqm:.1f} [{summary.low:.1f}, {summary.high:.1f}]"]
-        )
-        for other in ("dql", "iql", "rebrac"):
-            rows[-1].append("" if other == name else difference(each, found[other]))
-    header = ["method", "IQM [95 %]", "less Diffusion-QL", "less IQL", "less ReBRAC"]
-    words = f"Over {', '.join(sets)}: the interquartile mean over sets and seeds; mean differences"
-    return [
-        f"{words} to another method, with 95 % intervals, and in brackets the probability that a "
-        "seed of the one beats a seed of the other on the same set.",
-        table(header, rows),
-    ]
-
-
-def difference(these: np.ndarray, those: np.ndarray) -> str:
-    """The mean difference of scores [seeds, sets] with its interval, and how often one is ahead."""
-    low, high = bootstrap_interval(these - those, np.mean)
-    ahead = np.mean(
-        [
-            np.mean(np.sign(this[:, None] - that[None]) / 2 + 0.5)
-            for this, that in zip(these.T, those.T, strict=True)
-        ]
-    )
-    return f"{(these - those).mean():+.1f} [{low:.1f}, {high:.1f}] ({100 * ahead:.0f} %)"
-
-
-def tuning(cells: Cells) -> list[str]:
-    """What was tried of each coefficient, and which value does best on both sets together."""
-    rows = []
-    for name, tried in CHOICES.items():
-        found = {
-            dataset: scores(cells[f"tuning/{dataset}/{name}"]).mean(1)
-            for dataset in TUNED_ON
-            if f"tuning/{dataset}/{name}" in cells
-        }
-        if not found:
-            continue
-        shown = [
-            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=False))
-            for each in (found.get(dataset, ()) for dataset in TUNED_ON)
-        ]
-        both = np.mean(list(found.values()), 0)
-        best = f"{tried[int(both.argmax())]:g}" if len(found) == len(TUNED_ON) else ""
-        method = METHODS[name]
-        rows.append([method.title, method.coefficient, *shown, best])
-    if not rows:
-        return []
-    words = (
-        f"Coefficients by the scores of two other seeds after {TUNING['total_updates']:,} steps:"
-    )
-    return [words, table(["method", "coefficient", *TUNED_ON, "best"], rows)]
-
-
-def ablations(cells: Cells) -> list[str]:
-    """What parts of OFQL do, beside what its paper says of them."""
-    rows = [
-        [
-            variant.words,
-            with_interval(scores(cells[f"ablation/{name}"])[0]),
-            variant.evaluations,
-            variant.published,
-        ]
-        for name, variant in ABLATIONS.items()
-        if f"ablation/{name}" in cells
-    ]
-    if not rows:
-        return []
-    header = ["", "score [95 %]", "network evaluations per action", "published"]
-    words = "published: D4RL's set of that name, 256 units, 2,000,000 gradient steps."
-    return [f"Parts on {ABLATED_ON}; {words}", table(header, rows)]
-
-
-def full_size(cells: Cells) -> list[str]:
-    """The two generative methods with layers of the published width."""
-    rows = [
-        line(METHODS[name], cells[f"full/{name}"])[1]
-        for name in ("ofql", "dql")
-        if f"full/{name}" in cells
-    ]
-    if not rows:
-        return []
-    words = f"With 256 units and {FULL_SIZE['total_updates']:,} gradient steps on {FULL_ON}:"
-    header = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
-    return [words, table(header, rows)]
-
-
-def online(cells: Cells) -> list[str]:
-    """What going on in the environment adds."""
-    rows = []
-    for name in ONLINE:
-        if f"online/{name}" not in cells:
-            continue
-        after = scores(cells[f"online/{name}"])[0]
-        row = ["SAC, from nothing" if name == "sac" else METHODS[name].title, "", "", ""]
-        if f"{FULL_ON}/{name}" in cells:
-            before = scores(cells[f"{FULL_ON}/{name}"])[0]
-            gain = after - before
-            low, high = mean_interval(gain)
-            row[1], row[3] = with_interval(before), f"{gain.mean():+.1f} [{low:.1f}, {high:.1f}]"
-        row[2] = with_interval(after)
-        rows.append(row)
-    if not rows:
-        return []
-    words = f"After {ONLINE_STEPS:,} steps in the environment, from {FULL_ON}:"
-    return [words, table(["method", "before [95 %]", "after [95 %]", "gain [95 %]"], rows)]
 
 
 if __name__ == "__main__":

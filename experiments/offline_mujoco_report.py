@@ -1,0 +1,271 @@
+"""The tables and the picture of offline_mujoco.py, from its JSON and that of offline.py alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import Cells, picture, read, sections, table
+from matplotlib.axes import Axes
+from offline import MAZES, METHODS, with_interval
+
+from jaxrl.analysis.statistics import (
+    bootstrap_interval,
+    improvement_interval,
+    mean_interval,
+    probability_of_improvement,
+    summarize,
+)
+from jaxrl.analysis.style import INK, PALETTE, headline
+
+SETS = (
+    "hopper-medium-replay",
+    "hopper-medium-expert",
+    "halfcheetah-medium-replay",
+    "walker2d-medium-replay",
+)
+TUNED_ON = ("hopper-medium-replay", "walker2d-medium-replay")
+ABLATED_ON, FULL_ON = "halfcheetah-medium-replay", "hopper-medium-replay"
+NAMES = ("bc", "td3_bc", "rebrac", "iql", "fql", "dql", "ofql")
+FULL = ("ofql", "dql")
+ONLINE = ("ofql", "iql", "rebrac", "sac")
+BESIDE = ("dql", "iql", "rebrac")  # what the others are compared with
+# What is another than usual, network evaluations per action, and the published score: on D4RL's set
+# of the same name, after 2,000,000 gradient steps of 256 units.
+ABLATIONS = {
+    "flow-0": ("flow ratio 0", 1, "10.5"),
+    "flow-0.5": ("flow ratio 0.5", 1, "51.2"),
+    "flow-1": ("flow ratio 1", 1, "45.2"),
+    "uniform": ("uniform times", 1, "51.7"),
+    "dql-1": ("Diffusion-QL, 1 step", 1, ""),
+    "dql-5": ("Diffusion-QL, 5 steps", 5, "47.8"),
+}
+MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
+HEADER = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
+
+
+def scores(cell: dict[str, Any], mode: str = "") -> np.ndarray:
+    """Normalised scores [settings, seeds], of the method's first mode unless named."""
+    return np.asarray(cell["scores"][mode or next(iter(cell["scores"]))])
+
+
+def finished(cells: Cells, dataset: str) -> dict[str, np.ndarray]:
+    """Scores [seeds] on a set by method, the best method first."""
+    found = {
+        name: scores(cells[f"{dataset}/{name}"])[0]
+        for name in NAMES
+        if f"{dataset}/{name}" in cells
+    }
+    return dict(sorted(found.items(), key=lambda item: -float(item[1].mean())))
+
+
+def text(cells: Cells) -> str:
+    """The results in Markdown."""
+    parts: list[str] = []
+    for dataset in SETS:
+        rows = [line(name, cells[f"{dataset}/{name}"]) for name in finished(cells, dataset)]
+        if rows:
+            parts += [f"**{dataset}**", table(HEADER, rows)]
+    parts += overall(cells) + tuning(cells) + ablations(cells) + full_size(cells) + online(cells)
+    parts.append(
+        "Scores of the last policies, 10 episodes per seed: 0 for random actions, 100 for the "
+        "teacher's expert. One draw per action of what draws; best of 50: of as many draws the one "
+        "that the target critics value most. Intervals: of the mean, by bootstrap over seeds."
+    )
+    return sections(*parts)
+
+
+def line(name: str, cell: dict[str, Any]) -> list[Any]:
+    """A row of a table: the score, that of the best of 50 draws, seeds and seconds."""
+    first = scores(cell)[0]
+    best = with_interval(scores(cell, "best")[0]) if "best" in cell["scores"] else ""
+    seconds = f"{cell['training_seconds']:.0f}"
+    return [METHODS[name].title, with_interval(first), best, len(first), seconds]
+
+
+def overall(cells: Cells) -> list[str]:
+    """Over the sets that every method has finished, then with the mazes as well."""
+    found = {name: finished(cells, name) for name in SETS}
+    found = {name: each for name, each in found.items() if len(each) == len(NAMES)}
+    if not found:
+        return []
+    words = (
+        "the interquartile mean over sets and seeds; mean differences to another method with 95 % "
+        "intervals, paired by set and seed; and the probability that a seed of the one beats one "
+        "of the other on the same set, ties counted as halves, with its interval."
+    )
+    parts = [f"Over {', '.join(found)}: {words}", compared(found)]
+    mazes = solved_mazes()
+    if mazes:
+        parts += [
+            f"The same with {', '.join(mazes)}, whose scores are the episodes in 100 that arrive "
+            "([offline.md](offline.md)); every method has the coefficient there that was tuned "
+            "for mazes.",
+            compared(found | mazes),
+        ]
+    return parts
+
+
+def solved_mazes() -> dict[str, dict[str, np.ndarray]]:
+    """Episodes in 100 that arrive, [seeds], by maze and method; {} without a record of all."""
+    cells = read(MAZE_RECORD)["cells"] if MAZE_RECORD.exists() else {}
+    if any(f"{maze}/{name}" not in cells for maze in MAZES for name in NAMES):
+        return {}
+
+    def arrived(cell: dict[str, Any]) -> np.ndarray:
+        first = next(iter(cell["modes"].values()))
+        return 100.0 * np.asarray(first["successes"][0])
+
+    return {maze: {name: arrived(cells[f"{maze}/{name}"]) for name in NAMES} for maze in MAZES}
+
+
+def compared(found: dict[str, dict[str, np.ndarray]]) -> str:
+    """A table of methods against each other, from scores [seeds] by set and method."""
+    stacked = {name: np.stack([each[name] for each in found.values()], -1) for name in NAMES}
+    summaries = {name: summarize(each) for name, each in stacked.items()}
+    rows = [
+        [
+            METHODS[name].title,
+            f"{summary.iqm:.1f} [{summary.low:.1f}, {summary.high:.1f}]",
+            *(
+                "" if other == name else difference(stacked[name], stacked[other])
+                for other in BESIDE
+            ),
+        ]
+        for name, summary in sorted(summaries.items(), key=lambda item: -item[1].iqm)
+    ]
+    return table(
+        ["method", "IQM [95 %]", *(f"less {METHODS[other].title}" for other in BESIDE)], rows
+    )
+
+
+def difference(these: np.ndarray, those: np.ndarray) -> str:
+    """The mean difference of scores [seeds, sets], and how probably one is ahead, in per cent."""
+    low, high = bootstrap_interval(these - those, np.mean)
+    least, most = improvement_interval(these, those)
+    ahead = f"{100 * probability_of_improvement(these, those):.0f} %"
+    if len(these) > 1:
+        ahead += f" [{100 * least:.0f}, {100 * most:.0f}]"
+    return f"{(these - those).mean():+.1f} [{low:.1f}, {high:.1f}], {ahead}"
+
+
+def tuning(cells: Cells) -> list[str]:
+    """What was tried of each coefficient, and which value does best on both sets together."""
+    rows = []
+    for name in NAMES:
+        found = {
+            dataset: cells[f"tuning/{dataset}/{name}"]
+            for dataset in TUNED_ON
+            if f"tuning/{dataset}/{name}" in cells
+        }
+        if not found:
+            continue
+        tried = next(iter(next(iter(found.values()))["sweep"].values()))
+        means = {dataset: scores(cell).mean(1) for dataset, cell in found.items()}
+        shown = [
+            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=False))
+            for each in (means.get(dataset, ()) for dataset in TUNED_ON)
+        ]
+        both = np.mean(list(means.values()), 0)
+        best = f"{tried[int(both.argmax())]:g}" if len(found) == len(TUNED_ON) else ""
+        rows.append([METHODS[name].title, METHODS[name].coefficient, *shown, best])
+    if not rows:
+        return []
+    steps = next(cell["updates"] for place, cell in cells.items() if place.startswith("tuning/"))
+    words = f"Coefficients by the scores of two other seeds after {steps:,} gradient steps:"
+    return [words, table(["method", "coefficient", *TUNED_ON, "best"], rows)]
+
+
+def ablations(cells: Cells) -> list[str]:
+    """What parts of OFQL do, beside what its paper says of them."""
+    rows = [
+        [words, with_interval(scores(cells[f"ablation/{name}"])[0]), evaluations, published]
+        for name, (words, evaluations, published) in ABLATIONS.items()
+        if f"ablation/{name}" in cells
+    ]
+    if not rows:
+        return []
+    header = ["", "score [95 %]", "network evaluations per action", "published"]
+    words = "published: D4RL's set of that name, 256 units, 2,000,000 gradient steps."
+    return [f"Parts on {ABLATED_ON}; {words}", table(header, rows)]
+
+
+def full_size(cells: Cells) -> list[str]:
+    """The two generative methods with layers of the published width."""
+    found = {name: cells[f"full/{name}"] for name in FULL if f"full/{name}" in cells}
+    if not found:
+        return []
+    steps = next(iter(found.values()))["updates"]
+    rows = [line(name, cell) for name, cell in found.items()]
+    return [f"With 256 units and {steps:,} gradient steps on {FULL_ON}:", table(HEADER, rows)]
+
+
+def online(cells: Cells) -> list[str]:
+    """What going on in the environment adds."""
+    found = {name: cells[f"online/{name}"] for name in ONLINE if f"online/{name}" in cells}
+    rows = []
+    for name, cell in found.items():
+        after = scores(cell)[0]
+        row = [online_title(name), "", with_interval(after), "", len(after)]
+        if f"{FULL_ON}/{name}" in cells:
+            before = scores(cells[f"{FULL_ON}/{name}"])[0][: len(after)]
+            gain = after - before
+            low, high = mean_interval(gain)
+            row[1], row[3] = with_interval(before), f"{gain.mean():+.1f} [{low:.1f}, {high:.1f}]"
+        rows.append(row)
+    if not rows:
+        return []
+    steps = next(iter(found.values()))["updates"]
+    words = f"After {steps:,} steps in the environment, from {FULL_ON}:"
+    return [words, table(["method", "before [95 %]", "after [95 %]", "gain [95 %]", "seeds"], rows)]
+
+
+def online_title(name: str, words: str = "") -> str:
+    """What went on online, or began there."""
+    return "SAC, from nothing" if name == "sac" else f"{METHODS[name].title}{words}"
+
+
+# ---- The picture
+
+
+def draw(cells: Cells, path: Path) -> None:
+    """A panel for each set, for OFQL's parts, and for going on online: seeds, means, intervals."""
+    panels, last = [], "last policies, one draw per action"
+    for dataset in SETS:
+        found = {METHODS[name].title: each for name, each in finished(cells, dataset).items()}
+        if found:
+            panels.append(partial(draw_rows, dataset, last, found))
+    parts = {
+        words: scores(cells[f"ablation/{name}"])[0]
+        for name, (words, _, _) in ABLATIONS.items()
+        if f"ablation/{name}" in cells
+    }
+    if parts:
+        panels.append(partial(draw_rows, f"parts, {ABLATED_ON}", last, parts))
+    gone_on: dict[str, np.ndarray] = {}
+    for name in ONLINE:
+        if f"online/{name}" in cells:
+            if f"{FULL_ON}/{name}" in cells:
+                gone_on[online_title(name, ", offline")] = scores(cells[f"{FULL_ON}/{name}"])[0]
+            gone_on[online_title(name, ", online")] = scores(cells[f"online/{name}"])[0]
+    if gone_on:
+        about = "before and after going on in the environment"
+        panels.append(partial(draw_rows, f"online, {FULL_ON}", about, gone_on))
+    picture(path, panels, width=4.6, height=2.9)
+
+
+def draw_rows(title: str, about: str, rows: dict[str, np.ndarray], axes: Axes) -> None:
+    """A row per name: every seed's score, their mean, and its interval."""
+    places = np.arange(len(rows))[::-1]
+    for place, (name, found) in zip(places, rows.items(), strict=True):
+        colour = PALETTE[0] if name.startswith("OFQL") else PALETTE[-1]
+        axes.plot(found, np.full(len(found), place), "o", ms=3.0, color=colour, alpha=0.35, mew=0)
+        if len(found) > 1:
+            axes.hlines(place, *mean_interval(found), color=colour, lw=2.2)
+        axes.plot(found.mean(), place, "o", ms=6.5, color=colour, mec="white")
+    axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel="normalised score")
+    axes.set_yticks(places, list(rows))
+    axes.tick_params(axis="y", labelcolor=INK)
+    headline(axes, title, about)
