@@ -32,15 +32,15 @@ NAMES = ("bc", "td3_bc", "rebrac", "iql", "fql", "dql", "ofql")
 FULL = ("ofql", "dql")
 ONLINE = ("ofql", "iql", "rebrac", "sac")
 BESIDE = ("dql", "iql", "rebrac")  # what the others are compared with
-# What is another than usual, network evaluations per action, and the published score: on D4RL's set
-# of the same name, after 2,000,000 gradient steps of 256 units.
+# Cells by what they are: network evaluations per action, and the published score, on D4RL's set of
+# the same name, after 2,000,000 gradient steps of 256 units.
 ABLATIONS = {
-    "flow-0": ("flow ratio 0", 1, "10.5"),
-    "flow-0.5": ("flow ratio 0.5", 1, "51.2"),
-    "flow-1": ("flow ratio 1", 1, "45.2"),
-    "uniform": ("uniform times", 1, "51.7"),
-    "dql-1": ("Diffusion-QL, 1 step", 1, ""),
-    "dql-5": ("Diffusion-QL, 5 steps", 5, "47.8"),
+    "flow ratio 0": ("ablation/flow-0", 1, "10.5"),
+    "flow ratio 0.5": (f"{ABLATED_ON}/ofql", 1, "51.2"),
+    "flow ratio 1": ("ablation/flow-1", 1, "45.2"),
+    "uniform times": ("ablation/uniform", 1, "51.7"),
+    "Diffusion-QL, 1 step": ("ablation/dql-1", 1, ""),
+    "Diffusion-QL, 5 steps": (f"{ABLATED_ON}/dql", 5, "47.8"),
 }
 MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
 HEADER = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
@@ -180,16 +180,28 @@ def tuning(cells: Cells) -> list[str]:
 
 def ablations(cells: Cells) -> list[str]:
     """What parts of OFQL do, beside what its paper says of them."""
+    found = ablated(cells)
     rows = [
-        [words, with_interval(scores(cells[f"ablation/{name}"])[0]), evaluations, published]
-        for name, (words, evaluations, published) in ABLATIONS.items()
-        if f"ablation/{name}" in cells
+        [words, with_interval(each), evaluations, published]
+        for words, (_, evaluations, published) in ABLATIONS.items()
+        if (each := found.get(words)) is not None
     ]
     if not rows:
         return []
     header = ["", "score [95 %]", "network evaluations per action", "published"]
     words = "published: D4RL's set of that name, 256 units, 2,000,000 gradient steps."
     return [f"Parts on {ABLATED_ON}; {words}", table(header, rows)]
+
+
+def ablated(cells: Cells) -> dict[str, np.ndarray]:
+    """Scores [seeds] with and without parts; {} while there is none without one."""
+    if not any(place.startswith("ablation/") for place in cells):
+        return {}
+    return {
+        words: scores(cells[place])[0]
+        for words, (place, _, _) in ABLATIONS.items()
+        if place in cells
+    }
 
 
 def full_size(cells: Cells) -> list[str]:
@@ -237,11 +249,7 @@ def draw(cells: Cells, path: Path) -> None:
         found = {METHODS[name].title: each for name, each in finished(cells, dataset).items()}
         if found:
             panels.append(partial(draw_rows, dataset, last, found))
-    parts = {
-        words: scores(cells[f"ablation/{name}"])[0]
-        for name, (words, _, _) in ABLATIONS.items()
-        if f"ablation/{name}" in cells
-    }
+    parts = ablated(cells)
     if parts:
         panels.append(partial(draw_rows, f"parts, {ABLATED_ON}", last, parts))
     gone_on: dict[str, np.ndarray] = {}
