@@ -14,6 +14,7 @@ from offline import MAZES, METHODS, with_interval
 from jaxrl.analysis.statistics import (
     bootstrap_interval,
     improvement_interval,
+    interquartile_mean,
     mean_interval,
     probability_of_improvement,
     summarize,
@@ -43,6 +44,7 @@ ABLATIONS = {
     "Diffusion-QL, 5 steps": (f"{ABLATED_ON}/dql", 5, "47.8"),
 }
 MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
+Scores = dict[str, dict[str, np.ndarray]]  # [seeds], by set and method
 HEADER = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
 
 
@@ -51,12 +53,13 @@ def scores(cell: dict[str, Any], mode: str = "") -> np.ndarray:
     return np.asarray(cell["scores"][mode or next(iter(cell["scores"]))])
 
 
-def finished(cells: Cells, dataset: str) -> dict[str, np.ndarray]:
-    """Scores [seeds] on a set by method, the best method first."""
+def finished(cells: Cells, dataset: str, mode: str = "") -> dict[str, np.ndarray]:
+    """Scores [seeds] on a set by method, the best method first; of those that have the mode."""
     found = {
-        name: scores(cells[f"{dataset}/{name}"])[0]
+        name: scores(cells[f"{dataset}/{name}"], mode)[0]
         for name in NAMES
         if f"{dataset}/{name}" in cells
+        and (not mode or mode in cells[f"{dataset}/{name}"]["scores"])
     }
     return dict(sorted(found.items(), key=lambda item: -float(item[1].mean())))
 
@@ -96,49 +99,64 @@ def overall(cells: Cells) -> list[str]:
         "intervals, paired by set and seed; and the probability that a seed of the one beats one "
         "of the other on the same set, ties counted as halves, with its interval."
     )
-    parts = [f"Over {', '.join(found)}: {words}", compared(found)]
+    best = {name: finished(cells, name, "best") for name in found}
+    parts = [f"Over {', '.join(found)}: {words}", compared(found, best)]
     mazes = solved_mazes()
     if mazes:
         parts += [
             f"The same with {', '.join(mazes)}, whose scores are the episodes in 100 that arrive "
             "([offline.md](offline.md)); every method has the coefficient there that was tuned "
             "for mazes.",
-            compared(found | mazes),
+            compared(found | mazes, best | solved_mazes("best")),
         ]
     return parts
 
 
-def solved_mazes() -> dict[str, dict[str, np.ndarray]]:
+def solved_mazes(mode: str = "") -> Scores:
     """Episodes in 100 that arrive, [seeds], by maze and method; {} without a record of all."""
     cells = read(MAZE_RECORD)["cells"] if MAZE_RECORD.exists() else {}
     if any(f"{maze}/{name}" not in cells for maze in MAZES for name in NAMES):
         return {}
 
-    def arrived(cell: dict[str, Any]) -> np.ndarray:
-        first = next(iter(cell["modes"].values()))
-        return 100.0 * np.asarray(first["successes"][0])
+    found: Scores = {maze: {} for maze in MAZES}
+    for maze in MAZES:
+        for name in NAMES:
+            modes = cells[f"{maze}/{name}"]["modes"]
+            if not mode or mode in modes:
+                once = modes[mode or next(iter(modes))]
+                found[maze][name] = 100.0 * np.asarray(once["successes"][0])
+    return found
 
-    return {maze: {name: arrived(cells[f"{maze}/{name}"]) for name in NAMES} for maze in MAZES}
 
+def compared(found: Scores, best: Scores) -> str:
+    """A table of methods against each other, by what they earn with one draw.
 
-def compared(found: dict[str, dict[str, np.ndarray]]) -> str:
-    """A table of methods against each other, from scores [seeds] by set and method."""
-    stacked = {name: np.stack([each[name] for each in found.values()], -1) for name in NAMES}
-    summaries = {name: summarize(each) for name, each in stacked.items()}
+    `best` are the scores with the best of several draws, of the methods that draw.
+    """
+    once = {name: over_sets(found, name) for name in NAMES}
+    drawn = {name for name in NAMES if all(name in each for each in best.values())}
     rows = [
         [
             METHODS[name].title,
-            f"{summary.iqm:.1f} [{summary.low:.1f}, {summary.high:.1f}]",
-            *(
-                "" if other == name else difference(stacked[name], stacked[other])
-                for other in BESIDE
-            ),
+            middle(once[name]),
+            middle(over_sets(best, name)) if name in drawn else "",
+            *("" if other == name else difference(once[name], once[other]) for other in BESIDE),
         ]
-        for name, summary in sorted(summaries.items(), key=lambda item: -item[1].iqm)
+        for name in sorted(NAMES, key=lambda name: -interquartile_mean(once[name]))
     ]
-    return table(
-        ["method", "IQM [95 %]", *(f"less {METHODS[other].title}" for other in BESIDE)], rows
-    )
+    beside = [f"less {METHODS[other].title}" for other in BESIDE]
+    return table(["method", "IQM [95 %]", "best of 50", *beside], rows)
+
+
+def over_sets(found: Scores, name: str) -> np.ndarray:
+    """A method's scores [seeds, sets]."""
+    return np.stack([each[name] for each in found.values()], -1)
+
+
+def middle(found: np.ndarray) -> str:
+    """The interquartile mean of scores [seeds, sets] with its interval."""
+    summary = summarize(found)
+    return f"{summary.iqm:.1f} [{summary.low:.1f}, {summary.high:.1f}]"
 
 
 def difference(these: np.ndarray, those: np.ndarray) -> str:

@@ -43,9 +43,16 @@ def test_a_difference_is_paired_and_its_probability_is_not(report):
 
 def test_methods_are_compared_over_sets_that_all_of_them_have_finished(report):
     cells = whole(ofql=(20.0, 30.0)) | {"walker2d-medium-replay/ofql": cell((99.0, 99.0))}
+    drawn = cell((0.0, 10.0), modes=("stochastic",))
+    drawn["scores"]["best"] = [[40.0, 50.0]]
+    cells["hopper-medium-expert/dql"] = drawn
     words = report.text(cells)
+    assert "| DQL    |   5.0 [0.0, 10.0] | 45.0 [40.0, 50.0] |" in words
     assert "Over hopper-medium-expert: " in words and "with pointmaze" not in words
-    assert "| OFQL   | 25.0 [20.0, 30.0] | +20.0 [20.0, 20.0], 100 % [100, 100] |" in words
+    assert (
+        "| OFQL   | 25.0 [20.0, 30.0] |                   | +20.0 [20.0, 20.0], 100 % [100, 100] |"
+        in words
+    )
     del cells["hopper-medium-expert/bc"]
     assert "Over" not in report.text(cells)
 
