@@ -173,27 +173,34 @@ def tuning(cells: Cells) -> list[str]:
     """What was tried of each coefficient, and which value does best on both sets together."""
     rows = []
     for name in NAMES:
-        found = {
-            dataset: cells[f"tuning/{dataset}/{name}"]
-            for dataset in TUNED_ON
-            if f"tuning/{dataset}/{name}" in cells
-        }
-        if not found:
+        found = {dataset: tried(cells, dataset, name) for dataset in TUNED_ON}
+        if not any(found.values()):
             continue
-        tried = next(iter(next(iter(found.values()))["sweep"].values()))
-        means = {dataset: scores(cell).mean(1) for dataset, cell in found.items()}
         shown = [
-            ", ".join(f"{value:g}: {score:.0f}" for value, score in zip(tried, each, strict=False))
-            for each in (means.get(dataset, ()) for dataset in TUNED_ON)
+            ", ".join(f"{value:g}: {score:.0f}" for value, score in each.items())
+            for each in found.values()
         ]
-        both = np.mean(list(means.values()), 0)
-        best = f"{tried[int(both.argmax())]:g}" if len(found) == len(TUNED_ON) else ""
+        common = set.intersection(*map(set, found.values()))
+        mean = {value: sum(each[value] for each in found.values()) for value in sorted(common)}
+        best = f"{max(mean, key=lambda value: mean[value]):g}" if mean else ""
         rows.append([METHODS[name].title, METHODS[name].coefficient, *shown, best])
     if not rows:
         return []
-    steps = next(cell["updates"] for place, cell in cells.items() if place.startswith("tuning/"))
+    steps = next(
+        cell["updates"] for place, cell in cells.items() if place.startswith(("tuning/", "beyond/"))
+    )
     words = f"Coefficients by the scores of two other seeds after {steps:,} gradient steps:"
     return [words, table(["method", "coefficient", *TUNED_ON, "best"], rows)]
+
+
+def tried(cells: Cells, dataset: str, name: str) -> dict[float, float]:
+    """Mean scores by the coefficient's value, of the first four and of those beyond."""
+    found = {}
+    for place in (f"tuning/{dataset}/{name}", f"beyond/{dataset}/{name}"):
+        if place in cells:
+            (values,) = cells[place]["sweep"].values()
+            found |= dict(zip(values, scores(cells[place]).mean(1).tolist(), strict=True))
+    return dict(sorted(found.items()))
 
 
 def ablations(cells: Cells) -> list[str]:

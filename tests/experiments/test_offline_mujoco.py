@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl.config import flatten
+from tests.tables import unpadded
 
 METHODS = ("bc", "td3_bc", "rebrac", "iql", "fql", "dql", "ofql")
 
@@ -77,13 +78,16 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, tmp_pat
         "tuning/walker2d-medium-replay/iql": cell(
             (9.0, 9.0), (2.0, 2.0), sweep={"inverse_temperature": [1.0, 3.0]}, updates=10_000
         ),
+        "beyond/hopper-medium-replay/iql": cell((6.0, 6.0), sweep={"inverse_temperature": [0.3]}),
+        "beyond/walker2d-medium-replay/iql": cell((7.0, 8.0), sweep={"inverse_temperature": [0.3]}),
         "ablation/flow-0": cell((1.0, 2.0)),
         "full/dql": cell((1.0, 2.0), modes=("stochastic", "best"), updates=50_000),
         "online/iql": cell((30.0, 34.0), updates=50_000),
         "online/sac": cell((5.0, 6.0), updates=50_000),
     }
     words = report.text(cells)
-    assert "1: 2, 3: 5" in words and "1: 9, 3: 2 " in words
+    # 0.3 earns 6 and 7.5 there; of the first four 1 is best, with 2 and 9.
+    assert "| 0.3: 6, 1: 2, 3: 5 | 0.3: 8, 1: 9, 3: 2 | 0.3 |" in unpadded(words)
     assert "| flow ratio 0 | 1.5 [1.0, 2.0] |" in words and " 10.5 |" in words
     assert "50,000 gradient steps on hopper-medium-replay" in words
     assert "+10.0 [10.0, 10.0]" in words and "SAC, from nothing" in words
@@ -116,8 +120,10 @@ def test_every_cell_is_an_experiment_with_the_settings_of_its_name():
     for place in script.CELLS:
         run = script.experiment(place, quick=False)
         kind, _, name = place.partition("/")
-        assert run.run.num_seeds == {"tuning": 2, "full": 2}.get(kind, 5), place
-        assert (run.run.seed >= 100) == (kind == "tuning"), place  # never a seed that is scored
+        assert run.run.num_seeds == {"tuning": 2, "beyond": 2, "full": 2}.get(kind, 5), place
+        assert (run.run.seed >= 100) == (kind in ("tuning", "beyond")), (
+            place
+        )  # never a seed that is scored
         if kind == "online" and name != "sac":
             assert run.config.online and run.config.total_updates == 50_000
         if kind == "full":
