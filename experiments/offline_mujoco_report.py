@@ -45,7 +45,7 @@ ABLATIONS = {
 }
 MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
 Scores = dict[str, dict[str, np.ndarray]]  # [seeds], by set and method
-HEADER = ["method", "score [95 %]", "best of 50", "seeds", "training, s"]
+HEADER = ["method", "score [95 %]", "best of 50", "seeds"]
 
 
 def scores(cell: dict[str, Any], mode: str = "") -> np.ndarray:
@@ -81,11 +81,10 @@ def text(cells: Cells) -> str:
 
 
 def line(name: str, cell: dict[str, Any]) -> list[Any]:
-    """A row of a table: the score, that of the best of 50 draws, seeds and seconds."""
+    """A row of a table: the score, that of the best of 50 draws, seeds."""
     first = scores(cell)[0]
     best = with_interval(scores(cell, "best")[0]) if "best" in cell["scores"] else ""
-    seconds = f"{cell['training_seconds']:.0f}"
-    return [METHODS[name].title, with_interval(first), best, len(first), seconds]
+    return [METHODS[name].title, with_interval(first), best, len(first)]
 
 
 def overall(cells: Cells) -> list[str]:
@@ -272,11 +271,15 @@ def draw(cells: Cells, path: Path) -> None:
     panels, last = [], "last policies, one draw per action"
     for dataset in SETS:
         found = {METHODS[name].title: each for name, each in finished(cells, dataset).items()}
+        best = {
+            METHODS[name].title: each for name, each in finished(cells, dataset, "best").items()
+        }
         if found:
-            panels.append(partial(draw_rows, dataset, last, found))
+            words = f"{last}; diamonds: the best of 50"
+            panels.append(partial(draw_rows, dataset, words, found, best))
     parts = ablated(cells)
     if parts:
-        panels.append(partial(draw_rows, f"parts, {ABLATED_ON}", last, parts))
+        panels.append(partial(draw_rows, f"parts, {ABLATED_ON}", last, parts, {}))
     gone_on: dict[str, np.ndarray] = {}
     for name in ONLINE:
         if f"online/{name}" in cells:
@@ -285,12 +288,14 @@ def draw(cells: Cells, path: Path) -> None:
             gone_on[online_title(name, ", online")] = scores(cells[f"online/{name}"])[0]
     if gone_on:
         about = "before and after going on in the environment"
-        panels.append(partial(draw_rows, f"online, {FULL_ON}", about, gone_on))
+        panels.append(partial(draw_rows, f"online, {FULL_ON}", about, gone_on, {}))
     picture(path, panels, width=4.6, height=2.9)
 
 
-def draw_rows(title: str, about: str, rows: dict[str, np.ndarray], axes: Axes) -> None:
-    """A row per name: every seed's score, their mean, and its interval."""
+def draw_rows(
+    title: str, about: str, rows: dict[str, np.ndarray], best: dict[str, np.ndarray], axes: Axes
+) -> None:
+    """A row per name: every seed's score, their mean and its interval; the mean of the best."""
     places = np.arange(len(rows))[::-1]
     for place, (name, found) in zip(places, rows.items(), strict=True):
         colour = PALETTE[0] if name.startswith("OFQL") else PALETTE[-1]
@@ -298,6 +303,8 @@ def draw_rows(title: str, about: str, rows: dict[str, np.ndarray], axes: Axes) -
         if len(found) > 1:
             axes.hlines(place, *mean_interval(found), color=colour, lw=2.2)
         axes.plot(found.mean(), place, "o", ms=6.5, color=colour, mec="white")
+        if name in best:
+            axes.plot(best[name].mean(), place, "D", ms=5.0, color=colour, mfc="white", zorder=4)
     axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel="normalised score")
     axes.set_yticks(places, list(rows))
     axes.tick_params(axis="y", labelcolor=INK)
