@@ -88,9 +88,9 @@ BEYOND: dict[str, tuple[float, ...]] = {
     "ofql": (0.01, 0.03),
 }
 CHOSEN: dict[str, float] = {
-    "td3_bc": 1.0,
+    "td3_bc": 0.25,
     "rebrac": 0.1,
-    "iql": 1.0,
+    "iql": 0.3,
     "fql": 1.0,
     "dql": 0.3,
     "ofql": 0.1,
