@@ -32,10 +32,12 @@ from harness import Cell, Study, check_choices, run_study
 from offline import METHODS
 from offline_mujoco_report import (
     ABLATED_ON,
+    EPISODES,
     FULL,
     FULL_ON,
     NAMES,
     ONLINE,
+    TASKS,
     TUNED_ON,
     draw,
     text,
@@ -50,12 +52,6 @@ from jaxrl.data.formats import own
 from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.output.console import Console
 
-TASKS = {
-    "hopper-medium-replay": "Hopper-v5",
-    "hopper-medium-expert": "Hopper-v5",
-    "halfcheetah-medium-replay": "HalfCheetah-v5",
-    "walker2d-medium-replay": "Walker2d-v5",
-}
 SHARED: dict[str, Any] = {
     "total_updates": 30_000,
     "updates_per_iteration": 1000,
@@ -110,7 +106,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ONLINE_STEPS = 50_000
 SEEDS, FEW_SEEDS, TUNING_SEEDS, FIRST_TUNING_SEED = 5, 2, 2, 100
-EPISODES = 10
 CELLS = [f"{name}/{method}" for name in TASKS for method in NAMES]
 CELLS += [f"tuning/{name}/{method}" for method in CHOICES for name in TUNED_ON]
 CELLS += [f"beyond/{name}/{method}" for method in BEYOND for name in TUNED_ON]

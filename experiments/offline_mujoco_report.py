@@ -21,12 +21,12 @@ from jaxrl.analysis.statistics import (
 )
 from jaxrl.analysis.style import INK, PALETTE, headline
 
-SETS = (
-    "hopper-medium-replay",
-    "hopper-medium-expert",
-    "halfcheetah-medium-replay",
-    "walker2d-medium-replay",
-)
+TASKS = {
+    "hopper-medium-replay": "Hopper-v5",
+    "hopper-medium-expert": "Hopper-v5",
+    "halfcheetah-medium-replay": "HalfCheetah-v5",
+    "walker2d-medium-replay": "Walker2d-v5",
+}
 TUNED_ON = ("hopper-medium-replay", "walker2d-medium-replay")
 ABLATED_ON, FULL_ON = "halfcheetah-medium-replay", "hopper-medium-replay"
 NAMES = ("bc", "td3_bc", "rebrac", "iql", "fql", "dql", "ofql")
@@ -43,6 +43,7 @@ ABLATIONS = {
     "Diffusion-QL, 1 step": ("ablation/dql-1", 1, ""),
     "Diffusion-QL, 5 steps": (f"{ABLATED_ON}/dql", 5, "47.8"),
 }
+EPISODES = 10  # per seed
 MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
 Scores = dict[str, dict[str, np.ndarray]]  # [seeds], by set and method
 HEADER = ["method", "score [95 %]", "best of 50", "seeds"]
@@ -67,15 +68,15 @@ def finished(cells: Cells, dataset: str, mode: str = "") -> dict[str, np.ndarray
 def text(cells: Cells) -> str:
     """The results in Markdown."""
     parts: list[str] = []
-    for dataset in SETS:
+    for dataset in TASKS:
         rows = [line(name, cells[f"{dataset}/{name}"]) for name in finished(cells, dataset)]
         if rows:
             parts += [f"**{dataset}**", table(HEADER, rows)]
     parts += overall(cells) + tuning(cells) + ablations(cells) + full_size(cells) + online(cells)
     parts.append(
-        "Scores of the last policies, 10 episodes per seed: 0 for random actions, 100 for the "
-        "teacher's expert. One draw per action of what draws; best of 50: of as many draws the one "
-        "that the target critics value most. Intervals: of the mean, by bootstrap over seeds."
+        f"Scores of the last policies, {EPISODES} episodes per seed: 0 for random actions, 100 for "
+        "the teacher's expert. One draw per action of what draws; best of 50: of as many draws the "
+        "one that the target critics value most. Intervals: of the mean, by bootstrap over seeds."
     )
     return sections(*parts)
 
@@ -89,7 +90,7 @@ def line(name: str, cell: dict[str, Any]) -> list[Any]:
 
 def overall(cells: Cells) -> list[str]:
     """Over the sets that every method has finished, then with the mazes as well."""
-    found = {name: finished(cells, name) for name in SETS}
+    found = {name: finished(cells, name) for name in TASKS}
     found = {name: each for name, each in found.items() if len(each) == len(NAMES)}
     if not found:
         return []
@@ -269,7 +270,7 @@ def online_title(name: str, words: str = "") -> str:
 def draw(cells: Cells, path: Path) -> None:
     """A panel for each set, for OFQL's parts, and for going on online: seeds, means, intervals."""
     panels, last = [], "last policies, one draw per action"
-    for dataset in SETS:
+    for dataset in TASKS:
         found = {METHODS[name].title: each for name, each in finished(cells, dataset).items()}
         best = {
             METHODS[name].title: each for name, each in finished(cells, dataset, "best").items()

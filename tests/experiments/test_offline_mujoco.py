@@ -69,7 +69,7 @@ def test_mazes_count_as_episodes_in_a_hundred_that_arrive(report, monkeypatch, t
     assert "| OFQL   | 62.5 [" in words
 
 
-def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, tmp_path):
+def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, monkeypatch, tmp_path):
     cells = whole() | {
         "hopper-medium-replay/iql": cell((20.0, 24.0)),
         "tuning/hopper-medium-replay/iql": cell(
@@ -91,15 +91,14 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, tmp_pat
     assert "| flow ratio 0 | 1.5 [1.0, 2.0] |" in words and " 10.5 |" in words
     assert "50,000 gradient steps on hopper-medium-replay" in words
     assert "+10.0 [10.0, 10.0]" in words and "SAC, from nothing" in words
-    drawn = []
-    picture = report.picture
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            report,
-            "picture",
-            lambda path, panels, **size: (drawn.extend(panels), picture(path, panels, **size)),
-        )
-        report.draw(cells, tmp_path / "drawn.png")
+    drawn, picture = [], report.picture
+
+    def kept(path, panels, **size):
+        drawn.extend(panels)
+        picture(path, panels, **size)
+
+    monkeypatch.setattr(report, "picture", kept)
+    report.draw(cells, tmp_path / "drawn.png")
     assert (tmp_path / "drawn.png").stat().st_size > 1000
     assert [panel.args[0] for panel in drawn] == [
         "hopper-medium-replay",
@@ -121,9 +120,8 @@ def test_every_cell_is_an_experiment_with_the_settings_of_its_name():
         run = script.experiment(place, quick=False)
         kind, _, name = place.partition("/")
         assert run.run.num_seeds == {"tuning": 2, "beyond": 2, "full": 2}.get(kind, 5), place
-        assert (run.run.seed >= 100) == (kind in ("tuning", "beyond")), (
-            place
-        )  # never a seed that is scored
+        is_tuning = kind in ("tuning", "beyond")  # with seeds that are never scored
+        assert (run.run.seed >= 100) == is_tuning, place
         if kind == "online" and name != "sac":
             assert run.config.online and run.config.total_updates == 50_000
         if kind == "full":
