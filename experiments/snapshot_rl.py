@@ -85,7 +85,7 @@ class Task(NamedTuple):
 EVERY = tuple(VARIANTS)
 CONTROL = ("none", "S3RL")
 BRIEF = ("none", "S3RL", "STT, natural starts")
-PPO_SECONDS, TD3_SECONDS = 2.5e-4, 8e-3
+PPO_SECONDS, TD3_SECONDS = 2.5e-4, 2.6e-3
 TASKS = (Task("ppo", "Hopper-v5", 200_000, 40_000, 800_000, EVERY, PPO_SECONDS),)
 OTHERS = (
     Task("ppo", "Walker2d-v5", 200_000, 40_000, 800_000, EVERY, PPO_SECONDS),

@@ -88,7 +88,7 @@ class Recording:
     def read(cls, path: PathLike, env: Environment) -> Recording:
         """The recording in a file, if it is one of `env`."""
         header, arrays = load(path)
-        check_identity(header["identity"], env, "the recording")
+        check_identity(header["identity"], env, f"the recording of {header['environment']}")
         shape = jax.eval_shape(env.reset, jax.random.key(0))[0]
         leaves, treedef = jax.tree.flatten(shape)
         rows = len(arrays["reward"])
@@ -131,6 +131,7 @@ def load(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise JaxrlError(f"{kind} its format is not {FORMAT}.")
         missing = [name for name in ("observation", "action", *NUMBERS) if name not in arrays]
+        missing += [] if "environment" in found else ["environment"]
         states = [f"state.{index}" for index in range(len(found["identity"]["state"]))]
         missing += [name for name in (*states, "next_observation") if name not in arrays]
         if missing:

@@ -90,7 +90,7 @@ def test_the_same_seed_records_the_same_bits(run):
 @pytest.mark.parametrize(
     ("environment_id", "words"),
     [
-        ("MountainCarContinuous-v0", "the recording is of another environment"),
+        ("MountainCarContinuous-v0", "the recording of Pendulum-v1 is of another environment"),
         ("probe/continuous-action", "class: .* there, .*ContinuousAction here"),
     ],
 )
