@@ -6,7 +6,8 @@
 After appendix C of One-Step Flow Q-Learning: the same network (three layers of 128, Mish) and the
 same training for all; what differs is what the network stands for. The mean flow evaluates it once.
 A velocity is integrated by Euler's method, a diffusion of N steps taken back step by step; with one
-step both give the mean of what they could be, so their samples lie where there is no data.
+step both give the mean of what they could be, so their samples lie near the middle of a shape,
+which in the crescent has no data.
 
 `distance` is the energy distance between 2,000 samples x and as many points y of the shape,
 √(2 E|x − y| − E|x − x'| − E|y − y'|); `covered` the share of the shape's points with a sample

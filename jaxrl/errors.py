@@ -79,6 +79,13 @@ def check_whole_number(name: str, value: Any, low: int) -> None:
         raise JaxrlError(f"{name} is {value!r}, but must be a whole number of at least {low}.")
 
 
+def check_seed(seed: int, count: int = 1) -> None:
+    """Refuse a seed that is none of JAX's, or the first of `count` in a row of which one is not."""
+    if not 0 <= seed <= 2**31 - count:
+        beyond = f", the first of {count} in a row" if count > 1 else ""
+        raise JaxrlError(f"seed is {seed}{beyond}, but must lie in [0, 2^31).")
+
+
 def check_choice(name: str, value: str, options: Iterable[str]) -> None:
     """Refuse a choice that is not among `options`."""
     options = tuple(options)

@@ -167,7 +167,7 @@ def _tuned_table(name: str) -> dict[str, dict[str, Any]]:
 @functools.cache
 def _own_table(name: str) -> dict[str, dict[str, Any]]:
     path = resources.files("jaxrl.algos") / "tuned" / f"{name}.toml"
-    return tomllib.loads(path.read_text()) if path.is_file() else {}
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def tuned(name: str, environment_id: str, dataset: str = "") -> dict[str, Any]:

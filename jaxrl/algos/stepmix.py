@@ -65,7 +65,7 @@ class StepMixConfig:
     ucbvi: no constraint; baseline: no exploration.
     """
     bound: Literal["kl", "anchored"] = option("kl")
-    """Confidence bounds: kl is tighter for few episodes, anchored has the near-optimal rate."""
+    """Confidence bounds: kl is tighter in small problems, anchored has the near-optimal rate."""
     replan: Literal["always", "doubling"] = option("always")
     """Plan after each round, or only once the visits of some (step, state, action) have doubled."""
     know_rewards: bool = option(True)

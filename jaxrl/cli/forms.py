@@ -20,6 +20,13 @@ from jaxrl.cli.options import names_given
 from jaxrl.config import Family, chosen, no_such_option, override, possible, replace_leaves
 
 
+def parts_named(config: Any, prog: str, words: Sequence[str]) -> dict[str, str]:
+    """The parts that `words` name, by flat name."""
+    given = names_given(words)
+    parts = chosen(choose_parts(config, prog, words))
+    return {name: part for name, part in parts.items() if name in given}
+
+
 def choose_parts(config: Any, prog: str, words: Sequence[str]) -> Any:
     """`config` with the parts that `words` name: which options there are depends on them.
 

@@ -75,12 +75,17 @@ def check_names(given: Collection[str], command: Any, config: Any, prog: str) ->
         raise unknown(f"option of {prog}", name, known)
 
 
-def settings(config: Any, given: dict[str, Any]) -> Any:
-    """An algorithm's configuration with those of its settings that are given, checked."""
+def settings(config: Any, given: dict[str, Any], parts: dict[str, str]) -> Any:
+    """An algorithm's configuration with those of its settings that are given, checked.
+
+    `parts` are those that are typed beside a file: it may have options of one that it does not
+    choose.
+    """
     names = {each.setting.name for each in possible(config)}
     mine = {name: value for name, value in given.items() if name in names}
     if not mine:
         return config
+    mine = parts | mine
     changed = settled(override(config, mine), mine)
     check(changed)
     return changed
@@ -97,6 +102,8 @@ def filled(group: Group, given: dict[str, Any]) -> Group:
             if isinstance(value, list):
                 value = tuple(value)
             if isinstance(value, str) and Path in typing.get_args(hints[field.name]):
+                if not value:
+                    raise JaxrlError(f"{field.name} is an empty path.")
                 value = Path(value)
             check_type(field.name, value, hints[field.name])
             values[field.name] = value

@@ -66,8 +66,9 @@ def new(words: list[str]) -> int:
     given: Any = options.parse(kind, f"jaxrl new {name}", rest)
     path: Path = given.path
     check_path(path, f"{given.template}.py")
-    source = (resources.files("jaxrl.templates") / f"{given.template}.py").read_text()
-    with file_errors("write", path), open(path, "x") as file:
+    template = resources.files("jaxrl.templates") / f"{given.template}.py"
+    source = template.read_text(encoding="utf-8")
+    with file_errors("write", path), open(path, "x", encoding="utf-8") as file:
         file.write(source)
     made = f"{path.stem}:{CLASSES.get(given.template, given.template)}"
     lines = [f"wrote {path}, which runs as it is:", "", *following(made)]

@@ -129,7 +129,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
     config, tuned = default_config(algorithm, found[0], early.tuned, early.dataset)
     config = budgets.unasked(config)
     with from_file.naming(early.config):
-        config = from_file.settings(config, file)
+        config = from_file.settings(config, file, forms.parts_named(config, prog, rest))
     config = forms.choose_parts(config, prog, rest)
     check_chosen(config, RESERVED)
     default = _filled(kind, config, early, file, typed, found)
@@ -153,7 +153,7 @@ def _train(words: list[str], command: str, kind: type[Train]) -> int:
         raise JaxrlError(f"{option} has no effect beside --over {name}=…: leave one out.")
     with distributed.joined(given.processes):
         note = _note_of_tuned(given, tuned, typed | varied.names() | file.keys())
-        return _start(algorithm, given, varied, note)
+        return _start(algorithm, given, varied, typed, note)
 
 
 def _early(prog: str, words: list[str], typed: set[str]) -> tuple[Early, dict[str, Any]]:
@@ -230,11 +230,10 @@ def _parse(kind: type[Train], config: Any, prog: str, words: list[str], default:
     return dataclasses.replace(given, settings=forms.filled(config, given.settings))
 
 
-def _start(algorithm: str, given: Train, varied: Over, note: str | None) -> int:
+def _start(algorithm: str, given: Train, varied: Over, typed: set[str], note: str | None) -> int:
     """Train what was asked for."""
     output = given.output
     console = options.console_of(quiet=output.quiet, deterministic=output.deterministic)
-    parts = chosen(given.settings).values()
     experiment = Experiment(
         algorithm=algorithm,
         environment=given.env,
@@ -243,12 +242,14 @@ def _start(algorithm: str, given: Train, varied: Over, note: str | None) -> int:
         sweep=varied.numbers,
         sampled=varied.sampled,
         environment_options=options.values("--env-options", given.env_options),
-        trust=given.trust.also(given.env, algorithm, *parts, *given.run.measures),
+        trust=given.trust.also(given.env, algorithm, *given.run.measures),
     )
 
     def configured(setting: dict[str, Any]) -> Experiment:
-        config = given.scaling.apply(override(given.settings, setting))
-        return dataclasses.replace(experiment, config=budgets.long_enough(config, console))
+        config = settled(override(given.settings, setting), typed | setting.keys())
+        config = budgets.long_enough(given.scaling.apply(config), console)
+        trust = experiment.trust.also(*chosen(config).values())
+        return dataclasses.replace(experiment, config=config, trust=trust)
 
     if varied.turns:
         return _in_turn(configured, varied, output, note, console)
@@ -283,7 +284,8 @@ def _in_turn(
     folder = turns.begin(runs, list(varied.turns), output.folder, output.overwrite)
     if note:
         console.note(note)
-    trust = next(iter(runs.values())).trust
+    first, *others = (each.trust for each in runs.values())
+    trust = first.also(*(name for each in others for name in each.imports))
     results = turns.train(folder, sinks=output.sinks, console=console, trust=trust)
     return report.finish_turns(folder, results, console)
 

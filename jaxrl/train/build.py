@@ -17,6 +17,7 @@ from jaxrl.train.capacity import check_episodes, check_state
 from jaxrl.train.devices import layout
 from jaxrl.train.devices.layout import LayoutError
 from jaxrl.train.experiment import Experiment, described_by
+from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.state_arrays import refuse_logs
 from jaxrl.train.inputs import InputError, read_first_policies, read_inputs
 from jaxrl.train.measures import read_measures
@@ -26,8 +27,12 @@ from jaxrl.train.trust import Trust
 from jaxrl.types import PyTree
 
 
-def build(experiment: Experiment) -> Program:
-    """The programs that train and evaluate an experiment."""
+def build(experiment: Experiment, begun_from: str | None = None) -> Program:
+    """The programs that train and evaluate an experiment.
+
+    begun_from: the checksum of the policies that it began from, where it has begun: what became of
+                them is in its checkpoints, and they are not read again.
+    """
     run = experiment.check()
     spec = load(experiment.algorithm)
     env = make(experiment.environment, **experiment.environment_options)
@@ -67,9 +72,12 @@ def build(experiment: Experiment) -> Program:
                 f"{experiment.algorithm} cannot begin from another run's policy: leave out "
                 "init_from."
             )
-        read["init_from"] = read_first_policies(experiment, program.player)
-        program.first_policies = read["init_from"].value
+        if begun_from is None:
+            read["init_from"] = read_first_policies(experiment, program.player)
+            program.first_policies = read["init_from"].value
     program.checksums = {name: each.sha256 for name, each in read.items()}
+    if begun_from is not None:
+        program.checksums["init_from"] = begun_from
     check_policies(program, experiment.algorithm)
     return program
 
@@ -107,7 +115,7 @@ def reopen(
     """The run that `old` describes, with changes to its configuration.
 
     `sharing` holds other `devices` and `mesh`, where they are given. Of a run that was begun from
-    another one, `changes` may say where that has moved to.
+    another one, `changes` may say where that has moved to; it is read where there is no checkpoint.
     """
     run = old.get("run", {})
     moved = {
@@ -123,11 +131,13 @@ def reopen(
                 f"to set it has no effect. Train the one value by itself, or sweep anew."
             )
     trust.check_measures(described, folder)
+    has_begun = not moved and Checkpoints(folder).iterations()
+    begun_from = old.get("inputs", {}).get("init_from") if has_begun else None
     try:
         # Where the user has changed something, the folder is not to blame.
         blamed = contextlib.nullcontext() if changes or moved else described_by(folder)
         with blamed:
-            return experiment, build(experiment)
+            return experiment, build(experiment, begun_from)
     except InputError as error:
         advice = f"If it has moved, say where to: jaxrl resume {folder} --set {error.name}=PATH"
         raise JaxrlError(f"{error} {advice}") from error

@@ -26,6 +26,7 @@ import inspect
 import json
 import os
 import typing
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ from jaxrl.data import formats, store
 from jaxrl.data.snapshots import read_bank
 from jaxrl.envs.api import Environment
 from jaxrl.envs.bank import SnapshotBank
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
+from jaxrl.train.alike import differences
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import plain, read_description
 from jaxrl.train.player import Player
@@ -238,6 +240,13 @@ def _first_policies(folder: Path, experiment: Experiment, player: Player) -> Inp
             "it is a run whose policies have other shapes than this run's: use its algorithm and "
             "sizes."
         )
+    found = differences(saved.experiment, experiment)
+    if found:
+        text = (
+            f"init_from is {folder}, whose policies act otherwise here, with the same parameters: "
+            f"{'; '.join(found)}"
+        )
+        warnings.warn(text, RunWarning, stacklevel=2)
     return Input(policies, checksum(policies))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl.config import chosen, override, settings
+from jaxrl.config import budget_field, chosen, flatten, override, settings
 from jaxrl.errors import JaxrlError, unknown
 from jaxrl.train.experiment import GIVEN, Experiment, RunSettings, default_config
 
@@ -60,15 +60,19 @@ def matching(experiment: Experiment, texts: Iterable[str]) -> Members:
 
 
 def _value(name: str, text: str, allowed: Iterable[float]) -> float:
-    """The one of the allowed values that is written as `text`; a run computes in float32."""
+    """The one of the allowed values that is written as `text`.
+
+    Settings are compared as a run computes, in float32; seeds are whole numbers beyond its reach.
+    """
     try:
         given = float(text)
     except ValueError:
         given = float("nan")
+    read, written = (float, str) if name == "seed" else (np.float32, "{:g}".format)
     for value in allowed:
-        if np.float32(value) == np.float32(given):
+        if read(value) == read(given):
             return value
-    values = ", ".join(f"{value:g}" for value in allowed)
+    values = ", ".join(map(written, allowed))
     raise JaxrlError(f"no member has {name}={text}. There are: {values}.")
 
 
@@ -118,21 +122,29 @@ def command_of(experiment: Experiment, setting: dict[str, float] | None = None) 
     for name, part in parts.items():
         words += _option(name, part, before.get(name))
     defaults = {each.name: each.value for each in settings(override(usual, parts))}
+    said = {*setting, *_raised_budget(experiment.config, defaults)}
     for each in settings(experiment.config):
         if each.name not in parts and each.name not in swept:
-            default = None if each.name in setting else defaults[each.name]
+            default = None if each.name in said else defaults[each.name]
             words += _option(each.name, each.value, default)
     for name, value in vars(experiment.run).items():
         words += _option(name, value, getattr(RunSettings(), name))
     return shlex.join(words)
 
 
+def _raised_budget(config: Any, defaults: dict[str, Any]) -> list[str]:
+    """The budget, where a command line without it would raise it for other numbers of steps."""
+    found, values = budget_field(config), flatten(config)
+    resized = any(values.get(name) != defaults.get(name) for name in ("num_envs", "num_steps"))
+    return [found[0]] if found and resized else []
+
+
 def _option(name: str, value: Any, default: Any) -> list[str]:
     """An option as words, unless it is at its default."""
-    if value == default or (isinstance(value, list | tuple) and not value):
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if values == (list(default) if isinstance(default, list | tuple) else [default]):
         return []
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{dashed}" if value else f"--no-{dashed}"]
-    values = value if isinstance(value, list | tuple) else [value]
     return [f"--{dashed}", *map(str, values)]

@@ -17,7 +17,7 @@ from jaxrl.data.recording import Recording, header
 from jaxrl.data.replay import Row
 from jaxrl.envs.api import Environment
 from jaxrl.envs.play import Play, play_and_keep, play_begin
-from jaxrl.errors import JaxrlError, check_positive_int
+from jaxrl.errors import JaxrlError, check_positive_int, check_seed
 from jaxrl.train.build import reopen
 from jaxrl.train.capacity import (
     check_episodes,
@@ -56,8 +56,7 @@ def record(
     """
     check_positive_int("episodes", num_episodes)
     check_positive_int("stride", stride)
-    if not 0 <= seed < 2**31:
-        raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
+    check_seed(seed)
     env, agent, experiment = saved.env, saved.agent, saved.experiment
     if isinstance(env.observation_space, Dict):
         raise JaxrlError(

@@ -19,7 +19,7 @@ from jaxrl.analysis.records import ranking_returns
 from jaxrl.config import override
 from jaxrl.envs.api import Environment
 from jaxrl.envs.registry import make
-from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int
+from jaxrl.errors import JaxrlError, RunWarning, check_choice, check_positive_int, check_seed
 from jaxrl.train import members, resuming
 from jaxrl.train.devices import jax_settings
 from jaxrl.train.experiment import Experiment, described_by
@@ -118,11 +118,10 @@ def open_policies(
     In the `modes` that are given, or else in those that the run itself evaluates.
     """
     check_positive_int("episodes", num_episodes)
-    if not 0 <= seed < 2**31:
-        raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
     experiment, player, restored = _restore(folder, checkpoint, modes, trust)
     policies = restored.state
     found = members.matching(experiment, member)
+    check_seed(seed, len(experiment.seeds()))
     if player.population.is_population:
         policies = _rows(policies, found)
     some = experiment.restricted(found.settings, found.seeds)

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.analysis.records import read_json
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import loop, resuming
 from jaxrl.train.build import build
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import folder as run_folder
+from jaxrl.train.files.folder import TURNS
 from jaxrl.train.files.lock import locked
 from jaxrl.train.output.console import Console
-from jaxrl.train.runner import Result
+from jaxrl.train.runner import Diverged, Result
 from jaxrl.train.trust import NOBODY, Trust
-
-TURNS = "sweep.json"
 
 
 class Turns(NamedTuple):
@@ -62,14 +63,16 @@ def begin(
     distributed.check_agreed(described | {"folder": path, "overwrite": overwrite})
 
     def make() -> None:
-        run_folder.check_free(path, overwrite=False)
+        run_folder.check_free(path, overwrite=False, for_sweep=True)
         for name in described:
             run_folder.check_free(path / name, overwrite)
-        for name, description in described.items():
-            with locked(path / name):
+        with ExitStack() as held:  # all of them before anything is changed
+            for name in described:
+                held.enter_context(locked(path / name))
+            for name, description in described.items():
                 run_folder.create(path / name, description, overwrite)
-        held = {"varied": list(varied), "runs": list(described)}
-        run_folder.write_atomically(path / TURNS, f"{json.dumps(held, indent=2)}\n".encode())
+        turns = {"varied": list(varied), "runs": list(described)}
+        run_folder.write_atomically(path / TURNS, f"{json.dumps(turns, indent=2)}\n".encode())
 
     distributed.on_first_process(make)
     return path
@@ -106,12 +109,19 @@ def train(
 ) -> Iterator[Result]:
     """Train the runs of a sweep in turn, each from where it is, until one is stopped.
 
+    One that diverges is named, has no result, and does not keep the others from their turns.
     `resumed` is what else `loop.resume` takes.
     """
     names = read(folder).runs
     for index, name in enumerate(names, start=1):
         console.note(f"{index} of {len(names)}: {folder / name}")
-        result = loop.resume(folder / name, sinks=sinks, console=console, trust=trust, **resumed)
+        try:
+            result = loop.resume(
+                folder / name, sinks=sinks, console=console, trust=trust, **resumed
+            )
+        except Diverged as error:
+            warnings.warn(f"{name} diverged: {error} The others go on", RunWarning, stacklevel=2)
+            continue
         yield result
         if result.signal:
             return

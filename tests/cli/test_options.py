@@ -163,3 +163,12 @@ def test_processes_that_start_together_get_folders_of_their_own(tmp_path, monkey
     names = [f"my.module-ppo-probe-two-step-20260101-000000{end}" for end in ("", "-2", "-3")]
     assert [folder.name for folder in folders] == names
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_link_that_leads_nowhere_is_no_place_for_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "scratch")
+    with pytest.raises(JaxrlError, match="runs, where run folders go, is a link that leads nowher"):
+        fresh_folder("ppo", "CartPole-v1")
+    (tmp_path / "scratch").mkdir()
+    assert fresh_folder("ppo", "CartPole-v1").resolve().parent == tmp_path / "scratch"

@@ -17,9 +17,10 @@ from jaxrl.config import configuration, number, override
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.fresh import Fresh, FreshConfig
 from jaxrl.envs.starts.pool import PoolConfig
-from jaxrl.train import members
+from jaxrl.train import members, turns
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files.folder import read_description
+from jaxrl.train.runner import Diverged
 from jaxrl.train.trust import Trust
 from tests.train.tiny import ARGUMENTS, experiment
 
@@ -77,6 +78,45 @@ def test_tuned_parts_are_the_defaults(made, monkeypatch):
     assert made("--starts", "pool", "--gamma=0.5").config.starts == PoolConfig(pool_size=32)
     assert made("--pool-size=8").config.starts == PoolConfig(pool_size=8)
     assert made("--starts", "fresh").config.starts == FreshConfig()
+
+
+def test_a_file_may_have_options_of_a_part_that_is_typed(made, ask, tmp_path):
+    file = tmp_path / "options.toml"
+    file.write_text("pool_size = 64\n")
+    assert made("--config", str(file), "--starts", "pool").config.starts == PoolConfig(pool_size=64)
+    file.write_text('starts = "pool"\npool_size = 64\n')
+    assert made("--config", str(file), "--starts", "fresh").config.starts == FreshConfig()
+    file.write_text('folder = ""\n')
+    errors = ask("train", "ppo", *ARGUMENTS, "--config", file)[2]
+    assert errors == f"error: {file}: folder is an empty path."
+
+
+def in_turn(monkeypatch, *words):
+    """The experiments that `jaxrl sweep` would train in turn, as their folders are read back."""
+    found = []
+
+    def resume(path, *, trust, **_):
+        found.append(Experiment.from_description(read_description(path), path, trust))
+        raise KeyboardInterrupt if len(found) == 2 else Diverged("it is not trained.")
+
+    monkeypatch.setattr(turns.loop, "resume", resume)
+    assert cli.main(["sweep", "ppo", *ARGUMENTS, *words, "--quiet"]) == 130
+    return found
+
+
+def test_a_choice_of_ones_own_is_trusted_in_a_sweep(somebodys, monkeypatch, tmp_path):
+    words = ("--over", f"starts=fresh,{somebodys}", "--folder", str(tmp_path / "new"))
+    fresh, own = in_turn(monkeypatch, *words)
+    assert (fresh.config.starts, own.config.starts) == (FreshConfig(), LateConfig())
+
+
+def test_what_a_choice_does_not_read_goes_back_to_its_default(monkeypatch, tmp_path):
+    """As `jaxrl train` has it with that choice: pool_size is tuned, not typed."""
+    settings = {"starts": "pool", "pool_size": 32}
+    monkeypatch.setattr("jaxrl.train.experiment.tuned", lambda *_: settings)
+    words = ("--over", "starts=fresh,pool", "--folder", str(tmp_path / "new"))
+    fresh, pool = in_turn(monkeypatch, *words)
+    assert (fresh.config.starts, pool.config.starts) == (FreshConfig(), PoolConfig(pool_size=32))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from jaxrl.cli import train as command
 from jaxrl.train import loop, turns
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
+from jaxrl.train.files.lock import locked
 from jaxrl.train.files.logs import load_evaluations
 from jaxrl.train.output import ranked
 from jaxrl.train.output.console import Console
-from jaxrl.train.runner import Result
+from jaxrl.train.runner import Diverged, Result
 from tests.train.tiny import (
     ARGUMENTS,
     EPISODES,
@@ -177,6 +178,34 @@ def test_a_signal_stops_the_sweep_and_says_how_to_go_on(in_turn, capsys):
     assert "best setting" not in output
 
 
+def test_a_signal_after_a_whole_run_stops_the_sweep_too(in_turn, capsys):
+    first = loop.resume(in_turn / "num_envs=4", console=Console(quiet=True))
+    done = first._replace(signal=signal.SIGINT)
+    assert command.report.finish_turns(in_turn, iter([done]), Console()) == 130
+    output = capsys.readouterr().out
+    assert f"go on: jaxrl resume {in_turn}\n" in output and "final evaluation" not in output
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(in_turn, monkeypatch, capsys):
+    resume = loop.resume
+
+    def diverging(path, **given):
+        if path.name in lost:
+            raise Diverged("loss became NaN.")
+        return resume(path, **given)
+
+    monkeypatch.setattr(turns.loop, "resume", diverging)
+    lost = ["num_envs=4"]
+    status = cli.main(["resume", str(in_turn)])
+    output, errors = capsys.readouterr()
+    assert "num_envs=4 diverged: loss became NaN. The others go on" in errors
+    assert status == 0 and "best setting  num_envs=8" in output
+    assert "no score      num_envs=4: diverged" in output
+    lost = ["num_envs=4", "num_envs=8"]
+    assert cli.main(["resume", str(in_turn)]) == 2
+    assert "all runs in" in capsys.readouterr().err
+
+
 def test_a_bad_size_is_refused_before_there_is_a_folder(ask, nothing_compiles, tmp_path):
     words = ("sweep", "ppo", *without("--num-envs"), "--folder", tmp_path / "new")
     status, _, errors = ask(*words, "--over", "num_envs=4,1")
@@ -188,6 +217,13 @@ def test_a_sweep_is_not_written_over_another_unasked(in_turn, ask, run, tmp_path
     status, _, errors = ask(*words, "--folder", in_turn)
     assert status == 2 and "num_envs=4 already holds a run" in errors
     assert "it cannot be set" in ask("resume", in_turn, "--set", "num_envs=2")[2]
+    status, _, errors = ask("train", "ppo", *ARGUMENTS, "--folder", in_turn, "--overwrite")
+    assert status == 2 and "holds a sweep (sweep.json exists)" in errors
+    before = records(in_turn / "num_envs=4")
+    with locked(in_turn / "num_envs=8"):
+        status, _, errors = ask(*words, "--folder", in_turn, "--overwrite")
+    assert status == 2 and "num_envs=8 is being trained by another process" in errors
+    assert records(in_turn / "num_envs=4") == before, "nothing is removed until all is locked"
     (tmp_path / "sweep.json").write_text('{"varied": ["x"], "runs": ["../up"]}')
     assert "sweep.json is damaged" in ask("resume", tmp_path)[2]
 

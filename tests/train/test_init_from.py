@@ -3,18 +3,20 @@ whatever shares the run."""
 
 import dataclasses
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 
 from jaxrl.algos.registry import AlgorithmSpec
-from jaxrl.errors import JaxrlError
+from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import build as building
 from jaxrl.train import loop
 from jaxrl.train.build import build
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.saved import last_policies
+from tests.train.test_loop import Stopping
 from tests.train.tiny import arrays, experiment, newest_state, same_bits, shared_compilations
 
 
@@ -86,10 +88,27 @@ def test_a_run_that_began_so_is_described_and_resumed(earlier, tmp_path, monkeyp
     assert not same_bits(newest_state(tmp_path / "whole"), newest_state(earlier / "one"))
 
 
-def test_it_goes_on_with_the_same_policies_alone(earlier, tmp_path):
+def test_a_run_that_has_begun_needs_the_other_one_no_more(earlier, tmp_path):
+    """That may have been trained further since, or be gone; what came of it is in a checkpoint."""
     shutil.copytree(earlier / "one", tmp_path / "source")
-    loop.train(beginning(experiment(seed=3), tmp_path / "source"), tmp_path / "run")
+    made = beginning(experiment(seed=3), tmp_path / "source")
+    loop.train(made, tmp_path / "whole")
+    loop.train(made, tmp_path / "run", console=Stopping(9))
+    description = read_description(tmp_path / "run")
     shutil.rmtree(tmp_path / "source")
+    loop.resume(tmp_path / "run")
+    assert same_bits(newest_state(tmp_path / "whole"), newest_state(tmp_path / "run"))
+    assert read_description(tmp_path / "run") == description
+
+
+def test_before_that_it_begins_with_the_same_policies_alone(earlier, tmp_path, monkeypatch):
+    shutil.copytree(earlier / "one", tmp_path / "source")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop.Runner, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        loop.train(beginning(experiment(seed=3), tmp_path / "source"), tmp_path / "run")
+    shutil.rmtree(tmp_path / "source")
+    with pytest.raises(JaxrlError, match="is not a run folder.* --set init_from=PATH"):
+        loop.resume(tmp_path / "run")
     loop.train(experiment(seed=4), tmp_path / "source")
     with pytest.raises(
         JaxrlError, match=f"init_from is not what the run in .* was begun with: {tmp_path}"
@@ -97,15 +116,21 @@ def test_it_goes_on_with_the_same_policies_alone(earlier, tmp_path):
         loop.resume(tmp_path / "run", force=True)
 
 
+def test_policies_that_act_otherwise_with_the_same_parameters_are_named(earlier):
+    made = beginning(experiment(activation="relu", gamma=0.5), earlier / "one")
+    with pytest.warns(RunWarning, match="act otherwise here, .*: activation: tanh there, relu her"):
+        build(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RunWarning)
+        build(beginning(experiment(gamma=0.5, num_epochs=2), earlier / "one"))
+
+
 def test_what_it_began_from_may_have_moved(earlier, tmp_path, monkeypatch):
     shutil.copytree(earlier / "one", tmp_path / "source")
     monkeypatch.chdir(tmp_path)
     loop.train(beginning(experiment(seed=3), "source"), tmp_path / "run")
     monkeypatch.chdir("/")
-    with pytest.raises(
-        JaxrlError, match="init_from is source: .* is not a run folder.* --set init_from=PATH"
-    ):
-        loop.resume(tmp_path / "run")
+    loop.resume(tmp_path / "run")
     loop.resume(tmp_path / "run", changes={"init_from": str(earlier / "one")})
     assert read_description(tmp_path / "run")["run"]["init_from"] == str(earlier / "one")
     with pytest.raises(JaxrlError, match="init_from is not what the run in .* was begun with"):

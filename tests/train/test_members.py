@@ -10,9 +10,11 @@ import pytest
 
 from jaxrl import cli
 from jaxrl.analysis import ranking
+from jaxrl.config import override
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train import loop, members, saved
 from jaxrl.train.acting import load
+from jaxrl.train.experiment import Experiment, RunSettings, default_config
 from jaxrl.train.files.checkpoint import Checkpoints
 from jaxrl.train.members import Members
 from jaxrl.train.output import report
@@ -133,6 +135,26 @@ def test_loading_takes_the_best_member_and_says_so(swept):
 )
 def test_members_by_name(texts, found):
     assert members.matching(described(), texts) == found
+
+
+def test_seeds_that_float32_does_not_tell_apart():
+    made = experiment(seed=20240101, num_seeds=4)
+    assert members.matching(made, ["seed=20240104"]) == Members([0], [3])
+    with pytest.raises(JaxrlError, match="There are: 20240101, 20240102, 20240103, 20240104"):
+        members.matching(made, ["seed=20240100"])
+
+
+def test_a_command_says_what_another_default_would_change():
+    usual, _ = default_config("ppo", "CartPole-v1")
+    resized = override(usual, {"num_envs": 1024})
+    found = [
+        members.command_of(Experiment("ppo", "CartPole-v1", config, RunSettings()))
+        for config in (usual, override(usual, {"hidden_sizes": []}), resized)
+    ]
+    assert found[0] == "jaxrl train ppo --env CartPole-v1"
+    assert found[1] == f"{found[0]} --hidden-sizes"
+    # Without its budget, it would be raised for so many environments.
+    assert found[2] == f"{found[0]} --total-steps {usual.total_steps} --num-envs 1024"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ Notation of core/tabular.py; n = n_h(s, a) visits, b = H − 1 − h the range o
 (1: the theory's). Two families, each valid for every policy considered, all episodes and all counts
 at once with probability 1 − δ:
 
-    KL        δ-uniform over all policies: the simplest, and good for a few thousand episodes; its
-              rate grows with S
+    KL        δ-uniform over all policies: the simplest, and the tighter one for any number of
+              episodes that small problems are played for; its rate grows with S
     anchored  the constants of BPI-UCBVI (Menard et al. 2021), valid for the chain of candidates;
               near-optimal rate
 

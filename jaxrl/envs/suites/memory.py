@@ -99,8 +99,8 @@ class Positions(Environment):
 
     Two observations in a row tell them, so that a short memory is enough. Reward 1 per step, at
     most 500: the optimum is that of CartPole. A controller of positions alone damps nothing, and
-    the pole's swings grow until it falls: the best found by search, of small networks, lasts about
-    45 steps on average.
+    the pole's swings grow until it falls: the best found by search, of small deterministic
+    networks, lasts about 45 steps on average. PPO's stochastic policies last 48.
     """
 
     cartpole: Environment

@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxrl.config import Added, added, import_added, package_of, what_is
 from jaxrl.data.recorded import Recorded
-from jaxrl.errors import JaxrlError, unknown
+from jaxrl.errors import JaxrlError, check_seed, unknown
 
 
 def names() -> list[str]:
@@ -49,8 +49,7 @@ def summary(name: str) -> str:
 
 def build(name: str, small: bool = False, seed: int = 0) -> Recorded:
     """Make a dataset; `about` says how. The same arguments give the same bits."""
-    if not 0 <= seed < 2**31:
-        raise JaxrlError(f"seed is {seed}, but must lie in [0, 2^31).")
+    check_seed(seed)
     recorded = _module(name).build(small=small, seed=seed)
     recorded.check()
     return recorded

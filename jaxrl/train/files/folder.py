@@ -30,6 +30,7 @@ from jaxrl.analysis.records import CONFIG, EVALUATIONS, METRICS
 from jaxrl.errors import JaxrlError
 
 CHECKPOINTS = "checkpoints"
+TURNS = "sweep.json"  # in the folder of a sweep in turn, beside its runs
 PLOTS = "plots"
 TENSORBOARD = "tensorboard"
 WANDB = "wandb.json"
@@ -157,10 +158,18 @@ def problems() -> Iterator[None]:
         raise JaxrlError(str(error)) from error
 
 
-def check_free(folder: Path | str, overwrite: bool) -> None:
-    """Refuse a folder that holds a run already, unless it may be overwritten; change nothing."""
+def check_free(folder: Path | str, overwrite: bool, for_sweep: bool = False) -> None:
+    """Refuse a folder that holds a run already, unless it may be overwritten; change nothing.
+
+    That of a sweep in turn is no run's to overwrite: the folders inside of it would belong to both.
+    """
     folder = Path(folder)
     with file_errors("use the run folder", folder):
+        if (folder / TURNS).exists() and not for_sweep:
+            raise JaxrlError(
+                f"{folder} holds a sweep ({TURNS} exists). Give another --folder, or use "
+                f"`jaxrl resume {folder}` to go on with it."
+            )
         taken = [name for name in (CONFIG, METRICS, EVALUATIONS) if (folder / name).exists()]
         taken += [str(path.relative_to(folder)) for path in _checkpoints(folder)]
     if taken and not overwrite:
@@ -218,10 +227,16 @@ def fresh_folder(algorithm: str, environment: str) -> Path:
     # A file system takes 255 bytes, with the time and a counter.
     names = names.encode()[:200].decode(errors="ignore")
     name = f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    runs = Path("runs")
+    if os.path.lexists(runs) and not runs.is_dir():
+        kind = "a link that leads nowhere" if runs.is_symlink() else "no folder"
+        raise JaxrlError(f"runs, where run folders go, is {kind}: mend it, or say --folder.")
+    with file_errors("make the folder", runs):
+        runs.mkdir(exist_ok=True)
     for count in itertools.count(1):
-        folder = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        folder = runs / (name if count == 1 else f"{name}-{count}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             continue
         except OSError as error:

@@ -20,7 +20,7 @@ from jaxrl.analysis.runs import Run, load_run
 from jaxrl.config import budget_field
 from jaxrl.envs.api import Drawable, Environment
 from jaxrl.envs.registry import make
-from jaxrl.errors import JaxrlError, RunWarning, check_positive_int
+from jaxrl.errors import JaxrlError, RunWarning, check_positive_int, check_seed
 from jaxrl.train import resuming
 from jaxrl.train.devices import distributed
 from jaxrl.train.experiment import Experiment, described_by
@@ -39,7 +39,7 @@ from jaxrl.train.output.record import record_episode
 from jaxrl.train.player import steered
 from jaxrl.train.pretrained import comes_with_jaxrl, located
 from jaxrl.train.recorder import record
-from jaxrl.train.runner import Result
+from jaxrl.train.runner import Diverged, Result
 from jaxrl.train.saved import open_policies, open_policy
 from jaxrl.train.trust import NOBODY, Trust
 from jaxrl.train.turns import read as read_turns
@@ -91,7 +91,8 @@ def finish_turns(folder: Path, results: Iterator[Result], console: Console) -> i
     turns = read_turns(folder)
     done = []
     for result in results:
-        if result.signal and result.evaluated_iteration < result.num_iterations:
+        is_whole = result.evaluated_iteration == result.num_iterations
+        if result.signal and not (is_whole and result.folder.name == turns.runs[-1]):
             if distributed.is_first():
                 stopped = f"stopped by {signal.Signals(result.signal).name} in {result.folder}"
                 console.note(f"{stopped}; go on: jaxrl resume {folder}")
@@ -99,8 +100,14 @@ def finish_turns(folder: Path, results: Iterator[Result], console: Console) -> i
         done.append(result)
         if distributed.is_first():
             _draw(result.folder, console)
+    finished = {result.folder.name for result in done}
+    lost = [name for name in turns.runs if name not in finished]
+    if not done:
+        raise Diverged(f"all runs in {folder} diverged: no setting has a score.")
     if distributed.is_first():
         summarize(done, turns.varied, console)
+        if lost:
+            console.note(f"no score      {', '.join(lost)}: diverged")
         console.note(f"run folders   {folder}/…")
     return 0
 
@@ -346,6 +353,7 @@ def render(
     from jaxrl.analysis import video
 
     film = film or Film()
+    check_seed(seed)
     path = located(folder)
     experiment = Experiment.from_description(read_description(path), path, trust)
     name = experiment.environment

@@ -503,7 +503,24 @@ def test_other_devices_share_the_same_rows(tmp_path, number):
             [[total // 2 + total % 2, 0], [total // 2, 0]] for total in [2 * number + blocks] * 2
         ]
     with pytest.raises(JaxrlError, match="another configuration"):
-        Checkpoints(tmp_path).restore(1, abstract(Hand(3, (2,), 3).state()))
+        Checkpoints(tmp_path).restore(1, abstract(Hand(2, (2,), 3).state()))
+
+
+@pytest.mark.parametrize(("number", "blocks"), [(0, 2), (3, 2), (4, 2), (3, 4)])
+def test_a_log_that_nothing_was_lost_of_may_be_given_more_room(tmp_path, number, blocks):
+    hand = Hand(4, (2,), 2).append(number)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, hand.state(), {})
+    larger = Hand(12 // blocks * 2, (2,), blocks)
+    log = checkpoints.restore(1, abstract(larger.state())).state["log"]
+    larger.x = np.array(log.rows["x"]).reshape(larger.x.shape)
+    larger.done = np.array(log.rows["done"]).reshape(larger.done.shape)
+    larger.written = [int(low) for low, _ in log.written.reshape(-1, 2)]
+    for member in range(2):
+        assert whole(larger, member) == whole(hand, member)
+    for iteration in (2, 3):  # what no segment holds yet, and round the larger ring
+        checkpoints.save(iteration, larger.append(9).state(), {})
+        restored(tmp_path, larger)
 
 
 def test_two_logs_and_one_without_a_name(tmp_path):
