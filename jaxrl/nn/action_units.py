@@ -13,8 +13,8 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
 
     Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then
     mapped linearly onto [low, high]. A coordinate without two finite bounds keeps the sample,
-    clipped to the bound it has. The sample itself is what PPO stores, so its log-density belongs to
-    the sample and not to the clipped action.
+    clipped to the bound it has. Whole numbers are the nearest ones. The sample itself is what PPO
+    stores, so its log-density belongs to the sample and not to the clipped action.
 
     [..., size] -> [..., *shape].
     """
@@ -34,6 +34,8 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
     inner = jnp.where(bounded.reshape(lift), unit, action)
     scaled = center.reshape(lift) + half.reshape(lift) * inner
+    if not jnp.issubdtype(space.dtype, jnp.floating):
+        scaled = jnp.round(scaled)
     return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
 
 
