@@ -78,7 +78,7 @@ def structure(tree: PyTree) -> list[str]:
 def check_identity(expected: dict[str, Any], env: Environment, what: str) -> None:
     """Refuse an `env` that is not the one that `what`, a recording say, was made in."""
     found = json.loads(json.dumps(identity(env)))
-    if isinstance(expected, dict) and "form" not in expected:
+    if "form" not in expected:
         expected, found = _as_first(expected, env)
     if found == expected:
         return

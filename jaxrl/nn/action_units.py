@@ -34,9 +34,10 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
     inner = jnp.where(bounded.reshape(lift), unit, action)
     scaled = center.reshape(lift) + half.reshape(lift) * inner
+    clipped = jnp.clip(scaled, low.reshape(lift), high.reshape(lift))
     if not jnp.issubdtype(space.dtype, jnp.floating):
-        scaled = jnp.round(scaled)
-    return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
+        clipped = jnp.round(clipped)
+    return clipped.astype(space.dtype)
 
 
 def unscale_action(action: Array, space: Space) -> Array:
