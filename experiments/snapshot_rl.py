@@ -194,7 +194,7 @@ def by_chance(saved: Saved) -> Recording:
 def joined(pieces: list[Recording]) -> Recording:
     """Recordings of an episode each as one."""
     header = dict(pieces[0].header)
-    for name in ("episode_returns", "episode_lengths"):
+    for name in ("episode_returns", "episode_lengths", "episode_truncated"):
         header[name] = [piece.header[name][0] for piece in pieces]
     numbered = [
         replace(piece, episode=piece.episode + number) for number, piece in enumerate(pieces)

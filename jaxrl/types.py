@@ -60,12 +60,41 @@ class Box:
         return bool(np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)))
 
     def sample(self, key: Key) -> Array:
-        """A uniform draw (standard normal where a bound is infinite), of shape `shape`."""
-        if not self.bounded:
-            return jax.random.normal(key, self.shape).astype(self.dtype)
-        low = jnp.broadcast_to(jnp.asarray(self.low, jnp.float32), self.shape)
-        high = jnp.broadcast_to(jnp.asarray(self.high, jnp.float32), self.shape)
-        return (low + (high - low) * jax.random.uniform(key, self.shape)).astype(self.dtype)
+        """A draw of shape `shape`: uniform where a coordinate has two finite bounds.
+
+        Elsewhere standard normal, clipped to the bound it has.
+        """
+        low = np.broadcast_to(np.asarray(self.low, np.float64), self.shape)
+        high = np.broadcast_to(np.asarray(self.high, np.float64), self.shape)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        if bounded.all():
+            return self._uniform(key, low, high)
+        if not bounded.any():
+            return self._normal(key, low, high)
+        key_uniform, key_normal = jax.random.split(key)
+        uniform = self._uniform(key_uniform, np.where(bounded, low, 0), np.where(bounded, high, 0))
+        return jnp.where(bounded, uniform, self._normal(key_normal, low, high))
+
+    def _uniform(self, key: Key, low: np.ndarray, high: np.ndarray) -> Array:
+        """Between finite bounds; of whole numbers each is as likely, both ends too."""
+        if jnp.issubdtype(self.dtype, jnp.floating):
+            first, last = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
+            return (first + (last - first) * jax.random.uniform(key, self.shape)).astype(self.dtype)
+        kind = np.uint32 if jnp.issubdtype(self.dtype, jnp.unsignedinteger) else np.int32
+        # The largest number of 32 bits has none above it, and is left out.
+        most = np.iinfo(kind).max
+        bounds = np.ceil(low), np.floor(high) + 1
+        first, last = (np.clip(bound, np.iinfo(kind).min, most) for bound in bounds)
+        drawn = jax.random.randint(key, self.shape, first.astype(kind), last.astype(kind), kind)
+        return drawn.astype(self.dtype)
+
+    def _normal(self, key: Key, low: np.ndarray, high: np.ndarray) -> Array:
+        """Standard normal, clipped to bounds."""
+        drawn = jax.random.normal(key, self.shape)
+        if not jnp.issubdtype(self.dtype, jnp.floating):
+            drawn = jnp.round(drawn)
+        low, high = low.astype(np.float32), high.astype(np.float32)
+        return jnp.clip(drawn, low, high).astype(self.dtype)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from jaxrl.core.value_check import ValueCheck
 from jaxrl.data.replay import Replay
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
+from jaxrl.envs.guided import GuidedVectorEnv
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
@@ -245,18 +246,19 @@ class Interaction:
         warmed_up = self._is_warmed_up(experience.vector_steps)
         action = jnp.where(warmed_up, action, self._random_action(vector, key_random))
         vector, seen = self.vector.step(vector, scale_action(action, space, squash=False), key_env)
+        # Of random actions the critic foresees nothing, nor of a guide's.
+        told = self._is_warmed_up(experience.vector_steps + 1 - seen.episode_length)
         if seen.weight is not None:  # somebody else may have acted
             executed = unscale_action(seen.action, space)
             action = jnp.where(seen.weight[:, None] > 0, action, executed)
+            told &= seen.origin < 0
         # Of the n steps whose rewards a target sums, the critic counts the first one's bonus alone.
         counted = jnp.where((seen.episode_length - 1) % self.replay.n_step == 0, bonus, 0.0)
         values = value_check.add(experience.values, seen.reward + counted, self.gamma)
-        # Of random actions it foresees nothing.
-        begun = experience.vector_steps + 1 - seen.episode_length
         values, metrics = self._check_values(
             values,
             seen,
-            self._is_warmed_up(begun),
+            told,
             vector.observation,
             partial(foreseen, learns, learner),
             key_value,
@@ -278,7 +280,10 @@ class Interaction:
         if self.warm_up_hold == 1:
             return drawn
         held = unscale_action(vector.action, space)
-        return jnp.where((vector.clock % self.warm_up_hold == 0)[:, None], drawn, held)
+        is_drawn = vector.clock % self.warm_up_hold == 0
+        if isinstance(self.vector, GuidedVectorEnv):
+            is_drawn |= vector.clock == vector.origin  # the last action was the guide's
+        return jnp.where(is_drawn[:, None], drawn, held)
 
     def _check_values(
         self,

@@ -70,7 +70,8 @@ class OffPolicy:
     def begin_from(self, state: OffPolicyState, policy: Any) -> OffPolicyState:
         """A first state with another run's policy: its critics and its normaliser too."""
         learner = self.learns.begin(policy)
-        key_value = self.interaction.shards.own(jax.random.fold_in(state.key, 0))
+        # A step splits it into three, which are fold_in of 0, 1 and 2.
+        key_value = self.interaction.shards.own(jax.random.fold_in(state.key, 3))
         experience = self.interaction.foresee(
             state.experience,
             lambda observation: foreseen(self.learns, learner, observation, key_value),

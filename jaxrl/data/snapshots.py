@@ -70,9 +70,15 @@ def values_of(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Values:
     for name, numbers in (("values", value), ("returns", to_go)):
         if not np.all(np.isfinite(numbers)):
             raise JaxrlError(f"its {name} are not all finite.")
-    lengths = np.asarray(about["episode_lengths"])[episode]
-    cut = int(np.sum(lengths >= about["identity"]["horizon"]))
-    return Values(value, to_go, from_critic, cut)
+    return Values(value, to_go, from_critic, int(np.sum(_cut(about)[episode])))
+
+
+def _cut(about: Mapping[str, Any]) -> np.ndarray:
+    """Which episodes the time limit ended, bool [episodes]."""
+    if "episode_truncated" in about:
+        return np.asarray(about["episode_truncated"], bool)
+    # An older file does not say which of those with all their steps terminated on the last one.
+    return np.asarray(about["episode_lengths"]) >= about["identity"]["horizon"]
 
 
 def check_versions(about: Mapping[str, Any]) -> None:
@@ -105,7 +111,8 @@ def demonstrated(
 ) -> Recording:
     """One episode in which `actions`, [T, ...], are taken one after the other, to its end.
 
-    For demonstrations that no saved policy gives. There is no critic.
+    For demonstrations that no saved policy gives. There is no critic. Actions that end before the
+    episode does are refused.
     """
     key_reset, key_steps = jax.random.split(key)
     actions = jnp.asarray(actions, env.action_space.dtype)[: env.horizon]
@@ -114,6 +121,11 @@ def demonstrated(
     state, observation, seen = jax.device_get(_steps(env, key_reset, keys, actions))
     ended = np.flatnonzero(seen.terminated)
     length = int(ended[0]) + 1 if ended.size else len(actions)
+    is_cut = not ended.size
+    if is_cut and length < env.horizon:
+        raise JaxrlError(
+            f"the actions end after {length} of {env.horizon} steps, before the episode does."
+        )
     earned = np.cumsum(seen.reward[:length], dtype=np.float64)
     about = header(
         env,
@@ -122,9 +134,9 @@ def demonstrated(
         versions=installed_simulators(environment_id),
         episode_returns=[earned[-1]],
         episode_lengths=[length],
+        episode_truncated=[is_cut],
     )
     steps = np.arange(length, dtype=np.int32)
-    whole = length == env.horizon
     return Recording(
         about,
         state=jax.tree.map(lambda leaf: leaf[:length], state),
@@ -133,7 +145,7 @@ def demonstrated(
         next_observation=seen.observation[:length],
         reward=seen.reward[:length],
         terminated=seen.terminated[:length],
-        truncated=(steps == length - 1) & whole & ~seen.terminated[:length],
+        truncated=(steps == length - 1) & is_cut,
         step=steps,
         episode=np.zeros(length, np.int32),
         return_so_far=np.concatenate([[0.0], earned[:-1]]).astype(np.float32),

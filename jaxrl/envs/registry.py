@@ -13,6 +13,8 @@ and may have
     EXTRA: str                            the extra of jaxrl that installs the package
     SIMULATORS: tuple[str, ...]           the distributions whose versions decide to what a state
                                           steps: none goes on with states of another version
+    MODELS: tuple[str, ...]               the distributions that ship its models: their versions are
+                                          noted, and states go on wherever a model holds the same
     SPECS: dict[str, EnvironmentSpec]     what a list of its ids shows, so that listing builds none
     REFUSED: dict[str, str]               ids that it knows and cannot serve, with the reason
     NOTES: dict[str, str]                 what one should know of an id before one trains on it
@@ -217,12 +219,13 @@ def evaluation_episodes(environment_id: str) -> int:
 
 def requirements(environment_id: str) -> tuple[str, ...]:
     """The installed distributions on whose versions an environment's numbers depend, if any."""
-    package = getattr(_owners().get(environment_id), "REQUIRES", None)
+    suite = _owners().get(environment_id)
+    package = getattr(suite, "REQUIRES", None)
     if package is None:
         from_package = package_that_adds(environment_id)
         return () if from_package is None else (from_package,)
-    distributions = importlib.metadata.packages_distributions().get(package, [package])
-    return tuple(sorted({*distributions, *simulators(environment_id)}))
+    found = {*importlib.metadata.packages_distributions().get(package, [package])}
+    return tuple(sorted(found.union(simulators(environment_id), getattr(suite, "MODELS", ()))))
 
 
 def simulators(environment_id: str) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
 
     Discrete actions pass through. Continuous ones are squashed by tanh or clipped to [-1, 1], then
     mapped linearly onto [low, high]. A coordinate without two finite bounds keeps the sample,
-    clipped to the bound it has. The sample itself is what PPO stores, so its log-density belongs to
-    the sample and not to the clipped action.
+    clipped to the bound it has. Whole numbers are the nearest ones. The sample itself is what PPO
+    stores, so its log-density belongs to the sample and not to the clipped action.
 
     [..., size] -> [..., *shape].
     """
@@ -34,7 +34,10 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
     lift = (1,) * (action.ndim - len(space.shape)) + space.shape
     inner = jnp.where(bounded.reshape(lift), unit, action)
     scaled = center.reshape(lift) + half.reshape(lift) * inner
-    return jnp.clip(scaled, low.reshape(lift), high.reshape(lift)).astype(space.dtype)
+    clipped = jnp.clip(scaled, low.reshape(lift), high.reshape(lift))
+    if not jnp.issubdtype(space.dtype, jnp.floating):
+        clipped = jnp.round(clipped)
+    return clipped.astype(space.dtype)
 
 
 def unscale_action(action: Array, space: Space) -> Array:

@@ -95,6 +95,7 @@ def record(
         stride=stride,
         episode_returns=gathered.returns.tolist(),
         episode_lengths=gathered.lengths.tolist(),
+        episode_truncated=gathered.truncated.tolist(),
     )
     return Recording(about, **rows)
 
@@ -108,6 +109,7 @@ class Gathered:
         self._bytes = 0
         self.returns = np.zeros(num_episodes)
         self.lengths = np.zeros(num_episodes, np.int64)
+        self.truncated = np.zeros(num_episodes, bool)
 
     def add(self, kept: dict[str, Any]) -> None:
         """Take of a piece, leaves [T, E, ...], the rows that are wanted; or refuse to go on.
@@ -118,6 +120,7 @@ class Gathered:
         running = kept.pop("running")
         self.returns += np.sum(kept["reward"], axis=0, dtype=np.float64, where=running)
         self.lengths += running.sum(0)
+        self.truncated |= np.any(kept["truncated"] & running, axis=0)
         chosen = running & (kept["step"] % self._stride == 0)
         self._pieces.append(jax.tree.map(operator.itemgetter(chosen), kept))
         self._bytes += tree_bytes(self._pieces[-1])

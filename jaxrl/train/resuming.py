@@ -17,6 +17,7 @@ from jaxrl.algos.registry import load
 from jaxrl.analysis.records import EVALUATIONS, measures_of, modes_of
 from jaxrl.config import flatten
 from jaxrl.envs.api import Environment
+from jaxrl.envs.registry import requirements
 from jaxrl.errors import JaxrlError, RunWarning
 from jaxrl.train.callbacks import Callback, Steering, names_of
 from jaxrl.train.devices import distributed
@@ -75,7 +76,11 @@ def check_same(folder: Path | str, old: dict[str, Any], new: dict[str, Any], for
         run["init_from"] = new["run"]["init_from"]
     # Runs that were begun before it was kept there do not say what scores mean.
     scores = {name: new[name] for name in ("reference_scores",) if name not in old}
-    found = run_folder.differences(fixed(scores | old | {"config": kept, "run": run}), fixed(new))
+    # Nor do they tell versions of what has come to be noted since.
+    noted = new["versions"].keys() & requirements(new["environment"])
+    known = {name: new["versions"][name] for name in noted} | old.get("versions", {})
+    before = scores | old | {"config": kept, "run": run, "versions": known}
+    found = run_folder.differences(fixed(before), fixed(new))
     gone = [name for name in read if name not in new["inputs"]]
     if gone:
         begun_with = f"{gone[0]} = {_path(old, gone[0])}"

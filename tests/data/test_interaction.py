@@ -14,8 +14,10 @@ from jaxrl.core.shards import SINGLE
 from jaxrl.data.interaction import InteractionConfig, Learns, make_interaction
 from jaxrl.data.off_policy import OffPolicy
 from jaxrl.envs import registry
+from jaxrl.envs.starts.jumpstart import JumpstartConfig
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Agent, feed_forward
+from tests.envs.test_replayed import guide
 
 ENV = registry.make("probe/continuous-never-ending")
 SETTINGS = {
@@ -77,7 +79,8 @@ def made(**settings):
 
     act = feed_forward(lambda policy, observation, key: jnp.zeros(1))
     agent = Agent(init, {"deterministic": act})
-    interaction = make_interaction(ENV, config, SINGLE, {})
+    inputs = {"guide": guide()} if isinstance(config.starts, JumpstartConfig) else {}
+    interaction = make_interaction(ENV, config, SINGLE, inputs)
     return OffPolicy(interaction, agent, LEARNS).algorithm(config.total_steps)
 
 
@@ -121,6 +124,16 @@ def test_random_actions_are_held_for_some_steps_of_their_episode():
     for step in range(1, 48):
         same = np.isclose(actions[step], actions[step - 1], atol=1e-6)
         assert same == (clock[step] % 3 != 0)
+
+
+def test_the_first_random_action_after_a_guides_is_a_new_one():
+    """It acts for 2 of 5 steps; what is drawn after it is held until the next multiple of 3."""
+    starts = JumpstartConfig(guide="given", guide_steps=2)
+    state, _ = run(1, num_envs=1, num_steps=64, warm_up=48, warm_up_hold=3, starts=starts)
+    actions = np.asarray(state.experience.log.rows.action[:45, 0]).reshape(-1, ENV.horizon)
+    np.testing.assert_array_equal(actions[:, :2], [[-0.5, -0.25]] * 9)
+    np.testing.assert_allclose(actions[:, 4], actions[:, 3], atol=1e-6)
+    assert len(set(actions[:, 2:4].ravel())) == 18
 
 
 @pytest.mark.parametrize(
@@ -196,6 +209,14 @@ def test_episodes_that_began_in_the_warm_up_are_not_held_against_the_critic():
     assert metrics[0]["episode_length"] == (20.0, 4.0)
 
 
+def test_episodes_that_a_guide_began_are_not_held_against_the_critic():
+    """It is gone after the first iteration, but for the episodes that have begun with it."""
+    _, metrics = run(2, starts=JumpstartConfig(guide="given", guide_steps=3, guide_stages=1))
+    for name in ("overestimation", "value_foreseen", "value_followed"):
+        assert [seen[name][1] for seen in metrics] == [0.0, 4.0]
+    assert metrics[0]["snapshot_length"] == (20.0, 4.0)
+
+
 def test_the_fill_of_the_ring():
     fills = [seen["replay_fill"] for seen in run(3)[1]]
     assert fills == [(0.5, 1.0), (1.0, 1.0), (1.0, 1.0)]
@@ -241,6 +262,18 @@ def test_a_run_that_begins_from_a_policy_foresees_with_its_critic():
     policy = algorithm.policy(state)
     begun = algorithm.begin_from(state, policy)
     assert begun.experience.values.foreseen.tolist() == [0.0] * 4
+
+
+def test_it_foresees_with_a_key_that_no_step_uses():
+    def drawn(learner, observation, key):
+        return jax.random.uniform(jax.random.clone(key), (len(observation),))
+
+    agent = Agent(lambda key: CountingPolicy(None), {})
+    interaction = make_interaction(ENV, InteractionConfig(**SETTINGS), SINGLE, {})
+    state = OffPolicy(interaction, agent, LEARNS._replace(value=drawn)).init(jax.random.key(0))
+    for key in jax.random.split(state.key, 3):  # as a step does
+        of_step = drawn(None, jnp.zeros(4), key)
+        assert not np.array_equal(state.experience.values.foreseen, of_step)
 
 
 @pytest.mark.parametrize(

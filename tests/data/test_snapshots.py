@@ -51,12 +51,34 @@ def changed(recording, **changes):
 
 def test_without_a_critic_values_are_returns_to_go_and_the_cut_rows_are_counted(bank):
     recording = Recording.read(bank, registry.make(ENVIRONMENT))
-    about = recording.header | {"episode_lengths": [500, 3, 3, 3, 3]}
+    about = recording.header | {"episode_truncated": [False, True, False, True, False]}
     unknown = changed(recording, header=about, value=np.full(len(recording), np.nan, np.float32))
     found = values_of(unknown.header, vars(unknown))
     assert not found.from_critic
     np.testing.assert_array_equal(found.value, found.return_to_go)
-    assert found.cut == np.sum(recording.episode == 0)
+    assert found.cut == np.sum(recording.episode % 2 == 1)
+
+
+def test_of_an_older_bank_episodes_of_full_length_are_taken_for_cut(bank):
+    recording = Recording.read(bank, registry.make(ENVIRONMENT))
+    older = recording.header | {"episode_lengths": [500, 3, 3, 3, 3]}
+    del older["episode_truncated"]
+    assert values_of(older, vars(recording)).cut == np.sum(recording.episode == 0)
+
+
+def test_an_episode_that_terminates_on_its_last_step_is_not_cut():
+    env = registry.make("tabular/deep-sea", depth=5)
+    found = demonstrated(env, "tabular/deep-sea", {"depth": 5}, np.ones(5), jax.random.key(0))
+    assert found.header["episode_lengths"] == [env.horizon]
+    assert values_of(found.header, vars(found)).cut == 0
+
+
+def test_an_episode_that_goes_on_at_its_last_step_is_cut():
+    env = registry.make("probe/continuous-never-ending")
+    actions = np.zeros((env.horizon + 2, 1))
+    found = demonstrated(env, "probe/continuous-never-ending", {}, actions, jax.random.key(0))
+    assert found.truncated.tolist() == [False] * (env.horizon - 1) + [True]
+    assert values_of(found.header, vars(found)).cut == len(found) == env.horizon
 
 
 def test_a_demonstration_is_a_recording_to_its_end():
@@ -71,19 +93,20 @@ def test_a_demonstration_is_a_recording_to_its_end():
     np.testing.assert_array_equal(bank.value, bank.return_to_go)
 
 
-def test_a_demonstration_that_stops_early_is_no_truncation():
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_demonstration_that_stops_early_is_refused(number):
     env = registry.make("tabular/deep-sea", depth=5)
-    found = demonstrated(env, "tabular/deep-sea", {"depth": 5}, np.ones(2), jax.random.key(0))
-    assert len(found) == 2 and not found.truncated.any() and not found.terminated.any()
+    with pytest.raises(JaxrlError, match=f"the actions end after {number} of 5 steps, before"):
+        demonstrated(env, "tabular/deep-sea", {}, np.ones(number), jax.random.key(0))
 
 
 def test_a_demonstration_names_the_versions_of_its_simulator(tmp_path):
     env = registry.make(ENVIRONMENT)
-    found = demonstrated(env, ENVIRONMENT, {}, np.ones(3), jax.random.key(0))
+    found = demonstrated(env, ENVIRONMENT, {}, np.ones(20), jax.random.key(0))
     assert found.header["versions"] == {"gymnax": importlib.metadata.version("gymnax")}
     path = tmp_path / "bank.npz"
     path.write_bytes(found.data())
-    assert read_bank(path, env).rows == 3
+    assert read_bank(path, env).rows == len(found) < 20
 
 
 def test_info_says_what_a_bank_holds_and_draws_it(bank, capsys):

@@ -67,6 +67,13 @@ def test_the_ring_keeps_what_was_reached_in_its_order():
     np.testing.assert_array_equal(after.env_state[-1], after.starts.state[-1][origin])
 
 
+def test_what_the_ring_holds_at_first_is_no_environments_own_start():
+    vector, first, _ = replayed()
+    for key in first.starts.natural.key:
+        own = [vector.env.reset(jax.random.fold_in(key, episode))[0] for episode in range(8)]
+        assert not np.isin(first.starts.state, own).any()
+
+
 def test_episodes_begun_are_counted_and_rare_ones_come_more_often():
     vector, first, (after, _) = replayed(replayed_priority="visits")
     assert first.starts.begun.sum() == N and after.starts.begun[-1].sum() == N

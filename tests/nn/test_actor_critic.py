@@ -202,6 +202,16 @@ def test_actions_take_the_shape_and_type_of_their_space():
     np.testing.assert_allclose(row_major.ravel(), np.linspace(-1, 1, 6), atol=1e-6)
 
 
+@pytest.mark.parametrize("squash", [False, True], ids=["clip", "tanh"])
+def test_continuous_samples_become_the_nearest_whole_number(squash):
+    unit = jnp.array([[-0.99], [-0.4], [0.0], [0.4], [0.99]])
+    sample = jnp.arctanh(unit) if squash else unit
+    whole = scale_action(sample, Box(-2, 2, (1,), np.int8), squash)
+    assert whole.dtype == jnp.int8 and whole.ravel().tolist() == [-2, -1, 0, 1, 2]
+    pressed = scale_action(sample, Box(0, 1, (1,), np.bool_), squash)
+    assert pressed.dtype == bool and pressed.ravel().tolist() == [False, False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("space", "sample"), [(Discrete(3), [2]), (MultiDiscrete((2, 3)), [[1, 2]])]
 )

@@ -46,6 +46,7 @@ def test_every_kth_step_of_every_episode_has_a_row(recorded):
     assert rows.episode.tolist() == [episode for episode in range(3) for _ in steps]
     assert rows.truncated.sum() == 0 and rows.terminated.sum() == 0  # step 199 has no row
     assert rows.header["episode_lengths"] == [200, 200, 200]
+    assert rows.header["episode_truncated"] == [True] * 3
     assert rows.header["played_by"]["mode"] == "deterministic"
     assert np.all(np.isfinite(rows.value)) and np.all(rows.return_so_far[rows.step == 0] == 0)
 

@@ -282,3 +282,14 @@ def test_a_setting_that_came_later_is_a_difference_only_where_it_is_used(folder)
     resuming.check_same(folder, old, new | {"config": new["config"] | {"gamma": usual}}, False)
     with pytest.raises(JaxrlError, match=r"config.gamma: \(absent\) -> 0.5"):
         resuming.check_same(folder, old, new | {"config": new["config"] | {"gamma": 0.5}}, False)
+
+
+def test_a_version_that_came_to_be_noted_later_is_no_difference(folder):
+    old = read_description(folder) | {"environment": "HalfCheetah-v5"}
+    noted = old | {"versions": old["versions"] | {"gymnasium": "1.1"}}
+    resuming.check_same(folder, old, noted, False)
+    with pytest.raises(JaxrlError, match="versions.gymnasium: .* -> "):
+        resuming.check_same(folder, noted, old, False)
+    other = old | {"versions": old["versions"] | {"jax_enable_x64": "True"}}
+    with pytest.raises(JaxrlError, match=r"versions.jax_enable_x64: \(absent\)"):
+        resuming.check_same(folder, old, other, False)

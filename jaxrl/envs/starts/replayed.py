@@ -94,11 +94,11 @@ class Replayed(struct.PyTreeNode):
                 f"replayed_capacity is {self.config.replayed_capacity}, but must hold a state of "
                 "each of num_envs."
             )
-        keys = jax.random.split(jax.random.fold_in(key, 1), self.size)
-        state, observation = jax.vmap(self.env.reset)(keys)
+        key_natural, key_ring = jax.random.split(key)
+        state, observation = jax.vmap(self.env.reset)(jax.random.split(key_ring, self.size))
         begun, zero = jnp.zeros(self.size), jnp.zeros((), jnp.int32)
         past = Past(
-            natural=self.natural.init(key, n),
+            natural=self.natural.init(key_natural, n),
             state=state,
             observation=observation,
             begun=begun,

@@ -30,6 +30,7 @@ SUITE = "mujoco"
 REQUIRES = "mujoco"
 EXTRA = "mujoco"
 SIMULATORS = ("mujoco", "mujoco-mjx")  # of the latter with backend=mjx
+MODELS = ("gymnasium",)
 EVALUATION_EPISODES = 10  # of a thousand steps, each some hundred times that of CartPole
 BACKENDS = ("mujoco", "mjx")
 # Options that are read only with another one, of the tasks that have them.

@@ -40,6 +40,10 @@ class HostPhysics:
 
     model: MujocoModel
 
+    def identity(self) -> str:
+        """What is simulated by which back end, the same wherever the model's file is."""
+        return f"HostPhysics({self.model.identity()})"
+
     def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Readings]:
         """Place the simulation, float32 [nq] and [nv]: (state words uint32 [S, 2], Readings)."""
         return self._call(simulation(self.model).begin, jnp.concatenate([qpos, qvel]))

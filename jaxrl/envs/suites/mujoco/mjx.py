@@ -33,6 +33,10 @@ class MjxPhysics:
     model: MujocoModel
     implementation: str = "jax"
 
+    def identity(self) -> str:
+        """What is simulated by which back end, the same wherever the model's file is."""
+        return f"MjxPhysics({self.model.identity()}, {self.implementation})"
+
     def begin(self, qpos: Array, qvel: Array) -> tuple[Array, Readings]:
         """Place the simulation, float32 [nq] and [nv]: (state float32 [S], Readings)."""
         from mujoco import mjx

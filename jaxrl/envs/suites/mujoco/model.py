@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jaxrl.errors import JaxrlError
@@ -20,6 +22,14 @@ class MujocoModel(NamedTuple):
     frame_skip: int  # physics steps of one environment step
     reads: tuple[str, ...] = ()  # arrays of mjData beyond qpos and qvel
     track: str = "position"  # what `Readings.moved` follows: position (qpos), torso or mass_center
+
+    def identity(self) -> str:
+        """All of it, by what the file holds and not by where it is.
+
+        Gymnasium's include no other files.
+        """
+        digest = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        return str(self._replace(path=f"sha256 {digest}"))
 
 
 class Readings(NamedTuple):
@@ -39,6 +49,10 @@ class Physics(Protocol):
     @property
     def model(self) -> MujocoModel:
         """What is simulated."""
+        ...
+
+    def identity(self) -> str:
+        """What is simulated by which back end, the same wherever the model's file is."""
         ...
 
     def begin(self, qpos: Array, qvel: Array) -> tuple[PyTree, Readings]:
