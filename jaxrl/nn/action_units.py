@@ -43,10 +43,11 @@ def scale_action(action: Array, space: Space, squash: bool) -> Array:
 def unscale_action(action: Array, space: Space) -> Array:
     """Executed actions of a bounded space in units where [-1, 1] spans it, but for rounding.
 
-    [N, *shape] -> [N, size].
+    0 where a coordinate has one value alone. [N, *shape] -> [N, size].
     """
     assert isinstance(space, Box)
     low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
     high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
-    unit = (action - 0.5 * (high + low)[None]) / (0.5 * (high - low))[None]
+    half = 0.5 * (high - low)
+    unit = (action - 0.5 * (high + low)[None]) / np.where(half > 0.0, half, 1.0)[None]
     return jnp.clip(unit, -1.0, 1.0).reshape(len(action), -1)

@@ -11,7 +11,7 @@ import pytest
 from jaxrl.config import check
 from jaxrl.core.distributions import Categorical, MultiCategorical, Normal, TanhNormal
 from jaxrl.errors import JaxrlError
-from jaxrl.nn.action_units import scale_action
+from jaxrl.nn.action_units import scale_action, unscale_action
 from jaxrl.nn.actor_critic import (
     LOG_STD_RANGE,
     ActorCritic,
@@ -210,6 +210,13 @@ def test_continuous_samples_become_the_nearest_whole_number(squash):
     assert whole.dtype == jnp.int8 and whole.ravel().tolist() == [-2, -1, 0, 1, 2]
     pressed = scale_action(sample, Box(0, 1, (1,), np.bool_), squash)
     assert pressed.dtype == bool and pressed.ravel().tolist() == [False, False, False, True, True]
+
+
+def test_a_coordinate_of_one_value_is_no_number_too_many():
+    space = Box((0.5, -1.0), (0.5, 3.0), (2,))
+    units = unscale_action(jnp.array([[0.5, 2.0]]), space)
+    np.testing.assert_array_equal(units, [[0.0, 0.5]])
+    np.testing.assert_array_equal(scale_action(units, space, False), [[0.5, 2.0]])
 
 
 @pytest.mark.parametrize(
