@@ -34,6 +34,8 @@ from jaxrl.types import Array, Box, Dict, Discrete, Key, MultiDiscrete, Space
 
 # How far beyond a bound an action may lie, as a share of the bounds' distance: files round.
 BEYOND = 1e-5
+# Numbers whose deviations are in memory at once.
+PIECE = 2**22
 # Rows are counted in int32.
 MOST_ROWS = 2**31 - 1
 
@@ -210,10 +212,13 @@ def _moments(observation: np.ndarray) -> Moments:
     if observation.dtype.kind not in "fiub":
         raise JaxrlError(f"observations are {observation.dtype}, but must be numbers.")
     mean = observation.mean(axis=0, dtype=np.float64)
-    variance = observation.var(axis=0, dtype=np.float64)
+    # Piece by piece: images as float64 take eight times their memory.
+    size = max(1, PIECE // max(1, mean.size))
+    pieces = (observation[first : first + size] for first in range(0, len(observation), size))
+    squares = sum(np.square(piece - mean).sum(axis=0) for piece in pieces)
     return Moments(
         jnp.asarray(mean, jnp.float32),
-        jnp.asarray(variance, jnp.float32),
+        jnp.asarray(squares / len(observation), jnp.float32),
         jnp.asarray(float(len(observation)), jnp.float32),
     )
 

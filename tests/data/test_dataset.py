@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl.data import dataset as module
 from jaxrl.data.dataset import Dataset, returns_to_go
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
@@ -162,6 +163,13 @@ def test_its_statistics_are_those_of_the_rows():
     assert data.best_first.tolist() == [2, 0, 1]
     assert data.reference_scores.tolist() == [0.0, 22.0]
     assert (data.num_rows, data.num_episodes) == (8, 3)
+
+
+def test_statistics_of_large_rows_are_taken_piece_by_piece(monkeypatch):
+    whole = dataset().moments
+    monkeypatch.setattr(module, "PIECE", 6)  # three rows of the eight
+    for pieced, expected in zip(Dataset.of(recorded(), Line()).moments, whole, strict=True):
+        np.testing.assert_allclose(pieced, expected, rtol=1e-6)
     unknown = recorded(about=describe("line", "counted"))
     assert np.isnan(Dataset.of(unknown, Line()).reference_scores).all()
 
