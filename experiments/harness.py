@@ -159,7 +159,11 @@ def measure_missing(
         seconds = time.perf_counter() - begun
         # A process beside this one may have finished other cells.
         found_beside = read(path)
-        done |= {name: cell for name, cell in found_beside["cells"].items() if name not in missing}
+        done |= {
+            name: cell
+            for name, cell in found_beside["cells"].items()
+            if name not in missing or is_finished(missing[name], cell)
+        }
         about = {"asked": cell.asked, "versions": versions(cell.asked.get("environment", ""))}
         done[name] = plain(about | {"seconds": round(seconds, 1)} | found)
         commands = [*found_beside["commands"], *record["commands"], command_line()]
@@ -178,8 +182,12 @@ def same_request(asked: dict[str, Any], before: dict[str, Any], defaults: Any = 
 
     An option that the configuration has got since then counts only where it is used: where its
     value is not that of `defaults`. So it is with the requests of other runs that it stands on.
+    What an earlier record does not tell of a run's settings is not held against it.
     """
     asked = json.loads(json.dumps(plain(asked)))
+    if "run" in asked:
+        told = before.get("run", {})
+        asked["run"] = {name: value for name, value in asked["run"].items() if name in told}
     for name in [name for name, value in asked.items() if is_request(value)]:
         other = asked.pop(name)
         usual = load(other["algorithm"]).config_class()

@@ -186,6 +186,11 @@ def scored_by_sbx(run: Experiment, folder: Path, venvs: Path, console: Console) 
     }
 
 
+def named_steps(asked: Asked) -> str:
+    """Which step sizes a cell has, if they are not the usual ones."""
+    return ", steps of 1e-3" if LONG_STEPS.items() <= asked.settings.items() else ""
+
+
 def text(cells: Cells) -> str:
     """The results in Markdown."""
     lines = []
@@ -201,8 +206,7 @@ def text(cells: Cells) -> str:
         lines.append(
             [
                 f"SBX's {asked.algorithm}" if asked.by_sbx else asked.algorithm,
-                asked.task
-                + (", steps of 1e-3" if LONG_STEPS.items() <= asked.settings.items() else ""),
+                asked.task + named_steps(asked),
                 f"{row['transitions']:,}",
                 len(seeds),
                 interval(row),
@@ -223,7 +227,8 @@ def text(cells: Cells) -> str:
 def draw(folder: Path, cells: Cells, path: Path) -> None:
     """Learning curves."""
     ours = [place for place, asked in CELLS.items() if place in cells and not asked.by_sbx]
-    draw_curves([folder / place for place in ours], path)
+    labels = [f"{place.partition('/')[0].upper()}{named_steps(CELLS[place])}" for place in ours]
+    draw_curves([folder / place for place in ours], path, labels)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from jaxrl.analysis.runs import Run, load_run
 from jaxrl.analysis.statistics import mean_interval
 from jaxrl.data import formats, store
 from jaxrl.data.formats import own
+from jaxrl.errors import JaxrlError
 from jaxrl.train import datasets
 from jaxrl.train.experiment import Experiment
 from jaxrl.train.files import state_arrays
@@ -33,6 +34,10 @@ from jaxrl.train.runner import Result
 from jaxrl.train.saved import open_policies
 from jaxrl.train.trust import NOBODY
 
+ASKED_OF_RUN = (
+    *("seed", "num_seeds", "evaluation_episodes", "num_evaluations"),
+    *("modes", "measures"),
+)
 MODES = ("deterministic", "stochastic")
 EPISODES, SCORING_SEED = 100, 3_000_000  # that score a policy which becomes a part of jaxrl
 
@@ -55,12 +60,9 @@ def request_of(description: dict[str, Any]) -> dict[str, Any]:
 
     Of devices it says nothing: seeds may be dealt out to any number of them.
     """
-    run = description["run"]
     names = ("algorithm", "environment", "environment_options", "config", "sweep")
     about = {name: description[name] for name in names}
-    return about | {
-        "run": {name: run[name] for name in ("seed", "num_seeds", "evaluation_episodes")}
-    }
+    return about | {"run": {name: description["run"].get(name) for name in ASKED_OF_RUN}}
 
 
 def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> None:
@@ -98,8 +100,13 @@ def stop_if_stopped(result: Result) -> None:
 
 
 def ensure_built(dataset: str, console: Console) -> None:
-    """Build a dataset of ours, if it is not there."""
+    """Build a dataset of ours, if it is not there; refuse a small one, of which nothing is told."""
     path = store.place(dataset)
+    if path.exists() and own.outline(path)[0].get("small"):
+        raise JaxrlError(
+            f"{path} is the small {dataset}: `jaxrl dataset build {dataset} --overwrite` makes it "
+            "whole."
+        )
     if not path.exists():
         console.note(f"building {dataset}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,8 +221,8 @@ def interval(row: dict[str, Any] | None, decimals: int = 0) -> str:
     return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
-def draw_curves(folders: Sequence[Path], path: Path) -> None:
+def draw_curves(folders: Sequence[Path], path: Path, labels: Sequence[str] | None = None) -> None:
     """Learning curves of finished runs. They are in the run folders alone: without all of these,
     the picture that there is stays as it is."""
     if folders and all(map(is_finished, folders)):
-        plot_comparison([load_run(folder) for folder in folders], path)
+        plot_comparison([load_run(folder) for folder in folders], path, labels)

@@ -114,6 +114,13 @@ class PPOConfig:
     optimizer: OptimizerConfig = part(OPTIMIZERS, "adam")
     """How a gradient moves the parameters."""
 
+    def env_sizes(self) -> dict[str, int]:
+        """With a memory the rows of a minibatch, which are whole environments."""
+        memory = getattr(self.network, "memory", None)
+        if memory is None or memory.make() is None:
+            return {}
+        return {"minibatch_size / num_steps": self.minibatch_size // self.num_steps}
+
     @property
     def transitions_per_iteration(self) -> int:
         """The size of a batch, N · T."""
@@ -204,6 +211,10 @@ def ppo(
     reader = reader_of(network)
     check_rows(config, reader, shards)
     vector = vector or make_vector(env, config, shards, inputs)
+    if vector.num_envs != shards.split("num_envs", config.num_envs):
+        raise JaxrlError(
+            f"num_envs is {config.num_envs}, but the vector has {vector.num_envs} environments."
+        )
     agent = ppo_agent(env, config, network)
     optimizer = optimizer or config.optimizer.make()
     learner = PPO(config, vector, agent, reader, optimizer, shards)
@@ -439,7 +450,9 @@ class PPO:
         learner, seen = jax.lax.scan(one_epoch, start, jax.random.split(key, config.num_epochs))
         params = outer_loop.outer_step(start.params, learner.params, config.outer_step_size)
         policy = replace(state.policy, params=descent.unravel(params))
-        metrics = self._metrics(seen, policy, batch) | {"learning_rate": Mean.of(learning_rate)}
+        metrics = self._metrics(seen, policy, batch)
+        if self.optimizer is None:  # another one has its own
+            metrics |= {"learning_rate": Mean.of(learning_rate)}
         return policy, learner, metrics
 
     def _advantage_by_minibatch(self, batch: Batch, indices: Array) -> Array:
@@ -495,8 +508,13 @@ class PPO:
             "value_loss": value_loss,
             "entropy": entropy,
         }
-        log_ratio = log_probability - rows.log_probability
-        return loss, seen | losses.ratio_diagnostics(log_ratio, config.clip_epsilon, rows.weight)
+        diagnostics = losses.ratio_diagnostics(
+            log_probability - rows.log_probability,
+            log_probability - anchor,
+            config.clip_epsilon,
+            rows.weight,
+        )
+        return loss, seen | diagnostics
 
     def _log_probability(self, policy: Policy, rows: Batch) -> Array:
         """Log-probabilities of the rows' samples under a policy, one per transition."""
@@ -509,7 +527,7 @@ class PPO:
         per_row = self.reader.transitions_per_row(self.config.num_steps)
         rows = minibatch.spread(batch, max(KL_ROWS // per_row, 1))
         _, k3 = losses.kl_estimators(self._log_probability(policy, rows) - rows.log_probability)
-        explained_variance = losses.explained_variance(batch.value, batch.target)
+        explained_variance = losses.explained_variance(batch.value, batch.target, batch.weight)
         return outer_loop.update_metrics(
             seen,
             k3.mean(),

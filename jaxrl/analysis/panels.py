@@ -49,11 +49,19 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], thin: bool) -> None:
         axes.fill_between(curve.counts, low, high, color=curve.colour, alpha=0.16, lw=0, zorder=2)
         if thin and 1 < curve.scores.shape[1] <= FEW_SEEDS:
             axes.plot(curve.counts, curve.scores, color=curve.colour, lw=0.6, alpha=0.35, zorder=3)
-        marker = "o" if len(middle) == 1 else None
-        axes.plot(curve.counts, middle, color=curve.colour, lw=1.9, marker=marker, zorder=4 + depth)
+        look = {"color": curve.colour, "zorder": 4 + depth}
+        axes.plot(curve.counts, middle, lw=1.9, **look)
+        if (lone := _lone(middle)).any():
+            axes.plot(curve.counts[lone], middle[lone], ls="", marker="o", **look)
     count_axis(axes, max(curve.counts.max() for curve in curves), curves[0].unit)
     axes.margins(y=0.06)
     axes.set_ylim(axes.get_ylim())
+
+
+def _lone(values: np.ndarray) -> np.ndarray:
+    """Which finite values [K] have a gap on either side: no line shows them."""
+    finite = np.pad(np.isfinite(values), 1)
+    return finite[1:-1] & ~finite[:-2] & ~finite[2:]
 
 
 def draw_sweep(axes: Axes, run: Run, final: np.ndarray, what: str) -> None:

@@ -26,7 +26,7 @@ from jaxrl.analysis.panels import (
     draw_sweep,
 )
 from jaxrl.analysis.records import COUNTS
-from jaxrl.analysis.runs import Run, names_of
+from jaxrl.analysis.runs import Run, tasks_of
 from jaxrl.analysis.series import EVALUATION, bridged, smoothed
 from jaxrl.analysis.style import (
     INK,
@@ -91,8 +91,8 @@ def plot_learning_curve(
     else:
         colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(settings)))
         curves = [
-            curve_of(run, h, short_setting(setting), colours[h], look)
-            for h, setting in enumerate(settings)
+            curve_of(run, h, name, colours[h], look)
+            for h, name in enumerate(short_settings(settings))
         ]
     with styled():
         figure = look.figure(7.2, max(3.6, 0.2 * len(curves) + 1.2))
@@ -132,6 +132,8 @@ def plot_comparison(
             f"have: {', '.join(_common_axes(runs))}."
         )
     note, what = _note(runs, drawn, look), look.words("evaluation return")
+    if len(set(tasks_of(runs))) > len(panels):
+        note += "; environments' options differ"
     with styled():
         if len(panels) == 1:
             environment, curves = panels.popitem()
@@ -223,6 +225,14 @@ def short_setting(setting: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {short_number(value)}" for name, value in setting.items())
 
 
+def short_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Settings in few letters, or in as many as tell them apart."""
+    short = [short_setting(setting) for setting in settings]
+    if len(set(short)) == len(short):
+        return short
+    return [", ".join(f"{name} {value}" for name, value in each.items()) for each in settings]
+
+
 def labels_of(
     runs: Sequence[Run], labels: Sequence[str] | None, metric: str | None = None
 ) -> list[str]:
@@ -238,11 +248,24 @@ def labels_of(
         if len(labels) != len(runs):
             raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs.")
     else:
-        distinct = len({(run.algorithm, run.environment) for run in runs}) == len(runs)
-        labels = [run.algorithm for run in runs] if distinct else _short(names_of(runs))
+        labels = _first_distinct(
+            runs,
+            [run.algorithm for run in runs],
+            [run.name for run in runs],
+            _short([str(run.folder) for run in runs]),
+        )
     if metric is not None or len({run.modes[:1] for run in runs}) == 1:
         return list(labels)
     return [f"{label}, {' '.join(run.modes[:1])}" for label, run in zip(labels, runs, strict=True)]
+
+
+def _first_distinct(runs: Sequence[Run], *named: list[str]) -> list[str]:
+    """The first of several ways to name runs that tells them apart in each environment."""
+    for names in named:
+        pairs = {(run.environment, name) for run, name in zip(runs, names, strict=True)}
+        if len(pairs) == len(runs):
+            return names
+    return named[-1]
 
 
 def _short(paths: Sequence[str]) -> list[str]:

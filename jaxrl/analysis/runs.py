@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -268,6 +269,20 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     """What tells runs apart: the names of their folders or, where two are the same, their paths."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def tasks_of(runs: Sequence[Run]) -> list[str]:
+    """What each run was trained on: its environment, with options where others had others there."""
+    options = [run.config.get("environment_options") or {} for run in runs]
+    told = [json.dumps(each, sort_keys=True) for each in options]
+    pairs = {(run.environment, each) for run, each in zip(runs, told, strict=True)}
+    places = [environment for environment, _ in pairs]
+    return [
+        run.environment
+        if places.count(run.environment) == 1
+        else ", ".join([run.environment, *(f"{name}={value}" for name, value in each.items())])
+        for run, each in zip(runs, options, strict=True)
+    ]
 
 
 def setting_name(setting: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Figures of learners against each other: performance profiles, and probabilities of improvement.
 
 The score of a seed is the last value of the metric, by default of the evaluation return in the
-first mode. Runs with one label are one learner, and their environments its tasks; of a single sweep
-the settings are the learners. Definitions are those of jaxrl/analysis/statistics.py.
+first mode. Runs with one label are one learner, and their environments, with their options, its
+tasks; of a single sweep the settings are the learners. Definitions are those of
+jaxrl/analysis/statistics.py.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrl.analysis.plots import USUAL, Look, colours_of, labels_of, short_setting
-from jaxrl.analysis.runs import Run
+from jaxrl.analysis.plots import USUAL, Look, colours_of, labels_of, short_settings
+from jaxrl.analysis.runs import Run, tasks_of
 from jaxrl.analysis.statistics import (
     improvement_interval,
     normalised,
     performance_profile,
     probability_of_improvement,
 )
-from jaxrl.analysis.style import FAINT, INK, PALETTE, headline, save_figure, styled
+from jaxrl.analysis.style import (
+    FAINT,
+    INK,
+    PALETTE,
+    count_label,
+    headline,
+    save_figure,
+    styled,
+)
 from jaxrl.errors import JaxrlError
 
 THRESHOLDS = 201  # of a profile, evenly from below the lowest score to above the highest
@@ -41,7 +50,7 @@ def plot_profiles(
     Returns in several environments are put on one scale, 0 for random actions and 100 for an
     expert's, so that every run has to know what these earn.
     """
-    several = len({run.environment for run in runs}) > 1
+    several = len(set(tasks_of(runs))) > 1
     learners = _learners(runs, labels, look, on_one_scale=several)
     colours = colours_of(list(learners))
     pooled = np.concatenate([scores.ravel() for scores in learners.values()])
@@ -61,7 +70,7 @@ def plot_profiles(
         axes.set_ylabel("share of seeds above")
         axes.margins(x=0)
         axes.legend(labelcolor=INK)
-        note = _counted(learners, "pointwise 95% bootstrap intervals")
+        note = _counted(learners, "pointwise 95% bootstrap intervals") + _reached(runs, look)
         headline(axes, f"Performance profile, {_place(runs)}", note)
         return save_figure(figure, path)
 
@@ -107,7 +116,7 @@ def plot_improvement(
         axes.grid(False)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"probability of a higher last {look.words('evaluation return')}")
-        note = _counted(learners, "95% bootstrap intervals")
+        note = _counted(learners, "95% bootstrap intervals") + _reached(runs, look)
         headline(axes, f"Probability of improvement, {_place(runs)}", note)
         return save_figure(figure, path)
 
@@ -118,18 +127,17 @@ def _learners(
     """The last scores of every learner, by label."""
     if len(runs) == 1 and len(runs[0].settings) > 1:
         last = _last(runs[0], look)
-        return {
-            short_setting(setting): scores[:, None]
-            for setting, scores in zip(runs[0].settings, last, strict=True)
-        }
+        names = short_settings(runs[0].settings)
+        return {name: scores[:, None] for name, scores in zip(names, last, strict=True)}
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    for run, label in zip(runs, labels_of(runs, labels, look.metric), strict=True):
+    tasks = tasks_of(runs)
+    for run, task, label in zip(runs, tasks, labels_of(runs, labels, look.metric), strict=True):
         scores = _last(run, look)[0]
         if on_one_scale:
             scores = _normalised(run, scores, look)
-        found.setdefault(label, {}).setdefault(run.environment, []).append(scores)
-    tasks = sorted({run.environment for run in runs})
-    return {label: _stacked(label, scores, tasks) for label, scores in found.items()}
+        found.setdefault(label, {}).setdefault(task, []).append(scores)
+    distinct = sorted(set(tasks))
+    return {label: _stacked(label, scores, distinct) for label, scores in found.items()}
 
 
 def _last(run: Run, look: Look) -> np.ndarray:
@@ -180,7 +188,16 @@ def _counted(learners: Learners, intervals: str) -> str:
     return f"{seeds}, {intervals}"
 
 
+def _reached(runs: Sequence[Run], look: Look) -> str:
+    """How far the runs had come, where some had come farther than others."""
+    counts = [run.series(look.metric or run.score).counts[-1] for run in runs]
+    units = {run.unit for run in runs}
+    if len(units) > 1 or min(counts) == max(counts):
+        return ""
+    return f"; after {count_label(min(counts))} to {count_label(max(counts))} {units.pop()}"
+
+
 def _place(runs: Sequence[Run]) -> str:
     """Where runs were."""
-    places = {run.environment for run in runs}
+    places = set(tasks_of(runs))
     return places.pop() if len(places) == 1 else f"{len(places)} environments"

@@ -246,8 +246,16 @@ def _start(algorithm: str, given: Train, varied: Over, typed: set[str], note: st
     )
 
     def configured(setting: dict[str, Any]) -> Experiment:
-        config = settled(override(given.settings, setting), typed | setting.keys())
-        config = budgets.long_enough(given.scaling.apply(config), console)
+        unscaled = settled(override(given.settings, setting), typed | setting.keys())
+        config = given.scaling.apply(unscaled)
+        before, after = flatten(unscaled), flatten(config)
+        for name in varied.numbers:
+            if before.get(name) != after.get(name):
+                raise JaxrlError(
+                    f"--scale-from scales {name}, but not the values that --over gives it: leave "
+                    "out one of the two, or take another --scale-rule."
+                )
+        config = budgets.long_enough(config, console)
         trust = experiment.trust.also(*chosen(config).values())
         return dataclasses.replace(experiment, config=config, trust=trust)
 

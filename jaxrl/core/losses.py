@@ -102,14 +102,19 @@ def unit_weight(
 
 def ratio_diagnostics(
     log_ratio: Float[Array, "*B"],
+    clipped_log_ratio: Float[Array, "*B"],
     clip_epsilon: Scalar,
     weight: Float[Array, "*B"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|."""
+    """Means over the rows of: kl (k3), clip_fraction, and ratio_error = |ρ − 1|.
+
+    `clipped_log_ratio` is that of the ratio which is clipped: the same, or one to another policy
+    than the rollout's (PPO-EWMA).
+    """
     _, k3 = kl_estimators(log_ratio)
     return {
         "kl": weighted_mean(k3, weight),
-        "clip_fraction": weighted_mean(clip_fraction(log_ratio, clip_epsilon), weight),
+        "clip_fraction": weighted_mean(clip_fraction(clipped_log_ratio, clip_epsilon), weight),
         "ratio_error": weighted_mean(jnp.abs(jnp.expm1(log_ratio)), weight),
     }
 
@@ -119,20 +124,30 @@ def clip_fraction(log_ratio: Float[Array, "*B"], clip_epsilon: Scalar) -> Float[
     return (jnp.abs(jnp.expm1(log_ratio)) > clip_epsilon).astype(log_ratio.dtype)
 
 
-def explained_variance(value: Float[Array, "*B"], target: Float[Array, "*B"]) -> Float[Array, ""]:
+def explained_variance(
+    value: Float[Array, "*B"],
+    target: Float[Array, "*B"],
+    weight: Float[Array, "*B"] | None = None,
+) -> Float[Array, ""]:
     """The share of the targets' variance that the values explain.
 
         1 − Var(G − V) / Var(G)
 
     1 is perfect, 0 no better than a constant, negative worse. Constant targets leave nothing to
-    explain: 0.
+    explain: 0. Variances are weighted if there are weights, whose mean is 1.
     """
     chex.assert_equal_shape([value, target])
+
+    def variance_of(x: Array) -> Array:
+        if weight is None:
+            return jnp.var(x)
+        return weighted_mean(jnp.square(x - weighted_mean(x, weight)), weight)
+
     # A rounded mean gives equal numbers a tiny variance; measured from one of them it is exactly
     # zero.
-    variance = jnp.var(target - jnp.ravel(target)[0])
+    variance = variance_of(target - jnp.ravel(target)[0])
     varies = variance > 0.0
-    unexplained = jnp.var(target - value) / jnp.where(varies, variance, 1.0)
+    unexplained = variance_of(target - value) / jnp.where(varies, variance, 1.0)
     return jnp.where(varies, 1.0 - unexplained, 0.0)
 
 

@@ -85,6 +85,19 @@ def optional(package: str) -> Any:
     return importlib.import_module(package)
 
 
+def in_file(parent: Any, name: str) -> Any:
+    """What lies in an HDF5 file under a name: a group, or a dataset that holds its own numbers.
+
+    A link into another file, or a dataset whose numbers are in one, is refused: whoever made the
+    file decides which of the reader's files that would be.
+    """
+    found = parent[name]
+    elsewhere = getattr(found, "external", None) or getattr(found, "is_virtual", False)
+    if elsewhere or found.file.filename != parent.file.filename:
+        raise JaxrlError(f"{name} lies in another file, and none but the one given is read.")
+    return found
+
+
 def numbers(name: str, array: np.ndarray) -> np.ndarray:
     """`array` in the types that a device takes: float32, int32, uint8 or bool."""
     kind = array.dtype.kind

@@ -245,6 +245,12 @@ def check_network(
                 f"{name} is {value}, but is for continuous actions, and this environment has "
                 f"{action_space}."
             )
+    low, high = LOG_STD_RANGE
+    if not low <= config.initial_log_std <= high:
+        raise JaxrlError(
+            f"initial_log_std is {config.initial_log_std:g}, but must lie in [{low:g}, {high:g}], "
+            "where log-deviations are held."
+        )
     if config.squash_actions and isinstance(action_space, Box) and not action_space.bounded:
         raise JaxrlError(
             "squash_actions needs bounds to map tanh onto, "

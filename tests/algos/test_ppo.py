@@ -283,6 +283,8 @@ def test_a_start_distribution_of_ones_own_replaces_the_configured_one():
     np.testing.assert_array_equal(vector.limit, 3)
     _, metrics = jax.eval_shape(algorithm.step, jax.eval_shape(algorithm.init, jax.random.key(0)))
     assert jax.tree.leaves(metrics)[0].shape == ()
+    with pytest.raises(JaxrlError, match="num_envs is 4, but the vector has 2 environments"):
+        ppo(Walk(), make_config(), vector=VectorEnv(Walk(), Elsewhere(Walk()), 2))
 
 
 def test_a_pool_begins_every_environment_from_its_rows():
@@ -293,7 +295,7 @@ def test_a_pool_begins_every_environment_from_its_rows():
 
 
 def test_a_run_begins_from_another_ones_policy_with_everything_else_fresh():
-    config = make_config(ewma_center_of_mass=2.0)
+    config = make_config(ewma_center_of_mass=0.0, clip_epsilon=1e-6)
     algorithm = ppo(Walk(), config)
     first = jax.jit(algorithm.init)(jax.random.key(7))
     policy = jax.device_get(trained()[0].policy)
@@ -313,7 +315,9 @@ def test_a_run_begins_from_another_ones_policy_with_everything_else_fresh():
     assert not np.array_equal(first.proximal.mean, flat)
     assert jax.tree.structure(begun) == jax.tree.structure(first)
     assert kinds_of(begun) == kinds_of(first)
-    step(config, begun)
+    # Around the newest policy, which the average of one step is, nothing is clipped.
+    _, metrics = step(config, begun)
+    assert metrics["clip_fraction"].sum == 0 and metrics["kl_to_previous"].sum > 0
 
 
 def assert_equal(one, other):

@@ -20,9 +20,10 @@ from jaxrl.analysis.plots import (
     plot_scores,
     plot_sweep,
 )
-from jaxrl.analysis.runs import load_run
+from jaxrl.analysis.runs import load_run, tasks_of
 from jaxrl.analysis.style import count_label, save_figure, short_number, spread, write_bytes
 from jaxrl.analysis.versus import plot_improvement, plot_profiles
+from jaxrl.errors import JaxrlError
 from tests.analysis.test_runs import PER_EPISODE, write_run
 
 DRAWN = {"rate": [3e-4, 1e-2, 2e-5], "clip": [0.3, 0.1, 0.2], "gamma": [0.9, 0.99, 0.95]}
@@ -136,6 +137,15 @@ def test_a_seed_that_failed_leaves_a_gap(tmp_path):
         arrays[name][-1, 0, 0] = np.nan
     np.savez(folder / "evaluations.npz", **arrays)
     assert plot_learning_curve(load_run(folder), tmp_path / "gap.png").stat().st_size > 5000
+
+
+def test_a_value_between_gaps_is_a_dot(monkeypatch):
+    values = np.array([1.0, np.nan, 2.0, 3.0, np.nan, 4.0])
+    curve = plots.Curve("a", np.arange(6.0), values[:, None], "red")
+    axes = plots.new_figure(3, 3).add_subplot()
+    plots.draw_curves(axes, [curve], thin=False)
+    line, dots = axes.lines
+    assert dots.get_marker() == "o" and dots.get_xdata().tolist() == [0, 5]
 
 
 def test_where_swept_values_go():
@@ -293,6 +303,33 @@ def test_what_learners_scored(tmp_path):
     np.testing.assert_array_equal(learners["y"], np.stack([last[3], last[2]], axis=1))
     pooled = versus._learners(runs[::2], ["x", "x"], Look())
     np.testing.assert_array_equal(pooled["x"][:, 0], np.concatenate([last[0], last[2]]))
+
+
+def test_settings_that_few_letters_do_not_tell_apart_are_all_there(tmp_path):
+    rates = [1.2341e-4, 1.2342e-4, 5e-4]
+    run = load_run(write_run(tmp_path / "run", {"rate": rates}, (2, 3, 2, 2)))
+    names = ["rate 0.00012341", "rate 0.00012342", "rate 0.0005"]
+    assert list(versus._learners([run], None, Look())) == names
+
+
+def test_an_environment_with_other_options_is_another_task(tmp_path):
+    runs = []
+    for name, options in (("a", {}), ("b", {"length": 8})):
+        run = load_run(write_run(tmp_path / name, environment="E"))
+        runs.append(replace(run, config=run.config | {"environment_options": options}))
+    assert tasks_of(runs) == ["E", "E, length=8"] and tasks_of(runs[1:]) == ["E"]
+    assert versus._learners(runs, ["x", "x"], Look())["x"].shape[1] == 2, "no two seeds of one task"
+    with pytest.raises(JaxrlError, match="a has no run in E, length=8"):
+        plot_improvement(runs, tmp_path / "x.png", ["a", "b"])
+
+
+def test_names_that_repeat_in_other_environments_alone_are_short(tmp_path):
+    runs = [
+        load_run(write_run(tmp_path / env / name, environment=env))
+        for env in ("A", "B")
+        for name in ("gru", "none")
+    ]
+    assert plots.labels_of(runs, None) == ["gru", "none", "gru", "none"]
 
 
 def test_a_profile_of_several_environments_is_normalised(tmp_path, monkeypatch):

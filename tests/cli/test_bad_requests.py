@@ -37,6 +37,7 @@ BAD_SETTINGS = {
     "--total-steps 31": ["total_steps is 31", "4 * 8 = 32"],
     "--starts pol": ["'pol'", "'fresh', 'jumpstart', 'pool'"],
     "--torso cnn": ["torso=cnn", "[height, width, channels]"],
+    "--env Pendulum-v1 --initial-log-std 3": ["initial_log_std is 3", "[-5, 2]"],
     "--squash-actions": ["squash_actions", "continuous", "Discrete"],
     "--num-seeds 0": ["num_seeds is 0", "at least 1"],
     "--evaluation-episodes -1": ["evaluation_episodes is -1", "at least 1"],

@@ -212,6 +212,13 @@ def test_a_bad_size_is_refused_before_there_is_a_folder(ask, nothing_compiles, t
     assert status == 2 and "num_envs=1: " in errors and not list(tmp_path.iterdir())
 
 
+def test_what_is_swept_is_not_scaled_and_said_so(ask, nothing_compiles, tmp_path):
+    words = ("sweep", "ppo", *ARGUMENTS, "--folder", tmp_path / "new", "--scale-from", "2")
+    over = ("--over", "learning_rate=1e-3,1e-2", "--scale-rule", "R4")
+    status, _, errors = ask(*words, *over)
+    assert status == 2 and "--scale-from scales learning_rate, but not the values" in errors
+
+
 def test_a_sweep_is_not_written_over_another_unasked(in_turn, ask, run, tmp_path):
     words = ("sweep", "ppo", *without("--num-envs"), "--over", "num_envs=4,8")
     status, _, errors = ask(*words, "--folder", in_turn)

@@ -138,10 +138,23 @@ def test_what_weighs_nothing_does_not_matter():
         weighted_mean(advantage, weight), advantage[counts].mean(), rtol=1e-5
     )
     chosen, of_all = (
-        ratio_diagnostics(log_ratio[counts], 0.2),
-        ratio_diagnostics(log_ratio, 0.2, weight),
+        ratio_diagnostics(log_ratio[counts], log_ratio[counts], 0.2),
+        ratio_diagnostics(log_ratio, log_ratio, 0.2, weight),
     )
     assert all(abs(chosen[name] - of_all[name]) < 1e-5 * max(1.0, chosen[name]) for name in chosen)
+    np.testing.assert_allclose(
+        explained_variance(log_ratio, advantage, weight),
+        explained_variance(log_ratio[counts], advantage[counts]),
+        rtol=1e-4,
+    )
+
+
+def test_the_clip_fraction_is_of_the_ratio_that_is_clipped():
+    """With PPO-EWMA that is not the one to the rollout's policy, which the KL is of."""
+    moved, still = jnp.log(jnp.array([2.0, 0.5])), jnp.zeros(2)
+    found = ratio_diagnostics(moved, still, 0.2)
+    assert found["clip_fraction"] == 0 and found["kl"] > 0.1
+    assert ratio_diagnostics(still, moved, 0.2)["clip_fraction"] == 1
 
 
 def test_weights_on_devices_are_scaled_together_and_nothing_stays_nothing():

@@ -171,6 +171,13 @@ def test_damaged_files_of_our_own(change, words, tmp_path):
     refused(path, words)
 
 
+def test_an_outline_says_how_long_episodes_are_or_is_refused(tmp_path):
+    path = written(tmp_path, "own", toy())
+    with_arrays(path, length=np.asarray(8))
+    with pytest.raises(JaxrlError, match="does not say how long its episodes are"):
+        own.outline(path)
+
+
 def test_an_outline_reads_no_steps(tmp_path):
     path = written(tmp_path, "own", toy())
     with_arrays(path, drop=("observation",), reward=np.asarray([{}], object))
@@ -233,6 +240,28 @@ def test_d4rl_with_successors_keeps_every_row(h5py, tmp_path):
     assert found.final_observation[:, 0].tolist() == [104, 110, 114, 118]
     assert found.about["reference_scores"] is None
     assert "rows_without_successor" not in found.about
+
+
+@pytest.mark.parametrize("how", ["link", "external", "virtual"])
+def test_a_stranger_s_file_shows_no_other_file(how, h5py, tmp_path):
+    """HDF5 lets a file name others, whatever they are, as where its numbers lie."""
+    secret = flat(h5py, tmp_path / "secret.hdf5")
+    path = flat(h5py, tmp_path / "x.hdf5", observations=None)
+    with h5py.File(path, "a") as file:
+        if how == "link":
+            file["observations"] = h5py.ExternalLink(str(secret), "/observations")
+        elif how == "external":
+            where = [(str(secret), 0, 2 * ROWS)]
+            file.create_dataset("observations", (ROWS, 2), "uint8", external=where)
+        else:
+            layout = h5py.VirtualLayout((ROWS, 2), "float64")
+            layout[:] = h5py.VirtualSource(str(secret), "observations", (ROWS, 2))
+            file.create_virtual_dataset("observations", layout)
+    refused(path, "observations lies in another file")
+    folder = minari_folder(h5py, tmp_path / "toy-v0", [episode(0)])
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        file["episode_1"] = h5py.ExternalLink(str(secret), "/")
+    refused(folder, "episode_1 lies in another file")
 
 
 def test_d4rl_takes_columns_as_well(h5py, tmp_path):

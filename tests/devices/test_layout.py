@@ -6,10 +6,15 @@ import pytest
 
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.errors import JaxrlError
+from jaxrl.nn.actor_critic import NetworkConfig
+from jaxrl.nn.memory import GRUConfig
 from jaxrl.train.devices.layout import Layout, LayoutError, choose
 
 LARGE = PPOConfig(num_envs=64, num_steps=128, minibatch_size=2048)
 SMALL = PPOConfig(num_envs=8, num_steps=8, minibatch_size=32)
+REMEMBERING = PPOConfig(
+    num_envs=8, num_steps=512, minibatch_size=512, network=NetworkConfig(memory=GRUConfig())
+)
 ODD = PPOConfig(num_envs=12, num_steps=8, minibatch_size=96)
 
 
@@ -23,6 +28,8 @@ def chosen(config, num_members=1, devices=None, mesh=(), splits=True):
         ({"config": LARGE}, Layout(env=8)),  # 256 rows each
         ({"config": LARGE.replace(minibatch_size=1024)}, Layout(env=4)),
         ({"config": SMALL}, Layout()),  # too little work to share
+        ({"config": REMEMBERING}, Layout()),  # one environment per minibatch
+        ({"config": REMEMBERING.replace(minibatch_size=2048)}, Layout(env=4)),
         ({"config": SMALL, "num_members": 5}, Layout(seed=5)),
         ({"config": LARGE, "num_members": 4}, Layout(seed=4, env=2)),
         ({"config": LARGE, "num_members": 16}, Layout(seed=8)),

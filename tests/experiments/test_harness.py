@@ -14,7 +14,9 @@ from experiments import harness
 from experiments.harness import Cell, Study, StudyArguments
 from jaxrl.algos.ppo import PPOConfig
 from jaxrl.config import flatten
+from jaxrl.data import formats
 from jaxrl.errors import JaxrlError
+from jaxrl.train import datasets
 from jaxrl.train.output.console import Console
 
 
@@ -64,6 +66,31 @@ def test_what_is_finished_outlives_a_stop_and_what_was_stopped_is_measured_anew(
     assert log == ["a"]
     harness.conduct(study_of(cells_of(log, {"a": 1, "b": 2, "c": 3}), tmp_path))
     assert log == ["a", "b", "c"]
+
+
+def test_what_a_process_beside_this_one_has_finished_is_kept(log, tmp_path):
+    """Even of a cell that this one has yet to measure, and is stopped at."""
+    cells = cells_of(log, {"a": 1, "b": 2}, "b")
+    beside = study_of(cells_of(log, {"b": 2}), tmp_path)
+    both = {"a": cells["a"]._replace(measure=lambda: harness.conduct(beside) or {"square": 1})}
+    with pytest.raises(KeyboardInterrupt):
+        harness.conduct(study_of(both | {"b": cells["b"]}, tmp_path))
+    assert log == ["b"]
+    assert sorted(json.loads((tmp_path / "squares.json").read_text())["cells"]) == ["a", "b"]
+
+
+def test_what_a_record_tells_of_a_runs_settings_is_compared():
+    asked = {"run": {"seed": 0, "modes": ["target=1"]}}
+    assert harness.same_request(asked, {"run": {"seed": 0}}), "as it was before modes were told"
+    assert not harness.same_request(asked, {"run": {"seed": 0, "modes": ["target=2"]}})
+
+
+def test_a_small_dataset_is_no_dataset_of_a_study(tmp_path, monkeypatch):
+    training = importlib.import_module("training")
+    monkeypatch.setenv("JAXRL_DATASETS", str(tmp_path))
+    formats.write_as("own", tmp_path / "bandit-2d.npz", datasets.build("bandit-2d", small=True))
+    with pytest.raises(JaxrlError, match="is the small bandit-2d: `jaxrl dataset build bandit-2d"):
+        training.ensure_built("bandit-2d", Console())
 
 
 def test_only_a_report_measures_nothing_and_keeps_what_is_there(log, tmp_path, capsys):

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.data import reference_scores
-from jaxrl.data.files import HDF5, begins_with, numbers, optional, replacing
+from jaxrl.data.files import HDF5, begins_with, in_file, numbers, optional, replacing
 from jaxrl.data.formats import minari
 from jaxrl.data.recorded import Recorded, broken_off, describe
 from jaxrl.errors import JaxrlError
@@ -86,12 +86,14 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     h5py = optional("h5py")
     try:
         with h5py.File(path, "r") as file:
-            arrays = {name: np.asarray(file[name]) for name in ARRAYS if name in file}
+            arrays = {name: np.asarray(in_file(file, name)) for name in ARRAYS if name in file}
             names = list(file)
             saved: dict[str, Any] = {}
             if "metadata/about" in file and "metadata/length" in file:
-                saved["about"] = json.loads(file["metadata/about"].asstr()[()])
-                saved["length"] = np.asarray(file["metadata/length"])
+                saved["about"] = json.loads(in_file(file, "metadata/about").asstr()[()])
+                saved["length"] = np.asarray(in_file(file, "metadata/length"))
+    except JaxrlError as error:
+        raise JaxrlError(f"{KIND} {error}") from error
     except Exception as error:  # h5py's errors are of many kinds, and of the libraries below it
         raise JaxrlError(f"{KIND} it cannot be read, whole or at all: {error}.") from error
     if missing := [name for name in REQUIRED if name not in arrays]:

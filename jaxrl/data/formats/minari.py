@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.data import store
-from jaxrl.data.files import hdf5_names, numbers, optional, replacing
+from jaxrl.data.files import hdf5_names, in_file, numbers, optional, replacing
 from jaxrl.data.recorded import Recorded, describe
 from jaxrl.envs import registry
 from jaxrl.errors import JaxrlError
@@ -182,7 +182,8 @@ def _hdf5_episodes(path: Path) -> Iterator[Episode]:
     h5py = optional("h5py")
     try:
         with h5py.File(path, "r") as file:
-            for name, group in file.items():
+            for name in file:
+                group = in_file(file, name)
                 number = int(group.attrs.get("id", name.removeprefix("episode_")))
                 yield Episode(number, **{each: _array(group, each, h5py) for each in ARRAYS})
     except JaxrlError:
@@ -197,12 +198,13 @@ def _array(group: Any, name: str, h5py: Any) -> np.ndarray:
     """An array of an episode's group."""
     if name not in group:
         raise JaxrlError(f"{KIND} {group.name.removeprefix('/')} has no {name}.")
-    if isinstance(group[name], h5py.Group):
+    found = in_file(group, name)
+    if isinstance(found, h5py.Group):
         raise JaxrlError(
-            f"its {name} are a dictionary or a tuple of {', '.join(group[name])}, but jaxrl reads "
+            f"its {name} are a dictionary or a tuple of {', '.join(found)}, but jaxrl reads "
             "those that are one array: flatten them first."
         )
-    return np.asarray(group[name])
+    return np.asarray(found)
 
 
 def _arrow_episodes(data: Path, shapes: dict[str, tuple[int, ...] | None]) -> Iterator[Episode]:

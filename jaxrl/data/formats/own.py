@@ -45,7 +45,10 @@ def read(path: Path) -> Recorded:
 def outline(path: Path) -> tuple[dict[str, Any], np.ndarray]:
     """What a file says of itself and the lengths of its episodes, without reading its steps."""
     about, arrays = _load(path, only=("header", "length"))
-    return about, arrays.get("length", np.zeros(0, np.int32))
+    length = arrays.get("length", np.zeros(()))
+    if length.ndim != 1 or length.dtype.kind not in "iu":
+        raise JaxrlError(f"{KIND} it does not say how long its episodes are.")
+    return about, length
 
 
 def write(path: Path, recorded: Recorded) -> None:
