@@ -248,17 +248,16 @@ class ReturnConditioned:
     dataset: Dataset
 
     def begin(self, policy: Policy) -> Learner:
-        """A learner before its first gradient step.
+        """A learner before its first gradient step, whose target is the dataset's best return.
 
-        A policy that knows no returns takes the dataset's scale, and its best return for target.
+        A policy that knows no returns takes the dataset's scale; others go on reading theirs.
         """
-        best = self.dataset.return_to_go[self.dataset.start[self.dataset.best_first[0]]]
-        is_new = jnp.isnan(policy.return_scale)
-        scale = return_scale(jnp.max(jnp.abs(self.dataset.return_to_go)))
+        to_go = self.dataset.return_to_go
+        scale = return_scale(jnp.max(jnp.abs(to_go)))
         policy = replace(
             policy,
-            return_scale=jnp.where(is_new, scale, policy.return_scale),
-            target=jnp.where(is_new, best, policy.target),
+            return_scale=jnp.where(jnp.isnan(policy.return_scale), scale, policy.return_scale),
+            target=jnp.max(to_go[self.dataset.start]),
         )
         return Learner(
             policy=policy,
