@@ -16,7 +16,12 @@ from jaxrl.algos.decision_mamba import (
     decision_mamba_agent,
 )
 from jaxrl.algos.parts import return_conditioned
-from jaxrl.algos.parts.return_conditioned import Policy, ReturnConditioned, return_scale
+from jaxrl.algos.parts.return_conditioned import (
+    Policy,
+    ReturnConditioned,
+    return_scale,
+    stage_updates,
+)
 from jaxrl.core import moments
 from jaxrl.data.dataset import Dataset
 from jaxrl.errors import JaxrlError
@@ -175,6 +180,35 @@ def test_the_teacher_is_the_policy_of_a_stage_before():
         assert bits(after.policy.params) != bits(before.policy.params)
 
 
+def test_stages_are_no_more_than_were_asked_for():
+    """Of 6 steps there are 2 for each of 4 stages, so 3, and the share does not pass its end."""
+    for total, stages, each in ((200, 4, 50), (6, 4, 2), (79, 40, 2), (4, 4, 1)):
+        found = stage_updates(config_of(total_updates=total, stages=stages))
+        assert found == each and (total - 1) // found < stages
+
+
+def test_training_that_goes_on_keeps_its_scale_and_aims_for_the_best_of_the_data():
+    rules, learner, _ = begun(CHOICES)
+    best = data(CHOICES).return_to_go.max()
+    assert learner.policy.target == best
+    trained = replace(learner.policy, return_scale=jnp.float32(2e3), target=jnp.float32(1e3))
+    found = rules.begin(trained).policy
+    assert found.target == best and found.return_scale == 2e3
+
+
+def test_the_target_is_the_best_return_before_a_termination():
+    """Of two episodes the longer one earned 5, of which 1 before it went on after its goal."""
+    rows = recorded(NUMBERS, num_episodes=2, lengths=(HORIZON, 3))
+    terminated = rows.terminated.copy()
+    terminated[0] = True
+    reward = np.array([1, 1, 1, 1, 1, 0, 1, 0, 1], np.float32)
+    rules = replace(
+        begun(NUMBERS)[0],
+        dataset=Dataset.of(replace(rows, reward=reward, terminated=terminated), NUMBERS),
+    )
+    assert rules.begin(begun(NUMBERS)[1].policy).policy.target == 2.0
+
+
 def test_without_a_share_self_evolution_is_plain_training_to_the_bit():
     """In the first stage there is none, and later of a policy that differs there is one."""
     after = []
@@ -267,6 +301,8 @@ def test_what_is_asked_for_is_earned_in_both_modes():
         ({"context": 7}, "context is 7, but episodes have 6 steps at most"),
         ({"mixer": "ssd", "head_size": 5}, "head_size is 5, but must divide the 16 channels"),
         ({"self_evolution": False}, "stages is 4, which has no effect"),
+        ({"stages": 1}, "stages is 1, but must be a whole number of at least 2"),
+        ({"stages": 201}, "stages is 201, but there are 200 gradient steps .*choose 200 or less"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(settings, words):

@@ -58,12 +58,13 @@ class ReturnConditionedConfig(DatasetConfig):
     self_evolution: bool = option(False)
     """Learn actions that are mixed with those of the policy as it was a stage before."""
     self_evolution_weight: float = number(0.85, 0, 1, needs={"self_evolution": True})
-    """Share of the earlier policy's actions at the end, to which it grows from stage to stage."""
+    """Share of the earlier policy's actions that is grown to: k / stages of it in stage k = 0, 1, …
+    """
     self_evolution_cap: float = number(0.5, 0, 1, needs={"self_evolution": True})
     """Most that this share comes to."""
-    stages: int = size(40, needs={"self_evolution": True})
-    """Stages that the gradient steps are divided into; after each, the earlier policy is renewed.
-    """
+    stages: int = size(40, 2, needs={"self_evolution": True})
+    """Stages that the gradient steps are divided into, the last one shorter where that leaves a
+    rest; after each, the earlier policy is renewed."""
 
 
 @jax.tree_util.register_dataclass
@@ -378,8 +379,8 @@ class ReturnConditioned:
 
 
 def stage_updates(config: ReturnConditionedConfig) -> int:
-    """Gradient steps of a stage."""
-    return max(1, config.total_updates // config.stages)
+    """Gradient steps of a stage, rounded up: there are no more stages than were asked for."""
+    return -(-config.total_updates // config.stages)
 
 
 def huber(error: Array) -> Array:
@@ -411,12 +412,17 @@ def decayed(params: PyTree) -> PyTree:
 
 
 def check_setup(algorithm: str, env: Environment, config: ReturnConditionedConfig) -> None:
-    """Refuse observations that are no arrays of numbers, and windows longer than episodes."""
+    """Refuse observations that are no arrays of numbers, long windows, and stages of no step."""
     check_single_box(algorithm, env.observation_space)
     if config.context > env.horizon:
         raise JaxrlError(
             f"context is {config.context}, but episodes have {env.horizon} steps at most, and no "
             f"step after that has an embedding: choose {env.horizon} or less."
+        )
+    if config.self_evolution and config.stages > config.total_updates:
+        raise JaxrlError(
+            f"stages is {config.stages}, but there are {config.total_updates} gradient steps "
+            f"(total_updates) to divide into them: choose {config.total_updates} or less."
         )
 
 
