@@ -24,6 +24,7 @@ from jaxrl.algos.parts.return_conditioned import (
 )
 from jaxrl.core import moments
 from jaxrl.data.dataset import Dataset
+from jaxrl.data.transitions import Windows
 from jaxrl.errors import JaxrlError
 from jaxrl.types import View
 from tests.algos.asking import (
@@ -107,7 +108,9 @@ def test_the_loss_and_the_first_gradient_by_hand():
     predict = jax.jit(rules.predict, compiler_options=CHEAP)
     steps = rules.steps(windows, learner.policy.return_scale)
     mine, theirs = (
-        jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), predict(params, steps))
+        jax.tree.map(
+            lambda leaf: np.asarray(leaf, np.float64), predict(params, steps, windows.valid)
+        )
         for params in (learner.policy.params, learner.teacher)
     )
     valid = np.asarray(windows.valid)
@@ -295,6 +298,17 @@ def test_what_is_asked_for_is_earned_in_both_modes():
     assert float(policy.target) == HORIZON
 
 
+@pytest.mark.slow
+def test_what_is_asked_for_is_earned_by_the_authors_block():
+    """From its first steps on, which windows that are not full come before."""
+    policy = trained(CHOICES, branches="repository")
+    play = returns(
+        CHOICES, decision_mamba_agent(CHOICES, config_of(branches="repository")), "target"
+    )
+    for target in range(HORIZON + 1):
+        np.testing.assert_array_equal(play(policy, jnp.float32(target)), target)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -326,6 +340,55 @@ def test_a_policy_without_a_scale_of_returns_cannot_be_asked():
     for ask in (lambda: agent.memory(policy), lambda: agent.modes["target"].steer(policy, 3.0)):
         with pytest.raises(JaxrlError, match="has no scale of returns"):
             ask()
+
+
+def test_the_authors_block_acts_as_it_was_trained_where_no_label_had_been_seen():
+    """From the first step on, t + 1 steps are read as a window that ends there: what is recorded as
+    its last action moves nothing, and what is recorded as the one before moves something."""
+    rules, learner, _ = begun(NUMBERS, branches="repository", num_layers=2)
+    rows, context = data(NUMBERS), rules.setup.config.context
+    drawn = Windows(
+        observation=rows.observation[:context],
+        action=2.0 * rows.action[:context] - 1.0,
+        reward=rows.reward[:context],
+        return_to_go=rows.return_to_go[:context],
+        step=jnp.arange(context),
+        valid=jnp.ones(context, bool),
+    )
+    policy = replace(learner.policy, observation_moments=None, target=rows.return_to_go[0])
+
+    @functools.partial(jax.jit, compiler_options=CHEAP)
+    def predicted(changed):
+        """Of the windows that end at each step: with another action `changed` steps before it."""
+        windows = jax.tree.map(lambda leaf: jnp.stack([leaf] * context), drawn)
+        moved = jnp.eye(context, k=-changed)[:, :, None]
+        windows = replace(
+            windows, action=windows.action + moved, valid=jnp.tril(jnp.ones((context,) * 2, bool))
+        )
+        steps = rules.steps(windows, policy.return_scale)
+        action = rules.predict(policy.params, steps, windows.valid).action
+        return jnp.diagonal(action[..., 0])
+
+    found, same, other = (np.asarray(predicted(changed)) for changed in (context, 0, 1))
+    np.testing.assert_array_equal(found, same)
+    assert (found != other)[1:].all() and np.ptp(found) > 1e-3
+
+    views = View(
+        observation=drawn.observation,
+        reward=jnp.append(0.0, drawn.reward[:-1]),
+        action=jnp.append(jnp.zeros((1, 1)), rows.action[: context - 1], axis=0),
+        first=drawn.step == 0,
+    )
+    agent = rules.setup.agent()
+
+    def act(memory, view):
+        action, memory = agent.modes["target"].act(policy, memory, view, jax.random.key(0))
+        return memory, action[0]
+
+    acts = jax.jit(
+        lambda: jax.lax.scan(act, agent.memory(policy), views)[1], compiler_options=CHEAP
+    )
+    np.testing.assert_allclose(acts(), 0.5 * (found + 1.0), atol=1e-5)
 
 
 def test_the_authors_block_has_no_recurrent_mode():

@@ -8,6 +8,7 @@ models differ in their backbones (jaxrl/nn/sequence.py) alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,14 @@ from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.action_labels import ActionLabels
 from jaxrl.nn.q_networks import check_single_box
-from jaxrl.nn.sequence import Backbone, Predictions, Reading, SequenceModel, Steps
+from jaxrl.nn.sequence import (
+    Backbone,
+    Predictions,
+    Reading,
+    SequenceModel,
+    Steps,
+    ending_last,
+)
 from jaxrl.types import Agent, Algorithm, Array, Key, Mode, PyTree, View
 
 # The scales that returns may be divided by: 1, 2 and 5 times powers of ten.
@@ -199,10 +207,26 @@ class Setup:
             step=memory.time - last + places,
             first=places == 0,
         )
-        begun = self.backbone.first_memory()
-        predictions, _ = self.model.apply(policy.params, steps, begun)
+        predictions = self.predict(policy.params, steps, places <= last)
         action = self.labels.decide(predictions.action[last])
         return action, replace(memory, earned=earned, time=memory.time + 1, window=window)
+
+    def predict(
+        self, params: PyTree, steps: Steps, valid: Array, key: Key | None = None
+    ) -> Predictions:
+        """Predictions [K, ...] for a window; with a key, as in training.
+
+        Its `valid` places are steps; the rest, on the right, is filled up.
+        """
+        if self.backbone.reads_last:
+            steps = ending_last(steps, valid)
+        training: dict = {} if key is None else {"training": True, "rngs": {"dropout": key}}
+        begun = self.backbone.first_memory()
+        predictions, _ = self.model.apply(params, steps, begun, **training)
+        if not self.backbone.reads_last:
+            return predictions
+        back = -jnp.sum(~valid)
+        return jax.tree.map(lambda leaf: jnp.roll(leaf, back, axis=0), predictions)
 
     def _act_on_memory(
         self, policy: Policy, memory: Memory, view: View, key: Key
@@ -288,7 +312,8 @@ class ReturnConditioned:
         label, of_teacher = self._labels(learner, windows, steps)
 
         def loss_of(params: PyTree) -> tuple[Array, dict[str, Array]]:
-            return self._loss(self.predict(params, steps, key), label, windows, steps)
+            found = self.predict(params, steps, windows.valid, key)
+            return self._loss(found, label, windows, steps)
 
         policy = learner.policy
         gradient, seen = jax.grad(loss_of, has_aux=True)(policy.params)
@@ -322,16 +347,12 @@ class ReturnConditioned:
             first=jnp.broadcast_to(first, windows.step.shape),
         )
 
-    def predict(self, params: PyTree, steps: Steps, key: Key | None = None) -> Predictions:
+    def predict(
+        self, params: PyTree, steps: Steps, valid: Array, key: Key | None = None
+    ) -> Predictions:
         """Predictions [B, K, ...] for windows; with a key, as in training."""
-        model, begun = self.setup.model, self.setup.backbone.first_memory()
-        if key is None:
-            return jax.vmap(lambda window: model.apply(params, window, begun)[0])(steps)
-
-        def of_one(window: Steps, key: Key) -> Predictions:
-            return model.apply(params, window, begun, True, rngs={"dropout": key})[0]
-
-        return jax.vmap(of_one)(steps, jax.random.split(key, len(steps.step)))
+        keys = None if key is None else jax.random.split(key, len(valid))
+        return jax.vmap(partial(self.setup.predict, params))(steps, valid, keys)
 
     def _renewed(self, learner: Learner) -> Learner:
         """The learner with its policy for a teacher, where a stage begins."""
@@ -358,7 +379,7 @@ class ReturnConditioned:
             config.self_evolution_cap, config.self_evolution_weight * stage / config.stages
         )
         # No gradient goes into it: what is differentiated are the learner's own parameters.
-        earlier = labels.expected(self.predict(learner.teacher, steps).action)
+        earlier = labels.expected(self.predict(learner.teacher, steps, windows.valid).action)
         mixed = (1.0 - share) * recorded + share * earlier
         shift = mean_where(jnp.mean(jnp.abs(mixed - recorded), axis=-1), windows.valid)
         return mixed, {"teacher_share": share, "label_shift": shift}
