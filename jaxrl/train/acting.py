@@ -89,7 +89,8 @@ class LoadedAgent:
         Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete
         action is an int.
         """
-        rewards = np.where(self._first, np.float32(0.0), np.asarray(reward, np.float32))
+        rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
+        rewards = np.where(self._first, np.float32(0.0), rewards)
         seen = {
             "observation": self._observed(observation),
             "reward": rewards,

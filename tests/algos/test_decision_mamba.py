@@ -358,18 +358,18 @@ def test_the_authors_block_acts_as_it_was_trained_where_no_label_had_been_seen()
     policy = replace(learner.policy, observation_moments=None, target=rows.return_to_go[0])
 
     @functools.partial(jax.jit, compiler_options=CHEAP)
-    def predicted(changed):
-        """Of the windows that end at each step: with another action `changed` steps before it."""
+    def predicted(moved):
+        """Of the windows that end at each step, with actions moved by so much: [T]."""
         windows = jax.tree.map(lambda leaf: jnp.stack([leaf] * context), drawn)
-        moved = jnp.eye(context, k=-changed)[:, :, None]
-        windows = replace(
-            windows, action=windows.action + moved, valid=jnp.tril(jnp.ones((context,) * 2, bool))
-        )
+        action = windows.action + moved[:, :, None]
+        windows = replace(windows, action=action, valid=jnp.tril(windows.valid))
         steps = rules.steps(windows, policy.return_scale)
         action = rules.predict(policy.params, steps, windows.valid).action
         return jnp.diagonal(action[..., 0])
 
-    found, same, other = (np.asarray(predicted(changed)) for changed in (context, 0, 1))
+    last = jnp.eye(context)
+    found = np.asarray(predicted(0 * last))
+    same, other = predicted(last), predicted(jnp.roll(last, 1, axis=0))
     np.testing.assert_array_equal(found, same)
     assert (found != other)[1:].all() and np.ptp(found) > 1e-3
 
