@@ -13,6 +13,7 @@ import pytest
 import jaxrl
 from jaxrl.analysis.runs import load_run
 from jaxrl.train import members
+from jaxrl.train.acting import LoadedAgent
 from jaxrl.train.files.folder import read_description
 from jaxrl.train.files.logs import read_metrics
 
@@ -168,6 +169,25 @@ def test_stochastic_actions_hang_on_the_seed_alone(trained):
     assert not np.array_equal(first, actions(2))
     assert not np.array_equal(first[0], first[1])  # each step has a key of its own
     assert len(np.unique(first[0])) == 2  # and so has each environment
+
+
+@pytest.mark.parametrize("num_envs", [None, 2])
+def test_at_the_first_step_of_an_episode_no_reward_is_shown(num_envs):
+    """Whatever the loop around it still holds from the episode before."""
+
+    def act(policy, memory, view, key):
+        return view.reward[None], memory
+
+    shows = jaxrl.types.Agent(lambda key: (), {"shows": jaxrl.types.Mode(act)}, lambda policy: ())
+    env = jaxrl.make("Pendulum-v1")
+    agent = LoadedAgent(env, shows, (), "shows", num_envs)
+    batch = () if num_envs is None else (num_envs,)
+    observation = np.zeros((*batch, 3))
+    assert not agent.act(observation, 3.0).any()
+    assert (agent.act(observation, np.full(batch, 3.0)) == 3.0).all()
+    agent.reset() if num_envs is None else agent.reset([True, False])
+    shown = agent.act(observation, 3.0).reshape(-1)
+    np.testing.assert_array_equal(shown, [0.0, 3.0][: len(shown)])
 
 
 def test_observations_of_another_shape_are_refused(trained):

@@ -75,8 +75,8 @@ def selective_scan(
       D: how the input passes by the state.
       initial: the state before the first token; zeros unless given.
       reset: tokens that begin a sequence of their own: the state before them is forgotten.
-      length: how many tokens there are; those after them leave the state alone, and their outputs
-        mean nothing. All, unless given.
+      length: how many tokens there are; those after them leave the state alone, whatever they
+        hold, and their outputs mean nothing. All, unless given.
       method: "sequential", "associative" (a parallel prefix, 13 to 16 times the memory of all
         states), "chunked" (about √L tokens at a time, whose states the gradient computes again;
         in reverse mode alone, as its gradient is written out), or "auto", the fastest of them here.
@@ -87,9 +87,13 @@ def selective_scan(
     Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2023),
     algorithm 2, with the Euler discretisation of B that its authors' code has.
     """
-    tokens = _tokens(u, delta, B, C, reset, length)
+    scan = _method(method, len(u))
+    u, delta, B, C, reset = _up_to(length, (u, delta, B, C, reset))
+    tokens = _tokens(u, delta, B, C, reset)
     begun = _begun(initial, A.shape, tokens.entering.dtype)
-    y, last = _method(method, len(u))(A.astype(begun.dtype), tokens, begun)
+    if not len(u):
+        return u, begun
+    y, last = scan(A.astype(begun.dtype), tokens, begun)
     return _passing_by(y, D[None], u), last
 
 
@@ -118,8 +122,11 @@ def ssd_scan(
 
     Source: Dao & Gu, Transformers are SSMs (2024), listing 1.
     """
-    tokens = _tokens(u, delta, B, C, reset, length)
+    u, delta, B, C, reset = _up_to(length, (u, delta, B, C, reset))
+    tokens = _tokens(u, delta, B, C, reset)
     begun = _begun(initial, (B.shape[1], *u.shape[1:]), tokens.entering.dtype)
+    if not len(u):
+        return u, begun
     decays = A.astype(begun.dtype)
     size = chunk or min(chunk_length(len(u)), LONGEST_SSD_CHUNK)
     # In a loop nothing is there to be shared with what the gradient computes again.
@@ -148,23 +155,28 @@ def _method(name: str, length: int) -> Callable:
     return METHODS[fastest(jax.default_backend(), length) if name == "auto" else name]
 
 
-def _tokens(
-    u: Array,
-    delta: Array,
-    B: Array,
-    C: Array,
-    reset: Array | None,
-    length: Array | int | None,
-) -> Tokens:
-    """What is scanned, in the type of the sums; beyond the length nothing moves the state."""
+def _up_to(length: Array | int | None, of_tokens: Any) -> Any:
+    """Leaves [L, ...] with zeros beyond the length, where Δ = 0 leaves the state alone.
+
+    All of them, as 0 · NaN is NaN: in the state, and in gradients.
+    """
+    if length is None:
+        return of_tokens
+
+    def mask(leaf: Array) -> Array:
+        within = jnp.arange(len(leaf)) < length
+        within = jnp.expand_dims(within, tuple(range(1, leaf.ndim)))
+        return jnp.where(within, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(mask, of_tokens)
+
+
+def _tokens(u: Array, delta: Array, B: Array, C: Array, reset: Array | None) -> Tokens:
+    """What is scanned, in the type of the sums."""
     dtype = jnp.float64 if u.dtype == jnp.float64 else jnp.float32
     if reset is None:
         reset = jnp.zeros(len(u), bool)
     delta = delta.astype(dtype)
-    if length is not None:
-        within = jnp.arange(len(u)) < length
-        delta = jnp.where(within.reshape(-1, *(1 for _ in delta.shape[1:])), delta, 0.0)
-        reset = reset & within
     of_channels = delta.reshape(*delta.shape, *(1 for _ in u.shape[delta.ndim :]))
     return Tokens(of_channels * u.astype(dtype), delta, B.astype(dtype), C.astype(dtype), reset)
 

@@ -54,9 +54,9 @@ class Dataset:
     episode: Array  # int32 [N], which episode a row belongs to
     start: Array  # int32 [E], the first row of each episode
     end: Array  # int32 [E], the row after its last
-    return_to_go: (
-        Array  # float32 [N]: the undiscounted sum of rewards from here to the episode's end
-    )
+    # float32 [N]: the undiscounted sum of rewards from here on, up to the next row that is
+    # terminated, or to the episode's end
+    return_to_go: Array
     best_first: Array  # int32 [E]: the episodes by their returns, the best first
     moments: Moments  # of the observations [*shape], one per row
     reference_scores: (
@@ -98,7 +98,9 @@ class Dataset:
             episode=jnp.asarray(episode, jnp.int32),
             start=jnp.asarray(start, jnp.int32),
             end=jnp.asarray(end, jnp.int32),
-            return_to_go=jnp.asarray(returns_to_go(recorded.reward, end, episode), jnp.float32),
+            return_to_go=jnp.asarray(
+                returns_to_go(recorded.reward, recorded.terminated, end), jnp.float32
+            ),
             best_first=jnp.asarray(np.argsort(-recorded.episode_returns, kind="stable"), jnp.int32),
             moments=_moments(recorded.observation),
             reference_scores=_reference_scores(recorded),
@@ -188,14 +190,16 @@ class Dataset:
         return leaf.at[place].get(mode="promise_in_bounds")
 
 
-def returns_to_go(reward: np.ndarray, end: np.ndarray, episode: np.ndarray) -> np.ndarray:
-    """What each row and those after it in its episode earn, undiscounted, float64 [N].
+def returns_to_go(reward: np.ndarray, terminated: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """What each row and those after it earn, undiscounted, float64 [N].
 
-    Sums from the end of the data backwards, less what the later episodes earn.
+    Up to one that is terminated, after which nothing counts, or to the episode's last. Sums from
+    the end of the data backwards, less what is earned after that row.
     """
     backwards = np.cumsum(reward[::-1].astype(np.float64))[::-1]
-    after = np.append(backwards, 0.0)[end]  # what all later episodes earn
-    return backwards - after[episode]
+    stops = np.union1d(end, np.flatnonzero(terminated) + 1)
+    stop = stops[np.searchsorted(stops, np.arange(len(reward)), side="right")]
+    return backwards - np.append(backwards, 0.0)[stop]
 
 
 def _as_learned(action: Array, space: Space) -> Array:

@@ -41,6 +41,6 @@ class Windows:
     observation: PyTree  # s_t, [B, K, ...]
     action: Array  # a_t, as in a Batch, [B, K, ...]
     reward: Array  # r_t, float32 [B, K]
-    return_to_go: Array  # r_t + r_{t+1} + … to the end of the episode, float32 [B, K]
+    return_to_go: Array  # r_t + r_{t+1} + … to a termination or the episode's end, float32 [B, K]
     step: Array  # t, counted from the beginning of the episode, int32 [B, K]
     valid: Array  # bool [B, K]: not filled up

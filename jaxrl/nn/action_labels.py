@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.nn.action_units import scale_action, unscale_action
 from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
@@ -17,7 +18,7 @@ from jaxrl.types import Array, Box, Discrete, MultiDiscrete, Space
 class ActionLabels:
     """Labels of actions, and what is made of a head's outputs for them.
 
-    Continuous actions are labels themselves, in units where [-1, 1] spans the space if it is
+    Continuous actions are labels themselves, in units where [-1, 1] spans the space if all of it is
     bounded, and outputs are predictions of them. Of actions that are whole numbers labels are
     probabilities, one-hot as recorded, and outputs are logits.
     """
@@ -73,8 +74,15 @@ class ActionLabels:
 
     def decide(self, output: Array) -> Array:
         """The action of an output [A], in the environment's units; the most probable one."""
-        if isinstance(self.space, Box):
+        if self.squashed:
             return scale_action(output, self.space, squash=False)
+        if isinstance(self.space, Box):
+            shape = self.space.shape
+            low, high = (
+                np.broadcast_to(np.asarray(bound, np.float32), shape)
+                for bound in (self.space.low, self.space.high)
+            )
+            return jnp.clip(output.reshape(shape), low, high).astype(self.space.dtype)
         chosen = [jnp.argmax(logits, axis=-1) for logits in self._split(output)]
         action = chosen[0] if isinstance(self.space, Discrete) else jnp.stack(chosen)
         return action.astype(self.space.dtype)

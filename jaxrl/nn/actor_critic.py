@@ -98,7 +98,8 @@ class NetworkConfig(PolicyNetworkConfig):
     train_std: bool = option(True)
     """Learn the standard deviation of continuous actions; off: it stays at initial_log_std."""
     compute_dtype: Literal["float32", "bfloat16"] = option("float32")
-    """Type of activations and matrix products; parameters, heads, losses stay float32."""
+    """Type of activations and matrix products; parameters, heads, losses and memories stay float32.
+    """
 
     def make(self, observation_space: ObservationSpace, action_space: Space) -> nn.Module:
         """An actor-critic, if it fits the spaces."""

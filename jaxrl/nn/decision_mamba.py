@@ -99,8 +99,8 @@ class RepositoryBlock(nn.Module):
         x + mixer(n) + norm(tile(mixer(W [R_t, s_t, a_t])))
 
     The K vectors of the groups are laid over the 3K tokens three times in a row instead of three
-    times each: token i is given group i mod K, and with it actions that it is to predict. It goes
-    on from no memory, and what a window is filled up with is seen.
+    times each: token i is given group i mod K, and with it actions that it is to predict, all but
+    the last. It goes on from no memory, and what a window is filled up with is seen.
     """
 
     config: MambaConfig
@@ -151,6 +151,11 @@ class DecisionMambaBackbone(nn.Module):
     def goes_on(self) -> bool:
         """Whether it goes on from a memory."""
         return self.config.branches != "repository"
+
+    @property
+    def reads_last(self) -> bool:
+        """The authors' code shows all labels but the last."""
+        return self.config.branches == "repository"
 
     def first_memory(self) -> PyTree:
         """One memory for each layer."""

@@ -79,6 +79,14 @@ class Backbone(Protocol):
         """Whether the layers go on from a memory, and need no more than the present step then."""
         ...
 
+    @property
+    def reads_last(self) -> bool:
+        """Whether the last place of a window alone has not seen its label, so that steps end there.
+
+        They follow zeros, which the layers do see.
+        """
+        ...
+
     def first_memory(self) -> PyTree:
         """What is remembered of nothing."""
         ...
@@ -134,6 +142,23 @@ class SequenceModel(nn.Module):
             (self.reading.timesteps, self.backbone.config.width),
         )
         return table[jnp.clip(times, 0, self.reading.timesteps - 1)]
+
+
+def ending_last(steps: Steps, valid: Array) -> Steps:
+    """A window whose steps stand where `valid` holds, from place 0 on, moved to the last places.
+
+    The places before them are zeros, and so is the action before the first step, of which none was
+    taken; `first` stays where it was.
+    """
+    nothing_before = jnp.zeros_like(steps.previous_action)
+    previous = jnp.where(steps.first[:, None], nothing_before, steps.previous_action)
+
+    def move(leaf: Array) -> Array:
+        is_step = jnp.expand_dims(valid, tuple(range(1, leaf.ndim)))
+        return jnp.roll(jnp.where(is_step, leaf, jnp.zeros_like(leaf)), jnp.sum(~valid), axis=0)
+
+    moved = jax.tree.map(move, steps._replace(previous_action=previous))
+    return moved._replace(first=steps.first)
 
 
 def begins(first: Array) -> Array:

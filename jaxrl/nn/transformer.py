@@ -84,6 +84,11 @@ class TransformerBackbone(nn.Module):
         """It reads whole windows."""
         return False
 
+    @property
+    def reads_last(self) -> bool:
+        """No place sees its label."""
+        return False
+
     def first_memory(self) -> tuple:
         """None is kept."""
         return ()

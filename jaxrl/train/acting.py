@@ -85,10 +85,12 @@ class LoadedAgent:
     def act(self, observation: Any, reward: Any = 0.0) -> Any:
         """The action for an observation; few policies read the `reward` of the action before.
 
+        At the first step of an episode there was none, and what is given counts as 0.
         Observations are [...], or [N, ...] of N environments; so are actions. A single Discrete
         action is an int.
         """
         rewards = np.broadcast_to(np.asarray(reward, np.float32), self._batch)
+        rewards = np.where(self._first, np.float32(0.0), rewards)
         seen = {
             "observation": self._observed(observation),
             "reward": rewards,

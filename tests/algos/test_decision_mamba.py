@@ -16,9 +16,15 @@ from jaxrl.algos.decision_mamba import (
     decision_mamba_agent,
 )
 from jaxrl.algos.parts import return_conditioned
-from jaxrl.algos.parts.return_conditioned import Policy, ReturnConditioned, return_scale
+from jaxrl.algos.parts.return_conditioned import (
+    Policy,
+    ReturnConditioned,
+    return_scale,
+    stage_updates,
+)
 from jaxrl.core import moments
 from jaxrl.data.dataset import Dataset
+from jaxrl.data.transitions import Windows
 from jaxrl.errors import JaxrlError
 from jaxrl.types import View
 from tests.algos.asking import (
@@ -102,7 +108,9 @@ def test_the_loss_and_the_first_gradient_by_hand():
     predict = jax.jit(rules.predict, compiler_options=CHEAP)
     steps = rules.steps(windows, learner.policy.return_scale)
     mine, theirs = (
-        jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), predict(params, steps))
+        jax.tree.map(
+            lambda leaf: np.asarray(leaf, np.float64), predict(params, steps, windows.valid)
+        )
         for params in (learner.policy.params, learner.teacher)
     )
     valid = np.asarray(windows.valid)
@@ -173,6 +181,35 @@ def test_the_teacher_is_the_policy_of_a_stage_before():
         expected = before.policy.params if is_renewed else before.teacher
         assert bits(after.teacher) == bits(expected)
         assert bits(after.policy.params) != bits(before.policy.params)
+
+
+def test_stages_are_no_more_than_were_asked_for():
+    """Of 6 steps there are 2 for each of 4 stages, so 3, and the share does not pass its end."""
+    for total, stages, each in ((200, 4, 50), (6, 4, 2), (79, 40, 2), (4, 4, 1)):
+        found = stage_updates(config_of(total_updates=total, stages=stages))
+        assert found == each and (total - 1) // found < stages
+
+
+def test_training_that_goes_on_keeps_its_scale_and_aims_for_the_best_of_the_data():
+    rules, learner, _ = begun(CHOICES)
+    best = data(CHOICES).return_to_go.max()
+    assert learner.policy.target == best
+    trained = replace(learner.policy, return_scale=jnp.float32(2e3), target=jnp.float32(1e3))
+    found = rules.begin(trained).policy
+    assert found.target == best and found.return_scale == 2e3
+
+
+def test_the_target_is_the_best_return_before_a_termination():
+    """Of two episodes the longer one earned 5, of which 1 before it went on after its goal."""
+    rows = recorded(NUMBERS, num_episodes=2, lengths=(HORIZON, 3))
+    terminated = rows.terminated.copy()
+    terminated[0] = True
+    reward = np.array([1, 1, 1, 1, 1, 0, 1, 0, 1], np.float32)
+    rules = replace(
+        begun(NUMBERS)[0],
+        dataset=Dataset.of(replace(rows, reward=reward, terminated=terminated), NUMBERS),
+    )
+    assert rules.begin(begun(NUMBERS)[1].policy).policy.target == 2.0
 
 
 def test_without_a_share_self_evolution_is_plain_training_to_the_bit():
@@ -261,12 +298,25 @@ def test_what_is_asked_for_is_earned_in_both_modes():
     assert float(policy.target) == HORIZON
 
 
+@pytest.mark.slow
+def test_what_is_asked_for_is_earned_by_the_authors_block():
+    """From its first steps on, which windows that are not full come before."""
+    policy = trained(CHOICES, branches="repository")
+    play = returns(
+        CHOICES, decision_mamba_agent(CHOICES, config_of(branches="repository")), "target"
+    )
+    for target in range(HORIZON + 1):
+        np.testing.assert_array_equal(play(policy, jnp.float32(target)), target)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"context": 7}, "context is 7, but episodes have 6 steps at most"),
         ({"mixer": "ssd", "head_size": 5}, "head_size is 5, but must divide the 16 channels"),
         ({"self_evolution": False}, "stages is 4, which has no effect"),
+        ({"stages": 1}, "stages is 1, but must be a whole number of at least 2"),
+        ({"stages": 201}, "stages is 201, but there are 200 gradient steps .*choose 200 or less"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(settings, words):
@@ -290,6 +340,55 @@ def test_a_policy_without_a_scale_of_returns_cannot_be_asked():
     for ask in (lambda: agent.memory(policy), lambda: agent.modes["target"].steer(policy, 3.0)):
         with pytest.raises(JaxrlError, match="has no scale of returns"):
             ask()
+
+
+def test_the_authors_block_acts_as_it_was_trained_where_no_label_had_been_seen():
+    """From the first step on, t + 1 steps are read as a window that ends there: what is recorded as
+    its last action moves nothing, and what is recorded as the one before moves something."""
+    rules, learner, _ = begun(NUMBERS, branches="repository", num_layers=2)
+    rows, context = data(NUMBERS), rules.setup.config.context
+    drawn = Windows(
+        observation=rows.observation[:context],
+        action=2.0 * rows.action[:context] - 1.0,
+        reward=rows.reward[:context],
+        return_to_go=rows.return_to_go[:context],
+        step=jnp.arange(context),
+        valid=jnp.ones(context, bool),
+    )
+    policy = replace(learner.policy, observation_moments=None, target=rows.return_to_go[0])
+
+    @functools.partial(jax.jit, compiler_options=CHEAP)
+    def predicted(moved):
+        """Of the windows that end at each step, with actions moved by so much: [T]."""
+        windows = jax.tree.map(lambda leaf: jnp.stack([leaf] * context), drawn)
+        action = windows.action + moved[:, :, None]
+        windows = replace(windows, action=action, valid=jnp.tril(windows.valid))
+        steps = rules.steps(windows, policy.return_scale)
+        action = rules.predict(policy.params, steps, windows.valid).action
+        return jnp.diagonal(action[..., 0])
+
+    last = jnp.eye(context)
+    found = np.asarray(predicted(0 * last))
+    same, other = predicted(last), predicted(jnp.roll(last, 1, axis=0))
+    np.testing.assert_array_equal(found, same)
+    assert (found != other)[1:].all() and np.ptp(found) > 1e-3
+
+    views = View(
+        observation=drawn.observation,
+        reward=jnp.append(0.0, drawn.reward[:-1]),
+        action=jnp.append(jnp.zeros((1, 1)), rows.action[: context - 1], axis=0),
+        first=drawn.step == 0,
+    )
+    agent = rules.setup.agent()
+
+    def act(memory, view):
+        action, memory = agent.modes["target"].act(policy, memory, view, jax.random.key(0))
+        return memory, action[0]
+
+    acts = jax.jit(
+        lambda: jax.lax.scan(act, agent.memory(policy), views)[1], compiler_options=CHEAP
+    )
+    np.testing.assert_allclose(acts(), 0.5 * (found + 1.0), atol=1e-5)
 
 
 def test_the_authors_block_has_no_recurrent_mode():

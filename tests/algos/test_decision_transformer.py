@@ -84,3 +84,11 @@ def test_labels_of_unbounded_actions_are_the_actions():
     action = jnp.array([[3.0, -9.0]])
     assert not labels.squashed and labels.of_executed(action).tolist() == [3.0, -9.0]
     assert labels.decide(jnp.array([3.0, -9.0])).tolist() == action.tolist()
+
+
+def test_labels_of_actions_some_of_which_are_bounded_are_the_actions():
+    labels = ActionLabels(Box((0.0, -np.inf, -np.inf), (10.0, 10.0, np.inf), (3,)))
+    action = jnp.array([0.5, 5.0, 70.0])
+    assert not labels.squashed
+    assert labels.decide(labels.of_executed(action)).tolist() == action.tolist()
+    assert labels.decide(jnp.array([-1.0, 11.0, -9.0])).tolist() == [0.0, 10.0, -9.0]

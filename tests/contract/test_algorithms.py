@@ -63,7 +63,7 @@ SETTINGS = {
 }
 SEQUENCES = {"context": 2, "width": 8, "num_layers": 1, "warm_up_updates": 0}
 SETTINGS |= {
-    "decision_mamba": SEQUENCES | {"state_size": 2, "expand": 1, "stages": 2000},
+    "decision_mamba": SEQUENCES | {"state_size": 2, "expand": 1, "stages": 3200},
     "decision_transformer": SEQUENCES,
 }
 

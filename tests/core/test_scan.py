@@ -227,6 +227,42 @@ def test_what_lies_beyond_the_length_moves_nothing(name):
 
 
 @each_scan
+def test_what_is_no_number_beyond_the_length_moves_nothing(name):
+    """Not even derivatives."""
+    function, given = scan_of(name)
+    length = 9
+    spoilt = {name: given[name].at[length:].set(jnp.nan) for name in ("u", "delta", "B", "C")} | {
+        name: given[name] for name in ("A", "D", "initial")
+    }
+
+    def loss(moved):
+        y, last = function(**moved, reset=given["reset"], length=length)
+        return jnp.sum(y[:length]) + jnp.sum(last), (y[:length], last)
+
+    both = jax.jit(jax.grad(loss, has_aux=True))
+    sound = {name: given[name] for name in spoilt}
+    expected, found = both(sound), both(spoilt)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@each_scan
+def test_no_token_leaves_the_state_as_it_was(name):
+    function, given = scan_of(name)
+    nothing = part(given, 0, 0)
+    reset = nothing.pop("reset")
+
+    def loss(moved):
+        y, last = function(**moved, reset=reset, length=0)
+        return jnp.sum(y) + jnp.sum(last), (y, last)
+
+    slope, (y, last) = jax.grad(loss, has_aux=True)(nothing)
+    assert y.shape == given["u"][:0].shape
+    np.testing.assert_array_equal(last, given["initial"])
+    for name, leaf in slope.items():
+        np.testing.assert_array_equal(leaf, float(name == "initial"))
+
+
+@each_scan
 def test_sequences_side_by_side_are_each_alone(name):
     function, given = scan_of(name)
     shared = {name: given.pop(name) for name in ("A", "D")}

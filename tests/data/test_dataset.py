@@ -150,9 +150,19 @@ def test_windows_stay_in_their_episode_and_are_filled_up_on_the_right():
 def test_returns_to_go_keep_their_digits_in_long_data():
     rewards = np.full(1_000_000, 0.1, np.float32)
     lengths = np.full(1000, 1000)
-    found = returns_to_go(rewards, np.cumsum(lengths), np.repeat(np.arange(1000), lengths))
+    found = returns_to_go(rewards, np.zeros(len(rewards), bool), np.cumsum(lengths))
     expected = np.float64(np.float32(0.1)) * np.arange(1000, 0, -1)
     np.testing.assert_allclose(found.reshape(1000, 1000), np.tile(expected, (1000, 1)), rtol=1e-9)
+
+
+def test_what_is_earned_after_a_termination_is_not_to_come():
+    """An episode that goes on after its goal: rows 4 to 7, of which two are terminated."""
+    terminated = recorded().terminated.copy()
+    terminated[[4, 6]] = True
+    data = Dataset.of(recorded(terminated=terminated), Line())
+    assert data.return_to_go.tolist() == [3, 3, 2, 3, 4, 11, 6, 7]
+    # All that it earned still ranks it.
+    assert data.best_first.tolist() == [2, 0, 1]
 
 
 def test_its_statistics_are_those_of_the_rows():

@@ -9,7 +9,14 @@ import pytest
 
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.decision_mamba import DecisionMambaBackbone, DecisionMambaNetworkConfig
-from jaxrl.nn.sequence import Reading, SequenceModel, Steps, begins, count_parameters
+from jaxrl.nn.sequence import (
+    Reading,
+    SequenceModel,
+    Steps,
+    begins,
+    count_parameters,
+    ending_last,
+)
 from jaxrl.nn.transformer import (
     TransformerBackbone,
     TransformerConfig,
@@ -187,6 +194,18 @@ def test_the_time_of_an_action_is_that_of_the_step_before_and_ends_with_the_tabl
 def test_tokens_that_begin_a_sequence():
     first = jnp.array([True, False, True])
     assert np.flatnonzero(begins(first)).tolist() == [1, 7]
+
+
+def test_steps_that_end_last_follow_zeros():
+    steps = steps_of()
+    found = ending_last(steps, jnp.arange(STEPS) < 3)
+    for name in ("previous_action", "observation", "target", "step"):
+        before, after = getattr(steps, name), getattr(found, name)
+        assert not after[:2].any()
+        begin = 1 if name == "previous_action" else 0  # of the first step there is none
+        assert not after[2 : 2 + begin].any()
+        np.testing.assert_array_equal(after[2 + begin :], before[begin:3])
+    assert found.first.tolist() == steps.first.tolist()
 
 
 def test_a_token_of_the_transformer_sees_its_own_stretch_and_no_action_before_it():

@@ -8,6 +8,7 @@ models differ in their backbones (jaxrl/nn/sequence.py) alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,14 @@ from jaxrl.envs.api import Environment
 from jaxrl.errors import JaxrlError
 from jaxrl.nn.action_labels import ActionLabels
 from jaxrl.nn.q_networks import check_single_box
-from jaxrl.nn.sequence import Backbone, Predictions, Reading, SequenceModel, Steps
+from jaxrl.nn.sequence import (
+    Backbone,
+    Predictions,
+    Reading,
+    SequenceModel,
+    Steps,
+    ending_last,
+)
 from jaxrl.types import Agent, Algorithm, Array, Key, Mode, PyTree, View
 
 # The scales that returns may be divided by: 1, 2 and 5 times powers of ten.
@@ -58,12 +66,13 @@ class ReturnConditionedConfig(DatasetConfig):
     self_evolution: bool = option(False)
     """Learn actions that are mixed with those of the policy as it was a stage before."""
     self_evolution_weight: float = number(0.85, 0, 1, needs={"self_evolution": True})
-    """Share of the earlier policy's actions at the end, to which it grows from stage to stage."""
+    """Share of the earlier policy's actions that is grown to: k / stages of it in stage k = 0, 1, …
+    """
     self_evolution_cap: float = number(0.5, 0, 1, needs={"self_evolution": True})
     """Most that this share comes to."""
-    stages: int = size(40, needs={"self_evolution": True})
-    """Stages that the gradient steps are divided into; after each, the earlier policy is renewed.
-    """
+    stages: int = size(40, 2, needs={"self_evolution": True})
+    """Stages that the gradient steps are divided into, the last one shorter where that leaves a
+    rest; after each, the earlier policy is renewed."""
 
 
 @jax.tree_util.register_dataclass
@@ -198,10 +207,26 @@ class Setup:
             step=memory.time - last + places,
             first=places == 0,
         )
-        begun = self.backbone.first_memory()
-        predictions, _ = self.model.apply(policy.params, steps, begun)
+        predictions = self.predict(policy.params, steps, places <= last)
         action = self.labels.decide(predictions.action[last])
         return action, replace(memory, earned=earned, time=memory.time + 1, window=window)
+
+    def predict(
+        self, params: PyTree, steps: Steps, valid: Array, key: Key | None = None
+    ) -> Predictions:
+        """Predictions [K, ...] for a window; with a key, as in training.
+
+        Its `valid` places are steps; the rest, on the right, is filled up.
+        """
+        if self.backbone.reads_last:
+            steps = ending_last(steps, valid)
+        training: dict = {} if key is None else {"training": True, "rngs": {"dropout": key}}
+        begun = self.backbone.first_memory()
+        predictions, _ = self.model.apply(params, steps, begun, **training)
+        if not self.backbone.reads_last:
+            return predictions
+        back = -jnp.sum(~valid)
+        return jax.tree.map(lambda leaf: jnp.roll(leaf, back, axis=0), predictions)
 
     def _act_on_memory(
         self, policy: Policy, memory: Memory, view: View, key: Key
@@ -248,17 +273,16 @@ class ReturnConditioned:
     dataset: Dataset
 
     def begin(self, policy: Policy) -> Learner:
-        """A learner before its first gradient step.
+        """A learner before its first gradient step, whose target is the dataset's best return.
 
-        A policy that knows no returns takes the dataset's scale, and its best return for target.
+        A policy that knows no returns takes the dataset's scale; others go on reading theirs.
         """
-        best = self.dataset.return_to_go[self.dataset.start[self.dataset.best_first[0]]]
-        is_new = jnp.isnan(policy.return_scale)
-        scale = return_scale(jnp.max(jnp.abs(self.dataset.return_to_go)))
+        to_go = self.dataset.return_to_go
+        scale = return_scale(jnp.max(jnp.abs(to_go)))
         policy = replace(
             policy,
-            return_scale=jnp.where(is_new, scale, policy.return_scale),
-            target=jnp.where(is_new, best, policy.target),
+            return_scale=jnp.where(jnp.isnan(policy.return_scale), scale, policy.return_scale),
+            target=jnp.max(to_go[self.dataset.start]),
         )
         return Learner(
             policy=policy,
@@ -288,7 +312,8 @@ class ReturnConditioned:
         label, of_teacher = self._labels(learner, windows, steps)
 
         def loss_of(params: PyTree) -> tuple[Array, dict[str, Array]]:
-            return self._loss(self.predict(params, steps, key), label, windows, steps)
+            found = self.predict(params, steps, windows.valid, key)
+            return self._loss(found, label, windows, steps)
 
         policy = learner.policy
         gradient, seen = jax.grad(loss_of, has_aux=True)(policy.params)
@@ -322,16 +347,12 @@ class ReturnConditioned:
             first=jnp.broadcast_to(first, windows.step.shape),
         )
 
-    def predict(self, params: PyTree, steps: Steps, key: Key | None = None) -> Predictions:
+    def predict(
+        self, params: PyTree, steps: Steps, valid: Array, key: Key | None = None
+    ) -> Predictions:
         """Predictions [B, K, ...] for windows; with a key, as in training."""
-        model, begun = self.setup.model, self.setup.backbone.first_memory()
-        if key is None:
-            return jax.vmap(lambda window: model.apply(params, window, begun)[0])(steps)
-
-        def of_one(window: Steps, key: Key) -> Predictions:
-            return model.apply(params, window, begun, True, rngs={"dropout": key})[0]
-
-        return jax.vmap(of_one)(steps, jax.random.split(key, len(steps.step)))
+        keys = None if key is None else jax.random.split(key, len(valid))
+        return jax.vmap(partial(self.setup.predict, params))(steps, valid, keys)
 
     def _renewed(self, learner: Learner) -> Learner:
         """The learner with its policy for a teacher, where a stage begins."""
@@ -358,7 +379,7 @@ class ReturnConditioned:
             config.self_evolution_cap, config.self_evolution_weight * stage / config.stages
         )
         # No gradient goes into it: what is differentiated are the learner's own parameters.
-        earlier = labels.expected(self.predict(learner.teacher, steps).action)
+        earlier = labels.expected(self.predict(learner.teacher, steps, windows.valid).action)
         mixed = (1.0 - share) * recorded + share * earlier
         shift = mean_where(jnp.mean(jnp.abs(mixed - recorded), axis=-1), windows.valid)
         return mixed, {"teacher_share": share, "label_shift": shift}
@@ -379,8 +400,8 @@ class ReturnConditioned:
 
 
 def stage_updates(config: ReturnConditionedConfig) -> int:
-    """Gradient steps of a stage."""
-    return max(1, config.total_updates // config.stages)
+    """Gradient steps of a stage, rounded up: there are no more stages than were asked for."""
+    return -(-config.total_updates // config.stages)
 
 
 def huber(error: Array) -> Array:
@@ -412,12 +433,17 @@ def decayed(params: PyTree) -> PyTree:
 
 
 def check_setup(algorithm: str, env: Environment, config: ReturnConditionedConfig) -> None:
-    """Refuse observations that are no arrays of numbers, and windows longer than episodes."""
+    """Refuse observations that are no arrays of numbers, long windows, and stages of no step."""
     check_single_box(algorithm, env.observation_space)
     if config.context > env.horizon:
         raise JaxrlError(
             f"context is {config.context}, but episodes have {env.horizon} steps at most, and no "
             f"step after that has an embedding: choose {env.horizon} or less."
+        )
+    if config.self_evolution and config.stages > config.total_updates:
+        raise JaxrlError(
+            f"stages is {config.stages}, but there are {config.total_updates} gradient steps "
+            f"(total_updates) to divide into them: choose {config.total_updates} or less."
         )
 
 
