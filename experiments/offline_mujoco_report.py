@@ -72,7 +72,8 @@ def text(cells: Cells) -> str:
         rows = [line(name, cells[f"{dataset}/{name}"]) for name in finished(cells, dataset)]
         if rows:
             parts += [f"**{dataset}**", table(HEADER, rows)]
-    parts += overall(cells) + tuning(cells) + ablations(cells) + full_size(cells) + online(cells)
+    parts += overall(cells) + tuning(cells) + grid(cells)
+    parts += ablations(cells) + full_size(cells) + online(cells)
     parts.append(
         f"Scores of the last policies, {EPISODES} episodes per seed: 0 for random actions, 100 for "
         "the teacher's expert. One draw per action of what draws; best of 50: of as many draws the "
@@ -201,6 +202,36 @@ def tried(cells: Cells, dataset: str, name: str) -> dict[float, float]:
             (values,) = cells[place]["sweep"].values()
             found |= dict(zip(values, scores(cells[place]).mean(1).tolist(), strict=True))
     return dict(sorted(found.items()))
+
+
+def grid(cells: Cells) -> list[str]:
+    """The methods of which a value beyond the first four was chosen, with the best of the four."""
+    rows = []
+    for name in NAMES:
+        found = {
+            dataset: cells[place]
+            for dataset in TASKS
+            if (place := f"grid/{dataset}/{name}") in cells
+        }
+        if len(found) < len(TASKS):
+            continue
+        once = np.stack([scores(cell)[0] for cell in found.values()], -1)
+        draws = "best" in next(iter(found.values()))["scores"]
+        best = np.stack([scores(cell, "best")[0] for cell in found.values()], -1) if draws else None
+        value = next(iter(found.values()))["asked"]["config"][METHODS[name].coefficient]
+        rows.append(
+            [
+                METHODS[name].title,
+                f"{METHODS[name].coefficient} {value:g}",
+                *(f"{score:.1f}" for score in once.mean(0)),
+                middle(once),
+                "" if best is None else middle(best),
+            ]
+        )
+    if not rows:
+        return []
+    words = "With the best of the first four values, where one beyond them did better in tuning:"
+    return [words, table(["method", "with", *TASKS, "IQM [95 %]", "best of 50"], rows)]
 
 
 def ablations(cells: Cells) -> list[str]:

@@ -108,6 +108,15 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, monkeyp
     ]
 
 
+def test_the_best_of_the_first_four_stands_beside_the_choice(report):
+    first = cell((20.0, 24.0)) | {"asked": {"config": {"inverse_temperature": 1.0}}}
+    cells = {f"grid/{dataset}/iql": first for dataset in report.TASKS}
+    row = "| IQL | inverse_temperature 1 | 22.0 | 22.0 | 22.0 | 22.0 | 22.0 [20.0, 24.0] | |"
+    assert row in unpadded(report.text(cells))
+    del cells["grid/hopper-medium-expert/iql"]
+    assert "inverse_temperature 1" not in report.text(cells)
+
+
 def test_nothing_finished_is_an_empty_report_and_no_picture(report, tmp_path):
     assert "**" not in report.text({})
     report.draw({}, tmp_path / "none.png")
