@@ -1,6 +1,6 @@
 """Offline learners on MuJoCo: seven methods on four sets, OFQL's parts and size, going on online.
 
-    python experiments/offline_mujoco.py                                # everything: eight hours
+    python experiments/offline_mujoco.py                                # everything: ten hours
     python experiments/offline_mujoco.py --quick                        # one seed, short trainings
     python experiments/offline_mujoco.py --cells hopper-medium-replay/ofql
     python experiments/offline_mujoco.py --report-only

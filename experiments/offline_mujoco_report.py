@@ -300,7 +300,7 @@ def online_title(name: str, words: str = "") -> str:
 
 def draw(cells: Cells, path: Path) -> None:
     """A panel for each set, for OFQL's parts, and for going on online: seeds, means, intervals."""
-    panels, last = [], "last policies, one draw per action"
+    panels, last = [], "one draw per action"
     for dataset in TASKS:
         found = {METHODS[name].title: each for name, each in finished(cells, dataset).items()}
         best = {
