@@ -101,15 +101,16 @@ def test_rows_that_may_become_too_many_are_warned_of():
 
 
 def test_gathering_ends_where_memory_does(monkeypatch):
-    """What was gathered, put together, and another piece: 10 + 10 rows of 17 bytes and 18."""
+    """What was gathered, put together, and another piece: 10 + 10 rows of 18 bytes and 19."""
     kept = {
         "running": np.ones((5, 2), bool),
         "reward": np.ones((5, 2), np.float64),
         "terminated": np.zeros((5, 2), bool),
+        "truncated": np.zeros((5, 2), bool),
         "step": np.arange(10).reshape(5, 2) // 2,
     }
     gathered = Gathered("stochastic", 100, stride=1, num_episodes=2)
-    monkeypatch.setattr(capacity, "_host_memory", lambda: 10 * (17 + 18))
+    monkeypatch.setattr(capacity, "_host_memory", lambda: 10 * (18 + 19))
     gathered.add(dict(kept))
     assert gathered.returns.tolist() == [5, 5]
     with pytest.raises(JaxrlError, match="the 20 rows of 2 episodes up to here, .* --stride"):
