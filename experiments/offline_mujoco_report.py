@@ -43,6 +43,7 @@ ABLATIONS = {
     "Diffusion-QL, 1 step": ("ablation/dql-1", 1, ""),
     "Diffusion-QL, 5 steps": (f"{ABLATED_ON}/dql", 5, "47.8"),
 }
+USUAL = "flow ratio 0.5"
 EPISODES = 10  # per seed
 MAZE_RECORD = Path(__file__).parent / "results" / "offline.json"
 Scores = dict[str, dict[str, np.ndarray]]  # [seeds], by set and method
@@ -237,14 +238,19 @@ def grid(cells: Cells) -> list[str]:
 def ablations(cells: Cells) -> list[str]:
     """What parts of OFQL do, beside what its paper says of them."""
     found = ablated(cells)
-    rows = [
-        [words, with_interval(each), evaluations, published]
-        for words, (_, evaluations, published) in ABLATIONS.items()
-        if (each := found.get(words)) is not None
-    ]
+    usual = found.get(USUAL)
+    rows = []
+    for words, (place, evaluations, published) in ABLATIONS.items():
+        if words not in found:
+            continue
+        once = found[words]
+        best = with_interval(scores(cells[place], "best")[0])
+        less = "" if usual is None or words == USUAL else with_interval(once - usual)
+        rows.append([words, with_interval(once), less, best, evaluations, published])
     if not rows:
         return []
-    header = ["", "score [95 %]", "network evaluations per action", "published"]
+    header = ["", "score [95 %]", f"less {USUAL}", "best of 50"]
+    header += ["network evaluations per draw", "published"]
     words = "published: D4RL's set of that name, 256 units, 2,000,000 gradient steps."
     return [f"Parts on {ABLATED_ON}; {words}", table(header, rows)]
 

@@ -80,7 +80,8 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, monkeyp
         ),
         "beyond/hopper-medium-replay/iql": cell((6.0, 6.0), sweep={"inverse_temperature": [0.3]}),
         "beyond/walker2d-medium-replay/iql": cell((7.0, 8.0), sweep={"inverse_temperature": [0.3]}),
-        "ablation/flow-0": cell((1.0, 2.0)),
+        "ablation/flow-0": cell((1.0, 2.0), modes=("stochastic", "best")),
+        "halfcheetah-medium-replay/ofql": cell((4.0, 6.0), modes=("stochastic", "best")),
         "full/dql": cell((1.0, 2.0), modes=("stochastic", "best"), updates=50_000),
         "online/iql": cell((30.0, 34.0), updates=50_000),
         "online/sac": cell((5.0, 6.0), updates=50_000),
@@ -88,7 +89,8 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, monkeyp
     words = report.text(cells)
     # 0.3 earns 6 and 7.5 there; of the first four 1 is best, with 2 and 9.
     assert "| 0.3: 6, 1: 2, 3: 5 | 0.3: 8, 1: 9, 3: 2 | 0.3 |" in unpadded(words)
-    assert "| flow ratio 0 | 1.5 [1.0, 2.0] |" in words and " 10.5 |" in words
+    parts = "| flow ratio 0 | 1.5 [1.0, 2.0] | -3.5 [-4.0, -3.0] | 1.5 [1.0, 2.0] | 1 | 10.5 |"
+    assert parts in unpadded(words)
     assert "50,000 gradient steps on hopper-medium-replay" in words
     assert "+10.0 [10.0, 10.0]" in words and "SAC, from nothing" in words
     drawn, picture = [], report.picture
@@ -103,6 +105,7 @@ def test_every_part_has_a_table_and_the_picture_a_panel_for_each(report, monkeyp
     assert [panel.args[0] for panel in drawn] == [
         "hopper-medium-replay",
         "hopper-medium-expert",
+        "halfcheetah-medium-replay",
         "parts, halfcheetah-medium-replay",
         "online, hopper-medium-replay",
     ]
