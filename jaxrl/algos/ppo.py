@@ -206,10 +206,18 @@ def ppo(
     minibatch.check_sizes(
         config.total_steps, config.num_envs, config.num_steps, config.minibatch_size
     )
-    check_standardised(config)
+    minibatch.check_standardised(
+        config.normalize_advantages, config.minibatch_size, config.transitions_per_iteration
+    )
     network = network or config.network.make(env.observation_space, env.action_space)
     reader = reader_of(network)
-    check_rows(config, reader, shards)
+    minibatch.check_rows(
+        config.minibatch_size,
+        config.num_envs,
+        config.num_steps,
+        reader.transitions_per_row(config.num_steps),
+        shards,
+    )
     vector = vector or make_vector(env, config, shards, inputs)
     if vector.num_envs != shards.split("num_envs", config.num_envs):
         raise JaxrlError(
@@ -234,36 +242,6 @@ def ppo(
         sharded=learner.sharded,
         begin_from=learner.begin_from,
     )
-
-
-def check_standardised(config: PPOConfig) -> None:
-    """Refuse to standardise advantages over a single row: each would be its own mean, and so 0."""
-    rows = {
-        "minibatch": ("minibatch_size", config.minibatch_size),
-        "batch": ("num_envs * num_steps", config.transitions_per_iteration),
-    }
-    name, count = rows.get(config.normalize_advantages, ("", 0))
-    if count == 1:
-        raise JaxrlError(
-            f"{name} is 1, but normalize_advantages={config.normalize_advantages} needs at least 2 "
-            "transitions to standardise over: one alone has advantage 0, and the policy would "
-            "never change. Choose more, or normalize_advantages=none."
-        )
-
-
-def check_rows(config: PPOConfig, reader: Reader, shards: Shards) -> None:
-    """Refuse minibatches that are no whole number of rows on every device."""
-    per_row = reader.transitions_per_row(config.num_steps)
-    if config.minibatch_size % per_row:
-        counts = [k for k in range(1, config.num_envs + 1) if config.num_envs % k == 0]
-        counts.sort(key=lambda count: abs(count * per_row - config.minibatch_size))
-        nearest = " or ".join(str(count * per_row) for count in sorted(counts[:2]))
-        raise JaxrlError(
-            f"minibatch_size is {config.minibatch_size}, but a policy with a memory reads whole "
-            f"environments: it must be a multiple of num_steps = {config.num_steps}, as {nearest}."
-        )
-    rows = "minibatch_size" if per_row == 1 else "minibatch_size / num_steps"
-    shards.split(rows, config.minibatch_size // per_row)
 
 
 def ppo_agent(env: Environment, config: PPOConfig, network: nn.Module | None = None) -> Agent:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int32, PyTree, Shaped
 
+from jaxrl.core.shards import Shards
 from jaxrl.errors import JaxrlError
 from jaxrl.types import Array, Key
 
@@ -143,3 +144,37 @@ def check_sizes(total_steps: int, num_envs: int, num_steps: int, minibatch_size:
         )
     if total_steps < batch:
         raise JaxrlError(f"total_steps is {total_steps}, but one iteration alone takes {text}.")
+
+
+def check_standardised(normalized: str, minibatch_size: int, batch_size: int) -> None:
+    """Refuse to standardise advantages over a single row: each would be its own mean, and so 0."""
+    rows = {
+        "minibatch": ("minibatch_size", minibatch_size),
+        "batch": ("num_envs * num_steps", batch_size),
+    }
+    name, count = rows.get(normalized, ("", 0))
+    if count == 1:
+        raise JaxrlError(
+            f"{name} is 1, but normalize_advantages={normalized} needs at least 2 "
+            "transitions to standardise over: one alone has advantage 0, and the policy would "
+            "never change. Choose more, or normalize_advantages=none."
+        )
+
+
+def check_rows(
+    minibatch_size: int, num_envs: int, num_steps: int, per_row: int, shards: Shards
+) -> None:
+    """Refuse minibatches that are no whole number of rows on every device.
+
+    A row has `per_row` transitions: one, or with a memory all the steps of an environment.
+    """
+    if minibatch_size % per_row:
+        counts = [k for k in range(1, num_envs + 1) if num_envs % k == 0]
+        counts.sort(key=lambda count: abs(count * per_row - minibatch_size))
+        nearest = " or ".join(str(count * per_row) for count in sorted(counts[:2]))
+        raise JaxrlError(
+            f"minibatch_size is {minibatch_size}, but a policy with a memory reads whole "
+            f"environments: it must be a multiple of num_steps = {num_steps}, as {nearest}."
+        )
+    rows = "minibatch_size" if per_row == 1 else "minibatch_size / num_steps"
+    shards.split(rows, minibatch_size // per_row)
