@@ -126,7 +126,7 @@ SECONDS = {
     "fql": 4.8e-3,
     "dql": 7.8e-3,
     "ofql": 3.9e-3,
-    "sac": 4e-3,
+    "sac": 1.4e-3,
 }
 
 
