@@ -62,7 +62,8 @@ def request_of(description: dict[str, Any]) -> dict[str, Any]:
     """
     names = ("algorithm", "environment", "environment_options", "config", "sweep")
     about = {name: description[name] for name in names}
-    return about | {"run": {name: description["run"].get(name) for name in ASKED_OF_RUN}}
+    run = description["run"]  # an older one does not tell all of them
+    return about | {"run": {name: run[name] for name in ASKED_OF_RUN if name in run}}
 
 
 def train_or_resume(experiment: Experiment, folder: Path, console: Console) -> None:

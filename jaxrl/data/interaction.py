@@ -24,7 +24,6 @@ from jaxrl.core.value_check import ValueCheck
 from jaxrl.data.replay import Replay
 from jaxrl.data.transitions import Batch
 from jaxrl.envs.api import Environment
-from jaxrl.envs.guided import GuidedVectorEnv
 from jaxrl.envs.starts.api import StartsConfig
 from jaxrl.envs.starts.family import STARTS
 from jaxrl.envs.vector import VectorEnv, VectorState, episode_metrics, make_vector
@@ -280,9 +279,7 @@ class Interaction:
         if self.warm_up_hold == 1:
             return drawn
         held = unscale_action(vector.action, space)
-        is_drawn = vector.clock % self.warm_up_hold == 0
-        if isinstance(self.vector, GuidedVectorEnv):
-            is_drawn |= vector.clock == vector.origin  # the last action was the guide's
+        is_drawn = (vector.clock % self.warm_up_hold == 0) | self.vector.taken_over(vector)
         return jnp.where(is_drawn[:, None], drawn, held)
 
     def _check_values(

@@ -31,6 +31,10 @@ class GuidedStarts(Protocol):
 class GuidedVectorEnv(VectorEnv):
     """A VectorEnv whose start distribution also acts, for the first steps of its episodes."""
 
+    def taken_over(self, state: VectorState) -> Array:
+        """Where the last action was the guide's, and the next one is the learner's."""
+        return state.clock == state.origin
+
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:
         """Step every environment once, by the guide's action where it is the guide's turn."""
         key_guide, key_step = jax.random.split(key)

@@ -117,6 +117,11 @@ class VectorEnv(struct.PyTreeNode):
         rows: dict[str, Any] = {field.name: True for field in fields(VectorState)}
         return VectorState(**rows | {"starts": self.starts.sharded})
 
+    def taken_over(self, state: VectorState) -> Array:
+        """Where the learner acts from now on and somebody else did before, bool [N]: nowhere."""
+        del state
+        return jnp.zeros(self.num_envs, bool)
+
     def step(self, state: VectorState, action: Array, key: Key) -> tuple[VectorState, Transition]:
         """Step every environment once; those whose episode ends begin a new one in the same step.
 

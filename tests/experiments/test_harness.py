@@ -85,6 +85,16 @@ def test_what_a_record_tells_of_a_runs_settings_is_compared():
     assert not harness.same_request(asked, {"run": {"seed": 0, "modes": ["target=2"]}})
 
 
+def test_a_run_folder_that_does_not_tell_of_measures_is_the_same_run():
+    training = importlib.import_module("training")
+    names = ("algorithm", "environment", "environment_options", "config", "sweep")
+    run = {"seed": 0, "num_seeds": 1, "evaluation_episodes": 10, "modes": ["stochastic"]}
+    older = dict.fromkeys(names, {}) | {"run": run}
+    newer = older | {"run": run | {"measures": []}}
+    asked, before = map(training.request_of, (newer, older))
+    assert harness.same_request(asked, before) and "measures" not in before["run"]
+
+
 def test_a_small_dataset_is_no_dataset_of_a_study(tmp_path, monkeypatch):
     training = importlib.import_module("training")
     monkeypatch.setenv("JAXRL_DATASETS", str(tmp_path))
